@@ -1,0 +1,1 @@
+"""Suites, the lm-eval runner, statistics of comparison and gates. Knows neither Prefect nor MLflow."""

@@ -1,0 +1,22 @@
+"""The two kinds of error that a user meets, and the hint that names what they probably meant."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RammergeError(Exception):
+    """A step failed or was refused; the message is one sentence that says what, where and how to mend it."""
+
+    exit_code = 1
+
+
+class InputError(RammergeError):
+    """Bad input, found before any work was done."""
+
+    exit_code = 2
+
+
+def closest(name: str, options: Iterable[str]) -> str:
+    """Return `" (did you mean 'x'?)"` for the option nearest to `name`, or `""` when none is near."""
+    near = difflib.get_close_matches(name, sorted(options), n=1, cutoff=0.5)
+    return f" (did you mean '{near[0]}'?)" if near else ""

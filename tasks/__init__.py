@@ -1,0 +1,1 @@
+"""One Prefect task a step of the pipeline."""
