@@ -1,0 +1,57 @@
+"""Whether two stored tensors, or all tensors of two checkpoints, hold the same bytes; read only as far as needed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rammerge.checkpoints.files import open_regular, read_exactly
+from rammerge.checkpoints.headers import TensorInfo
+
+_PROBE_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 22
+
+
+def same_bytes(one: TensorInfo, other: TensorInfo) -> bool:
+    """Return whether two tensors have the same dtype, shape and bytes; stops at the first chunk that differs."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    return same_place(one, other) or _equal_range(one, other, 0, one.nbytes)
+
+
+def same_tensors(one: Mapping[str, TensorInfo], other: Mapping[str, TensorInfo]) -> bool:
+    """Return whether two checkpoints store the same tensors by name, however they are sharded.
+
+    RL changes a few elements nearly everywhere or whole layers only, so every tensor's beginning is compared before
+    any is read whole: checkpoints that differ are usually told apart after some megabytes.
+    """
+    if one.keys() != other.keys():
+        return False
+    pairs = [(one[name], other[name]) for name in one]
+    if any((a.dtype, a.shape) != (b.dtype, b.shape) for a, b in pairs):
+        return False
+    pairs = [(a, b) for a, b in pairs if not same_place(a, b)]
+    return all(_equal_range(a, b, 0, min(_PROBE_BYTES, a.nbytes)) for a, b in pairs) and all(
+        _equal_range(a, b, _PROBE_BYTES, a.nbytes) for a, b in pairs
+    )
+
+
+def same_place(one: TensorInfo, other: TensorInfo) -> bool:
+    """Return whether two tensors are the same bytes of the same file, links followed."""
+    return one.offset == other.offset and one.nbytes == other.nbytes and _same_file(one.file, other.file)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return one == other or one.samefile(other)
+
+
+def _equal_range(one: TensorInfo, other: TensorInfo, begin: int, end: int) -> bool:
+    with open_regular(one.file) as (descriptor, _), open_regular(other.file) as (other_descriptor, _):
+        size = _PROBE_BYTES
+        while begin < end:
+            size = min(size, end - begin)
+            if read_exactly(descriptor, size, one.offset + begin, one.file) != read_exactly(
+                other_descriptor, size, other.offset + begin, other.file
+            ):
+                return False
+            begin += size
+            size = _CHUNK_BYTES
+    return True

@@ -1,0 +1,99 @@
+"""Content digests of checkpoints, remembered by file status so that a file is hashed once."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from rammerge.atomic import write_json
+from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.checkpoints.files import open_regular, refuse_os_error, stat_file
+from rammerge.home import home
+
+_CHUNK_BYTES = 1 << 22
+# Time stamps advance in ticks of some milliseconds: a file this young may change again under the same stamp.
+_RACY_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """Size in bytes and hexadecimal SHA-256 of one file."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class CheckpointDigest:
+    """Identity of a checkpoint's content: `digest` covers the weight files and config.json, `files` lists them."""
+
+    digest: str
+    files: Mapping[str, FileDigest]
+
+
+def digest_checkpoint(checkpoint: Checkpoint) -> CheckpointDigest:
+    """Hash the weight files and config.json of `checkpoint`, several at a time, those not already known by status.
+
+    The digest is the SHA-256 of the lines `name size sha256` sorted by name; where the directory lies, and its
+    tokenizer and documentation files, do not enter it.
+    """
+    files = {path.name: path for path in _identity_files(checkpoint)}
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        digests = dict(zip(files, pool.map(digest_file, files.values()), strict=True))
+    lines = [f"{name} {found.size} {found.sha256}\n" for name, found in sorted(digests.items())]
+    return CheckpointDigest(hashlib.sha256("".join(lines).encode()).hexdigest(), dict(sorted(digests.items())))
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """Return a cheap identity of the same files from their status alone: changes whenever one of them is rewritten."""
+    lines = [f"{path.name} {_status_key(stat_file(path))}\n" for path in _identity_files(checkpoint)]
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def digest_file(path: Path) -> FileDigest:
+    """Return size and SHA-256 of `path`, from the memory below `home()/digests` when its status is unchanged."""
+    path = path.absolute()
+    memory = home() / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()}.json"
+    before = stat_file(path)
+    remembered = _recall(memory, _status_key(before))
+    if remembered is not None:
+        return FileDigest(before.st_size, remembered)
+    found = FileDigest(before.st_size, sha256_file(path))
+    settled = time.time_ns() - max(before.st_mtime_ns, before.st_ctime_ns) > _RACY_NS
+    if settled and _status_key(stat_file(path)) == _status_key(before):
+        write_json(memory, {"path": str(path), "status": _status_key(before), "sha256": found.sha256})
+    return found
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of the regular file `path`, read in bounded memory."""
+    sha256 = hashlib.sha256()
+    buffer = bytearray(_CHUNK_BYTES)
+    view = memoryview(buffer)
+    with open_regular(path) as (descriptor, _):
+        try:
+            while count := os.readv(descriptor, [buffer]):
+                sha256.update(view[:count])
+        except OSError as error:
+            raise refuse_os_error(path, error) from error
+    return sha256.hexdigest()
+
+
+def _identity_files(checkpoint: Checkpoint) -> list[Path]:
+    return [*checkpoint.weight_files, checkpoint.path / "config.json"]
+
+
+def _status_key(status: os.stat_result) -> str:
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino} {status.st_dev}"
+
+
+def _recall(memory: Path, status_key: str) -> str | None:
+    try:
+        remembered = json.loads(memory.read_text(encoding="utf-8"))
+        return str(remembered["sha256"]) if remembered["status"] == status_key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # a memory that cannot be read only costs the hashing

@@ -1,0 +1,139 @@
+"""Opening files that strangers made: regular files only, never blocking, sizes known before anything is read."""
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rammerge.errors import InputError
+
+# Larger than any tokenizer.json or index file in use; a JSON file beyond it is not one that a checkpoint carries.
+MAX_JSON_BYTES = 256 * 1024 * 1024
+
+_REASONS = {
+    errno.ENOENT: "does not exist; check the path",
+    errno.ENOTDIR: "does not exist (a part of its path is a file); check the path",
+    errno.EACCES: "may not be read by this user; change its permissions",
+    errno.EPERM: "may not be read by this user; change its permissions",
+    errno.ELOOP: "is a loop of symbolic links; link it to the real file",
+    errno.ENAMETOOLONG: "is too long for a path; check the path",
+}
+
+
+def refuse_os_error(path: Path, error: OSError | ValueError) -> InputError:
+    """Return the one-sentence refusal for an error that the system raised about `path`."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _REASONS:
+        return InputError(f"{path} {_REASONS[number]}")
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return InputError(f"{path} cannot be read ({said}); check the path and the disk")
+
+
+def stat_file(path: Path) -> os.stat_result:
+    """Return the status of the regular file `path`, links followed; refuse fifos, devices, directories and loops."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise refuse_os_error(path, error) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path} is {_kind(status.st_mode)}, not a regular file; replace it with the file itself")
+    return status
+
+
+def list_directory(path: Path) -> list[os.DirEntry[str]]:
+    """Return the entries of the directory `path` sorted by name; refuse what is no readable directory."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except NotADirectoryError as error:
+        raise InputError(f"{path} is a file; give the checkpoint directory that holds it") from error
+    except (OSError, ValueError) as error:
+        raise refuse_os_error(path, error) from error
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[tuple[int, int]]:
+    """Yield (file descriptor, size in bytes) of the regular file `path`.
+
+    The kind is checked before opening, because opening a device can act on it, and again after, because the name may
+    have changed hands in between; O_NONBLOCK keeps a fifo that wins that race from blocking.
+    """
+    stat_file(path)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise refuse_os_error(path, error) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is {_kind(status.st_mode)}, not a regular file; replace it with the file itself")
+        yield descriptor, status.st_size
+    finally:
+        os.close(descriptor)
+
+
+def read_exactly(descriptor: int, size: int, offset: int, path: Path) -> bytes:
+    """Return the `size` bytes at `offset`; the caller has checked that the file is that long."""
+    parts: list[bytes] = []
+    while size > 0:
+        try:
+            part = os.pread(descriptor, min(size, 1 << 24), offset)
+        except OSError as error:
+            raise refuse_os_error(path, error) from error
+        if not part:
+            raise InputError(f"{path} became shorter while it was read; wait until it is completely written")
+        parts.append(part)
+        size -= len(part)
+        offset += len(part)
+    return b"".join(parts)
+
+
+def read_json_object(path: Path, *, unique_keys: bool = False) -> dict[str, Any]:
+    """Return the JSON object in the file `path`; InputError when it is anything else."""
+    with open_regular(path) as (descriptor, size):
+        if size > MAX_JSON_BYTES:
+            raise InputError(f"{path} is too long for JSON ({size} bytes); download or save it again")
+        content = read_exactly(descriptor, size, 0, path)
+    return parse_json_object(content, str(path), unique_keys=unique_keys)
+
+
+def parse_json_object(content: bytes, what: str, *, unique_keys: bool = False) -> dict[str, Any]:
+    """Return the JSON object in `content`, which `what` names in messages; duplicate keys are refused on demand."""
+    try:
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=_refuse_duplicates if unique_keys else None)
+    except (ValueError, RecursionError) as error:
+        detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise InputError(f"{what} is not valid JSON ({detail}); download or save it again") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{what} holds a JSON {type(value).__name__} instead of an object; download or save it again")
+    return value
+
+
+def quote(value: Any) -> str:
+    """Return `value`, which a file dictated, escaped and shortened so that a message stays one readable line."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise ValueError(f"the key {quote(key)} occurs twice")
+        seen[key] = value
+    return seen
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "a directory",
+        stat.S_IFIFO: "a fifo",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a character device",
+        stat.S_IFBLK: "a block device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a special file")

@@ -1,0 +1,174 @@
+"""Safetensors headers, read as if an enemy had written them.
+
+The format (github.com/huggingface/safetensors, "Format"): eight bytes N (unsigned, little endian), N bytes of JSON
+that map each name to its dtype, shape and data offsets, then the data. As the reference implementation does, a header
+above 100 MB is refused, and the tensors must cover the data from its first byte to the end of the file without holes
+or overlaps. Nothing is read or allocated by a size that the real size of the file does not bear out.
+"""
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rammerge.checkpoints.files import open_regular, parse_json_object, quote, read_exactly
+from rammerge.errors import InputError
+
+MAX_HEADER_BYTES = 100_000_000
+# PyTorch's tensor iterators stop at 64 dimensions; no weight comes near.
+MAX_DIMENSIONS = 64
+
+DTYPES: Mapping[str, torch.dtype] = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E8M0": torch.float8_e8m0fnu,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+    "I16": torch.int16,
+    "U16": torch.uint16,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I32": torch.int32,
+    "U32": torch.uint32,
+    "F32": torch.float32,
+    "I64": torch.int64,
+    "U64": torch.uint64,
+    "F64": torch.float64,
+    "C64": torch.complex64,
+}
+# Several elements share a byte in these: only quantised weights are stored so.
+_PACKED_DTYPES = frozenset({"F4", "F6_E2M3", "F6_E3M2"})
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Where one tensor lies: `nbytes` row-major, little-endian bytes at `offset` of `file`."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    file: Path
+    offset: int
+    nbytes: int
+
+    @property
+    def numel(self) -> int:
+        """Number of elements; 1 for a 0-d tensor."""
+        return math.prod(self.shape)
+
+    def head_rows(self, rows: int) -> "TensorInfo":
+        """Return the view of the first `rows` rows, a prefix of the same bytes because the order is row-major."""
+        if not self.shape or not 0 <= rows <= self.shape[0]:
+            raise ValueError(f"{self.name} of shape {list(self.shape)} has no first {rows} rows")
+        nbytes = self.nbytes // self.shape[0] * rows if self.shape[0] else 0
+        return replace(self, shape=(rows, *self.shape[1:]), nbytes=nbytes)
+
+
+def read_header(file: Path) -> dict[str, TensorInfo]:
+    """Return the tensors of the safetensors file `file` by name, in the order of their data.
+
+    Raises:
+        InputError: the file is no regular file, cannot be read, is truncated, or its header is not a valid one.
+    """
+    file = file.absolute()
+    with open_regular(file) as (descriptor, size):
+        if size < 8:
+            raise InputError(f"{file} is {size} bytes long, too short for a safetensors file; download it again")
+        (length,) = struct.unpack("<Q", read_exactly(descriptor, 8, 0, file))
+        if length > MAX_HEADER_BYTES:
+            raise _refuse(file, f"claims a header of {length} bytes, above the format's {MAX_HEADER_BYTES}")
+        if length > size - 8:
+            raise InputError(
+                f"{file} is truncated: its header claims {length} bytes and the file has {size} in all; "
+                "download or save it again"
+            )
+        if length < 2 or read_exactly(descriptor, 1, 8, file) != b"{":
+            raise _refuse(file, "does not start with a JSON header")
+        content = read_exactly(descriptor, length, 8, file)
+    header = parse_json_object(content, f"the header of {file}", unique_keys=True)
+    _check_metadata(file, header.pop("__metadata__", {}))
+    tensors = [_tensor(file, name, entry, 8 + length, size) for name, entry in header.items()]
+    # Empty tensors come before the one that starts where they stand, so that the walk below meets no step back.
+    tensors.sort(key=lambda tensor: (tensor.offset, tensor.nbytes))
+    _check_layout(file, tensors, 8 + length, size)
+    return {tensor.name: tensor for tensor in tensors}
+
+
+def _tensor(file: Path, name: str, entry: Any, data_start: int, size: int) -> TensorInfo:
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise _refuse(file, f"names a tensor {quote(name)}, which is not text")
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise _refuse(file, f"describes {quote(name)} by something else than dtype, shape and data_offsets")
+    begin, end = _offsets(file, name, entry["data_offsets"])
+    if end > size - data_start:
+        raise InputError(
+            f"{file} is truncated: {quote(name)} ends at byte {data_start + end} and the file has {size}; "
+            "download or save it again"
+        )
+    dtype = _dtype(file, name, entry["dtype"])
+    shape = _shape(file, name, entry["shape"])
+    if math.prod(shape) * dtype.itemsize != end - begin:
+        raise _refuse(file, f"gives {quote(name)} {end - begin} bytes, which is not what its dtype and shape need")
+    return TensorInfo(name, dtype, shape, file, data_start + begin, end - begin)
+
+
+def _dtype(file: Path, name: str, value: Any) -> torch.dtype:
+    if isinstance(value, str) and value in DTYPES:
+        return DTYPES[value]
+    if isinstance(value, str) and value in _PACKED_DTYPES:
+        raise InputError(
+            f"{file} stores {quote(name)} quantised as {value}; use the checkpoint in bfloat16, float16 or float32"
+        )
+    raise _refuse(file, f"gives {quote(name)} the unknown dtype {quote(value)}")
+
+
+def _shape(file: Path, name: str, value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or len(value) > MAX_DIMENSIONS or not all(_is_size(size) for size in value):
+        raise _refuse(file, f"gives {quote(name)} an impossible shape")
+    # Every prefix must fit too, as in the reference implementation: [2**62, 4, 0] has no strides.
+    numel = 1
+    for extent in value:
+        numel *= extent
+        if numel >= 2**63:
+            raise _refuse(file, f"gives {quote(name)} a shape with more elements than 64 bits can count")
+    return tuple(value)
+
+
+def _offsets(file: Path, name: str, value: Any) -> tuple[int, int]:
+    if not isinstance(value, list) or len(value) != 2 or not all(_is_size(offset) for offset in value):
+        raise _refuse(file, f"gives {quote(name)} impossible data offsets")
+    begin, end = value
+    if begin > end:
+        raise _refuse(file, f"lets {quote(name)} end before it begins")
+    return begin, end
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63  # bool is an int to isinstance
+
+
+def _check_layout(file: Path, tensors: list[TensorInfo], data_start: int, size: int) -> None:
+    position = data_start
+    for tensor in tensors:
+        if tensor.offset != position:
+            fault = "overlaps the tensor before it" if tensor.offset < position else "leaves a hole before it"
+            raise _refuse(file, f"is laid out so that {quote(tensor.name)} {fault}")
+        position += tensor.nbytes
+    if position != size:
+        raise _refuse(file, f"has {size - position} bytes after its last tensor")
+
+
+def _check_metadata(file: Path, metadata: Any) -> None:
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _refuse(file, "has a __metadata__ entry that is not a map of strings")
+
+
+def _refuse(file: Path, fault: str) -> InputError:
+    return InputError(f"{file} {fault}, so it is not a valid safetensors file; download or save it again")

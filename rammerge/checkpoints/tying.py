@@ -1,0 +1,71 @@
+"""Names that stand for one tensor: tied input embeddings and output heads, told from the config and the bytes.
+
+When config.json says `tie_word_embeddings`, transformers reads one tensor for the embedding and the head, yet some
+trainers store both. Two vocabulary-sized matrices with equal bytes are then one tensor under two names: it is counted
+and merged once. When their bytes differ they are kept apart, which is also what transformers (5.x, `tie_weights`) does.
+"""
+
+import re
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+from rammerge.checkpoints.compare import same_bytes
+from rammerge.checkpoints.headers import TensorInfo
+
+# Where composite models (vision-language, speech, encoder-decoder) keep the configuration of their language model.
+_TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "decoder", "thinker_config")
+_HEAD = re.compile(r"head|out|predictions|projector|decoder\.weight")
+_EMBEDDING = re.compile(r"emb|wte|shared")
+
+
+def text_setting(config: Mapping[str, Any], key: str) -> Any:
+    """Return `config[key]`, else the same key of the language model's nested configuration, else None."""
+    if config.get(key) is not None:
+        return config[key]
+    nested = (config[name] for name in _TEXT_CONFIGS if isinstance(config.get(name), Mapping))
+    return next((found for section in nested if (found := text_setting(section, key)) is not None), None)
+
+
+def is_tied(config: Mapping[str, Any]) -> bool:
+    """Return whether `config` says outright that embedding and head are one tensor (a default is not guessed)."""
+    return text_setting(config, "tie_word_embeddings") is True
+
+
+def find_tied(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
+    """Return alias -> canonical name of the tensors that are stored twice although `config` ties them.
+
+    Candidates are the matrices of vocabulary height; the input embedding is the canonical one of those that are equal.
+    """
+    vocabulary = text_setting(config, "vocab_size")
+    if not is_tied(config) or type(vocabulary) is not int:
+        return {}
+    return equal_names([tensor for tensor in tensors.values() if _is_vocabulary_matrix(tensor, vocabulary)])
+
+
+def equal_names(candidates: list[TensorInfo]) -> dict[str, str]:
+    """Return alias -> canonical name among `candidates` that have equal bytes."""
+    aliases: dict[str, str] = {}
+    by_kind = sorted(candidates, key=_kind)
+    for _, same_kind in groupby(by_kind, key=_kind):
+        canonical: list[TensorInfo] = []
+        for tensor in sorted(same_kind, key=_embedding_first):
+            twin = next((other for other in canonical if same_bytes(tensor, other)), None)
+            if twin is None:
+                canonical.append(tensor)
+            else:
+                aliases[tensor.name] = twin.name
+    return aliases
+
+
+def _is_vocabulary_matrix(tensor: TensorInfo, vocabulary: int) -> bool:
+    return len(tensor.shape) == 2 and tensor.shape[0] == vocabulary and tensor.dtype.is_floating_point
+
+
+def _kind(tensor: TensorInfo) -> tuple[str, tuple[int, ...]]:
+    return str(tensor.dtype), tensor.shape
+
+
+def _embedding_first(tensor: TensorInfo) -> tuple[bool, bool, int, str]:
+    head, embedding = bool(_HEAD.search(tensor.name)), bool(_EMBEDDING.search(tensor.name))
+    return head, not embedding, len(tensor.name), tensor.name
