@@ -1,0 +1,275 @@
+"""The typed recipe. Whether a method, a suite or a gate rule exists is for other rooms to say: they report it with
+`Recipe.error`, so that every complaint about a recipe names its file, line and key."""
+
+import hashlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from rammerge.errors import InputError
+from rammerge.recipe.location import Location, error_at
+
+MAX_VARIANTS = 256
+# What a leaderboard, a registry or a report already calls something else.
+RESERVED = frozenset({"base", "overall", "best_agent"})
+
+Scalar = bool | int | float | str
+# Names become directories, run names and tags, so only what is safe in all of them is allowed.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+_UNITS = {"": 1, "B": 1} | {
+    f"{prefix}{middle}B": step**power
+    for middle, step in (("", 1000), ("i", 1024))
+    for power, prefix in enumerate("KMGT", start=1)
+}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that `text` names (`5GB`, `512 MiB`, `1000000`); raise ValueError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(\w*)", text.strip())
+    if not match or match[2] not in _UNITS or float(match[1]) == 0:
+        raise ValueError("a size is a number with a unit, such as 5GB or 512MiB")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def _check_size(text: str) -> str:
+    parse_size(text)
+    return text
+
+
+Size = Annotated[str, AfterValidator(_check_size)]
+
+
+def _as_mapping(key: str) -> BeforeValidator:
+    """A plain string stands for `{key: string}`: the short form of a source, a merge or a gate."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value, json_schema_input_type=Any)
+
+
+class Section(BaseModel):
+    """A part of the recipe: unknown keys are refused, and nothing changes after parsing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Section):
+    """Where a checkpoint comes from. A plain string will do."""
+
+    source: str = Field(min_length=1, description="Directory (relative to the recipe file) or hub id `org/name`.")
+    revision: str | None = Field(
+        default=None, description="Branch, tag or commit SHA on the hub; a SHA pins it for ever."
+    )
+
+
+class Merge(Section):
+    """One variant, or several when `sweep` is given. A plain string is the method with its default parameters."""
+
+    method: str = Field(description="A name from `rammerge methods`.")
+    preset: str | None = Field(default=None, description="A named set of parameters of the method.")
+    params: dict[str, Scalar] = Field(default={}, description="Parameters that override the preset.")
+    sweep: dict[str, list[Scalar]] = Field(
+        default={}, description="Lists of values; each combination becomes one variant."
+    )
+    name: Name | None = Field(
+        default=None, description="The variant's name; with `sweep`, what their names begin with."
+    )
+
+    @model_validator(mode="after")
+    def _sweep_makes_sense(self) -> "Merge":
+        if both := sorted(self.params.keys() & self.sweep.keys()):
+            raise ValueError(f"'{both[0]}' stands both in params and in sweep; keep one")
+        for parameter, values in self.sweep.items():
+            if not values or len(set(map(repr, values))) != len(values):
+                raise ValueError(f"sweep.{parameter} needs one or more different values")
+        return self
+
+
+class Output(Section):
+    """How merged models are written."""
+
+    dtype: Dtype = Field(
+        default="float32", description="A shorter dtype can erase what RAM+ adds; the run says how much is lost."
+    )
+    rounding: Literal["nearest", "stochastic"] = Field(
+        default="nearest", description="How values are rounded to the dtype."
+    )
+    seed: int = Field(
+        default=0, ge=0, lt=1 << 63, description="Seed of stochastic rounding and of random methods (DARE)."
+    )
+    shard_size: Size = Field(default="5GB", description="Largest size of one weight file.")
+    tokenizer: str = Field(
+        default="base", description="`base` or an agent's name: whose tokenizer and chat template are copied."
+    )
+
+
+class Compute(Section):
+    """Where the merge runs and with how much memory; `memory` does not change the bytes that are written."""
+
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="`cpu`, `cuda` or `cuda:N`.")
+    memory: Size | None = Field(
+        default=None, description="Bound of the merge's working memory; default: the engine's own."
+    )
+
+
+class Evaluation(Section):
+    """What the models are measured on: variants are chosen on the validation split and reported on the test split."""
+
+    suites: list[str] = Field(min_length=1, description="Bundled suites, or directories (relative to the recipe file).")
+    dtype: Dtype = Field(
+        default="float32", description="Every model is loaded in this one dtype, or scores would not compare."
+    )
+    batch_size: int = Field(
+        default=100, ge=1, le=65536, description="Fixed, because scores can depend on it in the last bit."
+    )
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Level of every interval.")
+    limit: int | None = Field(
+        default=None, ge=1, description="Items a suite and split, for a quick look; default: all."
+    )
+
+    @field_validator("suites")
+    @classmethod
+    def _no_suite_twice(cls, suites: list[str]) -> list[str]:
+        if len(set(suites)) != len(suites):
+            raise ValueError("a suite is listed twice; keep one")
+        return suites
+
+
+class Gate(BaseModel):
+    """A rule that the chosen variant must pass to be promoted; further keys are the rule's own parameters."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    rule: str = Field(description="Name of the rule.")
+
+
+class Registry(Section):
+    """Where the chosen variant is registered, and whether passing every gate makes it the champion."""
+
+    model: Name | None = Field(default=None, description="Registered model's name; default: the recipe's name.")
+    promote: bool = Field(default=True, description="Move the alias `champion` when every gate passes.")
+
+
+class Variant(BaseModel):
+    """One method with one set of parameters, named uniquely within the recipe."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    method: str
+    preset: str | None
+    params: dict[str, Scalar]
+    location: Location  # the part of the recipe that asks for it
+
+
+class Recipe(Section):
+    """A whole recipe, as `rammerge.recipe.load` returns it."""
+
+    name: Name = Field(description="Name of the run, and of the registered model unless `registry.model` is given.")
+    base: Annotated[Source, _as_mapping("source")] = Field(description="The model that every agent was trained from.")
+    agents: dict[Name, Annotated[Source, _as_mapping("source")]] = Field(
+        min_length=1, description="Name to checkpoint."
+    )
+    merges: list[Annotated[Merge, _as_mapping("method")]] = Field(min_length=1, description="The variants to make.")
+    output: Output = Output()
+    compute: Compute = Compute()
+    evaluation: Evaluation
+    gates: list[Annotated[Gate, _as_mapping("rule")]] = Field(default=[], description="All must pass before promotion.")
+    registry: Registry = Registry()
+
+    _path: Path = PrivateAttr(default=Path())
+    _lines: Mapping[Location, int] = PrivateAttr(default_factory=lambda: dict[Location, int]({(): 1}))
+
+    @property
+    def path(self) -> Path:
+        """The file that the recipe was read from."""
+        return self._path
+
+    @property
+    def model_name(self) -> str:
+        """The name under which the chosen variant is registered."""
+        return self.registry.model or self.name
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the recipe says, defaults filled in; comments, layout and the order of keys do not count."""
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, allow_nan=False)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def place(self, path: Path, lines: Mapping[Location, int]) -> "Recipe":
+        """Return the recipe knowing its file and the line of each of its parts."""
+        placed = self.model_copy()
+        placed._path, placed._lines = path, lines
+        return placed
+
+    def error(self, location: Location, message: str) -> InputError:
+        """Return an InputError that says `message` about the part of the file at `location`."""
+        return error_at(self._path, self._lines, location, message)
+
+    def resolve(self, source: Source) -> str:
+        """Return the absolute path of a local `source`, or the hub id as it is written.
+
+        `org/name` is a directory beside the recipe if there is one, and a model on the hub otherwise.
+        """
+        beside = self._beside(source.source)
+        return source.source if _HUB_ID.fullmatch(source.source) and not Path(beside).exists() else beside
+
+    def resolve_suite(self, suite: str) -> str:
+        """Return a bundled suite's name as it is, and a directory as an absolute path."""
+        return suite if re.fullmatch(r"[\w-]+", suite) else self._beside(suite)
+
+    def variants(self) -> list[Variant]:
+        """Return the variants in the order of the file, sweeps expanded; raise InputError when two share a name."""
+        variants: dict[str, Variant] = {}
+        for variant in self._expand():
+            if variant.name in variants or variant.name in self.agents or variant.name in RESERVED:
+                raise self.error(variant.location, f"the variant name '{variant.name}' is taken; add another `name:`")
+            if len(variants) == MAX_VARIANTS:
+                raise self.error(variant.location, f"makes more than {MAX_VARIANTS} variants; narrow the sweep")
+            variants[variant.name] = variant
+        return list(variants.values())
+
+    def _expand(self) -> Iterator[Variant]:
+        for index, merge in enumerate(self.merges):
+            for values in itertools.product(*merge.sweep.values()):
+                swept = dict(zip(merge.sweep, values, strict=True))
+                yield Variant(
+                    name=_variant_name(merge, swept),
+                    method=merge.method,
+                    preset=merge.preset,
+                    params={**merge.params, **swept},
+                    location=("merges", index),
+                )
+
+    def _beside(self, written: str) -> str:
+        # normpath rather than resolve: a symlink is the user's name for a checkpoint and stays in what is reported.
+        return os.path.normpath(self._path.absolute().parent / Path(written).expanduser())
+
+
+def schema() -> dict[str, Any]:
+    """Return the recipe's JSON schema (draft 2020-12)."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+
+
+def _variant_name(merge: Merge, swept: Mapping[str, Scalar]) -> str:
+    stem = [merge.name] if merge.name else [merge.method, *([merge.preset] if merge.preset else [])]
+    shown = swept if merge.name else {**merge.params, **swept}
+    name = "-".join([*stem, *(f"{parameter}{value}" for parameter, value in shown.items())])
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)

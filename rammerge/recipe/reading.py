@@ -1,0 +1,151 @@
+"""Read a recipe file, and turn every complaint into one sentence that names file, line, key and fix."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from rammerge.errors import InputError, closest
+from rammerge.recipe.location import Location, error_at
+from rammerge.recipe.model import NAME_PATTERN, RESERVED, Recipe
+
+MAX_BYTES = 1 << 20
+
+
+def load(path: Path) -> Recipe:
+    """Read and check the recipe at `path`; raise InputError naming file, line, key and the nearest valid key."""
+    content, lines = _parse(path, _read(path))
+    try:
+        recipe = Recipe.model_validate(content).place(path, lines)
+    except ValidationError as error:
+        # A misspelt key also makes the right one missing: the misspelling is what the user has to see.
+        errors = sorted(error.errors(), key=lambda details: details["type"] != "extra_forbidden")
+        raise _explain(path, lines, errors[0]) from None
+    for name in recipe.agents.keys() & RESERVED:
+        raise recipe.error(("agents", name), "the name is reserved; choose another")
+    if (whose := recipe.output.tokenizer) not in {"base", *recipe.agents}:
+        near = closest(whose, ["base", *recipe.agents])
+        raise recipe.error(("output", "tokenizer"), f"'{whose}' is neither base nor an agent{near}")
+    recipe.variants()
+    return recipe
+
+
+def _read(path: Path) -> str:
+    try:
+        if not path.is_file():
+            raise InputError(f"{path}: no such recipe file; give the path of a YAML file")
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(
+                f"{path}: larger than {MAX_BYTES >> 20} MiB, so not a recipe; give the path of a YAML file"
+            )
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text, so not a recipe; give the path of a YAML file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it: `1e-5` is a number (YAML 1.1 wants `1.0e-5`)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _parse(path: Path, text: str) -> tuple[Any, dict[Location, int]]:
+    try:
+        loader = _Loader(text)
+        # An alias can make a small file expand without end, and has no line of its own to report.
+        if alias := next((event for event in yaml.parse(text) if isinstance(event, yaml.AliasEvent)), None):
+            line = alias.start_mark.line + 1 if alias.start_mark else 1
+            raise InputError(f"{path}:{line}: YAML aliases are not allowed; write the value out")
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            raise InputError(f"{path}:1: not a recipe: it needs the keys name, base, agents, merges and evaluation")
+        lines = {(): 1, **dict(_lines(path, node, ()))}
+        content = loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        where = f"{path}:{error.problem_mark.line + 1}" if error.problem_mark else str(path)
+        raise InputError(f"{where}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (RecursionError, ValueError):
+        raise InputError(
+            f"{path}: not valid YAML: nested too deeply, or a number or date that does not exist"
+        ) from None
+    for location in _not_finite(content, ()):
+        raise error_at(path, lines, location, "not a finite number; give one")
+    return content, lines
+
+
+def _lines(path: Path, node: yaml.Node, at: Location) -> Iterator[tuple[Location, int]]:
+    """Yield the line of each part; refuse a key that stands twice, since the later one would win silently."""
+    children: dict[str | int, tuple[yaml.Node, int]] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise InputError(f"{path}:{line}: a key must be a plain word")
+            if key.value in children:
+                raise InputError(f"{path}:{line}: the key '{key.value}' stands twice; keep one")
+            children[key.value] = (value, line)
+    elif isinstance(node, yaml.SequenceNode):
+        children = {index: (value, value.start_mark.line + 1) for index, value in enumerate(node.value)}
+    for name, (value, line) in children.items():
+        yield (*at, name), line
+        yield from _lines(path, value, (*at, name))
+
+
+def _not_finite(value: Any, at: Location) -> Iterator[Location]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield at
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, child in children:
+        yield from _not_finite(child, (*at, name))
+
+
+def _explain(path: Path, lines: Mapping[Location, int], error: ErrorDetails) -> InputError:
+    kind, given = error["type"], error["input"]
+    # For a mapping's key, pydantic adds a part "[key]"; for a union, the member's type, which no file has.
+    location = tuple(part for part in error["loc"] if part not in {"[key]", "bool", "int", "float", "str"})
+    if kind == "extra_forbidden":
+        known = _keys(location[:-1])
+        return error_at(
+            path, lines, location, f"unknown key{closest(str(location[-1]), known)}; known: {', '.join(known)}"
+        )
+    if kind == "missing":
+        return error_at(path, lines, location[:-1], f"the key '{location[-1]}' is missing; add it")
+    if kind == "string_pattern_mismatch" and error["ctx"]["pattern"] == NAME_PATTERN:
+        return error_at(path, lines, location, f"'{given}' is no name: use letters, digits, '.', '_', '-', at most 64")
+    message = error["msg"].removeprefix("Value error, ")
+    if kind == "value_error":
+        return error_at(path, lines, location, message)
+    if kind == "string_pattern_mismatch":
+        message = f"should look like {error['ctx']['pattern'].strip('^$')}"
+    if kind == "bool_type":  # the first member of Scalar
+        message = "should be a number, a word or true/false"
+    options = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", "")) if kind == "literal_error" else []
+    shown = repr(given) if len(repr(given)) <= 60 else f"a {type(given).__name__}"
+    return error_at(
+        path, lines, location, f"{message[0].lower()}{message[1:]}, not {shown}{closest(str(given), options)}"
+    )
+
+
+def _keys(location: Location) -> list[str]:
+    """Return the keys that the section at `location` knows, by walking the models' annotations."""
+    current: Any = Recipe
+    for part in location:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            current = current.model_fields[str(part)].annotation
+        elif get_origin(current) in (list, dict):
+            current = get_args(current)[-1]
+        while hasattr(current, "__metadata__"):  # Annotated[X, ...] -> X
+            current = current.__origin__
+    return sorted(current.model_fields)

@@ -1,0 +1,176 @@
+"""A content-addressed store: the output of a step lies under the digest of everything that determines it.
+
+Layout, below `home()/store` (a kind can be deleted as a whole; so can any entry, at any time):
+
+    <kind>/<key>/             one entry, complete from the moment it is visible; its files are the step's output
+    <kind>/<key>/.manifest    size, SHA-256 and file status of each of them, checked whenever the entry is used
+    <kind>/.staging/<key>/    an output being made; kept when the maker dies, so that the next one can resume
+    <kind>/.locks/<key>       held (flock) by the process that makes the entry; the kernel frees it on any death
+
+Nothing here knows what the outputs are.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rammerge.atomic import write_json
+from rammerge.home import home
+
+_MANIFEST = ".manifest"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A verified entry of the store.
+
+    Attributes:
+        path: directory of the output; its content must not be changed.
+        digest: SHA-256 over the sorted names, sizes and SHA-256 of the files: equal for equal output.
+        files: SHA-256 by path relative to `path`.
+        reused: whether it was there already.
+    """
+
+    path: Path
+    digest: str
+    files: Mapping[str, str]
+    reused: bool
+
+
+def key_of(step: str, version: int, inputs: Mapping[str, Any]) -> str:
+    """Return the key (40 hex digits) of what algorithm `version` of `step` makes from `inputs`, JSON values."""
+    content = json.dumps([step, version, inputs], sort_keys=True, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()[:40]
+
+
+def find(kind: str, key: str) -> Entry | None:
+    """Return the entry if it is there and every file is what it was when made, else None.
+
+    A file is hashed again only if its status (size, times, inode) is no longer what the manifest remembers, so finding
+    a large model costs no reading; a hard link to it, which changes the status, costs one.
+    """
+    path = _root() / kind / key
+    try:
+        manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        files: dict[str, dict[str, Any]] = manifest["files"]
+        if sorted(files) != [name for name, _ in _files(path)]:
+            return None
+        touched = {name: known for name, known in files.items() if _status(path / name) != known["status"]}
+        for name, known in touched.items():
+            status = _status(path / name)
+            if status[0] != known["size"] or _sha256(path / name) != known["sha256"]:
+                return None
+            known["status"] = status
+        if touched:
+            write_json(path / _MANIFEST, manifest)
+        return _entry(path, files, reused=True)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def materialise(kind: str, key: str, build: Callable[[Path], None]) -> Entry:
+    """Return the entry of `key`, calling `build(directory)` to write its files if it is missing or damaged.
+
+    One process at a time builds a key; the others wait for it and then share its entry. The directory is the same
+    for every attempt at a key and keeps what an attempt that was killed left there, so `build` can resume. What `build`
+    raises is passed on, and its directory is then removed, unless it raises KeyboardInterrupt or OSError (a full
+    disk, say), after which the next attempt may resume too.
+    """
+    with _locked(kind, key):
+        if found := find(kind, key):
+            return found
+        final, staging = _root() / kind / key, _root() / kind / ".staging" / key
+        _remove(final)
+        staging.mkdir(parents=True, exist_ok=True)
+        try:
+            build(staging)
+        except (KeyboardInterrupt, OSError):
+            raise
+        except BaseException:
+            _remove(staging)
+            raise
+        files = {
+            name: {"size": path.stat().st_size, "sha256": _sha256(path), "status": _status(path)}
+            for name, path in _files(staging)
+        }
+        write_json(staging / _MANIFEST, {"files": files})
+        staging.rename(final)
+        _sync(final.parent)
+        return _entry(final, files, reused=False)
+
+
+def attempts(kind: str, key: str, *, valid: bool) -> int:
+    """Return how often `key` had to be made, counting one more unless what it made is still `valid`.
+
+    A cache that remembers results by key (Prefect's) takes this number into its own key, and so forgets a result
+    whose entry was lost or damaged.
+    """
+    with _locked(kind, f"{key}.attempts"):
+        counter = _root() / kind / ".attempts" / key
+        count = 0
+        with suppress(OSError, ValueError):
+            count = int(counter.read_text(encoding="ascii"))
+        if not valid:
+            count += 1
+            counter.parent.mkdir(parents=True, exist_ok=True)
+            beside = counter.with_name(f".{counter.name}")
+            beside.write_text(str(count), encoding="ascii")
+            beside.replace(counter)
+        return count
+
+
+def _root() -> Path:
+    return home() / "store"
+
+
+@contextmanager
+def _locked(kind: str, key: str) -> Iterator[None]:
+    path = _root() / kind / ".locks" / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _files(directory: Path) -> list[tuple[str, Path]]:
+    found = [(path.relative_to(directory).as_posix(), path) for path in directory.rglob("*") if not path.is_dir()]
+    return sorted((name, path) for name, path in found if name != _MANIFEST)
+
+
+def _entry(path: Path, files: Mapping[str, Mapping[str, Any]], *, reused: bool) -> Entry:
+    lines = [f"{name} {known['size']} {known['sha256']}\n" for name, known in sorted(files.items())]
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    return Entry(path, digest, {name: str(known["sha256"]) for name, known in sorted(files.items())}, reused)
+
+
+def _status(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(directory: Path) -> None:
+    # Renamed first: a half-removed entry must never be found under its key.
+    if directory.exists():
+        trash = directory.parent / f".removed-{directory.name}-{os.getpid()}"
+        directory.rename(trash)
+        shutil.rmtree(trash, ignore_errors=True)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

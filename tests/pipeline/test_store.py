@@ -1,0 +1,167 @@
+"""Contract of the store: an entry is complete from the moment it is visible, is made once however many ask for it, is
+never served lost or damaged, and what a killed maker left is resumed by the next."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from rammerge import store
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RAMMERGE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def write_two(directory: Path) -> None:
+    (directory / "inner").mkdir(exist_ok=True)
+    (directory / "inner" / "a.txt").write_text("alpha")
+    (directory / "b.txt").write_text("beta")
+
+
+def never(directory: Path) -> None:
+    raise AssertionError("built again")
+
+
+def test_key_depends_on_each_part_and_not_on_order() -> None:
+    key = store.key_of("merge", 1, {"a": 1, "b": [2, 3]})
+    assert key == store.key_of("merge", 1, {"b": [2, 3], "a": 1})
+    others = [
+        ("extract", 1, {"a": 1, "b": [2, 3]}),
+        ("merge", 2, {"a": 1, "b": [2, 3]}),
+        ("merge", 1, {"a": 1, "b": [3, 2]}),
+    ]
+    assert len({key, *(store.key_of(*other) for other in others)}) == 4
+    with pytest.raises(ValueError, match="JSON"):
+        store.key_of("merge", 1, {"a": float("nan")})
+
+
+def test_second_request_reuses_the_entry() -> None:
+    made = store.materialise("kind", "k", write_two)
+    again = store.materialise("kind", "k", never)
+    assert (made.reused, again.reused) == (False, True)
+    assert made.digest == again.digest and made.files == again.files
+    assert set(made.files) == {"inner/a.txt", "b.txt"}
+    assert (again.path / "inner" / "a.txt").read_text() == "alpha"
+
+
+def test_equal_output_under_another_key_has_the_same_digest() -> None:
+    assert store.materialise("kind", "k1", write_two).digest == store.materialise("kind", "k2", write_two).digest
+
+
+def overwrite_keeping_times(path: Path) -> None:
+    status = path.stat()
+    path.write_text("BETA")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: (entry / "b.txt").unlink(),
+        lambda entry: (entry / "b.txt").write_text("betaa"),
+        lambda entry: overwrite_keeping_times(entry / "b.txt"),
+        lambda entry: (entry / "extra.txt").write_text("x"),
+        lambda entry: (entry / ".manifest").write_text("{"),
+        lambda entry: (entry / ".manifest").unlink(),
+    ],
+    ids=["lost", "changed", "changed-with-old-times", "added", "manifest-torn", "manifest-lost"],
+)
+def test_damaged_entry_is_noticed_and_made_again(damage) -> None:
+    entry = store.materialise("kind", "k", write_two)
+    damage(entry.path)
+    assert store.find("kind", "k") is None
+    again = store.materialise("kind", "k", write_two)
+    assert not again.reused and again.digest == entry.digest
+    assert store.find("kind", "k") is not None
+
+
+def test_untouched_file_is_not_hashed_again_and_a_touched_one_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = store.materialise("kind", "k", write_two)
+    hashed: list[Path] = []
+    real = store._sha256
+    monkeypatch.setattr(store, "_sha256", lambda path: hashed.append(path) or real(path))
+    assert store.find("kind", "k") and hashed == []
+    os.link(entry.path / "b.txt", entry.path.parent / "link")  # as registering a model does
+    assert store.find("kind", "k") and hashed == [entry.path / "b.txt"]
+    assert store.find("kind", "k") and len(hashed) == 1
+
+
+def test_failed_build_leaves_nothing_and_a_full_disk_can_resume() -> None:
+    def fails(directory: Path) -> None:
+        write_two(directory)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        store.materialise("kind", "k", fails)
+    assert store.find("kind", "k") is None
+
+    def full(directory: Path) -> None:
+        assert list(directory.iterdir()) == []
+        (directory / "shard-1").write_text("done")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        store.materialise("kind", "k", full)
+
+    def resumes(directory: Path) -> None:
+        assert (directory / "shard-1").read_text() == "done"
+
+    assert set(store.materialise("kind", "k", resumes).files) == {"shard-1"}
+
+
+def test_many_threads_make_an_entry_once() -> None:
+    made: list[int] = []
+
+    def build(directory: Path) -> None:
+        made.append(1)
+        time.sleep(0.05)
+        write_two(directory)
+
+    with ThreadPoolExecutor(8) as pool:
+        entries = list(pool.map(lambda _: store.materialise("kind", "k", build), range(8)))
+    assert len(made) == 1
+    assert len({entry.digest for entry in entries}) == 1
+    assert sum(not entry.reused for entry in entries) == 1
+
+
+def test_killed_maker_frees_the_lock_and_leaves_its_work(tmp_path: Path) -> None:
+    maker = textwrap.dedent(
+        """
+        import sys, time
+        from rammerge import store
+        def build(directory):
+            (directory / "part").write_text("kept")
+            print("building", flush=True)
+            time.sleep(60)
+        store.materialise("kind", "k", build)
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", maker], stdout=subprocess.PIPE, text=True, cwd=Path.cwd())
+    assert process.stdout is not None and process.stdout.readline() == "building\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert store.find("kind", "k") is None
+
+    def build(directory: Path) -> None:
+        assert (directory / "part").read_text() == "kept"
+        (directory / "rest").write_text("new")
+
+    started = time.monotonic()
+    assert set(store.materialise("kind", "k", build).files) == {"part", "rest"}
+    assert time.monotonic() - started < 5
+
+
+def test_attempts_grow_only_when_what_was_made_is_not_valid() -> None:
+    assert store.attempts("kind", "k", valid=False) == 1
+    assert store.attempts("kind", "k", valid=True) == 1
+    assert store.attempts("kind", "k", valid=False) == 2
+    assert store.attempts("kind", "other", valid=True) == 0
