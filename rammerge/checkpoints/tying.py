@@ -7,7 +7,6 @@ and merged once. When their bytes differ they are kept apart, which is also what
 
 import re
 from collections.abc import Mapping
-from itertools import groupby
 from typing import Any
 
 from rammerge.checkpoints.compare import same_bytes
@@ -17,6 +16,7 @@ from rammerge.checkpoints.headers import TensorInfo
 _TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "decoder", "thinker_config")
 _HEAD = re.compile(r"head|out|predictions|projector|decoder\.weight")
 _EMBEDDING = re.compile(r"emb|wte|shared")
+_VOCABULARY = re.compile(f"{_HEAD.pattern}|{_EMBEDDING.pattern}")
 
 
 def text_setting(config: Mapping[str, Any], key: str) -> Any:
@@ -35,35 +35,29 @@ def is_tied(config: Mapping[str, Any]) -> bool:
 def find_tied(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
     """Return alias -> canonical name of the tensors that are stored twice although `config` ties them.
 
-    Candidates are the matrices of vocabulary height; the input embedding is the canonical one of those that are equal.
+    The input embedding is the canonical one of the vocabulary matrices with equal bytes.
     """
-    vocabulary = text_setting(config, "vocab_size")
-    if not is_tied(config) or type(vocabulary) is not int:
-        return {}
-    return equal_names([tensor for tensor in tensors.values() if _is_vocabulary_matrix(tensor, vocabulary)])
-
-
-def equal_names(candidates: list[TensorInfo]) -> dict[str, str]:
-    """Return alias -> canonical name among `candidates` that have equal bytes."""
     aliases: dict[str, str] = {}
-    by_kind = sorted(candidates, key=_kind)
-    for _, same_kind in groupby(by_kind, key=_kind):
-        canonical: list[TensorInfo] = []
-        for tensor in sorted(same_kind, key=_embedding_first):
-            twin = next((other for other in canonical if same_bytes(tensor, other)), None)
-            if twin is None:
-                canonical.append(tensor)
-            else:
-                aliases[tensor.name] = twin.name
+    if not is_tied(config):
+        return aliases
+    canonical: list[TensorInfo] = []
+    for tensor in sorted(vocabulary_matrices(config, tensors), key=_embedding_first):
+        twin = next((other for other in canonical if same_bytes(tensor, other)), None)
+        if twin is None:
+            canonical.append(tensor)
+        else:
+            aliases[tensor.name] = twin.name
     return aliases
 
 
-def _is_vocabulary_matrix(tensor: TensorInfo, vocabulary: int) -> bool:
-    return len(tensor.shape) == 2 and tensor.shape[0] == vocabulary and tensor.dtype.is_floating_point
-
-
-def _kind(tensor: TensorInfo) -> tuple[str, tuple[int, ...]]:
-    return str(tensor.dtype), tensor.shape
+def vocabulary_matrices(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> list[TensorInfo]:
+    """Return the embeddings and heads: matrices with a telling name and a row for each entry of the vocabulary."""
+    rows = text_setting(config, "vocab_size")
+    return [
+        tensor
+        for tensor in tensors.values()
+        if len(tensor.shape) == 2 and tensor.shape[0] == rows and _VOCABULARY.search(tensor.name)
+    ]
 
 
 def _embedding_first(tensor: TensorInfo) -> tuple[bool, bool, int, str]:

@@ -1,0 +1,66 @@
+"""Whether two checkpoints mean the same tokens by the same ids, read from tokenizer.json."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rammerge.checkpoints.digest import digest_file
+from rammerge.checkpoints.files import quote, read_json_object
+from rammerge.errors import InputError
+
+TOKENIZER = "tokenizer.json"
+
+
+def compare_tokenizers(base: Path, agent: Path, agent_name: str) -> list[str]:
+    """Return warnings about tokens that the agent renamed or added; [] when a tokenizer.json is absent.
+
+    Special tokens may be renamed and added, which RL recipes do; ordinary tokens may not, since their embeddings would
+    be averaged over different words.
+
+    Raises:
+        InputError: an ordinary token has another id in the agent.
+    """
+    files = base / TOKENIZER, agent / TOKENIZER
+    if not all(file.is_file() for file in files) or digest_file(files[0]) == digest_file(files[1]):
+        return []
+    ordinary, special = _tokens(read_json_object(files[0]))
+    agent_ordinary, agent_special = _tokens(read_json_object(files[1]))
+    found = agent_ordinary | agent_special
+    for token_id, token in ordinary.items():
+        if token_id not in special and found.get(token_id) != token:
+            raise InputError(
+                f"agent {agent_name!r} has another vocabulary: its tokenizer.json gives id {token_id} to "
+                f"{quote(found.get(token_id))} and the base's to {quote(token)}; merge agents trained from this base"
+            )
+    known = ordinary | special
+    renamed = sorted(i for i, token in special.items() if i in found and found[i] != token)
+    added = sorted(found.keys() - known.keys())
+    warnings = []
+    if renamed:
+        first = f"{quote(known[renamed[0]])} became {quote(found[renamed[0]])}"
+        warnings.append(f"agent {agent_name!r} renamed {len(renamed)} special tokens (id {renamed[0]}: {first})")
+    if added:
+        warnings.append(
+            f"agent {agent_name!r} added {len(added)} tokens ({quote(found[added[0]])} first) "
+            "that the base's tokenizer does not have"
+        )
+    return warnings
+
+
+def _tokens(tokenizer: Mapping[str, Any]) -> tuple[dict[int, str], dict[int, str]]:
+    """Return id -> token of the ordinary vocabulary and of the added tokens; what is not understood is left out."""
+    model = tokenizer.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    ordinary: dict[int, str] = {}
+    if isinstance(vocabulary, dict):  # BPE, WordPiece, WordLevel: token -> id
+        ordinary = {token_id: token for token, token_id in vocabulary.items() if type(token_id) is int}
+    elif isinstance(vocabulary, list):  # Unigram: [token, score] in the order of ids
+        ordinary = {i: entry[0] for i, entry in enumerate(vocabulary) if isinstance(entry, list) and entry}
+    added = tokenizer.get("added_tokens")
+    entries = added if isinstance(added, list) else []
+    special = {entry["id"]: entry["content"] for entry in entries if isinstance(entry, dict) and _is_token(entry)}
+    return ordinary, special
+
+
+def _is_token(entry: Mapping[str, Any]) -> bool:
+    return type(entry.get("id")) is int and isinstance(entry.get("content"), str)

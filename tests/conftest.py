@@ -1,0 +1,39 @@
+"""Every test has a home of its own and no network; tiny models are built once a session and never written to."""
+
+import os
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Read by huggingface_hub, transformers and torch when they are first imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def rammerge_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point RAMMERGE_HOME at an empty directory of the test's own, outside its tmp_path."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("RAMMERGE_HOME", str(home))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    return home
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function from a kind (tests.fixtures.models.KINDS) to its bf16 model directory; copy before editing."""
+    built: dict[str, Path] = {}
+
+    def build(kind: str = "llama") -> Path:
+        from tests.fixtures.models import save_model
+
+        if kind not in built:
+            built[kind] = save_model(tmp_path_factory.mktemp("models") / kind, kind)
+        return built[kind]
+
+    return build
