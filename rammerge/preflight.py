@@ -189,10 +189,13 @@ def _check_names(name: str, base: Checkpoint, agent: Checkpoint) -> None:
             f"{tied} ties its output head to its embedding and {untied} does not ({(missing or extra)[0]}); "
             "merge agents with tie_word_embeddings as in the base"
         )
-    lacking, names = (f"agent {name!r} lacks", missing) if missing else (f"the base lacks agent {name!r}'s", extra)
-    more = f" and {len(names) - 1} more tensors" if len(names) > 1 else ""
+    if missing:
+        raise InputError(
+            f"agent {name!r} lacks {_first(missing)}; save the whole model, or merge agents of the base's architecture"
+        )
     raise InputError(
-        f"{lacking} {names[0]}{more}; save the whole model, or merge agents of the base's architecture and version"
+        f"agent {name!r} has {_first(extra)}, which the base lacks; save the agent without, or merge it into the base "
+        "that it was trained from"
     )
 
 
@@ -252,6 +255,10 @@ def _short(dtype: torch.dtype) -> str:
 
 def _listed(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _first(names: list[str]) -> str:
+    return f"{names[0]} and {len(names) - 1} more tensors" if len(names) > 1 else names[0]
 
 
 def _gigabytes(size: int) -> str:

@@ -49,9 +49,9 @@ def list_directory(path: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
             return sorted(entries, key=lambda entry: entry.name)
-    except NotADirectoryError as error:
-        raise InputError(f"{path} is a file; give the checkpoint directory that holds it") from error
     except (OSError, ValueError) as error:
+        if isinstance(error, NotADirectoryError) and path.exists():
+            raise InputError(f"{path} is a file; give the checkpoint directory that holds it") from error
         raise refuse_os_error(path, error) from error
 
 
