@@ -75,8 +75,10 @@ def find(kind: str, key: str) -> Entry | None:
         return None
 
 
-def materialise(kind: str, key: str, build: Callable[[Path], None]) -> Entry:
-    """Return the entry of `key`, calling `build(directory)` to write its files if it is missing or damaged.
+def materialise(
+    kind: str, key: str, build: Callable[[Path], None], *, valid: Callable[[Entry], bool] = lambda entry: True
+) -> Entry:
+    """Return the entry of `key`, calling `build(directory)` to write its files if it is missing, damaged or not `valid`.
 
     One process at a time builds a key; the others wait for it and then share its entry. The directory is the same
     for every attempt at a key and keeps what an attempt that was killed left there, so `build` can resume. What `build`
@@ -84,7 +86,8 @@ def materialise(kind: str, key: str, build: Callable[[Path], None]) -> Entry:
     disk, say), after which the next attempt may resume too.
     """
     with _locked(kind, key):
-        if found := find(kind, key):
+        found = find(kind, key)
+        if found is not None and valid(found):
             return found
         final, staging = _root() / kind / key, _root() / kind / ".staging" / key
         _remove(final)

@@ -1,1 +1,5 @@
-"""One Prefect task a step of the pipeline."""
+"""The steps of the pipeline as Prefect tasks: thin, cached by content, retried where trying again can help."""
+
+from tasks.environment import prepare
+
+prepare()

@@ -1,0 +1,130 @@
+"""One step of the pipeline: a Prefect task whose output is an entry of the content-addressed store.
+
+A step is a function that writes files into a directory. `step` makes the task: its cache key is the digest of the step's
+kind, the version of its algorithm and everything it is given (a model counts by its content, not by its path or name), so
+the same work is never done twice, by whichever run. Prefect's own record of the result is trusted only as long as the
+store still holds the entry, unharmed.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Collection, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from prefect import Task, task
+from prefect.client.schemas.objects import TaskRun
+from prefect.context import TaskRunContext
+from prefect.runtime import task_run
+from prefect.states import Completed, State
+from prefect.tasks import exponential_backoff
+from pydantic import BaseModel, ConfigDict
+
+from rammerge import store
+from rammerge.errors import RammergeError
+from tasks.progress import running
+
+P = ParamSpec("P")
+R = TypeVar("R", bound="Result")
+
+DOWNLOAD_RETRIES = 4
+
+
+class Result(BaseModel):
+    """What a step hands on: small, so that Prefect can keep it; the content lies in the store."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path
+    digest: str
+
+    @property
+    def identity(self) -> str:
+        """What this counts as in the cache key of a later step."""
+        return self.digest
+
+
+def step(
+    kind: str,
+    *,
+    version: int,
+    run_name: str,
+    result: Callable[[store.Entry], R],
+    ignore: Collection[str] = (),
+    valid: Callable[[store.Entry], bool] = lambda entry: True,
+    retries: int = 0,
+) -> Callable[[Callable[Concatenate[Path, P], None]], Task[..., R]]:
+    """Make a task of a function that writes its output into the directory given first.
+
+    Args:
+        kind: the step's name, and its room in the store.
+        version: raise it whenever the function's output changes for the same input.
+        run_name: template of the task run's name over the function's parameters.
+        result: makes the typed result from the entry.
+        ignore: parameters that do not influence the output, such as a label or a memory bound.
+        valid: whether an entry still holds in the world outside the store, such as a registered version.
+        retries: attempts after a failure that is not the user's or a gate's (RammergeError), with growing, jittered delays.
+    """
+
+    def decorate(build: Callable[Concatenate[Path, P], None]) -> Task[..., R]:
+        signature = inspect.signature(build)
+        parameters = list(signature.parameters.values())[1:]
+
+        def key_of(given: Mapping[str, Any]) -> str:
+            return store.key_of(kind, version, {k: _identity(v) for k, v in given.items() if k not in ignore})
+
+        def cache_key(context: TaskRunContext, given: dict[str, Any]) -> str:
+            key = key_of(given)
+            entry = store.find(kind, key)
+            attempts = store.attempts(kind, key, valid=entry is not None and valid(entry))
+            return f"{kind}-{key}-{attempts}"
+
+        @wraps(build)
+        def run(*args: Any, **kwargs: Any) -> R:
+            given = run_signature.bind(*args, **kwargs)
+            given.apply_defaults()
+            key = key_of(given.arguments)
+            with running(str(task_run.name or kind)):
+                entry = store.materialise(kind, key, lambda directory: build(directory, *args, **kwargs), valid=valid)
+            made = result(entry)
+            # Another run may have done the work without this Prefect database knowing: say so, as Prefect itself would.
+            return Completed(name="Cached", data=made) if entry.reused else made
+
+        run_signature = signature.replace(parameters=parameters)
+        run.__signature__ = run_signature  # type: ignore[attr-defined]
+        return task(
+            name=kind,
+            task_run_name=run_name,
+            cache_key_fn=cache_key,
+            persist_result=True,
+            result_serializer="json",
+            tags=[kind],
+            retries=retries,
+            retry_delay_seconds=exponential_backoff(backoff_factor=_backoff_seconds()) if retries else 0,
+            retry_jitter_factor=0.5 if retries else None,
+            retry_condition_fn=_worth_retrying if retries else None,
+        )(run)
+
+    return decorate
+
+
+def _identity(value: Any) -> Any:
+    if isinstance(value, Result):
+        return value.identity
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {str(key): _identity(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_identity(item) for item in value]
+    return value
+
+
+def _worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    # Bad input stays bad, and a refusal stays a refusal; a network or a busy database may recover.
+    return not isinstance(state.result(raise_on_failure=False), RammergeError)
+
+
+def _backoff_seconds() -> float:
+    return float(os.environ.get("RAMMERGE_BACKOFF_SECONDS", "2"))
