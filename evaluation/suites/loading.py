@@ -1,0 +1,143 @@
+"""Open a suite directory, check it before any work, and digest it."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from evaluation.schema import check
+from evaluation.suites.taskfile import TaskFile, read_task_files
+from rammerge.errors import InputError, closest
+
+Split = Literal["validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+_BUNDLED = Path(__file__).resolve().parent
+_FILE = "suite.yaml"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One domain's evaluation: lm-eval tasks for each split, and the metric that scores an item in [0, 1].
+
+    `task_files` holds the suite's own tasks by name; a name in `tasks` that is not there is a task of lm-eval's library.
+    """
+
+    name: str
+    title: str
+    domain: str
+    metric: str
+    tasks: Mapping[Split, tuple[str, ...]]
+    apply_chat_template: bool
+    path: Path
+    digest: str
+    task_files: Mapping[str, TaskFile]
+
+    @property
+    def uses_library(self) -> bool:
+        """Whether a task comes from lm-eval's library, which takes seconds to index and may need the network."""
+        return any(task not in self.task_files for tasks in self.tasks.values() for task in tasks)
+
+
+def available_suites() -> list[str]:
+    """Return the names of the suites that come with rammerge, sorted."""
+    return sorted(path.parent.name for path in _BUNDLED.glob(f"*/{_FILE}"))
+
+
+def load_suite(name_or_path: str | Path, *, relative_to: Path | None = None) -> Suite:
+    """Return the bundled suite of that name, or the suite in that directory (relative to `relative_to`, or the cwd).
+
+    Raises InputError if there is no such suite, or if its files are malformed.
+    """
+    name = str(name_or_path)
+    if name in available_suites():
+        return _open(_BUNDLED / name)
+    path = (relative_to or Path()) / Path(name).expanduser()
+    if not path.is_dir():
+        raise InputError(
+            f"unknown suite '{name}'{closest(name, available_suites())}: name a bundled one "
+            f"({', '.join(available_suites())}) or give the path of a directory with a {_FILE}"
+        )
+    return _open(path.resolve())
+
+
+class _Tasks(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    validation: tuple[str, ...] = Field(min_length=1)
+    test: tuple[str, ...] = Field(min_length=1)
+
+
+class _SuiteFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    title: str
+    domain: str
+    metric: str = "acc"
+    apply_chat_template: bool = False
+    tasks: _Tasks
+
+
+def _open(path: Path) -> Suite:
+    file = path / _FILE
+    content = check(_SuiteFile, _read_yaml(file), str(file))
+    both = sorted(set(content.tasks.validation) & set(content.tasks.test))
+    if both:
+        raise InputError(
+            f"{file}: the task '{both[0]}' is in both splits, but nothing may be selected on the items it is reported "
+            f"on: give validation and test different tasks"
+        )
+    task_files = read_task_files(path)
+    suite = Suite(
+        name=content.name,
+        title=content.title,
+        domain=content.domain,
+        metric=content.metric,
+        tasks=MappingProxyType({split: getattr(content.tasks, split) for split in SPLITS}),
+        apply_chat_template=content.apply_chat_template,
+        path=path,
+        digest=_digest(path),
+        task_files=MappingProxyType(task_files),
+    )
+    _refuse_shared_items(suite)
+    return suite
+
+
+def _refuse_shared_items(suite: Suite) -> None:
+    validation, test = (
+        {item for task in suite.tasks[split] if task in suite.task_files for item in suite.task_files[task].prompts()}
+        for split in SPLITS
+    )
+    if shared := sorted(validation & test):
+        raise InputError(
+            f"{suite.path}: {len(shared)} prompts are in both splits (one is {shared[0][:60]!r}), but nothing may be "
+            f"selected on the items it is reported on: remove them from one split"
+        )
+
+
+def _read_yaml(file: Path) -> Any:
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{file.parent} is not a suite: it has no {file.name}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 over the names and contents of the suite's files, sorted: editing any of them makes another suite."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        inside = file.relative_to(path)
+        if not file.is_file() or any(part == "__pycache__" or part.startswith(".") for part in inside.parts):
+            continue
+        digest.update(f"{inside.as_posix()}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,178 @@
+"""lm-eval task files of a suite, read without importing lm-eval so that a suite can be checked at once.
+
+The format is lm-eval's own. One thing is added: data files are relative to the task file, where lm-eval takes them as
+relative to the working directory of whoever runs it.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rammerge.errors import InputError
+
+
+@dataclass(frozen=True)
+class FunctionReference:
+    """`!function module.name`: a function of a module beside the task file, else of an installed one."""
+
+    folder: Path
+    module: str
+    name: str
+
+    def load(self) -> Callable[..., Any]:
+        """Import the module as it is on disk now and return the function.
+
+        Raises InputError if the module cannot be imported or has no such function.
+        """
+        try:
+            file = self.folder / f"{self.module.replace('.', '/')}.py"
+            module = _import_file(file) if file.is_file() else importlib.import_module(self.module)
+            function: Callable[..., Any] = getattr(module, self.name)
+        except Exception as error:  # the suite's own code runs here and may raise anything
+            raise InputError(
+                f"the function '{self.module}.{self.name}' that a task in {self.folder} names cannot be imported: {error}"
+            ) from error
+        return function
+
+
+@dataclass(frozen=True)
+class TaskFile:
+    """One lm-eval task: its configuration, in which `!function` values are FunctionReferences."""
+
+    name: str
+    path: Path
+    config: Mapping[str, Any]
+
+    @property
+    def data_files(self) -> dict[str, tuple[Path, ...]] | None:
+        """The absolute paths of the local JSON Lines files by lm-eval split, or None where the data are elsewhere."""
+        if self.config.get("dataset_path") != "json":
+            return None
+        named = (self.config.get("dataset_kwargs") or {}).get("data_files") or {}
+        by_split = named if isinstance(named, dict) else {"train": named}
+        return {
+            split: tuple(self.path.parent / file for file in ([files] if isinstance(files, str) else files))
+            for split, files in by_split.items()
+        }
+
+    def items(self) -> list[dict[str, Any]]:
+        """Return the local items of the split that lm-eval evaluates, in the files' order; [] if they are elsewhere.
+
+        Raises InputError naming the file and line of an item that is not a JSON object.
+        """
+        split = self.config.get("test_split") or self.config.get("validation_split")
+        return [item for file in (self.data_files or {}).get(str(split), ()) for item in read_items(file)]
+
+    def prompts(self) -> set[str]:
+        """Return what the local items ask: the field that `doc_to_text` names, else the item without its id."""
+        field = self.config.get("doc_to_text")
+        return {
+            str(item[field])
+            if field in item
+            else json.dumps({key: value for key, value in item.items() if key != "id"}, sort_keys=True)
+            for item in self.items()
+        }
+
+
+def read_task_files(folder: Path) -> dict[str, TaskFile]:
+    """Return the lm-eval tasks of the YAML files in `folder` (not below it) by name, sorted by file.
+
+    Raises InputError for a file that is not YAML, a data file that is missing or malformed, or a name used twice.
+    """
+    tasks: dict[str, TaskFile] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        config = _read(path)
+        name = config.get("task")
+        if not isinstance(name, str):
+            continue  # suite.yaml itself, or a file that others include
+        if name in tasks:
+            raise InputError(f"{path} names the task '{name}', which {tasks[name].path} has already: rename one")
+        tasks[name] = TaskFile(name, path, config)
+        _check_data(tasks[name])
+    return tasks
+
+
+def read_items(file: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSON Lines file; raise InputError naming the line that is not one."""
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the data file {file} cannot be read: {error}") from None
+    items = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"line {number} of the data file {file} is not JSON: {error}") from None
+        if not isinstance(item, dict):
+            raise InputError(f"line {number} of the data file {file} must be a JSON object")
+        items.append(item)
+    return items
+
+
+def _check_data(task: TaskFile) -> None:
+    if task.data_files is None:
+        return
+    items = task.items()
+    if not items:
+        raise InputError(f"{task.path}: its test_split has no items; name it in data_files and put items in the file")
+    seen: set[str] = set()
+    for item in items:
+        identity = str(item.get("id"))
+        if "id" in item and identity in seen:
+            raise InputError(f"{task.path}: two items have the id '{identity}'; ids must differ")
+        seen.add(identity)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a task file, with the files it includes underneath its own keys."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    def function(loader: yaml.SafeLoader, node: yaml.Node) -> FunctionReference:
+        module, _, name = str(node.value).rpartition(".")
+        return FunctionReference(path.parent, module, name)
+
+    Loader.add_constructor("!function", function)
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must be a mapping, as lm-eval's task files are")
+    included = content.pop("include", [])
+    merged: dict[str, Any] = {}
+    for other in [included] if isinstance(included, str) else included:
+        merged |= _read(path.parent / other)
+    return merged | content
+
+
+def _import_file(file: Path) -> Any:
+    """Import `file` under a name of its content: an edited file is another module, the same file is imported once."""
+    content = hashlib.sha256(str(file).encode() + b"\0" + file.read_bytes()).hexdigest()
+    name = f"rammerge_suite_{content[:16]}_{file.stem}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, file)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{file} is not a Python module")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses look their module up by name while it is being imported
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
