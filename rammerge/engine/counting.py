@@ -1,0 +1,201 @@
+"""Pass 1: global statistics of the task vectors, as exact integers that add up in any order."""
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rammerge.engine.blocks import (
+    DENSITY_EPSILONS,
+    Arguments,
+    BlockFunction,
+    CountBlock,
+    DensityBlock,
+    read_changes,
+)
+from rammerge.engine.seeds import tensor_seeds
+from rammerge.engine.session import Session, Unit
+from rammerge.masks import Mask
+from rammerge.methods import METHODS
+from rammerge.methods.sparsified import TiesParams, kept_at_least
+from rammerge.methods.spec import Method, Params
+from rammerge.overlap import Densities, Overlap
+
+# A float32 magnitude has 31 bits: 16 choose a coarse bin, the 15 below a place in it.
+_FINE_BITS = 15
+_COARSE_BINS, _FINE_BINS = 1 << 16, 1 << _FINE_BITS
+
+
+def count_overlap(session: Session, mask: Mask, *, densities: bool = False) -> Overlap:
+    """Count, per tensor and agent, the changed elements by the number of agents that changed them.
+
+    Raises:
+        InputError: a NaN or an infinity in the base or in an agent.
+    """
+    agents = len(session.agents)
+    counted = _count(session, "count overlap", CountBlock(agents, mask.mode), mask.threshold)
+    by_tensor = {
+        name: [[int(cell) for cell in row] for row in counts.view(agents, agents).tolist()]
+        for name, counts in counted.items()
+    }
+    found = _densities(session) if densities else {}
+    return Overlap(tuple(session.agents), mask, session.elements, by_tensor, found)
+
+
+def _densities(session: Session) -> dict[str, Densities]:
+    rules = len(DENSITY_EPSILONS) + 2
+    counted = _count(session, "measure densities", DensityBlock(len(session.agents)), 0.0)
+    totals = sum(counted.values(), torch.zeros(len(session.agents) * rules, dtype=torch.float64))
+    shares = totals.view(-1, rules) / max(1, session.elements)
+    found = {}
+    for (name, agent), row in zip(session.agents.items(), shares.tolist(), strict=True):
+        dtypes: Counter[str] = Counter()
+        for tensor in session.floats:
+            dtypes[str(agent.tensors[tensor].dtype).removeprefix("torch.")] += agent.tensors[tensor].numel
+        above = {f"{epsilon:g}": share for epsilon, share in zip(DENSITY_EPSILONS, row, strict=False)}
+        found[name] = Densities(dict(sorted(dtypes.items())), above, relative=row[-2], exact=row[-1])
+    return found
+
+
+def _count(session: Session, stage: str, function: BlockFunction, threshold: float) -> dict[str, Tensor]:
+    """Run a counting function over all float tensors; float64 sums per tensor (exact below 2**53), health removed."""
+    agents = len(session.agents)
+    kernel = session.kernel(function, rows=1)
+    coefficients, limit = torch.zeros(1, agents), torch.tensor(threshold, dtype=torch.float32)
+    lock = threading.Lock()
+    totals: dict[str, Tensor] = {}
+
+    def work(unit: Unit) -> None:
+        base, others = session.read(unit)
+        arguments = Arguments(coefficients, limit, _NO_SEEDS[: agents + 1], torch.tensor(unit.start))
+        _, counts = kernel(base, others, arguments)
+        if not bool(torch.isfinite(counts[-1])):
+            session.refuse_non_finite(unit)
+        with lock:
+            totals[unit.tensor] = totals[unit.tensor] + counts[:-1] if unit.tensor in totals else counts[:-1]
+
+    session.run(stage, session.floats, work)
+    width = next(iter(totals.values())).shape[0] if totals else agents * agents
+    empty = torch.zeros(width, dtype=torch.float64)
+    return {name: totals.get(name, empty) for name in session.floats}
+
+
+_NO_SEEDS = torch.zeros(256, dtype=torch.int64)
+
+
+def magnitude_thresholds(session: Session, method: Method, params: TiesParams) -> dict[str | None, list[float]]:
+    """Return the smallest magnitude that trimming keeps, per agent: of the whole model (key None) or per tensor.
+
+    Exact, in bounded memory: a first pass counts the upper 16 bits of the magnitudes, which as integers are in the
+    order of their values, and finds the bin of the wanted rank; a second counts the lower bits inside that bin alone.
+
+    Raises:
+        InputError: a NaN or an infinity in the base or in an agent.
+    """
+    if params.scope == "global":
+        return {None: _thresholds(session, method, params, session.floats)}
+    return {name: _thresholds(session, method, params, [name]) for name in session.floats}
+
+
+def _thresholds(session: Session, method: Method, params: TiesParams, tensors: Sequence[str]) -> list[float]:
+    numel = sum(session.base.tensors[name].numel for name in tensors)
+    if not numel:
+        return [0.0] * len(session.agents)
+    ranks = [kept_at_least(params.density, numel)] * len(session.agents)
+    coarse = _bin_counts(session, method, params, tensors, [None] * len(ranks), _COARSE_BINS)
+    bins, remaining = zip(*(_locate(counts, rank) for counts, rank in zip(coarse, ranks, strict=True)), strict=True)
+    fine = _bin_counts(session, method, params, tensors, bins, _FINE_BINS)
+    patterns = [
+        (coarse_bin << _FINE_BITS) + _locate(counts, rank)[0]
+        for coarse_bin, counts, rank in zip(bins, fine, remaining, strict=True)
+    ]
+    return [float(value) for value in torch.tensor(patterns, dtype=torch.int32).view(torch.float32).tolist()]
+
+
+def _locate(counts: Tensor, rank: int) -> tuple[int, int]:
+    """Return the bin that holds the `rank`-th largest value, and its rank inside that bin."""
+    from_top = counts.flip(0).cumsum(0)
+    index = int(torch.searchsorted(from_top, rank))
+    above = int(from_top[index - 1]) if index else 0
+    return counts.shape[0] - 1 - index, rank - above
+
+
+def _bin_counts(
+    session: Session,
+    method: Method,
+    params: Params,
+    tensors: Sequence[str],
+    within: Sequence[int | None],
+    bins: int,
+) -> list[Tensor]:
+    """Count each agent's magnitudes by their upper bits or, inside the coarse bin `within`, by their lower bits."""
+    assert method.trimmed is not None, f"{method.name} asks for magnitudes and names none"
+    trimmed, mode = method.trimmed, params.mask().mode
+    rows = torch.tensor(method.coefficients(params, NoStatistics(len(session.agents)), "", len(session.agents)))
+    totals = [torch.zeros(bins, dtype=torch.int64) for _ in session.agents]
+    lock = threading.Lock()
+
+    def work(unit: Unit) -> None:
+        base, agents = session.read(unit)
+        seeds = tensor_seeds(session, unit.tensor)
+        arguments = Arguments(rows, torch.zeros(()), seeds, torch.tensor(unit.start)).to(session.device)
+        for agent, delta in enumerate(trimmed(read_changes(base, agents, mode, arguments))):
+            if not bool(torch.isfinite(delta.abs().amax())):
+                session.refuse_non_finite(unit)
+            pattern = delta.abs().view(torch.int32)
+            coarse, chosen = pattern >> _FINE_BITS, within[agent]
+            key = coarse if chosen is None else pattern[coarse == chosen] & (_FINE_BINS - 1)
+            counts = torch.bincount(key, minlength=bins).cpu()
+            with lock:
+                totals[agent] += counts
+
+    session.run("rank magnitudes", tensors, work)
+    return totals
+
+
+class NoStatistics:
+    """Zeros, for the passes that make the statistics."""
+
+    def __init__(self, agents: int) -> None:
+        self._agents = agents
+
+    def shared_and_unique(self, _: str | None) -> list[tuple[int, int]]:
+        """Return nothing shared and nothing unique."""
+        return [(0, 0)] * self._agents
+
+    def magnitude_thresholds(self, _: str | None) -> list[float]:
+        """Return thresholds that keep everything."""
+        return [0.0] * self._agents
+
+
+def statistics_for(session: Session, name: str, params: Params, overlap: Overlap | None) -> "GlobalStatistics":
+    """Make the statistics that a method asks for; `overlap` saves a pass when it was counted before."""
+    method = METHODS[name]
+    passes = method.passes(params)
+    if "overlap" in passes and overlap is None:
+        overlap = count_overlap(session, params.mask())
+    thresholds: dict[str | None, list[float]] = {}
+    if "magnitude" in passes:
+        assert isinstance(params, TiesParams)
+        thresholds = magnitude_thresholds(session, method, params)
+    return GlobalStatistics(overlap, thresholds)
+
+
+class GlobalStatistics:
+    """The statistics of the whole model that a method's coefficients are made from."""
+
+    def __init__(self, overlap: Overlap | None, thresholds: dict[str | None, list[float]]) -> None:
+        self.overlap = overlap
+        self._thresholds = thresholds
+        self._whole_model = overlap.shared_and_unique() if overlap else []
+
+    def shared_and_unique(self, tensor: str | None) -> list[tuple[int, int]]:
+        """Return (shared, unique) per agent."""
+        assert self.overlap is not None, "the method did not ask for the overlap pass"
+        return self._whole_model if tensor is None else self.overlap.shared_and_unique(tensor)
+
+    def magnitude_thresholds(self, tensor: str | None) -> list[float]:
+        """Return the smallest kept magnitude per agent."""
+        return self._thresholds[tensor]

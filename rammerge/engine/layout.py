@@ -1,0 +1,90 @@
+"""Where each output byte goes, settled before any data exists: shards, headers and the index."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+
+from rammerge.checkpoints.headers import DTYPES, TensorInfo
+
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class OutputTensor:
+    """One tensor of a shard: `nbytes` at `offset` of the file."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One output file: `header` (length prefix included), then the tensors in the order of their data."""
+
+    file: str
+    header: bytes
+    tensors: tuple[OutputTensor, ...]
+    size: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All output files; `index` is the content of model.safetensors.index.json when there are several."""
+
+    shards: tuple[Shard, ...]
+    index: dict[str, Any] | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all shards."""
+        return sum(shard.size for shard in self.shards)
+
+
+def plan_layout(tensors: Mapping[str, TensorInfo], dtype: torch.dtype, shard_size: int) -> Layout:
+    """Lay out the merged model: float tensors in `dtype`, all others as the base stores them.
+
+    Args:
+        tensors: the base's tensors by name.
+        dtype: the output dtype.
+        shard_size: largest size in bytes of a shard's data, if no single tensor is larger.
+    """
+    outputs = {
+        name: torch.empty(info.shape, dtype=dtype if info.dtype.is_floating_point else info.dtype, device="meta")
+        for name, info in sorted(tensors.items())
+    }
+    split = split_torch_state_dict_into_shards(outputs, max_shard_size=shard_size)
+    shards = tuple(
+        _plan_shard(file, {name: outputs[name] for name in names})
+        for file, names in sorted(split.filename_to_tensors.items())
+    )
+    index = {"metadata": dict(split.metadata), "weight_map": dict(sorted(split.tensor_to_filename.items()))}
+    return Layout(shards, index if split.is_sharded else None)
+
+
+def _plan_shard(file: str, tensors: Mapping[str, torch.Tensor]) -> Shard:
+    # Wide dtypes first, as safetensors itself orders them, so that every tensor is aligned to its element size.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    position = 0
+    for name, tensor in ordered:
+        end = position + tensor.nbytes
+        shape = list(tensor.shape)
+        entries[name] = {"dtype": _NAMES[tensor.dtype], "shape": shape, "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    header = len(text).to_bytes(8, "little") + text
+    placed = tuple(
+        OutputTensor(
+            name, tensor.dtype, tuple(tensor.shape), len(header) + entries[name]["data_offsets"][0], tensor.nbytes
+        )
+        for name, tensor in ordered
+    )
+    return Shard(file, header, placed, len(header) + position)

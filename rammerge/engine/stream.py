@@ -1,0 +1,147 @@
+"""Reading blocks of tensors into reused buffers, and working through them on several threads."""
+
+import errno
+import os
+import resource
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from rammerge.checkpoints.headers import TensorInfo
+from rammerge.errors import InputError
+
+Unit = TypeVar("Unit")
+
+
+class Files:
+    """Read-only descriptors of many files, opened on first use and shared by all threads (reads are positional)."""
+
+    def __init__(self) -> None:
+        self._descriptors: dict[Path, int] = {}
+        self._lock = threading.Lock()
+        _raise_descriptor_limit()
+
+    def __enter__(self) -> "Files":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors.clear()
+
+    def descriptor(self, path: Path) -> int:
+        """Return the descriptor of `path`."""
+        with self._lock:
+            if path not in self._descriptors:
+                self._descriptors[path] = _open(path)
+            return self._descriptors[path]
+
+    def read(self, info: TensorInfo, start: int, stop: int, buffer: Tensor) -> Tensor:
+        """Read elements [start, stop) of a tensor into `buffer` (uint8) and return them as a view in the stored dtype.
+
+        Raises:
+            InputError: the file ends before them.
+        """
+        size = info.dtype.itemsize
+        wanted = buffer[: (stop - start) * size]
+        read_into(self.descriptor(info.file), wanted.numpy().data, info.offset + start * size, info.file)
+        return wanted.view(info.dtype)
+
+    def will_read(self, info: TensorInfo, start: int, stop: int) -> None:
+        """Ask the kernel to fetch these elements in the background."""
+        size = info.dtype.itemsize
+        offset = info.offset + start * size
+        os.posix_fadvise(self.descriptor(info.file), offset, (stop - start) * size, os.POSIX_FADV_WILLNEED)
+
+
+def read_into(descriptor: int, view: memoryview, offset: int, path: Path) -> None:
+    """Fill `view` from `offset` of an open file.
+
+    Raises:
+        InputError: the file ends before.
+    """
+    done = 0
+    while done < len(view):
+        count = os.preadv(descriptor, [view[done:]], offset + done)
+        if count == 0:
+            raise InputError(f"{path} became shorter while it was read; run again once nothing writes to it")
+        done += count
+
+
+def write_from(descriptor: int, view: memoryview, offset: int) -> None:
+    """Write all of `view` at `offset` of an open file."""
+    done = 0
+    while done < len(view):
+        done += os.pwrite(descriptor, view[done:], offset + done)
+
+
+def byte_buffer(nbytes: int, device: torch.device) -> Tensor:
+    """Return a uint8 buffer; pinned for a CUDA device, so that copies to it can overlap."""
+    return torch.empty(max(nbytes, 1), dtype=torch.uint8, pin_memory=device.type == "cuda")
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """Return the bytes of a contiguous CPU tensor, without a copy."""
+    return tensor.view(torch.uint8).numpy().data
+
+
+def work_through(units: Sequence[Unit], work: Callable[[Unit], None], threads: int) -> None:
+    """Call `work` on each unit, in order over `threads` threads; the earliest unit's error is raised, and ends it all."""
+    failures: dict[int, BaseException] = {}
+    pending = _Shared(enumerate(units))
+
+    def loop() -> None:
+        for index, unit in pending:
+            try:
+                work(unit)
+            except BaseException as error:  # an interrupt, too, must stop the other threads
+                failures[index] = error
+            if failures:
+                return
+
+    with ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="merge") as pool:
+        futures = [pool.submit(loop) for _ in range(max(1, threads))]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException as error:
+            failures.setdefault(len(units), error)
+    if failures:
+        raise failures[min(failures)]
+
+
+class _Shared(Iterable[Unit]):
+    """An iterator that several threads draw from."""
+
+    def __init__(self, source: Iterable[Unit]) -> None:
+        self._source = iter(source)
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[Unit]:
+        while True:
+            with self._lock:
+                try:
+                    item = next(self._source)
+                except StopIteration:
+                    return
+            yield item
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        fix = "raise `ulimit -n`" if error.errno == errno.EMFILE else "restore it and run again"
+        raise InputError(f"{path} cannot be opened ({os.strerror(error.errno or 0).lower()}); {fix}") from error
+
+
+def _raise_descriptor_limit() -> None:
+    # Eight agents in a hundred shards each need more than the usual soft limit of 1,024.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

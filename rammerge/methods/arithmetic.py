@@ -1,0 +1,55 @@
+"""Weight averaging (arXiv 2203.05482) and task arithmetic (arXiv 2212.04089)."""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from rammerge.methods.spec import Block, Method, Params, Statistics, Update
+
+
+class AverageParams(Params):
+    """Averaging has no parameters."""
+
+
+class TaskArithmeticParams(Params):
+    """The scale of the sum of task vectors."""
+
+    scale: float = Field(1.0, ge=0, description="factor of the sum of the agents' task vectors")
+
+
+def _equal_weights(_: AverageParams, __: Statistics, ___: str, agents: int) -> list[list[float]]:
+    return [[1.0 / agents] * agents]
+
+
+def _scale(params: TaskArithmeticParams, _: Statistics, __: str, agents: int) -> list[list[float]]:
+    return [[params.scale] * agents]
+
+
+def _weighted_sum(block: Block) -> Update:
+    total = block.deltas[0]
+    for delta in block.deltas[1:]:
+        total = total + delta
+    # One factor for all agents: applied to the sum, it rounds once.
+    return Update(total * block.coefficients[0, 0])
+
+
+METHODS: Sequence[Method] = (
+    Method(
+        name="average",
+        summary="The mean of the agents' weights.",
+        source="arXiv 2203.05482",
+        params=AverageParams,
+        kernel=_weighted_sum,
+        coefficients=_equal_weights,
+    ),
+    Method(
+        name="task_arithmetic",
+        summary="The base plus a scaled sum of all task vectors.",
+        source="arXiv 2212.04089",
+        params=TaskArithmeticParams,
+        kernel=_weighted_sum,
+        coefficients=_scale,
+        presets={"fusion-bench": {"scale": 0.3}, "mergekit": {"scale": 1.0}},
+        preset_sources={"fusion-bench": "FusionBench's default", "mergekit": "mergekit's default"},
+    ),
+)

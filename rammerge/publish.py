@@ -1,0 +1,151 @@
+"""Turning a finished staging directory into a model directory: companions, manifest, verification, the last rename."""
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rammerge.atomic import write_json, write_text
+from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.checkpoints.digest import sha256_file
+from rammerge.errors import InputError, RammergeError
+
+MANIFEST = "rammerge.json"
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def staging_directory(out: Path) -> Path:
+    """Return where a merge into `out` is prepared: beside it, so that the last rename stays on one disk."""
+    return out.parent / f".{out.name}.partial"
+
+
+@contextmanager
+def locked_staging(out: Path) -> Iterator[Path]:
+    """Hold the staging directory of `out`, made if missing; the kernel lets go of it however this process ends.
+
+    Raises:
+        InputError: another process is merging into `out`.
+    """
+    staging = staging_directory(out)
+    staging.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"another process is merging into {out}; wait for it or choose another output") from error
+        yield staging
+    finally:
+        os.close(descriptor)
+
+
+def write_companions(staging: Path, base: Checkpoint, companions: Checkpoint, dtype: str, card: str) -> None:
+    """Write what makes the weights a model: sidecar files byte for byte from `companions`, the config, the card.
+
+    The config is the base's with the output dtype, in every place where it names one.
+    """
+    for file in companions.sidecars:
+        if file.name != "config.json":
+            target = staging / file.relative_to(companions.path)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, target)
+    write_text(staging / "config.json", json.dumps(_with_dtype(base.config, dtype, top=True), indent=2) + "\n")
+    write_text(staging / "README.md", card)
+
+
+def _with_dtype(config: Mapping[str, Any], dtype: str, *, top: bool) -> dict[str, Any]:
+    result = {
+        key: _with_dtype(value, dtype, top=False) if key.endswith("_config") and isinstance(value, Mapping) else value
+        for key, value in config.items()
+    }
+    names = [key for key in ("dtype", "torch_dtype") if key in result] or (["dtype"] if top else [])
+    return {**result, **dict.fromkeys(names, dtype)}
+
+
+def write_manifest(staging: Path, content: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
+    """Write rammerge.json: `content` and the SHA-256 of each file, those in `known` (by name) without reading them."""
+    files = {}
+    for path in sorted(path for path in staging.rglob("*") if path.is_file() and path.name != MANIFEST):
+        name = path.relative_to(staging).as_posix()
+        files[name] = {"size": path.stat().st_size, "sha256": known.get(name) or sha256_file(path)}
+    manifest = {**content, "files": files}
+    write_json(staging / MANIFEST, manifest)
+    return manifest
+
+
+def publish(staging: Path, out: Path) -> None:
+    """Give the finished staging directory its name in one step; an old `out` is exchanged for it, then removed."""
+    _sync_directory(staging)
+    if out.exists():
+        _exchange(staging, out)
+        shutil.rmtree(staging)
+    else:
+        staging.rename(out)
+    _sync_directory(out.parent)
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """Compare each file of a merged model with its SHA-256 in rammerge.json, and return the manifest.
+
+    Raises:
+        InputError: the directory has no readable rammerge.json.
+        RammergeError: a file is missing, differs, or was added; the first one is named.
+    """
+    manifest = read_manifest(path)
+    for name, entry in sorted(manifest["files"].items()):
+        file = path / name
+        if not file.is_file():
+            raise RammergeError(f"{file} is missing though {MANIFEST} lists it; merge again or restore it")
+        if file.stat().st_size != entry["size"] or sha256_file(file) != entry["sha256"]:
+            raise RammergeError(f"{file} differs from what was merged (its SHA-256 is not {MANIFEST}'s); merge again")
+    present = {file.relative_to(path).as_posix() for file in path.rglob("*.safetensors")}
+    for name in sorted(present - set(manifest["files"])):
+        raise RammergeError(f"{path / name} was added after the merge; remove it, loaders may take it for the model's")
+    return manifest
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return the rammerge.json of a model directory.
+
+    Raises:
+        InputError: there is none, or it is not one that rammerge wrote.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        entries = manifest["files"].items()
+        if all({"size", "sha256"} <= set(entry) and ".." not in Path(name).parts for name, entry in entries):
+            return dict(manifest)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} has no {MANIFEST}; give a directory that `rammerge merge` wrote") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise InputError(f"{path / MANIFEST} is damaged; merge again")
+
+
+def _exchange(left: Path, right: Path) -> None:
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is not None:
+        done = renameat2(_AT_FDCWD, os.fsencode(left), _AT_FDCWD, os.fsencode(right), _RENAME_EXCHANGE)
+        if done == 0:
+            return
+        if ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(right))
+    # A file system that cannot exchange: two renames, between which the old model lies under this name.
+    aside = left.with_name(f"{left.name}.old")
+    right.rename(aside)
+    left.rename(right)
+    aside.rename(left)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
