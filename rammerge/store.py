@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rammerge.atomic import write_json
+from rammerge.errors import InputError, RammergeError
 from rammerge.home import home
 
 _MANIFEST = ".manifest"
@@ -82,8 +83,8 @@ def materialise(
 
     One process at a time builds a key; the others wait for it and then share its entry. The directory is the same
     for every attempt at a key and keeps what an attempt that was killed left there, so `build` can resume. What `build`
-    raises is passed on, and its directory is then removed, unless it raises KeyboardInterrupt or OSError (a full
-    disk, say), after which the next attempt may resume too.
+    raises is passed on; its directory stays only after an interrupt or a failure of the world (OSError, or RammergeError
+    other than InputError: a full disk, say), when the next attempt may find it useful.
     """
     with _locked(kind, key):
         found = find(kind, key)
@@ -94,10 +95,9 @@ def materialise(
         staging.mkdir(parents=True, exist_ok=True)
         try:
             build(staging)
-        except (KeyboardInterrupt, OSError):
-            raise
-        except BaseException:
-            _remove(staging)
+        except BaseException as error:
+            if isinstance(error, InputError) or not isinstance(error, RammergeError | OSError | KeyboardInterrupt):
+                _remove(staging)
             raise
         files = {
             name: {"size": path.stat().st_size, "sha256": _sha256(path), "status": _status(path)}

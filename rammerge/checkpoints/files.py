@@ -76,20 +76,24 @@ def open_regular(path: Path) -> Iterator[tuple[int, int]]:
         os.close(descriptor)
 
 
-def read_exactly(descriptor: int, size: int, offset: int, path: Path) -> bytes:
+def read_exactly(descriptor: int, size: int, offset: int, path: Path) -> bytearray:
     """Return the `size` bytes at `offset`; the caller has checked that the file is that long."""
-    parts: list[bytes] = []
-    while size > 0:
+    content = bytearray(size)
+    read_into(descriptor, memoryview(content), offset, path)
+    return content
+
+
+def read_into(descriptor: int, buffer: memoryview, offset: int, path: Path) -> None:
+    """Fill `buffer` with the bytes at `offset`; InputError when the file ends before."""
+    while buffer:
         try:
-            part = os.pread(descriptor, min(size, 1 << 24), offset)
+            count = os.preadv(descriptor, [buffer], offset)
         except OSError as error:
             raise refuse_os_error(path, error) from error
-        if not part:
+        if not count:
             raise InputError(f"{path} became shorter while it was read; wait until it is completely written")
-        parts.append(part)
-        size -= len(part)
-        offset += len(part)
-    return b"".join(parts)
+        buffer = buffer[count:]
+        offset += count
 
 
 def read_json_object(path: Path, *, unique_keys: bool = False) -> dict[str, Any]:
@@ -101,7 +105,7 @@ def read_json_object(path: Path, *, unique_keys: bool = False) -> dict[str, Any]
     return parse_json_object(content, str(path), unique_keys=unique_keys)
 
 
-def parse_json_object(content: bytes, what: str, *, unique_keys: bool = False) -> dict[str, Any]:
+def parse_json_object(content: bytes | bytearray, what: str, *, unique_keys: bool = False) -> dict[str, Any]:
     """Return the JSON object in `content`, which `what` names in messages; duplicate keys are refused on demand."""
     try:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_refuse_duplicates if unique_keys else None)

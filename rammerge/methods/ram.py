@@ -56,7 +56,7 @@ def clipped_rescale(rho: float, r: float, alpha: float) -> float:
 
 
 def soft_rescale(rho: float, r: float) -> float:
-    """Return lambda = 1 + r * rho / (1 + rho) (RAM+s, paper App. E); rho / (1 + rho) is the share of shared elements."""
+    """Return lambda = 1 + r * rho / (1 + rho) (RAM+s, paper App. E), 1 plus r times the share of shared elements."""
     return 1.0 + r * (1.0 if math.isinf(rho) else rho / (1.0 + rho))
 
 

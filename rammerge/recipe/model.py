@@ -118,6 +118,9 @@ class Output(Section):
     tokenizer: str = Field(
         default="base", description="`base` or an agent's name: whose tokenizer and chat template are copied."
     )
+    resize: Literal["refuse", "common"] = Field(
+        default="refuse", description="`common`: agents that appended vocabulary rows merge on the base's rows."
+    )
 
 
 class Compute(Section):
@@ -230,10 +233,6 @@ class Recipe(Section):
         """
         beside = self._beside(source.source)
         return source.source if _HUB_ID.fullmatch(source.source) and not Path(beside).exists() else beside
-
-    def resolve_suite(self, suite: str) -> str:
-        """Return a bundled suite's name as it is, and a directory as an absolute path."""
-        return suite if re.fullmatch(r"[\w-]+", suite) else self._beside(suite)
 
     def variants(self) -> list[Variant]:
         """Return the variants in the order of the file, sweeps expanded; raise InputError when two share a name."""

@@ -1,0 +1,66 @@
+"""The command line: parses, calls, prints. Everything heavy is imported by the command that needs it."""
+
+import sys
+import traceback
+
+import click
+import typer
+
+from rammerge.cli import library, pipeline
+from rammerge.errors import RammergeError
+
+app = typer.Typer(
+    name="rammerge",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Merge RL-trained agents into one generalist, prove that it is better, and promote it.",
+    epilog="Exit codes: 0 done; 1 a gate refused or a step failed; 2 bad input, found before any work.",
+)
+
+
+@app.callback()
+def _global(
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks instead of one-sentence errors."),
+) -> None:
+    """Merge RL-trained agents into one generalist, prove that it is better, and promote it."""
+
+
+library.add_commands(app)
+pipeline.add_commands(app)
+
+
+def main() -> None:
+    """Run the command line and exit with its code; errors are one sentence on stderr unless `--debug` is given."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        # Accepted anywhere on the line: a user who meets an error repeats the command with --debug at its end.
+        code = app([word for word in arguments if word != "--debug"], standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        code = exit_.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted; run the same command again to continue", file=sys.stderr)
+        code = 130
+    except RammergeError as error:
+        code = _report(error, error.exit_code, debug)
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    except Exception as error:  # the last resort: no user sees a traceback unasked
+        sentence = (
+            f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; run again with --debug for details"
+        )
+        code = _report(RammergeError(sentence), 1, debug)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: RammergeError, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {error}", file=sys.stderr)
+    return code

@@ -1,0 +1,83 @@
+"""What commands show while they work: a live bar on a terminal, plain lines elsewhere."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rammerge.errors import InputError
+
+if TYPE_CHECKING:
+    from rammerge.engine.session import Progress
+
+_PLAIN_EVERY_SECONDS = 10.0
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def say(line: str) -> None:
+    """Print a line about the work to stderr; results go to stdout."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """Return the bytes of `1.5GiB`, `5GB` or `800000`.
+
+    Raises:
+        InputError: not a size; names `option`.
+    """
+    number = text.strip().lower().removesuffix("b")
+    unit = number.lstrip("0123456789._ ")
+    try:
+        value = float(number.removesuffix(unit)) * _UNITS[unit]
+        if value >= 1:
+            return int(value)
+    except (KeyError, ValueError):
+        pass
+    raise InputError(f"{option} '{text}' is not a size; write it like 800MB or 1.5GiB")
+
+
+@contextmanager
+def progress_display() -> "Iterator[Callable[[Progress], None]]":
+    """Yield a callback for engine progress, safe to call from any thread."""
+    if sys.stderr.isatty():
+        with _bars() as update:
+            yield update
+    else:
+        yield _plain_lines()
+
+
+@contextmanager
+def _bars() -> "Iterator[Callable[[Progress], None]]":
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        known: dict[str, TaskID] = {}
+        lock = threading.Lock()
+
+        def update(progress: "Progress") -> None:
+            with lock:
+                if progress.stage not in known:
+                    known[progress.stage] = bars.add_task(progress.stage, total=progress.total)
+                bars.update(known[progress.stage], completed=progress.done)
+
+        yield update
+
+
+def _plain_lines() -> "Callable[[Progress], None]":
+    lock = threading.Lock()
+    started = time.monotonic()
+    last = {"at": started}
+
+    def update(progress: "Progress") -> None:
+        with lock:
+            now = time.monotonic()
+            if now - last["at"] >= _PLAIN_EVERY_SECONDS or (progress.done == progress.total and now - started > 1):
+                last["at"] = now
+                say(f"{progress.stage}: {progress.done / progress.total:.0%} of {progress.total:,} elements")
+
+    return update
