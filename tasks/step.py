@@ -115,7 +115,7 @@ def _identity(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, Mapping):
-        return {str(key): _identity(item) for key, item in value.items()}
+        return [[key, _identity(item)] for key, item in value.items()]  # the order of agents counts
     if isinstance(value, list | tuple):
         return [_identity(item) for item in value]
     return value

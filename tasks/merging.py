@@ -1,0 +1,182 @@
+"""Overlap, merge and smoke test: what the library does, as steps of the pipeline."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from rammerge.atomic import write_json
+from rammerge.errors import RammergeError
+from rammerge.recipe import Compute, Output, parse_size
+from rammerge.store import Entry
+from tasks.progress import advance
+from tasks.slots import MODEL_SLOT
+from tasks.sources import Checked, Model
+from tasks.step import Result, step
+
+if TYPE_CHECKING:
+    from rammerge.checkpoints.checkpoint import Checkpoint
+    from rammerge.engine.session import MergeOptions, Progress
+
+PROMPT, NEW_TOKENS = "1 + 1 =", 8
+
+
+class Method(BaseModel):
+    """A variant's method with every parameter settled, as `rammerge.methods.resolve` returns it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    preset: str | None
+    params: dict[str, Any]
+
+
+class OverlapResult(Result):
+    """Which elements the agents changed: `overlap.json` in `path`, and its summary by agent."""
+
+    summary: dict[str, dict[str, Any]]
+    warnings: list[str]
+
+    @property
+    def json_file(self) -> Path:
+        """The whole overlap, as `Overlap.from_json` reads it."""
+        return self.path / "overlap.json"
+
+
+class Merged(Model):
+    """A variant's model directory, and what its rammerge.json says that a leaderboard's reader wants to know."""
+
+    manifest: dict[str, Any]
+    warnings: list[str]
+
+
+def counted(entry: Entry) -> OverlapResult:
+    """Read what `extract` wrote."""
+    content = json.loads((entry.path / "overlap.json").read_text(encoding="utf-8"))
+    warnings = json.loads((entry.path / "warnings.json").read_text(encoding="utf-8"))
+    return OverlapResult(path=entry.path, digest=entry.digest, summary=content["summary"], warnings=warnings)
+
+
+@step("extract", version=1, run_name="extract task vectors", result=counted, ignore=["checked", "compute"])
+def extract(
+    out: Path, base: Model, agents: Mapping[str, Model], output: Output, compute: Compute, checked: Checked
+) -> None:
+    """Count the elements that each agent changed, alone or with others, into `overlap.json` (RAM paper, Sec. 3)."""
+    from rammerge.merge import extract as extract_overlap
+
+    overlap = extract_overlap(
+        _open(base), _open_all(agents), options=_options(output, compute), resize=output.resize, progress=_advance
+    )
+    write_json(out / "overlap.json", overlap.to_json())
+    write_json(out / "warnings.json", overlap.warnings())
+
+
+def merged(entry: Entry) -> Merged:
+    """Read what `merge` wrote; its digest is that of the files, which the store has just compared."""
+    report = json.loads((entry.path / "report.json").read_text(encoding="utf-8"))
+    manifest = json.loads((entry.path / "model" / "rammerge.json").read_text(encoding="utf-8"))
+    kept = {key: manifest[key] for key in ("lambda", "rounding_report", "method", "elements")}
+    return Merged(
+        path=entry.path / "model", digest=report["digest"], content=entry.digest, manifest=kept, warnings=report["warnings"]
+    )
+
+
+@step("merge", version=1, run_name="merge {name}", result=merged, ignore=["name", "overlap", "compute"])
+def merge(
+    out: Path,
+    name: str,
+    base: Model,
+    agents: Mapping[str, Model],
+    method: Method,
+    output: Output,
+    compute: Compute,
+    overlap: OverlapResult,
+) -> None:
+    """Merge the agents into the base by `method`, into the model directory `out/model`."""
+    from rammerge.checkpoints.checkpoint import open_checkpoint
+    from rammerge.checkpoints.digest import digest_checkpoint
+    from rammerge.merge import merge as merge_checkpoints
+    from rammerge.methods import ResolvedMethod
+    from rammerge.overlap import Overlap
+
+    report = merge_checkpoints(
+        _open(base),
+        _open_all(agents),
+        ResolvedMethod(method.name, method.preset, method.params),
+        out / "model",
+        _options(output, compute),
+        overlap=Overlap.from_json(json.loads(overlap.json_file.read_text(encoding="utf-8"))),
+        tokenizer_from=output.tokenizer,
+        resize=output.resize,
+        force=True,  # a kill may have come between this and the store's own rename
+        progress=_advance,
+    )
+    digest = digest_checkpoint(open_checkpoint(report.path)).digest
+    write_json(out / "report.json", {"digest": digest, "warnings": list(report.warnings), "seconds": dict(report.seconds)})
+
+
+class Smoked(Result):
+    """What a short generation gave: the proof that transformers loads the model and that it speaks."""
+
+    text: str
+
+
+def smoked(entry: Entry) -> Smoked:
+    """Read what `smoke` wrote."""
+    return Smoked(path=entry.path, digest=entry.digest, **json.loads((entry.path / "smoke.json").read_text()))
+
+
+@step("smoke", version=1, run_name="smoke {name}", result=smoked, ignore=["name", "compute"])
+def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
+    """Check that transformers loads the model, that its logits are finite and that it generates; write `smoke.json`.
+
+    Raises:
+        RammergeError: one of these does not hold; nothing has been registered then.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        with MODEL_SLOT, torch.inference_mode():
+            tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
+            network = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True)
+            network = network.to(compute.device).eval()
+            prompt = tokenizer(PROMPT, return_tensors="pt").input_ids.to(compute.device)
+            logits = network(input_ids=prompt).logits
+            tokens = network.generate(prompt, max_new_tokens=NEW_TOKENS, do_sample=False)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise RammergeError(f"the merge '{name}' at {model.path} does not run in transformers: {error}") from error
+    if not bool(torch.isfinite(logits).all()):
+        raise RammergeError(f"the merge '{name}' at {model.path} gives logits that are not finite; inspect the agents")
+    new = tokens[0, prompt.shape[1] :]
+    write_json(out / "smoke.json", {"text": tokenizer.decode(new, skip_special_tokens=True)})
+
+
+def _open(model: Model) -> "Checkpoint":
+    from rammerge.checkpoints.checkpoint import open_checkpoint
+
+    return open_checkpoint(model.path, source=model.source, revision=model.revision)
+
+
+def _open_all(models: Mapping[str, Model]) -> dict[str, "Checkpoint"]:
+    return {name: _open(model) for name, model in models.items()}
+
+
+def _options(output: Output, compute: Compute) -> "MergeOptions":
+    from rammerge.engine.session import MergeOptions
+
+    settings: dict[str, Any] = {"memory": parse_size(compute.memory)} if compute.memory else {}
+    return MergeOptions(
+        dtype=output.dtype,
+        rounding=output.rounding,
+        seed=output.seed,
+        shard_size=parse_size(output.shard_size),
+        device=compute.device,
+        **settings,
+    )
+
+
+def _advance(progress: "Progress") -> None:
+    advance(progress.done / max(1, progress.total), progress.stage)

@@ -1,0 +1,141 @@
+"""The first steps: bring base and agents here, and refuse what cannot be merged."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from rammerge.atomic import write_json
+from rammerge.store import Entry
+from tasks.progress import advance
+from tasks.step import DOWNLOAD_RETRIES, Result, step
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class Origin(BaseModel):
+    """Where a checkpoint is to come from: an absolute directory, or a hub id with an optional revision."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    revision: str | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The name, and for a directory the status of its files: a directory that changed is another origin."""
+        return {"source": self.source, "revision": self.revision, "state": directory_state(Path(self.source))}
+
+
+class Model(Result):
+    """A model directory that transformers can load.
+
+    Attributes:
+        path: the directory.
+        digest: of its weights and config.json, as `digest_checkpoint` gives it.
+        content: of every file that travels with a merge (tokenizer, chat template, ...) as well.
+        source, revision: where it came from; empty for a merged model.
+    """
+
+    content: str
+    source: str = ""
+    revision: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """Two models with the same files are one, whatever they are called and wherever they lie."""
+        return self.content
+
+
+def fetched(entry: Entry) -> Model:
+    """Read what `fetch` wrote."""
+    return Model.model_validate(_record(entry)["model"])
+
+
+def still_there(entry: Entry) -> bool:
+    """Say whether the directory that was fetched is unchanged; a hub's moving branch has to be asked again."""
+    record = _record(entry)
+    return bool(record["settled"]) and record["state"] == directory_state(Path(record["model"]["path"]))
+
+
+@step(
+    "fetch",
+    version=1,
+    run_name="fetch {name}",
+    result=fetched,
+    ignore=["name"],
+    valid=still_there,
+    retries=DOWNLOAD_RETRIES,
+)
+def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> None:
+    """Bring a checkpoint here (download and convert if need be) and digest it.
+
+    Args:
+        out: written: `checkpoint.json`.
+        name: what it is to the recipe.
+        origin: where it comes from.
+        base: for an agent, the base that it was trained from; a LoRA adapter is merged into it.
+    """
+    from rammerge.checkpoints.digest import digest_checkpoint, digest_file
+    from rammerge.checkpoints.checkpoint import open_checkpoint
+    from rammerge.checkpoints.fetch import fetch as fetch_checkpoint
+
+    opened_base = open_checkpoint(base.path) if base else None
+    checkpoint = fetch_checkpoint(
+        origin.source, origin.revision, base=opened_base, progress=lambda words: advance(detail=words)
+    )
+    state = directory_state(checkpoint.path)
+    digest = digest_checkpoint(checkpoint).digest
+    sidecars = [f"{path.relative_to(checkpoint.path)} {digest_file(path).sha256}" for path in checkpoint.sidecars]
+    model = Model(
+        path=checkpoint.path,
+        digest=digest,
+        content=hashlib.sha256("\n".join([digest, *sidecars]).encode()).hexdigest(),
+        source=checkpoint.source,
+        revision=checkpoint.revision,
+    )
+    settled = Path(origin.source).is_dir() or _COMMIT.fullmatch(origin.revision or "") is not None
+    write_json(out / "checkpoint.json", {"model": model.model_dump(mode="json"), "settled": settled, "state": state})
+
+
+def checked(entry: Entry) -> "Checked":
+    """Read what `preflight` wrote."""
+    return Checked(path=entry.path, digest=entry.digest, warnings=json.loads((entry.path / "preflight.json").read_text()))
+
+
+class Checked(Result):
+    """What the preflight found: nothing that forbids the merge, perhaps something to know."""
+
+    warnings: list[str]
+
+
+@step("preflight", version=1, run_name="preflight", result=checked)
+def preflight(out: Path, base: Model, agents: Mapping[str, Model]) -> None:
+    """Refuse, with the fix, agents that cannot be merged into the base; write the warnings to `preflight.json`."""
+    from rammerge.checkpoints.checkpoint import open_checkpoint
+    from rammerge.preflight import check_mergeable
+
+    found = check_mergeable(open_checkpoint(base.path), {name: open_checkpoint(a.path) for name, a in agents.items()})
+    write_json(out / "preflight.json", list(found.warnings))
+
+
+def directory_state(path: Path) -> str | None:
+    """Return a digest of name, size, times and inode of the files in `path`, or None if it is no directory."""
+    if not path.is_dir():
+        return None
+    lines = []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            status = entry.stat()
+            lines.append(f"{entry.name} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((entry.path / "checkpoint.json").read_text(encoding="utf-8"))
+    return record
