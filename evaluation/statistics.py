@@ -42,7 +42,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """Ours minus theirs on the same items: how often either scored higher, and the two-sided p-value of no difference."""
+    """Ours minus theirs on the same items: how often each scored higher, and the two-sided p of no difference."""
 
     wins: int
     losses: int
@@ -100,15 +100,14 @@ def macro_average(suites: Sequence[Estimate]) -> Estimate:
 def macro_difference(
     ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike], *, confidence: float = 0.95, seed: int = 0
 ) -> Difference:
-    """Average the suites' paired differences with equal weight; suite s is `ours[s]` and `theirs[s]`, items in one order.
+    """Average the suites' paired differences with equal weight; suite s is `ours[s]` and `theirs[s]`, items alike.
 
     The interval is MOVER's over the suites' own intervals. The p-value is of the hypothesis that on every item of every
     suite the two models are exchangeable: the sign-flip test of the average, which for 0/1 scores and suites of equal
     size is McNemar's exact test on the totals.
     """
     suites = [
-        paired_difference(our, their, confidence=confidence, seed=seed)
-        for our, their in zip(ours, theirs, strict=True)
+        paired_difference(our, their, confidence=confidence, seed=seed) for our, their in zip(ours, theirs, strict=True)
     ]
     if len(suites) == 1:
         return suites[0]
@@ -182,8 +181,8 @@ def bca_interval(values: ArrayLike, confidence: float = 0.95, *, seed: int = 0) 
 def mover_interval(parts: Sequence[Estimate]) -> tuple[float, float]:
     """Return the interval of the equally weighted average of independent estimates from their own intervals.
 
-    low = m - sqrt(sum((m_s - low_s)^2)) / S and high = m + sqrt(sum((high_s - m_s)^2)) / S: the variance near each limit
-    is recovered from the parts' limits (MOVER). Zou & Donner (2008), Statistics in Medicine 27:1693, eqs. 7 and 8.
+    low = m - sqrt(sum((m_s - low_s)^2)) / S and high = m + sqrt(sum((high_s - m_s)^2)) / S for S parts: the variance
+    near each limit is recovered from the parts' limits. Zou & Donner (2008), Statistics in Medicine 27:1693.
     """
     value = math.fsum(part.value for part in parts) / len(parts)
     below = math.sqrt(math.fsum((part.value - part.low) ** 2 for part in parts)) / len(parts)
@@ -214,7 +213,7 @@ def sign_flip_p(suites: Sequence[ArrayLike], *, seed: int = 0) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's step-down adjusted p-values, in the order given: max over j <= i of min(1, (m - j) p_(j)), j from 0.
+    """Return Holm's step-down adjusted p-values, in the order given: max over j <= i of min(1, (m - j + 1) p_(j)).
 
     Rejecting where the adjusted value is at most alpha keeps the chance of any false rejection in the family at alpha
     whatever the dependence. Holm (1979), Scandinavian Journal of Statistics 6:65.
@@ -247,8 +246,8 @@ def _normal_quantile(confidence: float) -> float:
 def _bca_or_constant(values: Scores, confidence: float, seed: int, *, lowest: float) -> tuple[float, float]:
     """BCa; where all values agree, a resample cannot differ, so allow for the values that n draws may have missed.
 
-    Up to a share z^2 / (n + z^2) of the items may behave otherwise unseen (Wilson's upper limit of 0 in n), and each may
-    lie anywhere in [lowest, 1].
+    Up to a share z^2 / (n + z^2) of the items may behave otherwise unseen (Wilson's upper limit of 0 in n), and each
+    may lie anywhere in [lowest, 1].
     """
     if (values == values[0]).all():
         value, unseen = float(values[0]), wilson_interval(0, len(values), confidence)[1]
@@ -257,15 +256,13 @@ def _bca_or_constant(values: Scores, confidence: float, seed: int, *, lowest: fl
 
 
 def _resampled_means(values: Scores, rng: np.random.Generator) -> Scores:
-    return np.concatenate(
-        [values[rng.integers(len(values), size=(rows, len(values)))].mean(axis=1) for rows in _blocks(len(values))]
-    )
+    n = len(values)
+    return np.concatenate([values[rng.integers(n, size=(rows, n))].mean(axis=1) for rows in _blocks(n)])
 
 
 def _sign_flipped_means(values: Scores, rng: np.random.Generator) -> Scores:
-    return np.concatenate(
-        [(rng.integers(2, size=(rows, len(values))) * 2.0 - 1.0) @ values / len(values) for rows in _blocks(len(values))]
-    )
+    n = len(values)
+    return np.concatenate([(rng.integers(2, size=(rows, n)) * 2.0 - 1.0) @ values / n for rows in _blocks(n)])
 
 
 def _blocks(n: int) -> list[int]:

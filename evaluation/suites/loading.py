@@ -25,7 +25,7 @@ _FILE = "suite.yaml"
 class Suite:
     """One domain's evaluation: lm-eval tasks for each split, and the metric that scores an item in [0, 1].
 
-    `task_files` holds the suite's own tasks by name; a name in `tasks` that is not there is a task of lm-eval's library.
+    `task_files` holds the suite's own tasks by name; a name in `tasks` that is not there is one of lm-eval's library.
     """
 
     name: str

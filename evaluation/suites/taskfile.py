@@ -37,8 +37,9 @@ class FunctionReference:
             module = _import_file(file) if file.is_file() else importlib.import_module(self.module)
             function: Callable[..., Any] = getattr(module, self.name)
         except Exception as error:  # the suite's own code runs here and may raise anything
+            function_name = f"{self.module}.{self.name}"
             raise InputError(
-                f"the function '{self.module}.{self.name}' that a task in {self.folder} names cannot be imported: {error}"
+                f"a task in {self.folder} names the function '{function_name}', which cannot be imported: {error}"
             ) from error
         return function
 

@@ -1,0 +1,51 @@
+"""What one model scored on one split of one suite, item by item, with everything that makes it comparable."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from evaluation.suites import Split
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """Scores in [0, 1] by item id (sorted), and how they were made. `items_digest` is of the items' contents.
+
+    `seconds` is the wall time of this split alone, without loading the model.
+    """
+
+    suite: str
+    suite_digest: str
+    split: Split
+    scores: Mapping[str, float]
+    items_digest: str
+    dtype: str
+    device: str
+    batch_size: int
+    limit: int | None
+    lm_eval_version: str
+    transformers_version: str
+    torch_version: str
+    seconds: float
+    model_digest: str | None = None
+
+    @property
+    def n(self) -> int:
+        """The number of items."""
+        return len(self.scores)
+
+    @property
+    def mean(self) -> float:
+        """The mean score, float64."""
+        return math.fsum(self.scores.values()) / len(self.scores)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object; `n` and `mean` are in it for readers."""
+        return asdict(self) | {"scores": dict(self.scores), "n": self.n, "mean": self.mean}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "SuiteResult":
+        """Return the result that `to_json` wrote."""
+        fields = {name: value for name, value in content.items() if name not in ("n", "mean")}
+        return cls(**fields | {"scores": dict(sorted(fields["scores"].items()))})
