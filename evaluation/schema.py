@@ -17,7 +17,9 @@ def check(model: type[Model], content: object, where: str) -> Model:
     try:
         return model.model_validate(dict(content))
     except ValidationError as error:
-        raise InputError(f"{where}: {_sentence(error.errors()[0], model)}") from None
+        # A misspelt key also makes the right one missing: the misspelling is what the user has to see.
+        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        raise InputError(f"{where}: {_sentence(problems[0], model)}") from None
 
 
 def _sentence(problem: Mapping[str, Any], model: type[BaseModel]) -> str:

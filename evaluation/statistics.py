@@ -22,6 +22,8 @@ from scipy import optimize, stats
 Scores = NDArray[np.float64]
 
 RESAMPLES = 9999
+_MCNEMAR = "exact McNemar"
+_SIGN_FLIP = "sign-flip permutation"
 _ELEMENTS_AT_ONCE = 4_000_000  # bounds the memory of a block of resamples to 32 MB an array
 
 
@@ -78,10 +80,10 @@ def paired_difference(ours: ArrayLike, theirs: ArrayLike, *, confidence: float =
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
     if _all_binary(our_scores) and _all_binary(their_scores):
         low, high = tango_interval(wins, losses, len(differences), confidence)
-        method, p_value, test = "Tango", mcnemar_p(wins, losses), "exact McNemar"
+        method, p_value, test = "Tango", mcnemar_p(wins, losses), _MCNEMAR
     else:
         low, high = _bca_or_constant(differences, confidence, seed, lowest=-1.0)
-        method, p_value, test = "BCa bootstrap", sign_flip_p([differences], seed=seed), "sign-flip permutation"
+        method, p_value, test = "BCa bootstrap", sign_flip_p([differences], seed=seed), _SIGN_FLIP
     return Difference(float(differences.mean()), low, high, len(differences), method, wins, losses, p_value, test)
 
 
@@ -98,26 +100,23 @@ def macro_average(suites: Sequence[Estimate]) -> Estimate:
 
 
 def macro_difference(
-    ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike], *, confidence: float = 0.95, seed: int = 0
+    suites: Sequence[Difference], ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike], *, seed: int = 0
 ) -> Difference:
-    """Average the suites' paired differences with equal weight; suite s is `ours[s]` and `theirs[s]`, items alike.
+    """Average the suites' paired differences with equal weight; suite s is of the scores `ours[s]` and `theirs[s]`.
 
     The interval is MOVER's over the suites' own intervals. The p-value is of the hypothesis that on every item of every
     suite the two models are exchangeable: the sign-flip test of the average, which for 0/1 scores and suites of equal
     size is McNemar's exact test on the totals.
     """
-    suites = [
-        paired_difference(our, their, confidence=confidence, seed=seed) for our, their in zip(ours, theirs, strict=True)
-    ]
     if len(suites) == 1:
         return suites[0]
     average = macro_average(suites)
     wins, losses = sum(suite.wins for suite in suites), sum(suite.losses for suite in suites)
-    if all(suite.test == "exact McNemar" for suite in suites) and len({suite.n for suite in suites}) == 1:
-        p_value, test = mcnemar_p(wins, losses), "exact McNemar"
+    if all(suite.test == _MCNEMAR for suite in suites) and len({suite.n for suite in suites}) == 1:
+        p_value, test = mcnemar_p(wins, losses), _MCNEMAR
     else:
         differences = [_checked(our) - _checked(their) for our, their in zip(ours, theirs, strict=True)]
-        p_value, test = sign_flip_p(differences, seed=seed), "sign-flip permutation"
+        p_value, test = sign_flip_p(differences, seed=seed), _SIGN_FLIP
     return Difference(average.value, average.low, average.high, average.n, average.method, wins, losses, p_value, test)
 
 
@@ -257,12 +256,18 @@ def _bca_or_constant(values: Scores, confidence: float, seed: int, *, lowest: fl
 
 def _resampled_means(values: Scores, rng: np.random.Generator) -> Scores:
     n = len(values)
-    return np.concatenate([values[rng.integers(n, size=(rows, n))].mean(axis=1) for rows in _blocks(n)])
+    index = np.uint16 if n <= 1 << 16 else np.uint64  # half the time of the draws goes into the bits of the indices
+    return np.concatenate(
+        [values.take(rng.integers(n, size=(rows, n), dtype=index)).mean(axis=1) for rows in _blocks(n)]
+    )
 
 
 def _sign_flipped_means(values: Scores, rng: np.random.Generator) -> Scores:
+    """Means of `values` under random signs: 2 times the sum of those that keep theirs, minus the sum of all, over n."""
     n = len(values)
-    return np.concatenate([(rng.integers(2, size=(rows, n)) * 2.0 - 1.0) @ values / n for rows in _blocks(n)])
+    draws = (np.frombuffer(rng.bytes(rows * -(-n // 8)), np.uint8).reshape(rows, -1) for rows in _blocks(n))
+    kept: Scores = np.concatenate([np.unpackbits(bits, axis=1, count=n) @ values for bits in draws])
+    return (2 * kept - values.sum()) / n
 
 
 def _blocks(n: int) -> list[int]:

@@ -1,0 +1,266 @@
+"""Base, agents and variants on every suite: selected on validation, reported on test, differences with intervals.
+
+The leaderboard keeps the scores of every item, so that a later question (another gate, another pair of models) is
+answered without evaluating anything again.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from evaluation.results import SuiteResult
+from evaluation.statistics import (
+    Difference,
+    Estimate,
+    holm,
+    macro_average,
+    macro_difference,
+    mean,
+    paired_difference,
+    seed_from,
+)
+from evaluation.suites import SPLITS, Split
+from rammerge.errors import InputError, closest
+
+Kind = Literal["base", "agent", "variant"]
+Role = Literal["base", "best_agent", "reference"]
+Results = Mapping[str, Mapping[str, Mapping[Split, SuiteResult]]]
+
+TIES = "ties go to the variant whose worst suite is better, then to the first name in the alphabet"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Row(_Part):
+    """One model's estimates, by split and suite, and its average over the suites, by split."""
+
+    name: str
+    kind: Kind
+    method: str | None
+    suites: dict[Split, dict[str, Estimate]]
+    average: dict[Split, Estimate]
+
+
+class Comparison(_Part):
+    """`ours` minus `theirs` on the same items of one split: on every suite, and averaged over the suites."""
+
+    ours: str
+    theirs: str
+    split: Split
+    suites: dict[str, Difference]
+    average: Difference
+
+
+class ShownComparison(_Part):
+    """A comparison of the leaderboard's family: what the other model stands for, and its average's Holm-adjusted p."""
+
+    role: Role
+    comparison: Comparison
+    holm_p: float
+
+
+class Leaderboard(_Part):
+    """Rows in order: base, agents, variants from best to worst on validation. Everything else is as its name says.
+
+    `best_agent` and `reference` (the best variant of `reference_method`, if there is one) were chosen on validation, as
+    `selected` was; `comparisons` are on test. `scores` holds what each model scored on the items, in the order of ids.
+    """
+
+    rows: tuple[Row, ...]
+    selected: str
+    best_agent: str
+    reference: str | None
+    reference_method: str
+    comparisons: tuple[ShownComparison, ...]
+    confidence: float
+    dtype: str
+    lm_eval_version: str
+    scores: dict[str, dict[Split, dict[str, list[float]]]]
+
+    def select(self) -> str:
+        """Return the variant with the best validation average (for ties, see TIES)."""
+        return self.selected
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """The suites' names, in the order in which they were asked for."""
+        return tuple(self.rows[0].suites["test"])
+
+    def row(self, name: str) -> Row:
+        """Return the row of the model `name`; raise InputError naming the nearest if there is none."""
+        for row in self.rows:
+            if row.name == name:
+                return row
+        names = [row.name for row in self.rows]
+        raise InputError(f"the leaderboard has no model '{name}'{closest(name, names)}; it has {', '.join(names)}")
+
+    def names(self, kind: Kind) -> list[str]:
+        """Return the names of the models of one kind, in the order of the rows."""
+        return [row.name for row in self.rows if row.kind == kind]
+
+    def compare(self, ours: str, theirs: str, split: Split = "test") -> Comparison:
+        """Compare any two models item by item; raise InputError if one is not on the leaderboard."""
+        our_scores, their_scores = (self.scores[self.row(name).name][split] for name in (ours, theirs))
+        return _compare(ours, theirs, split, our_scores, their_scores, self.confidence)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object from which `from_json` makes the same leaderboard."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Leaderboard":
+        """Return the leaderboard that `to_json` wrote."""
+        return cls.model_validate(content)
+
+
+def build_leaderboard(
+    results: Results,
+    *,
+    base: str,
+    agents: Sequence[str],
+    variants: Mapping[str, str],
+    reference_method: str = "task_arithmetic",
+    confidence: float = 0.95,
+) -> Leaderboard:
+    """Build the leaderboard of `results` by model, suite and split; `variants` gives each variant's method.
+
+    Raises InputError if a model lacks a result, or if results do not compare: other items, other contents of a suite,
+    another dtype or another version of lm-eval.
+    """
+    kinds: dict[str, Kind] = {base: "base"}
+    kinds |= dict.fromkeys(agents, "agent")
+    kinds |= dict.fromkeys(variants, "variant")
+    if not agents or not variants:
+        raise InputError("a leaderboard needs at least one agent and one variant besides the base")
+    _refuse_incomparable(results, list(kinds))
+    scores: dict[str, dict[Split, dict[str, list[float]]]] = {
+        name: {
+            split: {suite: list(by_split[split].scores.values()) for suite, by_split in results[name].items()}
+            for split in SPLITS
+        }
+        for name in kinds
+    }
+    rows = {name: _row(name, kind, variants.get(name), scores[name], confidence) for name, kind in kinds.items()}
+    ranked = sorted((rows[name] for name in variants), key=_rank)
+    best_agent = min((rows[name] for name in agents), key=_rank).name
+    reference = next((row.name for row in ranked if row.method == reference_method), None)
+    comparisons = [
+        (role, _compare(row.name, other, "test", scores[row.name]["test"], scores[other]["test"], confidence))
+        for row in ranked
+        for role, other in _references(base, best_agent, reference)
+        if other != row.name
+    ]
+    adjusted = holm([comparison.average.p_value for _, comparison in comparisons])
+    some = next(iter(results[base].values()))["test"]
+    return Leaderboard(
+        rows=(rows[base], *(rows[name] for name in agents), *ranked),
+        selected=ranked[0].name,
+        best_agent=best_agent,
+        reference=reference,
+        reference_method=reference_method,
+        comparisons=tuple(
+            ShownComparison(role=role, comparison=comparison, holm_p=p)
+            for (role, comparison), p in zip(comparisons, adjusted, strict=True)
+        ),
+        confidence=confidence,
+        dtype=some.dtype,
+        lm_eval_version=some.lm_eval_version,
+        scores=scores,
+    )
+
+
+def _references(base: str, best_agent: str, reference: str | None) -> list[tuple[Role, str]]:
+    references: list[tuple[Role, str]] = [("base", base), ("best_agent", best_agent)]
+    return [*references, ("reference", reference)] if reference is not None else references
+
+
+def _row(
+    name: str,
+    kind: Kind,
+    method: str | None,
+    scores: Mapping[Split, Mapping[str, Sequence[float]]],
+    confidence: float,
+) -> Row:
+    suites = {
+        split: {
+            suite: mean(values, confidence=confidence, seed=seed_from(name, suite, split))
+            for suite, values in by_suite.items()
+        }
+        for split, by_suite in scores.items()
+    }
+    average = {split: macro_average(list(estimates.values())) for split, estimates in suites.items()}
+    return Row(name=name, kind=kind, method=method, suites=suites, average=average)
+
+
+def _rank(row: Row) -> tuple[float, float, str]:
+    """Order by validation, best first. Rounding keeps the last bits of a sum from deciding what is a tie (TIES)."""
+    worst = min(estimate.value for estimate in row.suites["validation"].values())
+    return (-round(row.average["validation"].value, 12), -round(worst, 12), row.name)
+
+
+def _compare(
+    ours: str,
+    theirs: str,
+    split: Split,
+    our_scores: Mapping[str, Sequence[float]],
+    their_scores: Mapping[str, Sequence[float]],
+    confidence: float,
+) -> Comparison:
+    seed = seed_from(ours, theirs, split)
+    suites = {
+        suite: paired_difference(values, their_scores[suite], confidence=confidence, seed=seed)
+        for suite, values in our_scores.items()
+    }
+    average = macro_difference(
+        list(suites.values()), list(our_scores.values()), [their_scores[suite] for suite in suites], seed=seed
+    )
+    return Comparison(ours=ours, theirs=theirs, split=split, suites=suites, average=average)
+
+
+def _refuse_incomparable(results: Results, names: Sequence[str]) -> None:
+    first = names[0]
+    missing = [name for name in names if name not in results]
+    if missing:
+        raise InputError(f"there are no results of '{missing[0]}': evaluate it on every suite first")
+    dtypes: dict[str, tuple[str, str]] = {}
+    for name in names:
+        if list(results[name]) != list(results[first]) or not results[name]:
+            raise InputError(
+                f"'{name}' was evaluated on {_listed(results[name])} but '{first}' on {_listed(results[first])}: "
+                f"evaluate every model on the same suites, in one order"
+            )
+        for suite, by_split in results[name].items():
+            for split in SPLITS:
+                if split not in by_split:
+                    raise InputError(f"'{name}' has no {split} result on {suite}: evaluate both splits")
+                where = f"'{name}' and '{first}' on {suite} ({split})"
+                _refuse_difference(where, by_split[split], results[first][suite][split])
+                dtypes[by_split[split].dtype] = (suite, split)
+    if len(dtypes) > 1:
+        raise InputError(
+            "the suites do not average: "
+            + " but ".join(f"{suite} ({split}) was evaluated in {dtype}" for dtype, (suite, split) in dtypes.items())
+            + "; evaluate all in one dtype"
+        )
+
+
+def _refuse_difference(where: str, ours: SuiteResult, theirs: SuiteResult) -> None:
+    checks: Iterable[tuple[str, Callable[[SuiteResult], object]]] = (
+        ("dtype", lambda result: result.dtype),
+        ("lm-eval version", lambda result: result.lm_eval_version),
+        ("suite digest", lambda result: result.suite_digest),
+        ("number of items", lambda result: result.n),
+        ("item ids", lambda result: list(result.scores)),
+        ("items digest", lambda result: result.items_digest),
+    )
+    for what, of in checks:
+        if of(ours) != of(theirs):
+            shown = "" if what == "item ids" else f" ({of(ours)} against {of(theirs)})"
+            raise InputError(f"the results of {where} do not compare, for the {what} differ{shown}: evaluate both anew")
+
+
+def _listed(suites: Iterable[str]) -> str:
+    return ", ".join(suites) or "no suite"
