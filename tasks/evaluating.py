@@ -1,16 +1,16 @@
 """Evaluate models, compare them, choose a variant and put it to the gates."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from rammerge import store
-from rammerge.atomic import write_json
+from rammerge.atomic import write_json, write_text
 from rammerge.recipe import Evaluation
 from tasks.progress import advance
 from tasks.slots import MODEL_SLOT
@@ -18,6 +18,8 @@ from tasks.sources import Model
 from tasks.step import Result, step
 
 if TYPE_CHECKING:
+    from evaluation.gates import GateDecision
+    from evaluation.leaderboard import Leaderboard
     from evaluation.results import SuiteResult
     from evaluation.suites import Suite
 
@@ -51,10 +53,16 @@ class SuiteRef(BaseModel):
 
 
 class Scores(Result):
-    """One model's results: directories with `<suite>/<split>.json` and `.jsonl` (samples), and the means by split."""
+    """One model's results by suite: the directory with `<split>.json` and `<split>.jsonl` (samples), and the means."""
 
     directories: dict[str, Path]
+    digests: dict[str, str]
     means: dict[str, dict[str, float]]
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the results are; where they lie does not count."""
+        return self.digests
 
     def load(self) -> "dict[str, dict[str, SuiteResult]]":
         """Return the results, item by item, by suite and split."""
@@ -62,7 +70,7 @@ class Scores(Result):
 
         return {
             suite: {
-                split: SuiteResult.from_json(json.loads((directory / suite / f"{split}.json").read_text("utf-8")))
+                split: SuiteResult.from_json(json.loads((directory / f"{split}.json").read_text("utf-8")))
                 for split in self.means[suite]
             }
             for suite, directory in self.directories.items()
@@ -76,7 +84,7 @@ def scored(entry: store.Entry) -> Scores:
 
 def complete(entry: store.Entry) -> bool:
     """Say whether every suite's results are still in the store, unharmed."""
-    return all(store.find("suite", Path(d).name) is not None for d in scored(entry).directories.values())
+    return all(store.find("suite", directory.parent.name) for directory in scored(entry).directories.values())
 
 
 @step("evaluate", version=1, run_name="evaluate {name}", result=scored, ignore=["name"], valid=complete)
@@ -95,18 +103,18 @@ def evaluate(
         lm_eval: version of lm-eval, on which scores may depend.
     """
     asked = [settings.dtype, settings.batch_size, settings.limit, device.partition(":")[0], lm_eval]
-    directories: dict[str, str] = {}
-    means: dict[str, dict[str, float]] = {}
+    entries: dict[str, store.Entry] = {}
     for number, suite in enumerate(suites):
         advance(number / len(suites), suite.name)
         inputs = {"model": model.content, "suite": suite.identity, "asked": asked}
         run = partial(_run, model=model, suite=suite, settings=settings, device=device)
-        entry = store.materialise("suite", store.key_of("suite", _SUITE_VERSION, inputs), run)
-        directories[suite.name] = str(entry.path)
-        means[suite.name] = {
-            file.stem: json.loads(file.read_text("utf-8"))["mean"] for file in sorted((entry.path / suite.name).glob("*.json"))
-        }
-    write_json(out / "scores.json", {"directories": directories, "means": means})
+        entries[suite.name] = store.materialise("suite", store.key_of("suite", _SUITE_VERSION, inputs), run)
+    scores = {
+        "directories": {suite: str(entry.path / suite) for suite, entry in entries.items()},
+        "digests": {suite: entry.digest for suite, entry in entries.items()},
+        "means": {suite: _means(entry.path / suite) for suite, entry in entries.items()},
+    }
+    write_json(out / "scores.json", scores)
 
 
 def _run(out: Path, *, model: Model, suite: SuiteRef, settings: Evaluation, device: str) -> None:
@@ -124,6 +132,99 @@ def _run(out: Path, *, model: Model, suite: SuiteRef, settings: Evaluation, devi
             out=out,
             model_digest=model.digest,
         )
+
+
+def _means(directory: Path) -> dict[str, float]:
+    return {file.stem: json.loads(file.read_text("utf-8"))["mean"] for file in sorted(directory.glob("*.json"))}
+
+
+class Compared(Result):
+    """The leaderboard: `leaderboard.json` and `leaderboard.md` in `path`.
+
+    Attributes:
+        selected: the variant with the best validation average.
+        markdown: the leaderboard for people.
+    """
+
+    selected: str
+    markdown: str
+
+    def load(self) -> "Leaderboard":
+        """Return the leaderboard with every model's scores of every item."""
+        from evaluation.leaderboard import Leaderboard
+
+        return Leaderboard.from_json(json.loads((self.path / "leaderboard.json").read_text("utf-8")))
+
+
+def compared(entry: store.Entry) -> Compared:
+    """Read what `compare` wrote."""
+    selected = (entry.path / "selected").read_text("utf-8")
+    markdown = (entry.path / "leaderboard.md").read_text("utf-8")
+    return Compared(path=entry.path, digest=entry.digest, selected=selected, markdown=markdown)
+
+
+@step("compare", version=1, run_name="compare", result=compared)
+def compare(
+    out: Path, scores: Mapping[str, Scores], agents: Sequence[str], variants: Mapping[str, str], confidence: float
+) -> None:
+    """Compare all models item by item, and choose a variant on the validation split.
+
+    Args:
+        out: written: `leaderboard.json`, `leaderboard.md` and `selected`.
+        scores: by model; the base is called `base`.
+        agents: which of them are agents.
+        variants: which of them are variants, and by which method.
+        confidence: level of the intervals.
+    """
+    from evaluation.leaderboard import build_leaderboard
+    from evaluation.render import to_markdown
+
+    results = {name: model.load() for name, model in scores.items()}
+    board = build_leaderboard(results, base="base", agents=agents, variants=variants, confidence=confidence)
+    write_json(out / "leaderboard.json", board.to_json())
+    write_text(out / "leaderboard.md", to_markdown(board))
+    write_text(out / "selected", board.select())
+
+
+class Decision(Result):
+    """What the gates said about the selected variant: `decision.json` and `decision.md` in `path`."""
+
+    variant: str
+    passed: bool
+    refusals: list[str]
+    markdown: str
+
+    def load(self) -> "GateDecision":
+        """Return every rule's outcome with its numbers."""
+        from evaluation.gates import GateDecision
+
+        return GateDecision.from_json(json.loads((self.path / "decision.json").read_text("utf-8")))
+
+
+def decided(entry: store.Entry) -> Decision:
+    """Read what `gate` wrote."""
+    decision = json.loads((entry.path / "decision.json").read_text("utf-8"))
+    return Decision(
+        path=entry.path,
+        digest=entry.digest,
+        variant=decision["variant"],
+        passed=decision["passed"],
+        refusals=[outcome["sentence"] for outcome in decision["outcomes"] if not outcome["passed"]],
+        markdown=(entry.path / "decision.md").read_text("utf-8"),
+    )
+
+
+@step("gate", version=1, run_name="gate", result=decided)
+def gate(out: Path, leaderboard: Compared, gates: Sequence[Mapping[str, Any]]) -> None:
+    """Put the selected variant to the recipe's gates, on the test split; write `decision.json` and `decision.md`."""
+    from evaluation.gates import decide, parse_gate
+
+    decision = decide(leaderboard.load(), leaderboard.selected, [parse_gate(gate) for gate in gates])
+    verdict = "passes every gate" if decision.passed else "is refused"
+    lines = [f"**{decision.variant}** {verdict}.", "", "| gate | | why |", "| --- | --- | --- |"]
+    lines += [f"| {o.rule} | {'passed' if o.passed else '**refused**'} | {o.sentence} |" for o in decision.outcomes]
+    write_json(out / "decision.json", decision.to_json())
+    write_text(out / "decision.md", "\n".join([*lines, ""]))
 
 
 def lm_eval_version() -> str:

@@ -13,12 +13,13 @@ from rammerge.recipe import Compute, Output, parse_size
 from rammerge.store import Entry
 from tasks.progress import advance
 from tasks.slots import MODEL_SLOT
-from tasks.sources import Checked, Model
+from tasks.sources import Checked, Model, digests
 from tasks.step import Result, step
 
 if TYPE_CHECKING:
     from rammerge.checkpoints.checkpoint import Checkpoint
-    from rammerge.engine.session import MergeOptions, Progress
+    from rammerge.engine.session import Progress
+    from rammerge.preflight import Resize
 
 PROMPT, NEW_TOKENS = "1 + 1 =", 8
 
@@ -61,25 +62,25 @@ def counted(entry: Entry) -> OverlapResult:
 
 @step("extract", version=1, run_name="extract task vectors", result=counted, ignore=["checked", "compute"])
 def extract(
-    out: Path, base: Model, agents: Mapping[str, Model], output: Output, compute: Compute, checked: Checked
+    out: Path, base: Model, agents: Mapping[str, Model], resize: "Resize", compute: Compute, checked: Checked
 ) -> None:
     """Count the elements that each agent changed, alone or with others, into `overlap.json` (RAM paper, Sec. 3)."""
+    from rammerge.engine.session import MergeOptions
     from rammerge.merge import extract as extract_overlap
 
-    overlap = extract_overlap(
-        _open(base), _open_all(agents), options=_options(output, compute), resize=output.resize, progress=_advance
-    )
+    options = MergeOptions(**_machine(compute))
+    overlap = extract_overlap(_open(base), _open_all(agents), options=options, resize=resize, progress=_advance)
     write_json(out / "overlap.json", overlap.to_json())
     write_json(out / "warnings.json", overlap.warnings())
 
 
 def merged(entry: Entry) -> Merged:
-    """Read what `merge` wrote; its digest is that of the files, which the store has just compared."""
+    """Read what `merge` wrote."""
     report = json.loads((entry.path / "report.json").read_text(encoding="utf-8"))
     manifest = json.loads((entry.path / "model" / "rammerge.json").read_text(encoding="utf-8"))
     kept = {key: manifest[key] for key in ("lambda", "rounding_report", "method", "elements")}
     return Merged(
-        path=entry.path / "model", digest=report["digest"], content=entry.digest, manifest=kept, warnings=report["warnings"]
+        path=entry.path / "model", manifest=kept, **{key: report[key] for key in ("digest", "content", "warnings")}
     )
 
 
@@ -96,25 +97,33 @@ def merge(
 ) -> None:
     """Merge the agents into the base by `method`, into the model directory `out/model`."""
     from rammerge.checkpoints.checkpoint import open_checkpoint
-    from rammerge.checkpoints.digest import digest_checkpoint
+    from rammerge.engine.session import MergeOptions
     from rammerge.merge import merge as merge_checkpoints
     from rammerge.methods import ResolvedMethod
     from rammerge.overlap import Overlap
 
+    options = MergeOptions(
+        dtype=output.dtype,
+        rounding=output.rounding,
+        seed=output.seed,
+        shard_size=parse_size(output.shard_size),
+        **_machine(compute),
+    )
     report = merge_checkpoints(
         _open(base),
         _open_all(agents),
         ResolvedMethod(method.name, method.preset, method.params),
         out / "model",
-        _options(output, compute),
+        options,
         overlap=Overlap.from_json(json.loads(overlap.json_file.read_text(encoding="utf-8"))),
         tokenizer_from=output.tokenizer,
         resize=output.resize,
         force=True,  # a kill may have come between this and the store's own rename
         progress=_advance,
     )
-    digest = digest_checkpoint(open_checkpoint(report.path)).digest
-    write_json(out / "report.json", {"digest": digest, "warnings": list(report.warnings), "seconds": dict(report.seconds)})
+    digest, content = digests(open_checkpoint(report.path))
+    facts = {"digest": digest, "content": content, "warnings": list(report.warnings), "seconds": dict(report.seconds)}
+    write_json(out / "report.json", facts)
 
 
 class Smoked(Result):
@@ -135,23 +144,30 @@ def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
     Raises:
         RammergeError: one of these does not hold; nothing has been registered then.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     try:
-        with MODEL_SLOT, torch.inference_mode():
-            tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
-            network = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True)
-            network = network.to(compute.device).eval()
-            prompt = tokenizer(PROMPT, return_tensors="pt").input_ids.to(compute.device)
-            logits = network(input_ids=prompt).logits
-            tokens = network.generate(prompt, max_new_tokens=NEW_TOKENS, do_sample=False)
+        with MODEL_SLOT:
+            text, finite = _generate(model, compute.device)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise RammergeError(f"the merge '{name}' at {model.path} does not run in transformers: {error}") from error
-    if not bool(torch.isfinite(logits).all()):
+    if not finite:
         raise RammergeError(f"the merge '{name}' at {model.path} gives logits that are not finite; inspect the agents")
-    new = tokens[0, prompt.shape[1] :]
-    write_json(out / "smoke.json", {"text": tokenizer.decode(new, skip_special_tokens=True)})
+    write_json(out / "smoke.json", {"text": text})
+
+
+def _generate(model: Model, device: str) -> tuple[str, bool]:
+    """Return what the model generates, and whether its logits are finite. transformers' lazy import is no thread's friend."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
+    network = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True).to(device).eval()
+    prompt = tokenizer(PROMPT, return_tensors="pt").input_ids.to(device)
+    with torch.inference_mode():
+        finite = bool(torch.isfinite(network(input_ids=prompt).logits).all())
+        tokens = network.generate(prompt, max_new_tokens=NEW_TOKENS, do_sample=False)
+    return tokenizer.decode(tokens[0, prompt.shape[1] :], skip_special_tokens=True), finite
 
 
 def _open(model: Model) -> "Checkpoint":
@@ -164,18 +180,10 @@ def _open_all(models: Mapping[str, Model]) -> dict[str, "Checkpoint"]:
     return {name: _open(model) for name, model in models.items()}
 
 
-def _options(output: Output, compute: Compute) -> "MergeOptions":
-    from rammerge.engine.session import MergeOptions
-
-    settings: dict[str, Any] = {"memory": parse_size(compute.memory)} if compute.memory else {}
-    return MergeOptions(
-        dtype=output.dtype,
-        rounding=output.rounding,
-        seed=output.seed,
-        shard_size=parse_size(output.shard_size),
-        device=compute.device,
-        **settings,
-    )
+def _machine(compute: Compute) -> dict[str, Any]:
+    """Return the settings that do not change a byte of the result."""
+    memory = {"memory": parse_size(compute.memory)} if compute.memory else {}
+    return {"device": compute.device, **memory}
 
 
 def _advance(progress: "Progress") -> None:

@@ -6,30 +6,41 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from rammerge.atomic import write_json
+from rammerge.recipe import Output
 from rammerge.store import Entry
 from tasks.progress import advance
 from tasks.step import DOWNLOAD_RETRIES, Result, step
+
+if TYPE_CHECKING:
+    from rammerge.checkpoints.checkpoint import Checkpoint
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Origin(BaseModel):
-    """Where a checkpoint is to come from: an absolute directory, or a hub id with an optional revision."""
+    """Where a checkpoint is to come from.
+
+    Attributes:
+        source: an absolute directory, or a hub id.
+        revision: of the hub.
+        written: the source as the recipe writes it, which is what reports and model cards show.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     source: str
     revision: str | None = None
+    written: str
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """The name, and for a directory the status of its files: a directory that changed is another origin."""
-        return {"source": self.source, "revision": self.revision, "state": directory_state(Path(self.source))}
+    def identity(self) -> list[str | None]:
+        """Everything, and for a directory the status of its files: a directory that changed is another origin."""
+        return [self.source, self.revision, self.written, directory_state(Path(self.source))]
 
 
 class Model(Result):
@@ -47,9 +58,9 @@ class Model(Result):
     revision: str | None = None
 
     @property
-    def identity(self) -> str:
-        """Two models with the same files are one, whatever they are called and wherever they lie."""
-        return self.content
+    def identity(self) -> list[str | None]:
+        """Content and provenance, which a merged model's card repeats; where the directory lies does not count."""
+        return [self.content, self.source, self.revision]
 
 
 def fetched(entry: Entry) -> Model:
@@ -81,7 +92,6 @@ def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> No
         origin: where it comes from.
         base: for an agent, the base that it was trained from; a LoRA adapter is merged into it.
     """
-    from rammerge.checkpoints.digest import digest_checkpoint, digest_file
     from rammerge.checkpoints.checkpoint import open_checkpoint
     from rammerge.checkpoints.fetch import fetch as fetch_checkpoint
 
@@ -90,14 +100,9 @@ def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> No
         origin.source, origin.revision, base=opened_base, progress=lambda words: advance(detail=words)
     )
     state = directory_state(checkpoint.path)
-    digest = digest_checkpoint(checkpoint).digest
-    sidecars = [f"{path.relative_to(checkpoint.path)} {digest_file(path).sha256}" for path in checkpoint.sidecars]
+    digest, content = digests(checkpoint)
     model = Model(
-        path=checkpoint.path,
-        digest=digest,
-        content=hashlib.sha256("\n".join([digest, *sidecars]).encode()).hexdigest(),
-        source=checkpoint.source,
-        revision=checkpoint.revision,
+        path=checkpoint.path, digest=digest, content=content, source=origin.written, revision=checkpoint.revision
     )
     settled = Path(origin.source).is_dir() or _COMMIT.fullmatch(origin.revision or "") is not None
     write_json(out / "checkpoint.json", {"model": model.model_dump(mode="json"), "settled": settled, "state": state})
@@ -105,7 +110,9 @@ def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> No
 
 def checked(entry: Entry) -> "Checked":
     """Read what `preflight` wrote."""
-    return Checked(path=entry.path, digest=entry.digest, warnings=json.loads((entry.path / "preflight.json").read_text()))
+    return Checked(
+        path=entry.path, digest=entry.digest, warnings=json.loads((entry.path / "preflight.json").read_text())
+    )
 
 
 class Checked(Result):
@@ -115,13 +122,23 @@ class Checked(Result):
 
 
 @step("preflight", version=1, run_name="preflight", result=checked)
-def preflight(out: Path, base: Model, agents: Mapping[str, Model]) -> None:
+def preflight(out: Path, base: Model, agents: Mapping[str, Model], output: Output) -> None:
     """Refuse, with the fix, agents that cannot be merged into the base; write the warnings to `preflight.json`."""
     from rammerge.checkpoints.checkpoint import open_checkpoint
     from rammerge.preflight import check_mergeable
 
-    found = check_mergeable(open_checkpoint(base.path), {name: open_checkpoint(a.path) for name, a in agents.items()})
+    opened = {name: open_checkpoint(agent.path) for name, agent in agents.items()}
+    found = check_mergeable(open_checkpoint(base.path), opened, resize=output.resize)
     write_json(out / "preflight.json", list(found.warnings))
+
+
+def digests(checkpoint: "Checkpoint") -> tuple[str, str]:
+    """Return the digest of weights and config, and that of every file that travels with a merge."""
+    from rammerge.checkpoints.digest import digest_checkpoint, digest_file
+
+    weights = digest_checkpoint(checkpoint).digest
+    sidecars = [f"{path.relative_to(checkpoint.path)} {digest_file(path).sha256}" for path in checkpoint.sidecars]
+    return weights, hashlib.sha256("\n".join([weights, *sidecars]).encode()).hexdigest()
 
 
 def directory_state(path: Path) -> str | None:

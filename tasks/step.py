@@ -28,7 +28,7 @@ from tasks.progress import running
 P = ParamSpec("P")
 R = TypeVar("R", bound="Result")
 
-DOWNLOAD_RETRIES = 4
+DOWNLOAD_RETRIES, TRACKING_RETRIES = 4, 3
 
 
 class Result(BaseModel):
@@ -40,8 +40,8 @@ class Result(BaseModel):
     digest: str
 
     @property
-    def identity(self) -> str:
-        """What this counts as in the cache key of a later step."""
+    def identity(self) -> Any:
+        """What this counts as in the cache key of a later step: JSON."""
         return self.digest
 
 
@@ -110,7 +110,7 @@ def step(
 
 
 def _identity(value: Any) -> Any:
-    if isinstance(value, Result):
+    if hasattr(value, "identity"):
         return value.identity
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")

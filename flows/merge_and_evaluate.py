@@ -1,0 +1,90 @@
+"""The pipeline: base and agents in; every variant merged and measured, the best one put to the gates, and promoted."""
+
+from pathlib import Path
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.states import Completed, State
+
+from flows.outcome import Outcome
+from flows.planning import plan
+from flows.settling import settle
+from rammerge.recipe import load
+from tasks import artifacts
+from tasks.evaluating import compare, evaluate, gate, lm_eval_version
+from tasks.merging import extract, merge, smoke
+from tasks.runner import Workers
+from tasks.sources import fetch, preflight
+from tasks.tracking import promote, register, track
+
+
+def _run_name() -> str:
+    return load(Path(flow_run.parameters["recipe"])).name
+
+
+@flow(name="merge-and-evaluate", flow_run_name=_run_name, task_runner=Workers())
+def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
+    """Run `recipe` from its sources to a promoted model; what was done before, by whichever run, is not done again."""
+    todo = plan(recipe)
+    spec = todo.recipe
+
+    # What is merged, and what each agent changed (RAM paper, Sec. 3).
+    base = fetch.submit("base", todo.base)
+    agents = {name: fetch.submit(name, origin, base) for name, origin in todo.agents.items()}
+    settle(base, *agents.values())
+    checked = preflight.submit(base, agents, spec.output)
+    overlap = extract.submit(base, agents, spec.output.resize, spec.compute, checked)
+    settle(checked, overlap)
+    artifacts.publish_overlap(spec.name, overlap.result())
+
+    # The merges (Sec. 4), and proof that each one runs.
+    variants = {
+        name: merge.submit(name, base, agents, method, spec.output, spec.compute, overlap)
+        for name, method in todo.variants.items()
+    }
+    smoked = [smoke.submit(name, model, spec.compute) for name, model in variants.items()]
+
+    # Everyone on every suite; chosen on validation, judged on test.
+    models = {"base": base, **agents, **variants}
+    scores = {
+        name: evaluate.submit(name, model, todo.suites, spec.evaluation, spec.compute.device, lm_eval_version())
+        for name, model in models.items()
+    }
+    settle(*variants.values(), *smoked, *scores.values())
+    methods = {name: method.name for name, method in todo.variants.items()}
+    board = compare.submit(scores, list(agents), methods, spec.evaluation.confidence)
+    decision = gate.submit(board, todo.gates)
+    settle(board, decision)
+    artifacts.publish_leaderboard(spec.name, board.result())
+    artifacts.publish_variants(spec.name, {name: model.result() for name, model in variants.items()})
+    artifacts.publish_decision(spec.name, decision.result())
+
+    # On record, with its provenance; champion if the gates say so.
+    run = str(flow_run.id)
+    runs = track.submit(
+        spec, base, agents, todo.variants, variants, todo.suites, overlap, board, decision, str(spec.path), run
+    )
+    sources = {"base": base, **agents}
+    release = register.submit(spec.model_name, variants, decision, spec.digest, sources, runs, run)
+    settle(runs, release)
+    verdict = decision.result()
+    champion = f"{spec.model_name} version {release.result().version} stays challenger"
+    if verdict.passed and spec.registry.promote:
+        champion = promote.submit(spec.model_name, release).result().sentence
+    artifacts.publish_release(spec.name, champion, release.result().path)
+
+    chosen = variants[verdict.variant].result()
+    outcome = Outcome(
+        recipe=spec.name,
+        leaderboard=board.result().path / "leaderboard.json",
+        decision=verdict.path / "decision.json",
+        selected=verdict.variant,
+        passed=verdict.passed,
+        refusals=verdict.refusals,
+        model=chosen.path,
+        registered=(release.result().name, release.result().version),
+        champion=champion,
+        run_id=runs.result().run_id,
+        warnings=[*checked.result().warnings, *overlap.result().warnings, *chosen.warnings],
+    )
+    return Completed(name="Completed" if verdict.passed else "Refused", message=champion, data=outcome)
