@@ -20,12 +20,15 @@ def leaderboard_png(leaderboard: Leaderboard, *, dots_per_inch: int = 120) -> by
     for height, row in enumerate(rows):
         average = row.average["test"]
         colour = _COLOURS[row.kind]
-        axes.plot([100 * average.low, 100 * average.high], [height, height], color=colour, linewidth=7, alpha=0.35)
+        axes.barh(height, 100 * (average.high - average.low), 0.5, 100 * average.low, color=colour, alpha=0.3)
         axes.plot(100 * average.value, height, "|", color=colour, markersize=17, markeredgewidth=3)
     for index, suite in enumerate(leaderboard.suites):
         values = [100 * row.suites["test"][suite].value for row in rows]
         marker = _MARKERS[index % len(_MARKERS)]
-        axes.plot(values, range(len(rows)), marker, label=suite, markersize=6, color="black", fillstyle="none")
+        # A little above and below one another, since good models' suites lie close together.
+        offset = 0.6 * (index + 0.5) / len(leaderboard.suites) - 0.3
+        heights = [height + offset for height in range(len(rows))]
+        axes.plot(values, heights, marker, label=suite, markersize=6, color="black", fillstyle="none")
     axes.set_yticks(
         range(len(rows)), [f"{row.name} (selected)" if row.name == leaderboard.selected else row.name for row in rows]
     )
@@ -41,7 +44,7 @@ def leaderboard_png(leaderboard: Leaderboard, *, dots_per_inch: int = 120) -> by
     n = rows[0].average["test"].n
     axes.set_xlabel(f"score in percent, test split, {n} items, {leaderboard.dtype}")
     axes.set_title(
-        f"Average over the suites (bar) with its {100 * leaderboard.confidence:g} % interval; each suite (mark)",
+        f"Average over the suites (tick) with its {100 * leaderboard.confidence:g} % interval (band), and each suite (mark)",
         loc="left",
         fontsize=11,
     )

@@ -266,8 +266,9 @@ def _sign_flipped_means(values: Scores, rng: np.random.Generator) -> Scores:
     """Means of `values` under random signs: 2 times the sum of those that keep theirs, minus the sum of all, over n."""
     n = len(values)
     draws = (np.frombuffer(rng.bytes(rows * -(-n // 8)), np.uint8).reshape(rows, -1) for rows in _blocks(n))
-    kept: Scores = np.concatenate([np.unpackbits(bits, axis=1, count=n) @ values for bits in draws])
-    return (2 * kept - values.sum()) / n
+    kept = np.concatenate([np.unpackbits(bits, axis=1, count=n) @ values for bits in draws])
+    means: Scores = (2 * kept - values.sum()) / n
+    return means
 
 
 def _blocks(n: int) -> list[int]:
