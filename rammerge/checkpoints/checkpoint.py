@@ -1,7 +1,7 @@
 """A checkpoint on disk: a directory with config.json and safetensors files, opened by its headers alone."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +19,7 @@ ADAPTER = "adapter_model.safetensors"
 # Weights in any format, trainer state, and what a merged model gets anew; everything else travels with the model.
 _NO_SIDECAR = re.compile(
     r".*\.(safetensors|bin|pt|pth|pkl|gguf|ggml|h5|msgpack|onnx|ot|distcp|npz|tmp|lock|partial)"
-    r"|.*\.index\.json|\..*|README\.md|rammerge\.json|training\.json|trainer_state\.json|global_step.*",
+    r"|.*\.index\.json|\..*|README\.md|rammerge\.json|conversion\.json|adapter_config\.json|fsdp_config\.json|training\.json|trainer_state\.json|global_step.*",
     re.DOTALL | re.IGNORECASE,
 )
 
@@ -52,11 +52,16 @@ class Checkpoint:
     @property
     def sidecars(self) -> tuple[Path, ...]:
         """The files that travel with the weights, sorted: configurations, tokenizer, chat templates, model code."""
-        files = [Path(entry) for entry in list_directory(self.path) if entry.is_file()]
-        templates = self.path / "additional_chat_templates"
-        if templates.is_dir():
-            files += [Path(entry) for entry in list_directory(templates) if entry.is_file()]
-        return tuple(sorted(file for file in files if not _NO_SIDECAR.fullmatch(file.name)))
+        return find_sidecars(self.path)
+
+
+def find_sidecars(directory: Path) -> tuple[Path, ...]:
+    """Return the files of a model directory, in any format, that travel with its weights, sorted."""
+    files = [Path(entry) for entry in list_directory(directory) if entry.is_file()]
+    templates = directory / "additional_chat_templates"
+    if templates.is_dir():
+        files += [Path(entry) for entry in list_directory(templates) if entry.is_file()]
+    return tuple(sorted(file for file in files if not _NO_SIDECAR.fullmatch(file.name)))
 
 
 def open_checkpoint(path: Path, *, source: str | None = None, revision: str | None = None) -> Checkpoint:
@@ -81,6 +86,11 @@ def open_checkpoint(path: Path, *, source: str | None = None, revision: str | No
     return Checkpoint(
         path, source or str(path), revision, MappingProxyType(config), MappingProxyType(kept), MappingProxyType(tied)
     )
+
+
+def has_safetensors(names: Iterable[str]) -> bool:
+    """Return whether a directory with entries `names` holds safetensors of a whole model."""
+    return any(name == INDEX or (name.endswith(".safetensors") and name != ADAPTER) for name in names)
 
 
 def _read_tensors(path: Path, names: list[str]) -> dict[str, TensorInfo]:

@@ -1,0 +1,57 @@
+"""From what a user writes, a directory or a hub id, to an opened checkpoint."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from rammerge.checkpoints.conversion import convert, find_form
+from rammerge.checkpoints.hub import download
+from rammerge.errors import InputError
+
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+def fetch(
+    source: str,
+    revision: str | None = None,
+    *,
+    base: Checkpoint | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Checkpoint:
+    """Return the checkpoint that `source` names: a local directory, or a hub id `org/name[@revision]`.
+
+    A path that exists wins over a hub id. What is not plain safetensors is converted once and kept (pickled weights,
+    PEFT LoRA adapters, verl FSDP shards, torch.distributed.checkpoint directories); a downloaded model is kept too.
+
+    Args:
+        source: what the user wrote.
+        revision: branch, tag or commit of a hub id; the same as writing `@revision`.
+        base: the base of the run, for agents that are stored relative to it (adapters) or without a dtype of their own.
+        progress: called with one line for each long step as it begins.
+
+    Raises:
+        InputError: there is no such model, or it cannot be used; the sentence says how to mend it.
+        RammergeError: the hub did not answer, or a download was damaged; the same call may succeed later.
+    """
+    say = progress or (lambda line: None)
+    path, commit = _locate(source, revision, say)
+    form = find_form(path, base)
+    if form is not None:
+        path = convert(form, source, base, say)
+    return replace(open_checkpoint(path), source=source, revision=commit)
+
+
+def _locate(source: str, revision: str | None, progress: Callable[[str], None]) -> tuple[Path, str | None]:
+    path = Path(source).expanduser()
+    if path.exists() or path.is_symlink():
+        if revision is not None:
+            raise InputError(f"{source} is a local directory, which has no revision {revision}; leave the revision out")
+        return path.absolute(), None
+    match = _HUB_ID.fullmatch(source)
+    if match is None or source.startswith((".", "/", "~")):
+        raise InputError(f"{source} does not exist; give a directory or a hub id such as org/name")
+    if match["revision"] and revision not in (None, match["revision"]):
+        raise InputError(f"{source} and revision {revision} contradict each other; give the revision once")
+    return download(match["repo"], match["revision"] or revision, progress)

@@ -1,0 +1,156 @@
+"""Models from a Hugging Face hub: pinned to a commit, resumed, only the files that are needed, checked by SHA-256.
+
+Files live in huggingface_hub's own cache, so that what transformers or vLLM have downloaded is not downloaded again.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import httpx
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from rammerge.checkpoints.checkpoint import ADAPTER, INDEX, WEIGHTS
+from rammerge.checkpoints.digest import digest_file
+from rammerge.checkpoints.files import read_json_object
+from rammerge.errors import InputError, RammergeError
+
+_TIMEOUT_SECONDS = 20.0
+# Whole models first, in the order in which they are preferred; an index brings its shards.
+_WEIGHTS = (WEIGHTS, INDEX, ADAPTER, "pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
+_SIDECAR = re.compile(
+    r"[^/]+\.(json|jinja|txt|model|py|tiktoken|spm|vocab)|(LICENSE|NOTICE)[^/]*|additional_chat_templates/[^/]+\.jinja"
+)
+
+
+def download(repo: str, revision: str | None, progress: Callable[[str], None]) -> tuple[Path, str]:
+    """Return the local snapshot of hub model `repo` at `revision` (default: its main branch) and its commit SHA.
+
+    With no network, or HF_HUB_OFFLINE set, a snapshot that is already in the cache serves.
+
+    Raises:
+        InputError: there is no such model or revision, it is gated, or it has no weights.
+        RammergeError: the hub is out of reach, or what arrived is damaged; a later call resumes.
+    """
+    what = f"{repo}@{revision}" if revision else repo
+    try:
+        info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=_TIMEOUT_SECONDS)
+        files = {sibling.rfilename: sibling for sibling in info.siblings or []}
+        sha256 = {name: file.lfs.sha256 if file.lfs else None for name, file in files.items()}
+        sizes = {name: file.size or 0 for name, file in files.items()}
+        assert info.sha is not None
+        return _download(what, repo, revision, info.sha, sizes, sha256, progress), info.sha
+    except GatedRepoError as error:
+        raise InputError(f"{what} is gated; accept its terms on the hub and log in with `hf auth login`") from error
+    except RepositoryNotFoundError as error:
+        raise InputError(
+            f"{repo} is no directory, and the hub has no such model or a private one; check the name or log in with "
+            "`hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise InputError(f"{repo} has no revision {revision} on the hub; give a branch, tag or commit of it") from error
+    except HFValidationError as error:
+        raise InputError(f"{repo} is neither a directory nor a hub id such as org/name; check the path") from error
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError, httpx.TransportError, OSError, HfHubHTTPError) as error:
+        return _cached(what, repo, revision, error)
+
+
+def _download(
+    what: str,
+    repo: str,
+    revision: str | None,
+    commit: str,
+    sizes: Mapping[str, int],
+    sha256: Mapping[str, str | None],
+    progress: Callable[[str], None],
+) -> Path:
+    sidecars = [name for name in sizes if _SIDECAR.fullmatch(name)]
+    # Asked for by its branch name once, so that the cache knows which commit the branch was when the network is gone.
+    folder = _snapshot(repo, revision, sidecars)
+    if folder.name != commit:
+        raise RammergeError(f"{what} moved to another commit while it was downloaded; run the same command again")
+    weights = _weights(what, folder, sizes)
+    _check_room(what, folder, weights, sizes)
+    progress(f"downloading {what} at {commit[:12]} ({sum(sizes[name] for name in weights) / 1e9:.1f} GB)")
+    for _ in range(2):
+        _snapshot(repo, commit, [*sidecars, *weights])
+        damaged = [name for name in [*sidecars, *weights] if not _intact(folder / name, sha256[name])]
+        if not damaged:
+            return folder
+        progress(f"{what}: {', '.join(damaged)} arrived damaged")
+        for name in damaged:
+            (folder / name).resolve().unlink()
+            (folder / name).unlink(missing_ok=True)
+    raise RammergeError(f"{what}: {damaged[0]} does not have the SHA-256 that the hub gives; try again later")
+
+
+def _snapshot(repo: str, revision: str | None, names: Iterable[str]) -> Path:
+    exact = [re.sub(r"([*?[])", r"[\1]", name) for name in names]  # names, not patterns
+    return Path(snapshot_download(repo, revision=revision, allow_patterns=exact, max_workers=4))
+
+
+def _weights(what: str, folder: Path, names: Iterable[str]) -> list[str]:
+    """Return the weight files to download; an index among the `names` is in `folder` already."""
+    present = frozenset(names)
+    found = next((name for name in _WEIGHTS if name in present), None)
+    if found is None:
+        raise InputError(f"{what} has neither safetensors nor pytorch_model.bin weights; choose another model")
+    if not found.endswith(".index.json"):
+        return [found]
+    weight_map = read_json_object(folder / found).get("weight_map")
+    shards = sorted({str(shard) for shard in weight_map.values()}) if isinstance(weight_map, dict) else []
+    missing = next((shard for shard in shards if shard not in present), None)
+    if missing is not None or not shards:
+        raise InputError(
+            f"{what} has a {found} that names {missing or 'no shard'}, which is missing; choose a revision"
+        )
+    return shards
+
+
+def _check_room(what: str, folder: Path, names: Iterable[str], sizes: Mapping[str, int]) -> None:
+    needed = sum(sizes[name] for name in names if not (folder / name).exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{what} needs {needed / 1e9:.1f} GB and the hub's cache has {free / 1e9:.1f} GB free; make room or set "
+            "HF_HOME"
+        )
+
+
+def _intact(file: Path, sha256: str | None) -> bool:
+    return sha256 is None or digest_file(file).sha256 == sha256
+
+
+def _cached(what: str, repo: str, revision: str | None, error: Exception) -> tuple[Path, str]:
+    """Return the snapshot in the cache; what is missing of it is found when it is opened."""
+    offline = isinstance(error, OfflineModeIsEnabled)
+    try:
+        folder = Path(
+            snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=["*config.json"])
+        )
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        if offline:
+            raise InputError(
+                f"{what} is neither a directory nor in the hub's cache, and HF_HUB_OFFLINE is set; "
+                "check the path or unset it"
+            ) from error
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RammergeError(
+            f"{what} is not a local directory and could not be downloaded from {constants.ENDPOINT} ({reason}); check "
+            "the path or the network"
+        ) from error
+    for file in folder.iterdir():
+        blob = file.resolve()  # the cache names large files by their SHA-256
+        if re.fullmatch(r"[0-9a-f]{64}", blob.name) and not _intact(file, blob.name):
+            raise RammergeError(f"{what}: {file} is damaged; delete it and {blob}, and download it again")
+    return folder, folder.name
