@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from rammerge.checkpoints.checkpoint import INDEX, Checkpoint
 from rammerge.checkpoints.digest import CheckpointDigest, digest_checkpoint, fingerprint
 from rammerge.engine.counting import GlobalStatistics, count_overlap, statistics_for
 from rammerge.engine.layout import Layout, plan_layout
-from rammerge.engine.merging import DISTINCT_SHARE, Survival, merge_shards
+from rammerge.engine.merging import DISTINCT_SHARE, Survival, merge_kernel, merge_shards
 from rammerge.engine.session import MergeOptions, Progress, Session
 from rammerge.engine.shards import ShardRecord
 from rammerge.errors import InputError, RammergeError, closest
@@ -152,19 +152,19 @@ def merge(
     identity = _identity(digests, method, options, tokenizer_from, resize)
     with locked_staging(out) as staging, Session(base, checked.agents, options, progress) as session:
         _prepare(staging, identity)
+        kernel = merge_kernel(session, method.name, params)
         statistics = statistics_for(session, method.name, params, usable)
         clock.lap("statistics")
-        records = merge_shards(session, method.name, params, statistics, layout, staging)
+        records = merge_shards(session, method.name, params, statistics, kernel, layout, staging)
         clock.lap("merge and write")
         _refuse_changed(before, (base, *agents.values()))
         manifest, warnings = _describe(session, method, identity, digests, statistics, records)
+        model, known = staging / "model", {record.file: record.sha256 for record in records}
+        _keep_only(model, known)
         if layout.index is not None:
-            write_json(staging / INDEX, layout.index)
-        write_companions(staging, base, companions, options.dtype, model_card(manifest, warnings))
-        for internal in ("records", "identity.json"):
-            _remove(staging / internal)
-        known = {record.file: record.sha256 for record in records}
-        manifest = write_manifest(staging, manifest, known)
+            write_json(model / INDEX, layout.index)
+        write_companions(model, base, companions, options.dtype, model_card(manifest, warnings))
+        manifest = write_manifest(model, manifest, known)
         publish(staging, out)
         notes = tuple(session.notes)
     clock.lap("publish")
@@ -184,7 +184,7 @@ def _companions(base: Checkpoint, agents: Mapping[str, Checkpoint], name: str) -
 
 def _still_needed(out: Path, layout: Layout) -> int:
     staging = staging_directory(out)
-    present = sum(file.stat().st_blocks * 512 for file in staging.glob("*.safetensors*")) if staging.is_dir() else 0
+    present = sum(file.stat().st_blocks * 512 for file in staging.glob("model/*"))
     return max(0, layout.size - present) + (1 << 20)
 
 
@@ -213,9 +213,20 @@ def _prepare(staging: Path, identity: Mapping[str, Any]) -> None:
     """Leave in `staging` only what an earlier run with the same identity finished."""
     marker = staging / "identity.json"
     if _read_json(marker) != identity:
-        for entry in staging.iterdir():
-            _remove(entry)
+        _keep_only(staging, ())
         write_json(marker, identity)
+    for name in ("model", "records"):
+        (staging / name).mkdir(exist_ok=True)
+
+
+def _keep_only(directory: Path, names: Collection[str]) -> None:
+    for entry in directory.iterdir():
+        if entry.name in names:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _read_json(path: Path) -> Any:
@@ -223,13 +234,6 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _refuse_changed(before: Mapping[Path, str], checkpoints: tuple[Checkpoint, ...]) -> None:
@@ -295,8 +299,8 @@ def _warnings(
     unique = sum(survival.unique)
     if has_reference and unique and survival.distinct < DISTINCT_SHARE * unique:
         warnings.append(
-            f"in {session.options.dtype} this {method.name} differs from plain ram in {survival.distinct / unique:.2%} of the "
-            "unique elements: rounding erases its rescaling; use dtype float32 or rounding stochastic"
+            f"in {session.options.dtype} this {method.name} differs from plain ram in {survival.distinct / unique:.2%} "
+            "of the unique elements: rounding erases its rescaling; use dtype float32 or rounding stochastic"
         )
     if survival.changed and survival.kept < 0.5 * survival.changed:
         warnings.append(

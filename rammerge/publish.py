@@ -21,7 +21,10 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def staging_directory(out: Path) -> Path:
-    """Return where a merge into `out` is prepared: beside it, so that the last rename stays on one disk."""
+    """Return where a merge into `out` is prepared: beside it, so that the last rename stays on one disk.
+
+    Its `model` becomes `out`; what a later run needs to resume lies next to that, so that nothing is lost until then.
+    """
     return out.parent / f".{out.name}.partial"
 
 
@@ -45,18 +48,18 @@ def locked_staging(out: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def write_companions(staging: Path, base: Checkpoint, companions: Checkpoint, dtype: str, card: str) -> None:
+def write_companions(model: Path, base: Checkpoint, companions: Checkpoint, dtype: str, card: str) -> None:
     """Write what makes the weights a model: sidecar files byte for byte from `companions`, the config, the card.
 
     The config is the base's with the output dtype, in every place where it names one.
     """
     for file in companions.sidecars:
         if file.name != "config.json":
-            target = staging / file.relative_to(companions.path)
+            target = model / file.relative_to(companions.path)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, target)
-    write_text(staging / "config.json", json.dumps(_with_dtype(base.config, dtype, top=True), indent=2) + "\n")
-    write_text(staging / "README.md", card)
+    write_text(model / "config.json", json.dumps(_with_dtype(base.config, dtype, top=True), indent=2) + "\n")
+    write_text(model / "README.md", card)
 
 
 def _with_dtype(config: Mapping[str, Any], dtype: str, *, top: bool) -> dict[str, Any]:
@@ -68,26 +71,27 @@ def _with_dtype(config: Mapping[str, Any], dtype: str, *, top: bool) -> dict[str
     return {**result, **dict.fromkeys(names, dtype)}
 
 
-def write_manifest(staging: Path, content: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
+def write_manifest(model: Path, content: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
     """Write rammerge.json: `content` and the SHA-256 of each file, those in `known` (by name) without reading them."""
     files = {}
-    for path in sorted(path for path in staging.rglob("*") if path.is_file() and path.name != MANIFEST):
-        name = path.relative_to(staging).as_posix()
+    for path in sorted(path for path in model.rglob("*") if path.is_file() and path.name != MANIFEST):
+        name = path.relative_to(model).as_posix()
         files[name] = {"size": path.stat().st_size, "sha256": known.get(name) or sha256_file(path)}
     manifest = {**content, "files": files}
-    write_json(staging / MANIFEST, manifest)
+    write_json(model / MANIFEST, manifest)
     return manifest
 
 
 def publish(staging: Path, out: Path) -> None:
-    """Give the finished staging directory its name in one step; an old `out` is exchanged for it, then removed."""
-    _sync_directory(staging)
+    """Give `staging`/model its name in one step, exchanged for an old `out`; then remove the staging directory."""
+    model = staging / "model"
+    _sync_directory(model)
     if out.exists():
-        _exchange(staging, out)
-        shutil.rmtree(staging)
+        _exchange(model, out)
     else:
-        staging.rename(out)
+        model.rename(out)
     _sync_directory(out.parent)
+    shutil.rmtree(staging)
 
 
 def verify(path: Path) -> dict[str, Any]:

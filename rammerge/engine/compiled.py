@@ -2,8 +2,8 @@
 
 A compiled function fuses reading, masking, merging, casting and counting into one loop: over ten times faster than
 eager code on a CPU. It is made once for a machine by a process of its own, so that neither the merge's memory nor its
-threads take part, and loads in milliseconds afterwards. A merge that has to wait for one begins eagerly and changes over
-when it is ready: both give the same bytes, which is checked on a sample before the compiled form is trusted.
+threads take part, and loads in milliseconds afterwards. A merge that has to wait for one begins eagerly and changes
+over when it is ready: both give the same bytes, which is checked on a sample before the compiled form is trusted.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Pass 2: merge block by block into output shards, resuming from those that are finished."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from rammerge.engine.blocks import Arguments, MergeBlock
-from rammerge.engine.counting import GlobalStatistics
-from rammerge.engine.layout import Layout, OutputTensor, Shard
+from rammerge.engine.counting import GlobalStatistics, NoStatistics
+from rammerge.engine.layout import Layout, Shard
 from rammerge.engine.seeds import tensor_seeds
-from rammerge.engine.session import Session, Unit
+from rammerge.engine.session import Kernel, Session, Unit
 from rammerge.engine.shards import ShardRecord, ShardWriter, finished
 from rammerge.engine.stream import bytes_of
 from rammerge.methods import METHODS, Params
@@ -81,10 +81,23 @@ class _OpenShard:
     blocks: int
 
 
+def merge_kernel(session: Session, name: str, params: Params) -> Kernel:
+    """Return the kernel that merges by a method; asked for before the statistics, it can be compiled meanwhile."""
+    agents = len(session.agents)
+    rows = len(METHODS[name].coefficients(params, NoStatistics(agents), "", agents))
+    return session.kernel(MergeBlock(name, params.mask().mode, session.options.dtype, session.options.rounding), rows)
+
+
 def merge_shards(
-    session: Session, name: str, params: Params, statistics: GlobalStatistics, layout: Layout, directory: Path
+    session: Session,
+    name: str,
+    params: Params,
+    statistics: GlobalStatistics,
+    kernel: Kernel,
+    layout: Layout,
+    directory: Path,
 ) -> list[ShardRecord]:
-    """Merge into `directory`, which afterwards holds every shard of `layout` under its own name.
+    """Merge into the staging directory `directory`, whose `model` afterwards holds every shard of `layout`.
 
     Raises:
         InputError: a NaN or an infinity in an input, or a result outside the output dtype.
@@ -92,7 +105,7 @@ def merge_shards(
     """
     records = {shard.file: record for shard in layout.shards if (record := finished(directory, shard))}
     todo = [shard for shard in layout.shards if shard.file not in records]
-    merger = _Merger(session, name, params, statistics, directory, todo)
+    merger = _Merger(session, name, params, statistics, kernel, directory, todo)
     try:
         session.run("merge", merger.tensors, merger.work)
         records.update(merger.records)
@@ -108,25 +121,21 @@ class _Merger:
         name: str,
         params: Params,
         statistics: GlobalStatistics,
+        kernel: Kernel,
         directory: Path,
         shards: Sequence[Shard],
     ) -> None:
         self._session = session
         self._directory = directory
-        self._shards = {shard.file: shard for shard in shards}
-        self._places: Mapping[str, tuple[Shard, OutputTensor]] = {
-            tensor.name: (shard, tensor) for shard in shards for tensor in shard.tensors
-        }
+        self._places = {tensor.name: (shard, tensor) for shard in shards for tensor in shard.tensors}
         self.tensors = [tensor.name for shard in shards for tensor in shard.tensors]
         self.records: dict[str, ShardRecord] = {}
-        mask, agents = params.mask(), len(session.agents)
-        self._threshold = torch.tensor(mask.threshold, dtype=torch.float32)
+        agents = len(session.agents)
+        self._threshold = torch.tensor(params.mask().threshold, dtype=torch.float32)
         self._coefficients: Callable[[str], Tensor] = _memoised(
             lambda tensor: torch.tensor(METHODS[name].coefficients(params, statistics, tensor, agents))
         )
-        rows = len(METHODS[name].coefficients(params, statistics, session.floats[0], agents)) if session.floats else 1
-        function = MergeBlock(name, mask.mode, session.options.dtype, session.options.rounding)
-        self._kernel = session.kernel(function, rows)
+        self._kernel = kernel
         self._width = 3 * agents + 3
         self._open: dict[str, _OpenShard] = {}
         self._lock = threading.Lock()

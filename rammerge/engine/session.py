@@ -176,8 +176,8 @@ class Session:
         ):
             if not bool(torch.isfinite(values.float()).all()):
                 raise InputError(
-                    f"{label} has a NaN or an infinity in '{unit.tensor}'; its training diverged or its file is damaged: "
-                    "use an earlier checkpoint"
+                    f"{label} has a NaN or an infinity in '{unit.tensor}'; its training diverged or its file is "
+                    "damaged: use an earlier checkpoint"
                 )
         raise InputError(f"the merged '{unit.tensor}' overflows {self.options.dtype}; use dtype bfloat16 or float32")
 
@@ -203,8 +203,6 @@ class Kernel:
                 self._compiled[signature] = runner
             elif options.compile == "always" or elements >= COMPILE_FROM_ELEMENTS:
                 self._start(signature)
-        if options.compile == "always":
-            self._wait()
 
     def __call__(self, base: Tensor, agents: list[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
         """Return the function's tensor and its counts, the latter as float64 so that chunks add up exactly."""
@@ -261,6 +259,8 @@ class Kernel:
     def _collect(self, signature: compiled.Signature) -> None:
         with self._lock:
             process = self._builds.get(signature)
+            if process is not None and self.session.options.compile == "always":
+                process.wait()
             if process is None or process.poll() is None:
                 return
             del self._builds[signature]
@@ -271,11 +271,6 @@ class Kernel:
             else:
                 reason = errors[-1] if errors else "its result differs from eager code"
                 self._note(f"compiling failed ({reason}), so the merge runs eagerly: the same bytes, but slower")
-
-    def _wait(self) -> None:
-        for signature, process in list(self._builds.items()):
-            process.wait()
-            self._collect(signature)
 
     def _note(self, note: str) -> None:
         if note not in self.session.notes:

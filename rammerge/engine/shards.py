@@ -32,12 +32,15 @@ class ShardRecord:
 
 
 class ShardWriter:
-    """Writes a shard from any threads in any order; a thread of its own hashes what is contiguous from the start."""
+    """Writes a shard from any threads in any order; a thread of its own hashes what is contiguous from the start.
+
+    `directory` is a staging directory: the shard goes to its `model`, the record of it to its `records`.
+    """
 
     def __init__(self, directory: Path, shard: Shard) -> None:
         self.shard = shard
         self._directory = directory
-        self._part = directory / f"{shard.file}.part"
+        self._part = _part_path(directory, shard)
         self._descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
             if shard.size:
@@ -92,7 +95,7 @@ class ShardWriter:
         finally:
             os.close(self._descriptor)
         record = ShardRecord(self.shard.file, self._sha256.hexdigest(), tuple(int(count) for count in counts))
-        self._part.replace(self._directory / self.shard.file)
+        self._part.replace(_final_path(self._directory, self.shard))
         write_json(_record_path(self._directory, self.shard), {"sha256": record.sha256, "counts": list(record.counts)})
         return record
 
@@ -109,11 +112,11 @@ class ShardWriter:
         position = flushed = 0
         while position < self.shard.size:
             with self._changed:
-                self._changed.wait_for(lambda: self._frontier > position or self._abandoned)
+                while self._frontier == position and not self._abandoned:
+                    self._changed.wait()
                 if self._abandoned:
                     return
-                available = self._frontier - position
-            view = memoryview(buffer)[: min(available, _CHUNK)]
+                view = memoryview(buffer)[: min(self._frontier - position, _CHUNK)]
             try:
                 read_into(self._descriptor, view, position, self._part)
                 if position - flushed >= _FLUSH_EVERY:
@@ -131,12 +134,20 @@ def finished(directory: Path, shard: Shard) -> ShardRecord | None:
     try:
         content: Any = json.loads(_record_path(directory, shard).read_text(encoding="utf-8"))
         record = ShardRecord(shard.file, str(content["sha256"]), tuple(int(count) for count in content["counts"]))
-        path = directory / shard.file
+        path = _final_path(directory, shard)
         if path.stat().st_size == shard.size and sha256_file(path) == record.sha256:
             return record
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no whole record: the shard is written anew
     return None
+
+
+def _final_path(directory: Path, shard: Shard) -> Path:
+    return directory / "model" / shard.file
+
+
+def _part_path(directory: Path, shard: Shard) -> Path:
+    return directory / "model" / f"{shard.file}.part"
 
 
 def _record_path(directory: Path, shard: Shard) -> Path:

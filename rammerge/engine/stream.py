@@ -91,7 +91,7 @@ def bytes_of(tensor: Tensor) -> memoryview:
 
 
 def work_through(units: Sequence[Unit], work: Callable[[Unit], None], threads: int) -> None:
-    """Call `work` on each unit, in order over `threads` threads; the earliest unit's error is raised, and ends it all."""
+    """Call `work` on each unit, in order over `threads` threads; an error ends it all, and the earliest unit's is raised."""
     failures: dict[int, BaseException] = {}
     pending = _Shared(enumerate(units))
 

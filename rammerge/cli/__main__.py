@@ -1,0 +1,5 @@
+"""`python -m rammerge.cli`."""
+
+from rammerge.cli import main
+
+main()

@@ -1,0 +1,225 @@
+"""Contract: a merge that dies at any moment, or finds the disk full, leaves no directory that could be taken for a model,
+and the next run finishes with the same bytes, redoing at most the shards that were in flight."""
+
+import errno
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rammerge.engine import shards
+from rammerge.engine.counting import GlobalStatistics, statistics_for
+from rammerge.errors import InputError, RammergeError
+from rammerge.merge import MergeOptions, merge
+from rammerge.methods import resolve
+from rammerge.publish import locked_staging, staging_directory, verify
+from tests.engine.models import sparse_family, weight_bytes, write, write_family
+
+SHAPES = {f"layer.{index}.weight": (200, 100) for index in range(6)}
+OPTIONS = MergeOptions("bfloat16", shard_size=45_000, compile="never", threads=2)
+METHOD = resolve("ram_plus")
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> tuple:
+    return write_family(tmp_path, *sparse_family(SHAPES, [0.05, 0.5]))
+
+
+@pytest.fixture
+def expected(family: tuple, tmp_path: Path) -> dict[str, bytes]:
+    return weight_bytes(merge(*family, METHOD, tmp_path / "expected", OPTIONS).path)
+
+
+def merge_in_child(family: tuple, out: Path, delay: float | None) -> bool:
+    """Merge in a forked process, killed after `delay` seconds; return whether it finished."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            merge(*family, METHOD, out, OPTIONS)
+            code = 0
+        finally:
+            os._exit(code)
+    if delay is not None:
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def test_kill_9_at_random_moments(family: tuple, expected: dict[str, bytes], tmp_path: Path) -> None:
+    started = time.monotonic()
+    assert merge_in_child(family, tmp_path / "timed", None)
+    duration = time.monotonic() - started
+    moments = random.Random(0)
+    killed = 0
+    for attempt in range(12):
+        out = tmp_path / f"out{attempt}"
+        while not merge_in_child(family, out, moments.uniform(0, duration)):
+            killed += 1
+            if out.exists():  # killed after the rename that publishes
+                break
+            if killed % 3 == 0:
+                assert merge_in_child(family, out, None)
+                break
+        assert weight_bytes(out) == expected
+        verify(out)
+    assert killed >= 5
+
+
+def test_finished_shards_are_not_merged_again(
+    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    finish = shards.ShardWriter.finish
+    done: list[str] = []
+
+    def stop_after_two(writer: shards.ShardWriter, counts: object) -> shards.ShardRecord:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(writer.shard.file)
+        return finish(writer, counts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.ShardWriter, "finish", stop_after_two)
+        with pytest.raises(KeyboardInterrupt):
+            merge(*family, METHOD, out, MergeOptions("bfloat16", shard_size=45_000, compile="never", threads=1))
+    assert not out.exists()
+    opened: list[str] = []
+    make = shards.ShardWriter.__init__
+
+    def note(writer: shards.ShardWriter, directory: Path, shard: shards.Shard) -> None:
+        opened.append(shard.file)
+        make(writer, directory, shard)
+
+    monkeypatch.setattr(shards.ShardWriter, "__init__", note)
+    merge(*family, METHOD, out, OPTIONS)
+    assert weight_bytes(out) == expected
+    assert len(done) == 2
+    assert not set(opened) & set(done)
+
+
+def test_a_finished_shard_that_was_damaged_is_merged_again(
+    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("rammerge.merge.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            merge(*family, METHOD, out, OPTIONS)
+    victim = sorted(staging_directory(out).glob("model/*.safetensors"))[1]
+    content = bytearray(victim.read_bytes())
+    content[-1] ^= 1
+    victim.write_bytes(content)
+    merge(*family, METHOD, out, OPTIONS)
+    assert weight_bytes(out) == expected
+
+
+def test_full_disk(family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    allocate = os.posix_fallocate
+    calls: list[int] = []
+
+    def full(descriptor: int, offset: int, size: int) -> None:
+        calls.append(size)
+        if len(calls) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        allocate(descriptor, offset, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(
+            RammergeError, match=r"no space for model-0000\d-of-0000\d.safetensors .* make room and run"
+        ):
+            merge(*family, METHOD, out, OPTIONS)
+    assert not out.exists()
+    kept = {file.name for file in staging_directory(out).glob("model/*.safetensors")}
+    assert kept
+    merge(*family, METHOD, out, OPTIONS)
+    assert weight_bytes(out) == expected
+
+
+def test_changed_inputs_or_settings_start_afresh(
+    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    base, agents = family
+    with monkeypatch.context() as patch:
+        patch.setattr("rammerge.merge.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            merge(base, agents, resolve("ram"), out, OPTIONS)
+        with pytest.raises(KeyboardInterrupt):
+            _, (_, other) = sparse_family(SHAPES, [0.1, 0.2], seed=9)
+            merge(base, {**agents, "agent1": write(tmp_path / "other", other)}, METHOD, out, OPTIONS)
+    merge(base, agents, METHOD, out, OPTIONS)
+    assert weight_bytes(out) == expected
+
+
+def test_inputs_that_change_meanwhile_are_noticed(
+    family: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, agents = family
+    file = agents["agent0"].weight_files[0]
+
+    def touch_then_count(*arguments: Any) -> GlobalStatistics:
+        os.utime(file, ns=(1, 1))
+        return statistics_for(*arguments)
+
+    monkeypatch.setattr("rammerge.merge.statistics_for", touch_then_count)
+    with pytest.raises(RammergeError, match="agent0 changed while it was merged"):
+        merge(base, agents, METHOD, tmp_path / "out", OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_merges_into_one_output(family: tuple, tmp_path: Path) -> None:
+    with locked_staging(tmp_path / "out"), pytest.raises(InputError, match="another process is merging into"):
+        merge(*family, METHOD, tmp_path / "out", OPTIONS)
+
+
+def test_force_replaces_in_one_step(family: tuple, expected: dict[str, bytes], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    merge(*family, resolve("average"), out, OPTIONS)
+    with pytest.raises(InputError, match="--force"):
+        merge(*family, METHOD, out, OPTIONS)
+    merge(*family, METHOD, out, OPTIONS, force=True)
+    assert weight_bytes(out) == expected
+    assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")) == []
+
+
+def test_non_finite_values_name_agent_and_tensor(tmp_path: Path) -> None:
+    base, (first, second) = sparse_family(SHAPES, [0.1, 0.1])
+    second["layer.3.weight"][7, 5] = torch.nan
+    models = write_family(tmp_path, base, [first, second])
+    for method in ("ram", "ram_plus", "ties", "average", "dare"):
+        with pytest.raises(InputError, match=r"agent 'agent1' has a NaN or an infinity in 'layer\.3\.weight'"):
+            merge(*models, resolve(method), tmp_path / "out", OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_overflow_of_float16_is_refused(tmp_path: Path) -> None:
+    base = {"w": torch.full((3,), 60_000.0)}
+    models = write_family(tmp_path, base, [{"w": base["w"] + 9000}])
+    with pytest.raises(InputError, match="'w' overflows float16; use dtype bfloat16 or float32"):
+        merge(*models, resolve("ram"), tmp_path / "out", MergeOptions("float16"))
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "add"])
+def test_verify_names_the_damaged_file(family: tuple, tmp_path: Path, damage: str) -> None:
+    out = merge(*family, METHOD, tmp_path / "out", OPTIONS).path
+    victim = out / "model-00002-of-00006.safetensors"
+    content = victim.read_bytes()
+    if damage == "flip":
+        victim.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "truncate":
+        victim.write_bytes(content[:-1])
+    elif damage == "remove":
+        victim.unlink()
+    else:
+        victim = out / "extra.safetensors"
+        victim.write_bytes(content)
+    with pytest.raises(RammergeError, match=victim.name):
+        verify(out)

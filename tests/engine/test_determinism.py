@@ -1,0 +1,105 @@
+"""Contract: the bytes of a merge depend on inputs, method, dtype, rounding and seed alone: not on hash seeds, threads,
+memory, block or shard size, nor on whether code is compiled."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rammerge.engine import compiled, session
+from rammerge.engine.blocks import CountBlock, MergeBlock
+from rammerge.merge import MergeOptions, merge
+from rammerge.methods import resolve
+from tests.engine.models import read, sparse_family, weight_bytes, write_family
+
+SHAPES = {"embed.weight": (700, 64), "layer.weight": (300, 200), "layer.bias": (300,), "scalar": ()}
+METHODS = [("ram_plus", {}), ("ties", {}), ("dare_ties", {"density": 0.5, "drop_rate": 0.5})]
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> tuple:
+    return write_family(tmp_path, *sparse_family(SHAPES, [0.05, 0.4, 0.6]))
+
+
+def files(family: tuple, out: Path, method: tuple, **options: object) -> dict[str, bytes]:
+    settings = MergeOptions(**{"dtype": "bfloat16", "rounding": "stochastic", "seed": 3, **options})
+    return weight_bytes(merge(*family, resolve(method[0], None, method[1]), out, settings).path)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method[0])
+def test_threads_and_block_size(family: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: tuple) -> None:
+    expected = files(family, tmp_path / "one", method, threads=1)
+    assert files(family, tmp_path / "many", method, threads=5) == expected
+    monkeypatch.setattr(session, "DEFAULT_BLOCK", 1 << 14)
+    monkeypatch.setattr(session, "EAGER_ELEMENTS", 1000)
+    assert files(family, tmp_path / "small", method) == expected
+
+
+def test_shard_size_moves_tensors_and_changes_none(family: tuple, tmp_path: Path) -> None:
+    whole = files(family, tmp_path / "whole", METHODS[0])
+    sharded = files(family, tmp_path / "sharded", METHODS[0], shard_size=60_000)
+    assert len(whole) + 2 <= len(sharded)
+    left, right = read(tmp_path / "whole"), read(tmp_path / "sharded")
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_seed_changes_what_is_random(family: tuple, tmp_path: Path) -> None:
+    first = files(family, tmp_path / "first", METHODS[0], seed=1)
+    second = files(family, tmp_path / "second", METHODS[0], seed=2)
+    assert first["model.safetensors"] != second["model.safetensors"]
+
+
+def test_hash_seed(family: tuple, tmp_path: Path) -> None:
+    base, agents = family
+    outputs = []
+    for seed in ("0", "1"):
+        out = tmp_path / f"hash{seed}"
+        command = [sys.executable, "-m", "rammerge.cli", "merge", "--base", str(base.path), "--out", str(out)]
+        command += ["--method", "dare_ties", "--dtype", "bfloat16"]
+        for name, agent in agents.items():
+            command += ["--agent", f"{name}={agent.path}"]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True)
+        outputs.append(weight_bytes(out))
+    assert outputs[0] == outputs[1]
+
+
+@pytest.mark.skipif(compiled.compiler() is None, reason="compiles C++")
+def test_compiled_and_eager(family: tuple, tmp_path: Path) -> None:
+    eager = files(family, tmp_path / "eager", METHODS[0], compile="never", rounding="nearest")
+    fused = files(family, tmp_path / "fused", METHODS[0], compile="always", rounding="nearest")
+    # Had compiling failed, both would be eager: the compiled forms must be on disk, and load.
+    dtypes = torch.bfloat16, (torch.bfloat16,) * 3
+    for function in (CountBlock(3, "abs"), MergeBlock("ram_plus", "abs", "bfloat16", "nearest")):
+        assert compiled.load(compiled.Signature(function, *dtypes, 1)) is not None
+    assert fused == eager
+
+
+def test_a_compiled_form_that_differs_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    signature = compiled.Signature(CountBlock(2, "abs"), torch.bfloat16, (torch.bfloat16,) * 2, 1)
+    path = signature.path()
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"not a package")
+    assert compiled.load(signature) is None
+
+    def wrong(base, agents, arguments):  # type: ignore[no-untyped-def]
+        merged, counts = signature.function(base, agents, arguments)
+        return merged, counts + 1
+
+    assert not compiled._agrees(signature, wrong)
+
+
+def test_no_compiler_is_said_once_and_changes_nothing(
+    family: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = files(family, tmp_path / "eager", METHODS[0])
+    monkeypatch.setattr(compiled, "compiler", lambda: None)
+    settings = MergeOptions("bfloat16", "stochastic", 3, compile="always")
+    report = merge(*family, resolve("ram_plus"), tmp_path / "out", settings)
+    assert weight_bytes(report.path) == expected
+    assert [warning for warning in report.warnings if "no C++ compiler" in warning] == [
+        "no C++ compiler found (g++ or clang++), so the merge runs eagerly: the same bytes, but slower"
+    ]

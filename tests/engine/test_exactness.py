@@ -1,0 +1,168 @@
+"""Contract: for any float tensors and any number of agents the engine counts exactly what a float64 reference counts,
+and writes what it computes to within one rounding of the output dtype."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rammerge.merge import MergeOptions, extract, merge
+from rammerge.methods import resolve
+from tests.engine import oracle
+from tests.engine.models import as_float64, read, sparse_family, write_family
+
+DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+MANTISSA = {"bfloat16": 8, "float16": 11, "float32": 24}
+SMALLEST_STEP = {"bfloat16": 2.0**-133, "float16": 2.0**-24, "float32": 2.0**-149}
+
+
+@st.composite
+def families(draw: st.DrawFn) -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]]]:
+    """A base and 1 to 8 agents with tensors of 0 to 3 dimensions, empty ones too, dtypes mixed over tensors and agents."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    shapes = draw(st.lists(st.lists(st.integers(0, 9), max_size=3), min_size=1, max_size=4))
+    # Every model has one tensor that all agents change, or two of them could be the same and be refused.
+    shapes.append([17])
+    count = draw(st.integers(1, 8))
+    base: dict[str, torch.Tensor] = {}
+    agents: list[dict[str, torch.Tensor]] = [{} for _ in range(count)]
+    for index, shape in enumerate(shapes):
+        name = f"layer.{index}.weight"
+        values = torch.randn(shape, generator=generator) * 10.0 ** draw(st.integers(-3, 1))
+        base[name] = values.to(draw(st.sampled_from(DTYPES)))
+        for number, agent in enumerate(agents):
+            density = 1.0 if index == len(shapes) - 1 else draw(st.sampled_from([0.0, 0.03, 0.5, 1.0]))
+            moved = torch.rand(shape, generator=generator) < density
+            step = torch.randn(shape, generator=generator) * draw(st.sampled_from([1e-5, 1e-3, 0.1]))
+            if index == len(shapes) - 1:
+                step = torch.full(shape, 0.25 * (number + 1))
+            dtype = draw(st.sampled_from([base[name].dtype, *DTYPES]))
+            agent[name] = (base[name].float() + moved * step).to(dtype)
+    return base, agents
+
+
+def close(found: torch.Tensor, expected: np.ndarray, dtype: str, scale: np.ndarray) -> None:
+    """Assert half a step of the output dtype, and a few roundings of float32 at the inputs' magnitude `scale`."""
+    step = np.maximum(np.abs(expected) * 2.0 ** (1 - MANTISSA[dtype]), SMALLEST_STEP[dtype])
+    error = np.abs(found.double().numpy() - expected)
+    assert np.all(error <= 0.5 * step * (1 + 2.0**-7) + 4 * scale * 2.0**-24), error.max()
+
+
+def magnitude(base: np.ndarray, agents: list[np.ndarray]) -> np.ndarray:
+    return np.abs(base) + np.sum([np.abs(agent - base) for agent in agents], axis=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    family=families(),
+    method=st.sampled_from(
+        [
+            ("ram", {}),
+            ("ram_plus", {}),
+            ("ram_plus", {"scope": "tensor", "r": 0.3}),
+            ("ram_plus_soft", {"epsilon": 1e-3}),
+            ("average", {}),
+            ("task_arithmetic", {"scale": 0.7}),
+            ("ties", {}),
+            ("ties", {"scope": "tensor", "density": 0.4, "merge": "sum", "scale": 0.5}),
+        ]
+    ),
+    dtype=st.sampled_from(["float32", "bfloat16", "float16"]),
+)
+def test_against_the_float64_reference(family: Any, method: tuple[str, dict[str, Any]], dtype: str) -> None:
+    base, agents = family
+    name, params = method
+    with tempfile.TemporaryDirectory() as directory:
+        models = write_family(Path(directory), base, agents)
+        report = merge(*models, resolve(name, None, params), Path(directory) / "out", MergeOptions(dtype=dtype))
+        merged = read(report.path)
+    assert set(merged) == set(base)
+    before, after = as_float64(base), [as_float64(agent) for agent in agents]
+    expected = reference(before, after, name, params)
+    for tensor, values in merged.items():
+        assert values.shape == base[tensor].shape
+        assert values.dtype == getattr(torch, dtype)
+        close(values, expected[tensor], dtype, magnitude(before[tensor], [agent[tensor] for agent in after]))
+    epsilon = params.get("epsilon", 1e-5)
+    counts = oracle.histogram(before, after, epsilon, sorted(before))
+    found = report.manifest["rounding_report"]["agents"]
+    assert [row["active"] for row in found.values()] == [sum(row) for row in counts]
+    assert [row["unique"] for row in found.values()] == [row[0] for row in counts]
+
+
+def reference(
+    base: oracle.Model, agents: list[oracle.Model], name: str, params: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    if name == "ties":
+        density, scale = params.get("density", 0.2), params.get("scale", 1.0)
+        per_tensor, mean = params.get("scope") == "tensor", params.get("merge") != "sum"
+        return oracle.ties(base, agents, density, scale, per_tensor=per_tensor, mean=mean)
+    merged = {}
+    epsilon = params.get("epsilon", 1e-5)
+    for tensor in base:
+        own = [agent[tensor] for agent in agents]
+        if name in ("average", "task_arithmetic"):
+            merged[tensor] = oracle.task_arithmetic(base[tensor], own, params.get("scale", 1 / len(agents)))
+            continue
+        counted = [tensor] if params.get("scope") == "tensor" else sorted(base)
+        counts = oracle.histogram(base, agents, epsilon, counted)
+        factors = oracle.lambdas(counts, name, params.get("r", 0.1), params.get("alpha", 2.0))
+        merged[tensor] = oracle.ram(base[tensor], own, epsilon, factors)
+    return merged
+
+
+@settings(max_examples=30, deadline=None)
+@given(family=families(), epsilon=st.sampled_from([0.0, 1e-5, 1e-3]))
+def test_overlap_is_counted_exactly(family: Any, epsilon: float) -> None:
+    from rammerge.masks import Mask
+
+    base, agents = family
+    with tempfile.TemporaryDirectory() as directory:
+        overlap = extract(*write_family(Path(directory), base, agents), mask=Mask("abs", epsilon))
+    before, after = as_float64(base), [as_float64(agent) for agent in agents]
+    assert overlap.histogram() == oracle.histogram(before, after, epsilon, sorted(before))
+    for tensor in base:
+        assert overlap.histogram(tensor) == oracle.histogram(before, after, epsilon, [tensor])
+    assert type(overlap).from_json(overlap.to_json()) == overlap
+    found = list(overlap.densities.values())
+    for index, densities in enumerate(found):
+        for text, share in densities.above.items():
+            active = oracle.histogram(before, after, float(text), sorted(before))[index]
+            assert share == sum(active) / overlap.elements
+
+
+def test_a_change_of_exactly_epsilon_is_no_change(tmp_path: Path) -> None:
+    epsilon = float(torch.tensor(1e-5))
+    base = {"w": torch.zeros(3)}
+    agent = {"w": torch.tensor([epsilon, -epsilon, np.nextafter(np.float32(epsilon), np.float32(1)).item()])}
+    overlap = extract(*write_family(tmp_path, base, [agent]))
+    assert overlap.histogram() == [[1]]
+
+
+@pytest.mark.parametrize("densities", [(0.3, 0.3), (0.9, 0.05, 0.5)])
+def test_dare_drops_at_its_rate_and_keeps_the_expectation(tmp_path: Path, densities: tuple[float, ...]) -> None:
+    base, agents = sparse_family({"w": (300, 300)}, [1.0] * len(densities), dtype=torch.float32)
+    models = write_family(tmp_path, base, agents)
+    report = merge(*models, resolve("dare", None, {"drop_rate": 0.8}), tmp_path / "out")
+    delta = read(report.path)["w"].double() - base["w"].double()
+    expected = torch.stack([agent["w"].double() - base["w"].double() for agent in agents])
+    # A changed element survives at each agent with probability 0.2, divided by 0.2: the mean is the sum of both.
+    untouched = float((delta.abs() < 1e-9).double().mean())
+    assert untouched == pytest.approx(0.8 ** len(densities), abs=0.01)
+    slope = float((delta * expected.sum(0)).sum() / (expected.sum(0) ** 2).sum())
+    assert slope == pytest.approx(1.0, abs=0.03)
+
+
+def test_dare_ties_trims_what_dare_left(tmp_path: Path) -> None:
+    base, agents = sparse_family({"w": (100, 100)}, [1.0, 1.0], dtype=torch.float32)
+    models = write_family(tmp_path, base, agents)
+    method = resolve("dare_ties", None, {"drop_rate": 0.5, "density": 0.1})
+    merged = read(merge(*models, method, tmp_path / "out").path)["w"]
+    changed = (merged != base["w"]).double().mean()
+    # Each keeps the largest 10 % of its vector; two agents' positions overlap by chance in about 1 %.
+    assert float(changed) == pytest.approx(0.19, abs=0.02)

@@ -1,0 +1,89 @@
+"""Contract: the algebra that the paper's definition implies (disjoint, identical, single, permuted and absent changes)."""
+
+from pathlib import Path
+
+import torch
+
+from rammerge.engine.blocks import Arguments, MergeBlock
+from rammerge.merge import merge
+from rammerge.methods import resolve
+from tests.engine.models import read, sparse_family, weight_bytes, write_family
+
+SHAPES = {"embed.weight": (64, 32), "layer.weight": (32, 32), "norm.weight": (32,)}
+
+
+def test_disjoint_changes_add_up_like_task_arithmetic(tmp_path: Path) -> None:
+    base, (first, second) = sparse_family(SHAPES, [1.0, 1.0])
+    for name in base:
+        left = torch.arange(base[name].numel()).view(base[name].shape) % 2 == 0
+        # Below epsilon RAM drops a change and task arithmetic keeps it: leave none of those.
+        step = torch.full_like(base[name], 0.25)
+        first[name] = torch.where(left, base[name] + step, base[name])
+        second[name] = torch.where(left, base[name], base[name] - step)
+    models = write_family(tmp_path, base, [first, second])
+    ram = read(merge(*models, resolve("ram"), tmp_path / "ram").path)
+    added = read(merge(*models, resolve("task_arithmetic"), tmp_path / "ta").path)
+    assert all(torch.equal(ram[name], added[name]) for name in base)
+
+
+def test_identical_masks_give_the_average(tmp_path: Path) -> None:
+    base, (first, second) = sparse_family(SHAPES, [1.0, 1.0])
+    first = {name: base[name] + 0.25 for name in base}
+    second = {name: base[name] - 0.5 for name in base}
+    models = write_family(tmp_path, base, [first, second])
+    ram = read(merge(*models, resolve("ram_plus"), tmp_path / "ram").path)
+    mean = read(merge(*models, resolve("average"), tmp_path / "mean").path)
+    assert all(torch.equal(ram[name], mean[name]) for name in base)
+
+
+def test_a_single_agent_comes_back_without_its_small_changes(tmp_path: Path) -> None:
+    base, (agent,) = sparse_family(SHAPES, [0.3])
+    models = write_family(tmp_path, base, [agent])
+    report = merge(*models, resolve("ram_plus"), tmp_path / "out")
+    merged = read(report.path)
+    for name in base:
+        small = (agent[name].float() - base[name].float()).abs() <= 1e-5
+        expected = torch.where(small, base[name].float(), agent[name].float())
+        assert torch.equal(merged[name], expected)
+    assert report.manifest["lambda"] == {"agent0": 1.0}
+
+
+def test_order_of_two_agents_does_not_matter(tmp_path: Path) -> None:
+    base, agents = sparse_family(SHAPES, [0.4, 0.5])
+    model, named = write_family(tmp_path, base, agents)
+    forward = merge(model, named, resolve("ram_plus"), tmp_path / "forward")
+    backward = merge(model, dict(reversed(named.items())), resolve("ram_plus"), tmp_path / "backward")
+    assert weight_bytes(forward.path)["model.safetensors"] == weight_bytes(backward.path)["model.safetensors"]
+
+
+def test_an_agent_equal_to_the_base_changes_nothing() -> None:
+    base, (agent,) = sparse_family({"w": (5000,)}, [0.4])
+    block = MergeBlock("ram_plus", "abs", "bfloat16", "nearest")
+
+    def run(agents: list[torch.Tensor]) -> torch.Tensor:
+        factors = torch.full((1, len(agents)), 1.2)
+        seeds = torch.zeros(len(agents) + 1, dtype=torch.int64)
+        return block(base["w"], agents, Arguments(factors, torch.tensor(1e-5), seeds, torch.tensor(0)))[0]
+
+    assert torch.equal(run([agent["w"]]), run([agent["w"], base["w"]]))
+
+
+def test_unchanged_elements_keep_their_bits(tmp_path: Path) -> None:
+    base, (first, second) = sparse_family(SHAPES, [0.1, 0.1])
+    base["norm.weight"][:8] = -0.0
+    for agent in (first, second):
+        agent["norm.weight"][:8] = -0.0
+    models = write_family(tmp_path, base, [first, second])
+    for name in ("ram", "task_arithmetic", "ties"):
+        from rammerge.merge import MergeOptions
+
+        merged = read(merge(*models, resolve(name), tmp_path / name, MergeOptions(dtype="bfloat16")).path)
+        bits = merged["norm.weight"][:8].view(torch.int16)
+        assert torch.equal(bits, base["norm.weight"][:8].view(torch.int16))
+
+
+def test_opposite_shared_changes_cancel(tmp_path: Path) -> None:
+    base = {"w": torch.ones(4)}
+    models = write_family(tmp_path, base, [{"w": base["w"] + 0.5}, {"w": base["w"] - 0.5}])
+    merged = read(merge(*models, resolve("ram"), tmp_path / "out").path)
+    assert torch.equal(merged["w"], base["w"])
