@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from prefect import flow
+from prefect import State, flow
 from prefect.runtime import flow_run
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from flows.outcome import Outcome
 from flows.planning import plan
@@ -13,7 +13,7 @@ from rammerge.recipe import load
 from tasks import artifacts
 from tasks.evaluating import compare, evaluate, gate, lm_eval_version
 from tasks.merging import extract, merge, smoke
-from tasks.runner import Workers
+from tasks.runner import workers
 from tasks.sources import fetch, preflight
 from tasks.tracking import promote, register, track
 
@@ -22,7 +22,7 @@ def _run_name() -> str:
     return load(Path(flow_run.parameters["recipe"])).name
 
 
-@flow(name="merge-and-evaluate", flow_run_name=_run_name, task_runner=Workers())
+@flow(name="merge-and-evaluate", flow_run_name=_run_name, task_runner=workers())
 def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     """Run `recipe` from its sources to a promoted model; what was done before, by whichever run, is not done again."""
     todo = plan(recipe)

@@ -1,4 +1,4 @@
-"""What a recipe asks for, settled before any work: methods with all parameters, opened suites, where models come from."""
+"""What a recipe asks for, settled before any work: methods with all parameters, opened suites, models' origins."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

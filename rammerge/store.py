@@ -79,12 +79,12 @@ def find(kind: str, key: str) -> Entry | None:
 def materialise(
     kind: str, key: str, build: Callable[[Path], None], *, valid: Callable[[Entry], bool] = lambda entry: True
 ) -> Entry:
-    """Return the entry of `key`, calling `build(directory)` to write its files if it is missing, damaged or not `valid`.
+    """Return the entry of `key`, calling `build(directory)` to write it if it is missing, damaged or not `valid`.
 
     One process at a time builds a key; the others wait for it and then share its entry. The directory is the same
-    for every attempt at a key and keeps what an attempt that was killed left there, so `build` can resume. What `build`
-    raises is passed on; its directory stays only after an interrupt or a failure of the world (OSError, or RammergeError
-    other than InputError: a full disk, say), when the next attempt may find it useful.
+    for every attempt at a key and keeps what an attempt that was killed left there, so `build` can resume. What
+    `build` raises is passed on; its directory stays only after an interrupt or a failure of the world (OSError, or
+    RammergeError other than InputError: a full disk, say), when the next attempt may find it useful.
     """
     with _locked(kind, key):
         found = find(kind, key)

@@ -1,4 +1,4 @@
-"""What a flow run shows in Prefect's dashboard. Keys are stable, so that the dashboard lists every run's under one name."""
+"""What a flow run shows in Prefect's dashboard. Keys are stable: each run adds a version."""
 
 import re
 from collections.abc import Mapping
@@ -46,8 +46,8 @@ def publish_variants(recipe: str, variants: Mapping[str, Merged]) -> None:
         rows.append(
             {
                 "variant": name,
-                "lambda": ", ".join(f"{agent} {value:.4f}" for agent, value in factors.items()) or "–",
-                "warnings": " ".join(model.warnings) or "–",
+                "lambda": ", ".join(f"{agent} {value:.4f}" for agent, value in factors.items()) or "-",
+                "warnings": " ".join(model.warnings) or "-",
                 "path": str(model.path),
             }
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from evaluation.suites import Split
 from rammerge import store
 from rammerge.atomic import write_json, write_text
 from rammerge.recipe import Evaluation
@@ -57,14 +58,14 @@ class Scores(Result):
 
     directories: dict[str, Path]
     digests: dict[str, str]
-    means: dict[str, dict[str, float]]
+    means: dict[str, dict[Split, float]]
 
     @property
     def identity(self) -> dict[str, str]:
         """What the results are; where they lie does not count."""
         return self.digests
 
-    def load(self) -> "dict[str, dict[str, SuiteResult]]":
+    def load(self) -> "dict[str, dict[Split, SuiteResult]]":
         """Return the results, item by item, by suite and split."""
         from evaluation.results import SuiteResult
 
@@ -139,7 +140,7 @@ def _means(directory: Path) -> dict[str, float]:
 
 
 class Compared(Result):
-    """The leaderboard: `leaderboard.json` and `leaderboard.md` in `path`.
+    """The leaderboard: `leaderboard.json`, `leaderboard.md` and `leaderboard.png` in `path`.
 
     Attributes:
         selected: the variant with the best validation average.
@@ -170,12 +171,13 @@ def compare(
     """Compare all models item by item, and choose a variant on the validation split.
 
     Args:
-        out: written: `leaderboard.json`, `leaderboard.md` and `selected`.
+        out: written: `leaderboard.json`, `.md` and `.png`, and `selected`.
         scores: by model; the base is called `base`.
         agents: which of them are agents.
         variants: which of them are variants, and by which method.
         confidence: level of the intervals.
     """
+    from evaluation.figures import leaderboard_png
     from evaluation.leaderboard import build_leaderboard
     from evaluation.render import to_markdown
 
@@ -184,6 +186,7 @@ def compare(
     write_json(out / "leaderboard.json", board.to_json())
     write_text(out / "leaderboard.md", to_markdown(board))
     write_text(out / "selected", board.select())
+    (out / "leaderboard.png").write_bytes(leaderboard_png(board))
 
 
 class Decision(Result):

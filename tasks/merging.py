@@ -18,7 +18,7 @@ from tasks.step import Result, step
 
 if TYPE_CHECKING:
     from rammerge.checkpoints.checkpoint import Checkpoint
-    from rammerge.engine.session import Progress
+    from rammerge.engine.session import MergeOptions, Progress
     from rammerge.preflight import Resize
 
 PROMPT, NEW_TOKENS = "1 + 1 =", 8
@@ -97,24 +97,16 @@ def merge(
 ) -> None:
     """Merge the agents into the base by `method`, into the model directory `out/model`."""
     from rammerge.checkpoints.checkpoint import open_checkpoint
-    from rammerge.engine.session import MergeOptions
     from rammerge.merge import merge as merge_checkpoints
     from rammerge.methods import ResolvedMethod
     from rammerge.overlap import Overlap
 
-    options = MergeOptions(
-        dtype=output.dtype,
-        rounding=output.rounding,
-        seed=output.seed,
-        shard_size=parse_size(output.shard_size),
-        **_machine(compute),
-    )
     report = merge_checkpoints(
         _open(base),
         _open_all(agents),
         ResolvedMethod(method.name, method.preset, method.params),
         out / "model",
-        options,
+        merge_options(output, compute),
         overlap=Overlap.from_json(json.loads(overlap.json_file.read_text(encoding="utf-8"))),
         tokenizer_from=output.tokenizer,
         resize=output.resize,
@@ -155,7 +147,7 @@ def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
 
 
 def _generate(model: Model, device: str) -> tuple[str, bool]:
-    """Return what the model generates, and whether its logits are finite. transformers' lazy import is no thread's friend."""
+    """Return what the model generates, and whether its logits are finite."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
@@ -178,6 +170,19 @@ def _open(model: Model) -> "Checkpoint":
 
 def _open_all(models: Mapping[str, Model]) -> dict[str, "Checkpoint"]:
     return {name: _open(model) for name, model in models.items()}
+
+
+def merge_options(output: Output, compute: Compute) -> "MergeOptions":
+    """Return the engine's options for what a recipe says."""
+    from rammerge.engine.session import MergeOptions
+
+    return MergeOptions(
+        dtype=output.dtype,
+        rounding=output.rounding,
+        seed=output.seed,
+        shard_size=parse_size(output.shard_size),
+        **_machine(compute),
+    )
 
 
 def _machine(compute: Compute) -> dict[str, Any]:

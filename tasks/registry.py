@@ -1,8 +1,8 @@
 """Releases: registered versions of a merged model in MLflow, and the aliases that say which one serves.
 
 A version is registered by reference: its weights are hard links to the store's, beside the MLmodel file that MLflow
-needs to load them. `challenger` is what was registered last and not (yet) promoted, `champion` what serves, and `previous`
-what served before. Every change of aliases happens under one lock, in an order in which a kill leaves a champion.
+needs to load them. `challenger` is what was registered last and not (yet) promoted, `champion` what serves, and
+`previous` what served before. Aliases change under one lock, in an order in which a kill leaves a champion.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from urllib.request import url2pathname
 
 from pydantic import BaseModel, ConfigDict
 
-from rammerge.errors import InputError, RammergeError, closest
+from rammerge.errors import InputError, closest
 from rammerge.home import home
 
 if TYPE_CHECKING:
@@ -129,12 +129,12 @@ def register(name: str, model: Path, *, digest: str, run_id: str, tags: Mapping[
 def promote(name: str, version: int, *, by_hand: bool = False) -> Promotion:
     """Make `version` the champion, and the champion so far the previous one.
 
-    A version that was rolled back stays down until a person promotes it (`by_hand`), so that a scheduled run of the same
-    recipe does not undo the rollback.
+    A version that was rolled back stays down until a person promotes it (`by_hand`), so that a scheduled run of the
+    same recipe does not undo the rollback.
 
     Raises:
         InputError: there is no such model or version.
-        RammergeError: the version's files are gone.
+        InputError: the version's files are gone.
     """
     mlflow = client()
     with _locked():
@@ -153,7 +153,7 @@ def promote(name: str, version: int, *, by_hand: bool = False) -> Promotion:
             sentence = f"{name} version {version} was rolled back; `rammerge promote {name} {version}` brings it back"
             return Promotion(name=name, champion=champion, previous=previous, changed=False, sentence=sentence)
         if not _is_loadable(release):
-            raise RammergeError(
+            raise InputError(
                 f"{name} version {version} cannot be promoted: {release.path} is gone; run the recipe again"
             )
         if champion is not None:
@@ -172,7 +172,7 @@ def rollback(name: str) -> Promotion:
 
     Raises:
         InputError: there is no such model, or nothing to go back to.
-        RammergeError: the previous version's files are gone.
+        InputError: the previous version's files are gone.
     """
     mlflow = client()
     with _locked():
@@ -182,7 +182,7 @@ def rollback(name: str) -> Promotion:
         if champion is None or previous is None or champion == previous:
             raise InputError(f"{name} has no previous champion to go back to; see `rammerge releases {name}`")
         if not _is_loadable(release := _get(name, previous)):
-            raise RammergeError(f"{name} version {previous} cannot serve: {release.path} is gone; nothing was changed")
+            raise InputError(f"{name} version {previous} cannot serve: {release.path} is gone; nothing was changed")
         mlflow.set_model_version_tag(name, str(champion), TAG_ROLLED_BACK, time.strftime("%Y-%m-%dT%H:%M:%S%z"))
         mlflow.set_registered_model_alias(name, CHAMPION, str(previous))
         mlflow.set_registered_model_alias(name, PREVIOUS, str(champion))

@@ -1,16 +1,16 @@
 """Run steps on a few threads of this process, and tell whoever listens how each one ended.
 
-Threads suffice: the engine's kernels, hashing, downloads and torch's arithmetic release the GIL. To spread the steps over
-machines, give the flow a Dask or Ray task runner instead (`flow.with_options(task_runner=...)`).
+Threads suffice: the engine's kernels, hashing, downloads and torch's arithmetic release the GIL. To spread the steps
+over machines, give the flow a Dask or Ray task runner instead (`flow.with_options(task_runner=...)`).
 """
 
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from prefect import Task
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.progress import Event, State, emit
 
@@ -23,7 +23,7 @@ class Workers(ThreadPoolTaskRunner[Any]):
         default = int(wanted) if wanted else min(8, max(2, os.cpu_count() or 1))
         super().__init__(max_workers=max_workers or default)
 
-    def submit(  # type: ignore[override]  # the base class has overloads for coroutines, which no step is
+    def submit(
         self,
         task: Task[..., Any],
         parameters: dict[str, Any],
@@ -36,6 +36,11 @@ class Workers(ThreadPoolTaskRunner[Any]):
         future = super().submit(task, parameters, wait_for, dependencies)
         future.add_done_callback(lambda done: emit(Event(name, _ended(done))))
         return future
+
+
+def workers() -> TaskRunner[PrefectFuture[Any]]:
+    """Return the pipeline's task runner, as `flow` wants it typed."""
+    return cast(TaskRunner[PrefectFuture[Any]], Workers())
 
 
 def _ended(future: PrefectFuture[Any]) -> State:

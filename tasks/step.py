@@ -1,9 +1,9 @@
 """One step of the pipeline: a Prefect task whose output is an entry of the content-addressed store.
 
-A step is a function that writes files into a directory. `step` makes the task: its cache key is the digest of the step's
-kind, the version of its algorithm and everything it is given (a model counts by its content, not by its path or name), so
-the same work is never done twice, by whichever run. Prefect's own record of the result is trusted only as long as the
-store still holds the entry, unharmed.
+A step is a function that writes files into a directory. `step` makes the task: its cache key is the digest of the
+step's kind, the version of its algorithm and everything it is given (a model counts by its content, not by its path or
+name), so the same work is never done twice, by whichever run. Prefect's own record of the result is trusted only as
+long as the store still holds the entry, unharmed.
 """
 
 import inspect
@@ -11,24 +11,24 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from prefect import Task, task
+from prefect import State, Task, task
 from prefect.client.schemas.objects import TaskRun
 from prefect.context import TaskRunContext
 from prefect.runtime import task_run
-from prefect.states import Completed, State
+from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, ConfigDict
 
 from rammerge import store
-from rammerge.errors import RammergeError
+from rammerge.errors import InputError
 from tasks.progress import running
 
 P = ParamSpec("P")
 R = TypeVar("R", bound="Result")
 
-DOWNLOAD_RETRIES, TRACKING_RETRIES = 4, 3
+DOWNLOAD_RETRIES, TRACKING_RETRIES = 3, 3
 
 
 class Result(BaseModel):
@@ -64,7 +64,7 @@ def step(
         result: makes the typed result from the entry.
         ignore: parameters that do not influence the output, such as a label or a memory bound.
         valid: whether an entry still holds in the world outside the store, such as a registered version.
-        retries: attempts after a failure that is not the user's or a gate's (RammergeError), with growing, jittered delays.
+        retries: attempts after a failure other than InputError, with growing and jittered delays.
     """
 
     def decorate(build: Callable[Concatenate[Path, P], None]) -> Task[..., R]:
@@ -81,7 +81,7 @@ def step(
             return f"{kind}-{key}-{attempts}"
 
         @wraps(build)
-        def run(*args: Any, **kwargs: Any) -> R:
+        def run(*args: Any, **kwargs: Any) -> Any:
             given = run_signature.bind(*args, **kwargs)
             given.apply_defaults()
             key = key_of(given.arguments)
@@ -92,7 +92,7 @@ def step(
             return Completed(name="Cached", data=made) if entry.reused else made
 
         run_signature = signature.replace(parameters=parameters)
-        run.__signature__ = run_signature  # type: ignore[attr-defined]
+        cast(Any, run).__signature__ = run_signature  # the directory is ours to give
         return task(
             name=kind,
             task_run_name=run_name,
@@ -100,10 +100,7 @@ def step(
             persist_result=True,
             result_serializer="json",
             tags=[kind],
-            retries=retries,
-            retry_delay_seconds=exponential_backoff(backoff_factor=_backoff_seconds()) if retries else 0,
-            retry_jitter_factor=0.5 if retries else None,
-            retry_condition_fn=_worth_retrying if retries else None,
+            **(retrying(retries) if retries else {}),
         )(run)
 
     return decorate
@@ -121,10 +118,19 @@ def _identity(value: Any) -> Any:
     return value
 
 
-def _worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    # Bad input stays bad, and a refusal stays a refusal; a network or a busy database may recover.
-    return not isinstance(state.result(raise_on_failure=False), RammergeError)
+def retrying(times: int) -> dict[str, Any]:
+    """Return a Prefect task's settings for `times` more attempts: 2, 4, 8, ... seconds apart, jittered.
+
+    Bad input stays bad and is not tried again; a network or a busy database may recover.
+    """
+    first = float(os.environ.get("RAMMERGE_BACKOFF_SECONDS", "2"))
+    return {
+        "retries": times,
+        "retry_delay_seconds": exponential_backoff(backoff_factor=first),
+        "retry_jitter_factor": 0.5,
+        "retry_condition_fn": _may_recover,
+    }
 
 
-def _backoff_seconds() -> float:
-    return float(os.environ.get("RAMMERGE_BACKOFF_SECONDS", "2"))
+def _may_recover(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    return not isinstance(state.result(raise_on_failure=False), InputError)

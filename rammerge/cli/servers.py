@@ -1,4 +1,4 @@
-"""Prefect's and MLflow's servers as children on loopback: started, waited for and stopped with everything they started."""
+"""Prefect's and MLflow's servers as children on loopback: started, waited for, and stopped with all they started."""
 
 import contextlib
 import ctypes
@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -42,10 +43,10 @@ class Server:
     log: Path
     process: subprocess.Popen[bytes]
 
-    def wait_until_healthy(self) -> None:
-        """Return once the server answers; RammergeError, naming its log, if it dies or takes too long."""
+    def wait_until_healthy(self, ended: threading.Event | None = None) -> None:
+        """Return once the server answers or `ended` is set; RammergeError, naming its log, if it dies or is slow."""
         deadline = time.monotonic() + START_SECONDS
-        while not answers(self.url + self.health):
+        while not answers(self.url + self.health) and not (ended and ended.is_set()):
             if self.process.poll() is not None:
                 raise RammergeError(
                     f"{self.name} stopped while starting (code {self.process.returncode}); see {self.log}"

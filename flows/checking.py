@@ -1,0 +1,48 @@
+"""Check a plan without doing any work: local models are opened by their headers, disk and memory are forecast."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.planning import Plan
+from rammerge.checkpoints.fetch import fetch
+from rammerge.errors import InputError
+from rammerge.home import home
+from rammerge.merge import forecast
+from rammerge.preflight import check_mergeable
+from tasks.merging import merge_options
+
+
+def check(plan: Plan) -> Iterator[str]:
+    """Yield what was found, one line each.
+
+    Raises:
+        InputError: something in the recipe cannot work; names what and the fix.
+    """
+    recipe = plan.recipe
+    yield f"{len(plan.variants)} variants: {', '.join(plan.variants)}"
+    yield f"{len(plan.suites)} suites: {', '.join(suite.name for suite in plan.suites)}"
+    remote = [o.source for o in (plan.base, *plan.agents.values()) if not Path(o.source).is_absolute()]
+    if remote:
+        yield f"from the hub, checked once they are here: {', '.join(remote)}"
+        return
+    base = fetch(plan.base.source)
+    agents = {name: fetch(origin.source, base=base) for name, origin in plan.agents.items()}
+    yield from (
+        f"warning: {warning}" for warning in check_mergeable(base, agents, resize=recipe.output.resize).warnings
+    )
+    peak, size = forecast(base, agents, merge_options(recipe.output, recipe.compute))
+    needed, free = size * len(plan.variants), _free_bytes()
+    yield f"memory: {peak / 1e9:.1f} GB for a merge; disk: {needed / 1e9:.2f} GB of {free / 1e9:.1f} GB free"
+    if needed > free:
+        raise InputError(
+            f"{len(plan.variants)} variants need {needed / 1e9:.1f} GB below {home()}, which has {free / 1e9:.1f} GB; "
+            "make room, set RAMMERGE_HOME to a larger disk, or ask for fewer variants or a shorter output.dtype"
+        )
+
+
+def _free_bytes() -> int:
+    directory = home()
+    while not directory.exists():
+        directory = directory.parent
+    return shutil.disk_usage(directory).free

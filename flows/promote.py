@@ -1,0 +1,19 @@
+"""Serve a registered version: it becomes the champion, and the champion so far the previous one."""
+
+from prefect import flow, task
+
+from tasks import registry
+from tasks.registry import Promotion
+from tasks.step import TRACKING_RETRIES, retrying
+
+_move = task(
+    name="promote",
+    task_run_name="promote {name} version {version}",
+    **retrying(TRACKING_RETRIES),
+)(registry.promote)
+
+
+@flow(name="promote", flow_run_name="promote {name} version {version}")
+def promote(name: str, version: int) -> Promotion:
+    """Make `version` of the registered model `name` the champion, as `rammerge promote` does."""
+    return _move(name, version, by_hand=True)

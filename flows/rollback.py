@@ -1,0 +1,19 @@
+"""Go back: the previous champion serves again."""
+
+from prefect import flow, task
+
+from tasks import registry
+from tasks.registry import Promotion
+from tasks.step import TRACKING_RETRIES, retrying
+
+_swap = task(
+    name="rollback",
+    task_run_name="roll back {name}",
+    **retrying(TRACKING_RETRIES),
+)(registry.rollback)
+
+
+@flow(name="rollback", flow_run_name="roll back {name}")
+def rollback(name: str) -> Promotion:
+    """Swap champion and previous of the registered model `name`, as `rammerge rollback` does."""
+    return _swap(name)
