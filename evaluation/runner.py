@@ -107,7 +107,7 @@ def _load(model_dir: Path, dtype: str, device: str, batch_size: int) -> "LM":
             model = AutoModelForCausalLM.from_pretrained(
                 model_dir, dtype=getattr(torch, dtype), local_files_only=True
             ).to(device)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of safetensors, tokenizers, torch and transformers, which share no class
         raise InputError(f"{model_dir} cannot be loaded by transformers: {' '.join(str(error).split())}") from error
     # A checkpoint's own decoding settings (a repetition penalty, a temperature) would make agents differ by more than
     # their weights; what ends a completion is kept.
