@@ -1,7 +1,6 @@
 """Every test has a home of its own and no network; tiny models are built once a session and never written to."""
 
 import os
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -49,6 +49,16 @@ class Form:
     base: Checkpoint | None = None
 
 
+def prefer_export(directory: Path) -> Path:
+    """Return the whole model that verl saved beside its shards when it was told to, else `directory` itself."""
+    names = [entry.name for entry in list_directory(directory)]
+    actor = None if has_safetensors(names) else verl.find_actor(directory, names)
+    export = directory if actor is None else actor / "huggingface"
+    if export.is_dir() and has_safetensors(entry.name for entry in list_directory(export)):
+        return export
+    return directory
+
+
 def find_form(directory: Path, base: Checkpoint | None) -> Form | None:
     """Return the form that `directory` must be converted from, or None if it is (or should be) plain safetensors."""
     names = [entry.name for entry in list_directory(directory)]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from rammerge.checkpoints.conversion import convert, find_form
+from rammerge.checkpoints.conversion import convert, find_form, prefer_export
 from rammerge.checkpoints.hub import download
 from rammerge.errors import InputError
 
@@ -37,6 +37,7 @@ def fetch(
     """
     say = progress or (lambda line: None)
     path, commit = _locate(source, revision, say)
+    path = prefer_export(path)
     form = find_form(path, base)
     if form is not None:
         path = convert(form, source, base, say)

@@ -141,8 +141,8 @@ def _cached(what: str, repo: str, revision: str | None, error: Exception) -> tup
     except (LocalEntryNotFoundError, OSError, ValueError):
         if offline:
             raise InputError(
-                f"{what} is neither a directory nor in the hub's cache, and HF_HUB_OFFLINE is set; "
-                "check the path or unset it"
+                f"{what} is neither a directory nor in the hub's cache, and HF_HUB_OFFLINE is set; check the path "
+                "or unset it"
             ) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RammergeError(

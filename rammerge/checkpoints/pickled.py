@@ -27,6 +27,7 @@ _REAL: Mapping[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): lambda data, requires_grad, hooks: data,
 }
+_MEMBER = {("builtins", "getattr"), ("__builtin__", "getattr")}
 _MAX_METADATA_BYTES = 1 << 30
 
 
@@ -56,11 +57,27 @@ class Inert:
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the attribute `name` that the pickle set, or `default`."""
-        return self.state.get(name, default) if isinstance(self.state, dict) else default
+        return attributes(self.state).get(name, default)
 
-    def is_a(self, name: str) -> bool:
+    @classmethod
+    def is_a(cls, name: str) -> bool:
         """Return whether the class is called `name`, in whatever module its release keeps it."""
-        return self.origin.rpartition(".")[2] == name
+        return cls.origin.rpartition(".")[2] == name
+
+
+def attributes(state: Any) -> Mapping[str, Any]:
+    """Return the attributes in a pickled state: a dict, or with __slots__ the pair (dict or None, dict or None)."""
+    halves = state if isinstance(state, tuple) else (state,)
+    return {name: value for half in halves if isinstance(half, dict) for name, value in half.items()}
+
+
+def _inert(origin: str) -> type[Inert]:
+    return type("Inert", (Inert,), {"origin": origin})
+
+
+def _member(owner: type[Inert], name: str) -> type[Inert]:
+    """Stand in for the getattr by which pickles name nested classes and members of enumerations."""
+    return _inert(f"{owner.origin}.{name}")
 
 
 class _Unpickler(pickle.Unpickler):
@@ -71,9 +88,16 @@ class _Unpickler(pickle.Unpickler):
             return _REAL[module, name]
         if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
             return found
+        if (module, name) in _MEMBER:
+            return _member
         if module.split(".")[0] in ("torch", "pathlib"):
-            return type("Inert", (Inert,), {"origin": f"{module}.{name}"})
+            return _inert(f"{module}.{name}")
         raise InputError(f"it holds a pickled {quote(f'{module}.{name}')}, which is no weight")
+
+
+# What torch.load takes for the pickle module; it uses nothing but the class.
+_RESTRICTED = types.ModuleType("restricted_pickle")
+_RESTRICTED.__dict__["Unpickler"] = _Unpickler
 
 
 def load_state_dict(file: Path) -> dict[str, torch.Tensor]:
@@ -106,8 +130,7 @@ def load_records(file: Path) -> Any:
         with zipfile.ZipFile(file) as archive:
             if any(name.endswith("constants.pkl") for name in archive.namelist()):
                 raise InputError("it is a TorchScript program")
-        restricted = types.SimpleNamespace(Unpickler=_Unpickler)
-        return torch.load(file, map_location="cpu", weights_only=False, pickle_module=restricted, mmap=True)
+        return torch.load(file, map_location="cpu", weights_only=False, pickle_module=_RESTRICTED, mmap=True)
     except Exception as error:
         raise _refuse(file, error) from error
 

@@ -15,7 +15,7 @@ import torch
 
 from rammerge.checkpoints.chunks import Chunk, assemble, fault
 from rammerge.checkpoints.files import list_directory, quote, read_json_object
-from rammerge.checkpoints.pickled import Inert, load_records
+from rammerge.checkpoints.pickled import Inert, attributes, load_records
 from rammerge.checkpoints.tensors import LazyTensor, constant
 from rammerge.errors import InputError
 
@@ -80,11 +80,17 @@ def _load(file: Path) -> Mapping[str, Any]:
 
 
 def _tensor(actor: Path, name: str, parts: Sequence[Any]) -> LazyTensor:
+    # A sharded tensor is `_rebuild_from_type_v2(rebuild, type, (type, dtype, size, ...), state)`.
     try:
         if all(isinstance(part, torch.Tensor) for part in parts):
             return _replicated(parts)
         if all(isinstance(part, Inert) for part in parts):
-            shape, dtype, chunks = _sharded(parts) if parts[0].is_a("ShardedTensor") else _placed(parts)
+            kind, states = parts[0].args[1], [part.args[3] for part in parts]
+            shape, dtype = tuple(parts[0].args[2][2]), parts[0].args[2][1]
+            if kind.is_a("ShardedTensor"):
+                chunks = _sharded_chunks(dtype, states)
+            else:
+                chunks = _placed_chunks(dtype, shape, states)
             wrong = fault(shape, chunks)
             if wrong:
                 raise ValueError(wrong)
@@ -108,52 +114,40 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
 
 
-def _sharded(parts: Sequence[Inert]) -> tuple[tuple[int, ...], torch.dtype, list[Chunk]]:
-    """Read ShardedTensors, whose state is (local shards, metadata, ...)."""
-    chunks: list[Chunk] = []
-    for part in parts:
-        for shard in part.state[0]:
-            tensor, box = shard.get("tensor"), shard.get("metadata")
-            chunks.append(_local(tuple(box.get("shard_offsets")), tuple(box.get("shard_sizes")), tensor))
-    metadata = parts[0].state[1]
-    dtype = metadata.get("tensor_properties").state[0]
-    return tuple(metadata.get("size")), dtype, chunks
+def _sharded_chunks(dtype: torch.dtype, states: Sequence[Any]) -> list[Chunk]:
+    """Return the parts of a ShardedTensor, whose state on each rank is (local shards, metadata, ...)."""
+    return [
+        _local(tuple(shard.get("metadata").get("shard_offsets")), shard.get("tensor"), dtype)
+        for state in states
+        for shard in state[0]
+    ]
 
 
-def _placed(parts: Sequence[Inert]) -> tuple[tuple[int, ...], torch.dtype, list[Chunk]]:
-    """Read DTensors: `_rebuild_from_type_v2(rebuild, type, (type, dtype, size, ...), state)`, local tensor and spec.
+def _placed_chunks(dtype: torch.dtype, shape: tuple[int, ...], states: Sequence[Any]) -> list[Chunk]:
+    """Return the parts of a DTensor, whose state on each rank has the local tensor and the spec.
 
-    A mesh says at which coordinate each rank stands, and the placements along which of its dimensions the tensor was
-    cut. Along a Replicate dimension the first coordinate serves for all.
+    The spec's mesh says at which coordinate the rank stands, and the placements along which of the mesh's dimensions
+    the tensor was cut. Along a Replicate dimension the first coordinate serves for all.
     """
-    states = [_state_of(part) for part in parts]
-    spec = states[0]["_spec"]
-    placements = spec.get("placements")
-    shape, dtype = tuple(parts[0].args[2][2]), parts[0].args[2][1]
+    ranks = [attributes(state) for state in states]
+    placements = ranks[0]["_spec"].get("placements")
     cut = [(axis, _cut_dimension(placement)) for axis, placement in enumerate(placements)]
     axes = [(axis, dimension) for axis, dimension in cut if dimension is not None]
     if len({dimension for _, dimension in axes}) != len(axes):
         raise ValueError("one dimension is cut twice")
     local: dict[tuple[int, ...], torch.Tensor] = {}
-    for rank, state in enumerate(states):
-        coordinate = _coordinate(state["_spec"], rank, len(cut))
+    for number, rank in enumerate(ranks):
+        coordinate = _coordinate(rank["_spec"], number, len(cut))
         if not any(coordinate[axis] for axis, dimension in cut if dimension is None):
-            local[tuple(coordinate[axis] for axis, _ in axes)] = state["_local_tensor"]
+            local[tuple(coordinate[axis] for axis, _ in axes)] = rank["_local_tensor"]
     begins = [_begins(local, position, dimension) for position, (_, dimension) in enumerate(axes)]
     chunks: list[Chunk] = []
     for place, tensor in sorted(local.items()):
         offsets = [0] * len(shape)
         for position, (_, dimension) in enumerate(axes):
             offsets[dimension] = begins[position][place[position]]
-        chunks.append(_local(tuple(offsets), tuple(tensor.shape), tensor))
-    return shape, dtype, chunks
-
-
-def _state_of(part: Inert) -> Mapping[str, Any]:
-    # An object with __slots__ is pickled with the pair (dict, slots); a missing half is None.
-    state = part.args[3]
-    halves = state if isinstance(state, tuple) else (state,)
-    return {name: value for half in halves if half for name, value in half.items()}
+        chunks.append(_local(tuple(offsets), tensor, dtype))
+    return chunks
 
 
 def _cut_dimension(placement: Inert) -> int | None:
@@ -178,5 +172,7 @@ def _begins(local: Mapping[tuple[int, ...], torch.Tensor], position: int, dimens
     return [0, *accumulate(sizes[coordinate] for coordinate in range(len(sizes)))]
 
 
-def _local(offsets: tuple[int, ...], sizes: tuple[int, ...], tensor: torch.Tensor) -> Chunk:
-    return Chunk(offsets, sizes, lambda: tensor.detach())
+def _local(offsets: tuple[int, ...], tensor: torch.Tensor, dtype: torch.dtype) -> Chunk:
+    if tensor.dtype != dtype:
+        raise TypeError(f"a part of it is {tensor.dtype}")
+    return Chunk(offsets, tuple(tensor.shape), lambda: tensor.detach())
