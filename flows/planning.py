@@ -32,6 +32,13 @@ class Plan:
     suites: list[SuiteRef]
     gates: list[dict[str, Any]]
 
+    @property
+    def steps(self) -> int:
+        """How many steps `merge_and_evaluate` takes if the gates pass."""
+        models = 1 + len(self.agents)
+        around = len(["preflight", "extract", "compare", "gate", "track", "register"]) + self.recipe.registry.promote
+        return 2 * models + 3 * len(self.variants) + around
+
 
 def plan(path: Path) -> Plan:
     """Read the recipe at `path` and look up everything that it names.

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
-State = Literal["waiting", "running", "done", "cached", "failed"]
+State = Literal["running", "done", "cached", "failed"]
 
 
 @dataclass(frozen=True)

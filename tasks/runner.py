@@ -32,7 +32,6 @@ class Workers(ThreadPoolTaskRunner[Any]):
     ) -> PrefectConcurrentFuture[Any]:
         """Submit a step, and report its end."""
         name = str(task.task_run_name or task.name).format(**parameters)
-        emit(Event(name, "waiting"))
         future = super().submit(task, parameters, wait_for, dependencies)
         future.add_done_callback(lambda done: emit(Event(name, _ended(done))))
         return future

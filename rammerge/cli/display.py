@@ -25,7 +25,8 @@ class Steps:
 
     console: Console
     live: "Progress | None"
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("waiting", "done", "cached", "failed"), 0))
+    expected: int
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("done", "cached", "failed"), 0))
     _started: dict[str, float] = field(default_factory=dict)
     _shown: dict[str, float] = field(default_factory=dict)
     _bars: dict[str, "TaskID"] = field(default_factory=dict)
@@ -36,15 +37,13 @@ class Steps:
         with self._lock:
             if event.state == "running":
                 self._advance(event)
-            elif event.state == "waiting":
-                self.counts["waiting"] += 1
             else:
                 self._end(event)
 
     def summary(self) -> str:
         """Return how the steps ended, in one line."""
-        parts = [f"{self.counts[state]} {state}" for state in ("cached", "done", "failed") if self.counts[state]]
-        return f"{self.counts['waiting']} steps: {', '.join(parts)}"
+        parts = [f"{count} {state}" for state, count in self.counts.items() if count]
+        return f"{sum(self.counts.values())} steps: {', '.join(parts)}"
 
     def _advance(self, event: "Event") -> None:
         now = time.monotonic()
@@ -65,8 +64,8 @@ class Steps:
         started = self._started.pop(event.step, None)
         if self.live is not None and event.step in self._bars:
             self.live.remove_task(self._bars.pop(event.step))
-        ended = sum(self.counts[state] for state in ("done", "cached", "failed"))
-        place = f"{ended}/{self.counts['waiting']}"
+        ended = sum(self.counts.values())
+        place = f"{ended}/{max(ended, self.expected)}"
         seconds = "" if started is None or event.state == "cached" else f"{time.monotonic() - started:7.1f} s"
         if self.live is not None:
             self.console.print(f"{_MARKS[event.state]} [dim]{place:>7}[/] {event.step:<40} {seconds}", highlight=False)
@@ -78,11 +77,11 @@ class Steps:
 
 
 @contextmanager
-def steps_display() -> Iterator[Steps]:
-    """Yield a listener that shows steps on stderr while the context lasts."""
+def steps_display(expected: int) -> Iterator[Steps]:
+    """Yield a listener that shows steps, `expected` in number, on stderr while the context lasts."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Steps(console, None)
+        yield Steps(console, None, expected)
         return
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -94,4 +93,4 @@ def steps_display() -> Iterator[Steps]:
         TextColumn("[dim]{task.fields[detail]}"),
     )
     with Progress(*columns, console=console, transient=True) as live:
-        yield Steps(console, live)
+        yield Steps(console, live, expected)

@@ -160,18 +160,21 @@ def ui(
 def _run(recipe: Path) -> None:
     from rammerge.recipe import load
 
+    started = time.monotonic()
     load(recipe)  # most mistakes are in the recipe, and show before anything starts
     _prepare()
     with _prefect() as healthy:
+        from flows.checking import check
         from flows.merge_and_evaluate import merge_and_evaluate
         from flows.planning import plan
         from rammerge.cli.display import steps_display
         from tasks.progress import listening
 
-        plan(recipe)
+        todo = plan(recipe)
+        for _ in check(todo):
+            pass
         healthy()
-        started = time.monotonic()
-        with steps_display() as steps, listening(steps):
+        with steps_display(todo.steps) as steps, listening(steps):
             state: Any = merge_and_evaluate(recipe, return_state=True)
             _wait_until_recorded(state.state_details.flow_run_id)
         outcome: Outcome = state.result()

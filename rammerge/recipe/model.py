@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,7 +49,7 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(\w*)", text.strip())
     if not match or match[2] not in _UNITS or float(match[1]) == 0:
         raise ValueError("a size is a number with a unit, such as 5GB or 512MiB")
-    return int(float(match[1]) * _UNITS[match[2]])
+    return int(Fraction(match[1]) * _UNITS[match[2]])
 
 
 def _check_size(text: str) -> str:
@@ -57,11 +58,6 @@ def _check_size(text: str) -> str:
 
 
 Size = Annotated[str, AfterValidator(_check_size)]
-
-
-def _as_mapping(key: str) -> BeforeValidator:
-    """A plain string stands for `{key: string}`: the short form of a source, a merge or a gate."""
-    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value, json_schema_input_type=Any)
 
 
 class Section(BaseModel):
@@ -182,19 +178,32 @@ class Variant(BaseModel):
     location: Location  # the part of the recipe that asks for it
 
 
+def _short_form(key: str, section: type[BaseModel]) -> BeforeValidator:
+    """A plain string stands for `{key: string}`."""
+    return BeforeValidator(
+        lambda value: {key: value} if isinstance(value, str) else value, json_schema_input_type=str | section
+    )
+
+
 class Recipe(Section):
     """A whole recipe, as `rammerge.recipe.load` returns it."""
 
     name: Name = Field(description="Name of the run, and of the registered model unless `registry.model` is given.")
-    base: Annotated[Source, _as_mapping("source")] = Field(description="The model that every agent was trained from.")
-    agents: dict[Name, Annotated[Source, _as_mapping("source")]] = Field(
+    base: Annotated[Source, _short_form("source", Source)] = Field(
+        description="The model that every agent was trained from."
+    )
+    agents: dict[Name, Annotated[Source, _short_form("source", Source)]] = Field(
         min_length=1, description="Name to checkpoint."
     )
-    merges: list[Annotated[Merge, _as_mapping("method")]] = Field(min_length=1, description="The variants to make.")
+    merges: list[Annotated[Merge, _short_form("method", Merge)]] = Field(
+        min_length=1, description="The variants to make."
+    )
     output: Output = Output()
     compute: Compute = Compute()
     evaluation: Evaluation
-    gates: list[Annotated[Gate, _as_mapping("rule")]] = Field(default=[], description="All must pass before promotion.")
+    gates: list[Annotated[Gate, _short_form("rule", Gate)]] = Field(
+        default=[], description="All must pass before promotion."
+    )
     registry: Registry = Registry()
 
     _path: Path = PrivateAttr(default=Path())
@@ -233,6 +242,11 @@ class Recipe(Section):
         """
         beside = self._beside(source.source)
         return source.source if _HUB_ID.fullmatch(source.source) and not Path(beside).exists() else beside
+
+    def resolve_suite(self, suite: str) -> str:
+        """Return the absolute path of a suite directory beside the recipe, or the name of a bundled suite as it is."""
+        beside = self._beside(suite)
+        return beside if Path(beside).is_dir() else suite
 
     def variants(self) -> list[Variant]:
         """Return the variants in the order of the file, sweeps expanded; raise InputError when two share a name."""

@@ -1,0 +1,193 @@
+"""Contract of the recipe: what is written is what is meant, every mistake is named with its file, line and fix, and the
+digest depends on what the recipe says and on nothing else."""
+
+import json
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rammerge.errors import InputError
+from rammerge.recipe import Recipe, load, parse_size, schema
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FULL = textwrap.dedent(
+    """\
+    name: zoo
+    base: {source: ./base}
+    agents:
+      tool: agents/tool
+      code: {source: org/code, revision: main}
+    merges:
+      - ram
+      - {method: ram_plus, preset: paper, params: {r: 0.2}}
+      - method: task_arithmetic
+        sweep: {scale: [0.5, 1e-5]}
+      - {method: ties, sweep: {density: [0.1, 0.2], scale: [1.0]}, name: mine}
+    output: {dtype: bfloat16, rounding: stochastic, seed: 3, shard_size: 512MiB, tokenizer: tool}
+    compute: {device: "cuda:1", memory: 1.5GiB}
+    evaluation:
+      suites: [zoo_tool]
+      limit: 10
+    gates:
+      - {rule: not_worse_than_base, margin: 0.01}
+      - beats_every_agent
+    registry: {model: zoo-merged, promote: false}
+    """
+)
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[str], Recipe]:
+    def write_and_load(text: str) -> Recipe:
+        (tmp_path / "recipe.yaml").write_text(text)
+        return load(tmp_path / "recipe.yaml")
+
+    return write_and_load
+
+
+def test_a_full_recipe_is_read_as_written(read: Callable[[str], Recipe], tmp_path: Path) -> None:
+    recipe = read(FULL)
+    assert recipe.model_name == "zoo-merged"
+    assert recipe.resolve(recipe.base) == str(tmp_path / "base")
+    assert recipe.agents["code"].revision == "main"
+    assert recipe.gates[0].model_dump() == {"rule": "not_worse_than_base", "margin": 0.01}
+    assert [(v.name, v.params) for v in recipe.variants()] == [
+        ("ram", {}),
+        ("ram_plus-paper-r0.2", {"r": 0.2}),
+        ("task_arithmetic-scale0.5", {"scale": 0.5}),
+        ("task_arithmetic-scale1e-05", {"scale": 1e-5}),
+        ("mine-density0.1-scale1.0", {"density": 0.1, "scale": 1.0}),
+        ("mine-density0.2-scale1.0", {"density": 0.2, "scale": 1.0}),
+    ]
+
+
+def test_org_slash_name_is_a_directory_only_where_there_is_one(read: Callable[[str], Recipe], tmp_path: Path) -> None:
+    recipe = read(FULL)
+    assert recipe.resolve(recipe.agents["code"]) == "org/code"
+    (tmp_path / "org" / "code").mkdir(parents=True)
+    assert recipe.resolve(recipe.agents["code"]) == str(tmp_path / "org" / "code")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("evaluation:", "evaluatoin:", 14, "evaluatoin: unknown key (did you mean 'evaluation'?)"),
+        ("preset: paper", "presets: paper", 8, "merges[1].presets: unknown key (did you mean 'preset'?)"),
+        ("{source: ./base}", "{sorce: ./base}", 2, "base.sorce: unknown key (did you mean 'source'?)"),
+        ("name: zoo", "name: zoo\nname: twice", 2, "'name' stands twice"),
+        ("rounding: stochastic", "rounding: stochastik", 12, "(did you mean 'stochastic'?)"),
+        ("name: zoo", "name: ../zoo", 1, "'../zoo' is no name"),
+        ("tool: agents/tool", "to/ol: agents/tool", 4, "'to/ol' is no name"),
+        ("tool: agents/tool", "base: agents/tool", 4, "agents.base: the name is reserved"),
+        ("tokenizer: tool", "tokenizer: tol", 12, "neither base nor an agent (did you mean 'tool'?)"),
+        ("- ram\n", "- ram\n  - ram\n", 8, "the variant name 'ram' is taken"),
+        ("name: mine", "name: tool-density0.1-scale1.0", 0, ""),
+        ("params: {r: 0.2}", "params: {r: 0.2}, sweep: {r: [0.1]}", 8, "'r' stands both in params and in sweep"),
+        ("[0.5, 1e-5]", "[]", 9, "sweep.scale needs one or more different values"),
+        ("[0.5, 1e-5]", "[0.5, 0.5]", 9, "sweep.scale needs one or more different values"),
+        ("[0.5, 1e-5]", "[0.5, .nan]", 10, "not a finite number"),
+        ("limit: 10", "limit: 0", 16, "greater than or equal to 1, not 0"),
+        ("512MiB", "512MeB", 12, "a size is a number with a unit"),
+        ("suites: [zoo_tool]", "suites: [zoo_tool, zoo_tool]", 15, "a suite is listed twice"),
+        ('"cuda:1"', "gpu", 13, "compute.device: should look like"),
+        ("registry: {", "registry: [", 20, "not valid YAML"),
+        ("base: {source: ./base}", "base: &b {source: ./base}\nother: *b", 3, "aliases are not allowed"),
+        ("evaluation:\n  suites: [zoo_tool]\n  limit: 10\n", "", 1, "the key 'evaluation' is missing"),
+    ],
+)
+def test_each_mistake_is_named_with_its_line(
+    read: Callable[[str], Recipe], tmp_path: Path, old: str, new: str, line: int, words: str
+) -> None:
+    assert FULL.count(old) >= 1
+    text = FULL.replace(old, new, 1)
+    if not words:  # a legal change, to show that the mistakes above are the reason of the refusals
+        assert read(text).variants()
+        return
+    with pytest.raises(InputError) as error:
+        read(text)
+    assert str(error.value).startswith(f"{tmp_path / 'recipe.yaml'}:{line}: ")
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"- a\n- b\n", b"just words", b"\xff\xfe\x00", b"a: \x00", b"a: !!python/object:os.system x", b"a: 2020-13-99",
+     b"x: " + b"[" * 3000, b"a" * (1 << 21)],
+    ids=["empty", "list", "words", "binary", "nul", "python tag", "no such date", "deep", "huge"],
+)  # fmt: skip
+def test_what_is_no_recipe_is_refused_in_one_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        load(path)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+
+
+def test_missing_file_and_directory(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(InputError, match="no such recipe file"):
+            load(path)
+
+
+def test_too_wide_a_sweep_is_refused(read: Callable[[str], Recipe]) -> None:
+    values = list(range(300))
+    with pytest.raises(InputError, match="more than 256 variants"):
+        read(FULL.replace("[0.5, 1e-5]", str(values)))
+
+
+def test_digest_follows_meaning_not_layout(read: Callable[[str], Recipe]) -> None:
+    recipe = read(FULL)
+    shuffled = dict(reversed(list(yaml.safe_load(FULL).items())))
+    shuffled["base"] = "./base"  # the short form says the same
+    assert read("# a comment\n" + yaml.safe_dump(shuffled).replace("1e-05", "0.00001")).digest == recipe.digest
+    assert read(FULL.replace("margin: 0.01", "margin: 0.02")).digest != recipe.digest
+    assert read(FULL.replace("seed: 3", "seed: 4")).digest != recipe.digest
+
+
+@given(st.integers(1, 10**12), st.sampled_from(["B", "KB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB", ""]))
+def test_sizes(number: int, unit: str) -> None:
+    step = 1024 if "i" in unit else 1000
+    expected = number * step ** ("KMGT".index(unit[0]) + 1 if unit not in ("", "B") else 0)
+    assert parse_size(f"{number} {unit}".strip()) == expected
+
+
+@pytest.mark.parametrize("text", ["", "5", "x", "-1GB", "0GB", "5gb", "1e3GB", "5 G B"])
+def test_what_is_no_size(text: str) -> None:
+    if text == "5":
+        assert parse_size(text) == 5
+    else:
+        with pytest.raises(ValueError, match="a size is a number with a unit"):
+            parse_size(text)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_examples_are_valid_and_so_says_the_schema(path: Path) -> None:
+    recipe = load(path)
+    assert len(recipe.variants()) >= 6
+    jsonschema.validate(yaml.safe_load(path.read_text()), schema())
+
+
+def test_schema_refuses_what_the_parser_refuses() -> None:
+    content = yaml.safe_load(FULL)
+    jsonschema.validate(content, schema())
+    for broken in ({**content, "extra": 1}, {k: v for k, v in content.items() if k != "evaluation"}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(broken, schema())
+    json.dumps(schema())
+
+
+def test_reference_names_every_key() -> None:
+    """docs/recipe.md is the reference: every key of the schema has a row there, with its default."""
+    reference = (Path(__file__).parents[2] / "docs" / "recipe.md").read_text()
+    for section in [schema(), *schema()["$defs"].values()]:
+        for key, about in section.get("properties", {}).items():
+            assert f"`{key}`" in reference, key
+            if "description" in about:
+                assert about["description"] in reference, key
