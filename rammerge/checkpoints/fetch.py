@@ -46,13 +46,13 @@ def fetch(
 
 def _locate(source: str, revision: str | None, progress: Callable[[str], None]) -> tuple[Path, str | None]:
     path = Path(source).expanduser()
-    if path.exists() or path.is_symlink():
+    if source and (path.exists() or path.is_symlink()):
         if revision is not None:
             raise InputError(f"{source} is a local directory, which has no revision {revision}; leave the revision out")
         return path.absolute(), None
     match = _HUB_ID.fullmatch(source)
     if match is None or source.startswith((".", "/", "~")):
-        raise InputError(f"{source} does not exist; give a directory or a hub id such as org/name")
+        raise InputError(f"{source or 'an empty name'} does not exist; give a directory or a hub id such as org/name")
     if match["revision"] and revision not in (None, match["revision"]):
         raise InputError(f"{source} and revision {revision} contradict each other; give the revision once")
     return download(match["repo"], match["revision"] or revision, progress)

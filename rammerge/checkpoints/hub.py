@@ -3,25 +3,28 @@
 Files live in huggingface_hub's own cache, so that what transformers or vLLM have downloaded is not downloaded again.
 """
 
+import fcntl
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub import HfApi, constants, get_token, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.file_download import http_get, repo_folder_name
 
 from rammerge.checkpoints.checkpoint import ADAPTER, INDEX, WEIGHTS
-from rammerge.checkpoints.digest import digest_file
+from rammerge.checkpoints.digest import digest_file, sha256_file
 from rammerge.checkpoints.files import read_json_object
 from rammerge.errors import InputError, RammergeError
 
@@ -39,17 +42,12 @@ def download(repo: str, revision: str | None, progress: Callable[[str], None]) -
     With no network, or HF_HUB_OFFLINE set, a snapshot that is already in the cache serves.
 
     Raises:
-        InputError: there is no such model or revision, it is gated, or it has no weights.
+        InputError: there is no such model or revision, it is gated, it has no weights, or there is no room for it.
         RammergeError: the hub is out of reach, or what arrived is damaged; a later call resumes.
     """
     what = f"{repo}@{revision}" if revision else repo
     try:
         info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=_TIMEOUT_SECONDS)
-        files = {sibling.rfilename: sibling for sibling in info.siblings or []}
-        sha256 = {name: file.lfs.sha256 if file.lfs else None for name, file in files.items()}
-        sizes = {name: file.size or 0 for name, file in files.items()}
-        assert info.sha is not None
-        return _download(what, repo, revision, info.sha, sizes, sha256, progress), info.sha
     except GatedRepoError as error:
         raise InputError(f"{what} is gated; accept its terms on the hub and log in with `hf auth login`") from error
     except RepositoryNotFoundError as error:
@@ -61,8 +59,18 @@ def download(repo: str, revision: str | None, progress: Callable[[str], None]) -
         raise InputError(f"{repo} has no revision {revision} on the hub; give a branch, tag or commit of it") from error
     except HFValidationError as error:
         raise InputError(f"{repo} is neither a directory nor a hub id such as org/name; check the path") from error
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError, httpx.TransportError, OSError, HfHubHTTPError) as error:
+    except (httpx.HTTPError, OSError) as error:
         return _cached(what, repo, revision, error)
+    files = {sibling.rfilename: sibling for sibling in info.siblings or []}
+    sha256 = {name: file.lfs.sha256 if file.lfs else None for name, file in files.items()}
+    sizes = {name: file.size or 0 for name, file in files.items()}
+    commit = str(info.sha)
+    try:
+        return _download(what, repo, revision, commit, sizes, sha256, progress), commit
+    except (httpx.HTTPError, OSError) as error:
+        raise RammergeError(
+            f"{what} could not be downloaded completely ({_first_line(error)}); run the same command again to resume"
+        ) from error
 
 
 def _download(
@@ -80,18 +88,54 @@ def _download(
     if folder.name != commit:
         raise RammergeError(f"{what} moved to another commit while it was downloaded; run the same command again")
     weights = _weights(what, folder, sizes)
-    _check_room(what, folder, weights, sizes)
-    progress(f"downloading {what} at {commit[:12]} ({sum(sizes[name] for name in weights) / 1e9:.1f} GB)")
-    for _ in range(2):
-        _snapshot(repo, commit, [*sidecars, *weights])
-        damaged = [name for name in [*sidecars, *weights] if not _intact(folder / name, sha256[name])]
-        if not damaged:
-            return folder
-        progress(f"{what}: {', '.join(damaged)} arrived damaged")
-        for name in damaged:
+    wanted = [*sidecars, *weights]
+    for name in wanted:
+        if (folder / name).exists() and not _intact(folder / name, sha256[name]):
+            progress(f"{what}: {name} is damaged in the cache")
             (folder / name).resolve().unlink()
             (folder / name).unlink(missing_ok=True)
-    raise RammergeError(f"{what}: {damaged[0]} does not have the SHA-256 that the hub gives; try again later")
+    needed = sum(sizes[name] for name in weights if not (folder / name).exists())
+    if needed:
+        _check_room(what, folder, needed)
+        progress(f"downloading {what} at {commit[:12]} ({needed / 1e9:.1f} GB)")
+    large = [name for name in wanted if sha256[name] and sizes[name] <= constants.MAX_HTTP_DOWNLOAD_SIZE]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        for _ in pool.map(lambda name: _download_blob(repo, commit, name, sizes[name], str(sha256[name])), large):
+            pass
+    return _snapshot(repo, commit, wanted)
+
+
+def _download_blob(repo: str, commit: str, name: str, size: int, sha256: str) -> None:
+    """Put the file `name` into the cache's blobs, where huggingface_hub finds it, continuing what was begun before.
+
+    huggingface_hub itself (1.x) begins a file anew in every process: for a shard of some gigabytes that is too much.
+    """
+    blob = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "blobs" / sha256
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    partial = blob.with_name(f"{sha256}.rammerge-partial")
+    url = hf_hub_url(repo, name, revision=commit)
+    if blob.exists():
+        return
+    with partial.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for _ in range(2):
+            if blob.exists():  # another process was faster
+                return
+            if file.tell() > size:
+                file.truncate(0)
+            begun = file.seek(0, os.SEEK_END)
+            http_get(url, file, resume_size=begun, headers=_headers(), expected_size=size)
+            file.flush()
+            if sha256_file(partial) == sha256:
+                partial.replace(blob)
+                return
+            file.truncate(0)
+    raise RammergeError(f"{repo}: {name} does not have the SHA-256 that the hub gives; try again later")
+
+
+def _headers() -> dict[str, str]:
+    token = get_token()  # not sent on by httpx when the hub redirects to another host
+    return {"accept-encoding": "identity"} | ({"authorization": f"Bearer {token}"} if token else {})
 
 
 def _snapshot(repo: str, revision: str | None, names: Iterable[str]) -> Path:
@@ -117,9 +161,8 @@ def _weights(what: str, folder: Path, names: Iterable[str]) -> list[str]:
     return shards
 
 
-def _check_room(what: str, folder: Path, names: Iterable[str], sizes: Mapping[str, int]) -> None:
-    needed = sum(sizes[name] for name in names if not (folder / name).exists())
-    free = shutil.disk_usage(folder).free
+def _check_room(what: str, folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(next(path for path in [folder, *folder.parents] if path.exists())).free
     if needed > free:
         raise InputError(
             f"{what} needs {needed / 1e9:.1f} GB and the hub's cache has {free / 1e9:.1f} GB free; make room or set "
@@ -136,7 +179,9 @@ def _cached(what: str, repo: str, revision: str | None, error: Exception) -> tup
     offline = isinstance(error, OfflineModeIsEnabled)
     try:
         folder = Path(
-            snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=["*config.json"])
+            snapshot_download(
+                repo, revision=revision, local_files_only=True, allow_patterns=["config.json", "adapter_config.json"]
+            )
         )
     except (LocalEntryNotFoundError, OSError, ValueError):
         if offline:
@@ -144,13 +189,17 @@ def _cached(what: str, repo: str, revision: str | None, error: Exception) -> tup
                 f"{what} is neither a directory nor in the hub's cache, and HF_HUB_OFFLINE is set; check the path "
                 "or unset it"
             ) from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RammergeError(
-            f"{what} is not a local directory and could not be downloaded from {constants.ENDPOINT} ({reason}); check "
-            "the path or the network"
+            f"{what} is not a local directory and could not be downloaded from {constants.ENDPOINT} "
+            f"({_first_line(error)}); check the path or the network"
         ) from error
     for file in folder.iterdir():
         blob = file.resolve()  # the cache names large files by their SHA-256
         if re.fullmatch(r"[0-9a-f]{64}", blob.name) and not _intact(file, blob.name):
             raise RammergeError(f"{what}: {file} is damaged; delete it and {blob}, and download it again")
     return folder, folder.name
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
