@@ -46,15 +46,14 @@ def changes(base: Tensor, agent: Tensor, mode: MaskMode, threshold: Tensor) -> t
     before, after = base.float(), agent.float()
     delta = after - before
     if mode == "abs":
-        excess = delta.abs() - threshold
+        changed = delta.abs() > threshold
     elif mode == "relative":
-        excess = delta.abs() - threshold * torch.maximum(before.abs(), after.abs())
+        changed = delta.abs() > threshold * torch.maximum(before.abs(), after.abs())
     elif mode == "exact":
-        excess = (agent.to(base.dtype).float() - before).abs()
+        changed = agent.to(base.dtype).float() != before
     else:
-        excess = _ulp_distance(base, agent.to(base.dtype)) - threshold + 0.5
-    # sign(relu(x)) is 1 for x > 0 and else 0. Subtraction keeps the order of what it compares, as underflow is gradual.
-    return delta, torch.sign(torch.relu(excess))
+        changed = _ulp_distance(base, agent.to(base.dtype)) >= threshold
+    return delta, changed.float()
 
 
 def _ulp_distance(left: Tensor, right: Tensor) -> Tensor:

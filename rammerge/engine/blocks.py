@@ -1,7 +1,8 @@
 """What is computed on one block of elements: merging, counting overlap, densities, magnitudes.
 
-Each function here is pure, element-wise up to exact integer counts, and serves CPU and GPU, eager and compiled. Counts
-are sums of float32 ones, exact because a block has at most 2**24 elements.
+Each function here is pure, element-wise up to exact integer counts, and serves CPU and GPU, eager and compiled. What is
+counted are float32 zeros and ones: their sums are exact, as a block has at most 2**24 elements, and are returned as
+float64 so that blocks add up exactly too.
 """
 
 from collections.abc import Sequence
@@ -79,7 +80,7 @@ class MergeBlock:
     rounding: Rounding
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
-        """Return the merged elements and the counts of `MergeCounts`.
+        """Return the merged elements and the counts.
 
         Args:
             base: stored elements, any float dtype, shape [n], n <= 2**24.
@@ -87,23 +88,23 @@ class MergeBlock:
             arguments: see `Arguments`.
 
         Returns:
-            Elements in the output dtype, shape [n]; float32 [3 * agents + 4], all whole numbers but the last.
+            Elements in the output dtype, shape [n]; float64 [3 * agents + 4]: per agent its changed elements, those of
+            them that no other agent changed, and those whose merged value differs from the base's once both are cast;
+            elements that the method changed, that differ from the base once cast, and that differ from the reference
+            once cast; zero, or NaN if an input or a result is not finite.
         """
         block = read_changes(base, agents, self.mask_mode, arguments)
         update = METHODS[self.method].kernel(block)
-        rounded_base = self._cast(block.base, arguments)
+        rounded_base = base if base.dtype == getattr(torch, self.dtype) else self._cast(block.base, arguments)
         merged = self._cast(_apply(block.base, update.delta), arguments)
         changed = _differs(merged, rounded_base)
-        distinct = torch.zeros_like(changed)
+        distinct = changed * 0.0
         if update.reference is not None:
             distinct = _differs(merged, self._cast(_apply(block.base, update.reference), arguments))
-        active = _total(block.masks)
-        only_one = (active == 1.0).float()
-        counts = [mask.sum() for mask in block.masks]
-        counts += [(mask * only_one).sum() for mask in block.masks]
-        counts += [(mask * changed).sum() for mask in block.masks]
-        counts += [_nonzero(update.delta), changed.sum(), distinct.sum(), _health(block, merged)]
-        return merged, torch.stack(counts)
+        only_one = (_total(block.masks) == 1.0).float()
+        counted = [*block.masks, *(mask * only_one for mask in block.masks), *(mask * changed for mask in block.masks)]
+        counted += [(update.delta != 0.0).float(), changed, distinct]
+        return merged, _counts(counted, _health(block, merged))
 
     def _cast(self, values: Tensor, arguments: Arguments) -> Tensor:
         return cast(values, getattr(torch, self.dtype), self.rounding, arguments.seeds[0], arguments.start)
@@ -121,13 +122,13 @@ class CountBlock:
     mask_mode: MaskMode
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
-        """Return an empty tensor and float32 [agents**2 + 1]: entry [t, k - 1] counts agent t's changed elements that
-        k agents changed; the last is non-finite where an input is."""
+        """Return an empty tensor and float64 [agents**2 + 1]: entry [t, k - 1] counts agent t's changed elements that
+        k agents changed; the last is zero, or NaN if an input is not finite."""
         block = read_changes(base, agents, self.mask_mode, arguments)
         active = _total(block.masks)
         by_count = [(active == float(k)).float() for k in range(1, self.agents + 1)]
-        counts = [(mask * equal).sum() for mask in block.masks for equal in by_count]
-        return torch.empty(0), torch.stack([*counts, _health(block, block.base)])
+        counted = [mask * equal for mask in block.masks for equal in by_count]
+        return torch.empty(0), _counts(counted, _health(block, block.base))
 
     def describe(self) -> dict[str, Any]:
         """Return the fields as JSON, for the key of the compiled form."""
@@ -141,16 +142,16 @@ class DensityBlock:
     agents: int
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
-        """Return an empty tensor and float32 [agents * 6 + 1]: per agent |delta| above each of `DENSITY_EPSILONS`,
+        """Return an empty tensor and float64 [agents * 6 + 1]: per agent |delta| above each of `DENSITY_EPSILONS`,
         relative change above `DENSITY_ETA`, and elements that differ in the base's dtype; then as `CountBlock`."""
         exact = read_changes(base, agents, "exact", arguments)
-        counts: list[Tensor] = []
+        counted: list[Tensor] = []
         for agent, delta, differs in zip(agents, exact.deltas, exact.masks, strict=True):
             magnitude = delta.abs()
-            counts += [(magnitude > epsilon).float().sum() for epsilon in DENSITY_EPSILONS]
+            counted += [(magnitude > epsilon).float() for epsilon in DENSITY_EPSILONS]
             largest = torch.maximum(exact.base.abs(), agent.float().abs())
-            counts += [(magnitude > DENSITY_ETA * largest).float().sum(), differs.sum()]
-        return torch.empty(0), torch.stack([*counts, _health(exact, exact.base)])
+            counted += [(magnitude > DENSITY_ETA * largest).float(), differs]
+        return torch.empty(0), _counts(counted, _health(exact, exact.base))
 
     def describe(self) -> dict[str, Any]:
         """Return the fields as JSON, for the key of the compiled form."""
@@ -175,10 +176,6 @@ def _differs(left: Tensor, right: Tensor) -> Tensor:
     return (left.float() != right.float()).float()
 
 
-def _nonzero(values: Tensor) -> Tensor:
-    return (values != 0.0).float().sum()
-
-
 def _total(tensors: Sequence[Tensor]) -> Tensor:
     total = tensors[0]
     for tensor in tensors[1:]:
@@ -186,10 +183,11 @@ def _total(tensors: Sequence[Tensor]) -> Tensor:
     return total
 
 
+def _counts(indicators: Sequence[Tensor], health: Tensor) -> Tensor:
+    return torch.stack([*(indicator.sum() for indicator in indicators), health]).double()
+
+
 def _health(block: Changes, merged: Tensor) -> Tensor:
-    # Finite if and only if every input and every result is: maxima keep NaN and infinity, and a task vector is
-    # non-finite wherever its agent or the base is.
-    worst = merged.float().abs().amax()
-    for delta in block.deltas:
-        worst = torch.maximum(worst, delta.abs().amax())
-    return worst
+    # Zero if every input and every result is finite, else NaN: a task vector is non-finite wherever its agent or the
+    # base is, and zero times NaN or infinity is NaN.
+    return ((_total(block.deltas) + merged.float()) * 0.0).sum()

@@ -205,16 +205,13 @@ class Kernel:
                 self._start(signature)
 
     def __call__(self, base: Tensor, agents: list[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
-        """Return the function's tensor and its counts, the latter as float64 so that chunks add up exactly."""
+        """Return the function's tensor and its counts."""
         arguments = arguments.to(self.session.device)
         if base.device.type == "cuda":
             merged, counts = self.function(base, agents, arguments)
-            return merged.cpu(), counts.double().cpu()
-        runner = self._runner(base, agents)
-        if runner is not None:
-            merged, counts = runner(base, agents, arguments)
-            return merged, counts.double()
-        return self._eager(base, agents, arguments)
+            return merged.cpu(), counts.cpu()
+        runner = self._runner(base, agents) or self._eager
+        return runner(base, agents, arguments)
 
     def close(self) -> None:
         """Stop compilers that are still at work."""
@@ -222,15 +219,14 @@ class Kernel:
             process.kill()
             process.communicate()
 
-    def _eager(self, base: Tensor, agents: list[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
+    def _eager(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
         merged: list[Tensor] = []
         total: Tensor | None = None
         for start in range(0, base.shape[0], EAGER_ELEMENTS):
             part = slice(start, start + EAGER_ELEMENTS)
             values, counts = self.function(base[part], [agent[part] for agent in agents], arguments.at(start))
             merged.append(values)
-            # The last count is a magnitude of which only finiteness matters: adding keeps NaN and infinity.
-            total = counts.double() if total is None else total + counts.double()
+            total = counts if total is None else total + counts
         assert total is not None, "a unit has at least one element"
         return torch.cat(merged), total
 

@@ -1,0 +1,64 @@
+"""Timing whole processes: seconds, peak resident memory and output, the median of several runs."""
+
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Median wall and processor seconds, largest peak resident bytes, and the last run's standard output."""
+
+    seconds: float
+    cpu_seconds: float
+    peak: int
+    output: str
+
+
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Measurement:
+    """Run a command once.
+
+    Raises:
+        RuntimeError: it failed; the message ends with its last lines.
+    """
+    with tempfile.TemporaryFile() as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    if process.returncode != 0:
+        raise RuntimeError(f"{' '.join(command[:6])} ... ended with {process.returncode}:\n{text[-2000:]}")
+    return Measurement(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, text)
+
+
+def median(runs: Sequence[Measurement]) -> Measurement:
+    """Return the medians of several runs of one command."""
+    return Measurement(
+        statistics.median(one.seconds for one in runs),
+        statistics.median(one.cpu_seconds for one in runs),
+        max(one.peak for one in runs),
+        runs[-1].output,
+    )
+
+
+def repeat(command: Callable[[Path], Sequence[str]], runs: int, scratch: Path, *, cold: bool) -> list[Measurement]:
+    """Run `command(out)` several times with a fresh `out` each, the page cache dropped before each when `cold`."""
+    measured = []
+    for _ in range(runs):
+        out = scratch / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        os.sync()
+        if cold:
+            Path("/proc/sys/vm/drop_caches").write_text("3\n")
+        measured.append(run(command(out)))
+    shutil.rmtree(scratch / "out", ignore_errors=True)
+    return measured

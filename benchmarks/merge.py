@@ -1,0 +1,152 @@
+"""Merge speed and memory against plain copies of the same files and against mergekit, all measured in this run.
+
+    python -m benchmarks.merge --scratch DIR [--sizes 0.5B 1.5B] [--runs 3] [--cold] [--mergekit PYTHON] [--table FILE]
+
+The reference is what the disk allows: `cat` of all inputs to nowhere, then `cp` of the base; for methods that read
+twice, one more `cat`. A merge is timed twice over: the whole process, and the merge itself, which leaves out starting
+Python and, in the first run alone, hashing the inputs (the hashes are remembered; the first run is shown apart).
+mergekit runs from an environment of its own: `python -m venv X && X/bin/pip install mergekit`, then --mergekit
+X/bin/python. Needs about 20 bytes of disk for each parameter of the largest size.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.measure import Measurement, median, repeat, run
+
+METHODS = {"ram": (), "ram_plus": (), "task_arithmetic": (), "ties": ()}
+MERGEKIT = {"ram": {"epsilon": 1e-5}, "ramplus_tl": {"r": 0.1, "alpha": 0.2, "epsilon": 1e-5}, "ties": {"density": 0.2}}
+RIVAL = {"ram": "ram", "ram_plus": "ramplus_tl", "ties": "ties"}
+READS = {"ram": 1, "task_arithmetic": 1, "ram_plus": 2, "ties": 3}
+_STAGE = re.compile(r"(?P<stage>statistics|merge and write|publish|check and digest inputs) (?P<seconds>[0-9.]+) s")
+
+
+def main() -> None:
+    """Measure and print; with --table also write the table as markdown."""
+    arguments = _parser().parse_args()
+    os.environ["RAMMERGE_HOME"] = str(arguments.scratch.absolute() / "home")
+    rows = []
+    for size in arguments.sizes:
+        rows += _measure_size(arguments, size)
+    table = _markdown(rows, arguments)
+    print(table)
+    if arguments.table:
+        arguments.table.write_text(table, encoding="utf-8")
+
+
+def _measure_size(arguments: argparse.Namespace, size: str) -> list[list[str]]:
+    # In a process of their own: a child's peak memory starts from that of the process that made it.
+    run([sys.executable, "-m", "benchmarks.models", str(arguments.scratch), size, str(arguments.agents)])
+    names = ["base", *(f"agent{index}" for index in range(arguments.agents))]
+    models = [arguments.scratch / size / name for name in names]
+    base, agents = models[0], dict(zip(names[1:], models[1:], strict=True))
+    nbytes = sum(file.stat().st_size for model in models for file in model.glob("*.safetensors"))
+
+    def timed(command: Callable[[Path], Sequence[str]], runs: int = arguments.runs) -> list[Measurement]:
+        return repeat(command, runs, arguments.scratch, cold=arguments.cold)
+
+    everything = " ".join(shlex.quote(str(model)) + "/*.safetensors" for model in models)
+    read = median(timed(lambda _: ["sh", "-c", f"cat {everything} > /dev/null"]))
+    copy = median(timed(lambda out: ["cp", "-r", str(base), str(out)]))
+    limit = read.seconds + copy.seconds
+    rows = [
+        [size, "`cat` of all inputs", _s(read.seconds), "", "", "", ""],
+        [size, "`cp` of the base", _s(copy.seconds), "", "", "", ""],
+    ]
+    print(f"{size}: inputs {nbytes / 1e9:.2f} GB, cat {read.seconds:.2f} s, cp {copy.seconds:.2f} s", flush=True)
+    rivals = {name: _mergekit(arguments, name, base, list(agents.values())) for name in MERGEKIT}
+    for method in arguments.methods:
+
+        def command(out: Path, method: str = method) -> list[str]:
+            named = [word for name, path in agents.items() for word in ("--agent", f"{name}={path}")]
+            return [
+                *(sys.executable, "-m", "rammerge.cli", "merge", "--base", str(base), *named, "--out", str(out)),
+                *("--method", method, "--dtype", "bfloat16", "--compile", arguments.compile),
+            ]
+
+        first = timed(command, 1)[0]
+        whole = median(timed(command))
+        stages = {match["stage"]: float(match["seconds"]) for match in _STAGE.finditer(whole.output)}
+        itself = sum(seconds for stage, seconds in stages.items() if stage != "check and digest inputs")
+        allowed = limit + (READS[method] - 1) * read.seconds
+        rival = rivals.get(RIVAL.get(method, ""))
+        rows.append(
+            [
+                size,
+                f"rammerge {method}",
+                _s(whole.seconds),
+                f"{_s(itself)} ({itself / allowed:.2f}x of {READS[method]} reads + copy)",
+                f"{whole.peak / 2**20:.0f} MiB",
+                _s(first.seconds),
+                f"{rival.seconds / whole.seconds:.1f}x faster than mergekit" if rival else "",
+            ]
+        )
+        print(" | ".join(rows[-1]), flush=True)
+    for name, measured in rivals.items():
+        if measured:
+            cells = ["", f"{measured.peak / 2**20:.0f} MiB", "", ""]
+            rows.append([size, f"mergekit {name}", _s(measured.seconds), *cells])
+            print(" | ".join(rows[-1]), flush=True)
+    return rows
+
+
+def _mergekit(arguments: argparse.Namespace, method: str, base: Path, agents: list[Path]) -> Measurement | None:
+    if arguments.mergekit is None:
+        return None
+    entry = {"models": [{"model": str(agent)} for agent in agents], "base_model": str(base), "merge_method": method}
+    if method == "ties":
+        entry["models"] = [{"model": str(agent), "parameters": {"weight": 1.0}} for agent in agents]
+    config = arguments.scratch / f"mergekit-{method}.yaml"
+    # JSON is YAML. The output dtype is the input's for the first and last; ramplus_tl writes float32 unless told.
+    config.write_text(json.dumps({**entry, "parameters": MERGEKIT[method], "out_dtype": "bfloat16"}))
+    program = arguments.mergekit.parent / "mergekit-yaml"
+
+    def command(out: Path) -> list[str]:
+        return [str(program), str(config), str(out), "--no-copy-tokenizer", "--lazy-unpickle"]
+
+    return median(repeat(command, arguments.mergekit_runs, arguments.scratch, cold=arguments.cold))
+
+
+def _markdown(rows: list[list[str]], arguments: argparse.Namespace) -> str:
+    cache = "cold" if arguments.cold else "warm"
+    head = ["size", "what", "whole process", "the merge itself", "peak memory", "first run", "against mergekit"]
+    lines = [
+        f"{os.cpu_count()} processors, {platform.machine()}, {cache} page cache, medians of {arguments.runs} runs, "
+        f"{arguments.agents} agents, bfloat16.",
+        "",
+        "| " + " | ".join(head) + " |",
+        "|" + "---|" * len(head),
+        *("| " + " | ".join(row) + " |" for row in rows),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _s(seconds: float) -> str:
+    return f"{seconds:.2f} s"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scratch", type=Path, required=True, help="directory for models and outputs")
+    parser.add_argument("--sizes", nargs="+", default=["0.5B", "1.5B"])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--agents", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--mergekit-runs", type=int, default=1)
+    parser.add_argument("--cold", action="store_true", help="drop the page cache before each run (needs root)")
+    parser.add_argument("--compile", default="auto", choices=["auto", "always", "never"])
+    parser.add_argument("--mergekit", type=Path, help="Python of an environment that has mergekit")
+    parser.add_argument("--table", type=Path, help="also write the table to this file")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
