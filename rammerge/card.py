@@ -17,8 +17,8 @@ def model_card(manifest: Mapping[str, Any], warnings: Sequence[str]) -> str:
         "",
         f"# A merge of {len(sources) - 1} agents by {method['method']}",
         "",
-        f"Made by rammerge {manifest['rammerge']}. Method: `{method['method']}` ({method['source']}); parameters: {settings}. "
-        f"Stored in {recipe['dtype']}, rounding {recipe['rounding']}.",
+        f"Made by rammerge {manifest['rammerge']}. Method: `{method['method']}` ({method['source']}); "
+        f"parameters: {settings}. Stored in {recipe['dtype']}, rounding {recipe['rounding']}.",
         "",
         "| role | source | revision | content digest |",
         "|---|---|---|---|",

@@ -82,9 +82,9 @@ class Overlap:
         for name, row in self.summary().items():
             if row["density"] > DENSE:
                 found.append(
-                    f"agent '{name}' changed {row['density']:.0%} of the weights: RAM expects sparse updates, and a dense "
-                    "one (exported in float32, merged from LoRA, or trained with Adam in float32) leaves it little to "
-                    "separate; compare with task_arithmetic"
+                    f"agent '{name}' changed {row['density']:.0%} of the weights: RAM expects sparse updates, and a "
+                    "dense one (exported in float32, merged from LoRA, or trained with Adam in float32) leaves it little "
+                    "to separate; compare with task_arithmetic"
                 )
             if len(self.agents) > 1 and row["active"] and row["unique_share"] < FEW_UNIQUE:
                 found.append(

@@ -91,7 +91,7 @@ def bytes_of(tensor: Tensor) -> memoryview:
 
 
 def work_through(units: Sequence[Unit], work: Callable[[Unit], None], threads: int) -> None:
-    """Call `work` on each unit, in order over `threads` threads; an error ends it all, and the earliest unit's is raised."""
+    """Call `work` on each unit, in order, on `threads` threads; the earliest unit's error ends all and is raised."""
     failures: dict[int, BaseException] = {}
     pending = _Shared(enumerate(units))
 

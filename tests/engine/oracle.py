@@ -1,4 +1,4 @@
-"""The paper's formulas in plain float64 numpy, whole tensors at a time: slow, obvious, and sharing no code with the engine.
+"""The paper's formulas in plain float64 numpy, whole tensors at a time: slow, obvious, no code of the engine's.
 
 Tensors are numpy float64 arrays, models are dicts of them. Masks follow the paper's strict inequality, compared in
 float32 as both reference codes do.
@@ -62,7 +62,7 @@ def task_arithmetic(base: Array, agents: list[Array], scale: float) -> Array:
 
 
 def ties(base: Model, agents: list[Model], density: float, scale: float, *, per_tensor: bool, mean: bool) -> Model:
-    """Return TIES with the official trim (everything not below the int(d * density) + 1 largest) and ties elected +1."""
+    """Return TIES with the official trim (what is not below the int(d * density) + 1 largest) and ties elected +1."""
     names = sorted(base)
     vectors = [
         {name: agent[name].astype(np.float32) - base[name].astype(np.float32) for name in names} for agent in agents

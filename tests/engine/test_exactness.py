@@ -23,7 +23,7 @@ SMALLEST_STEP = {"bfloat16": 2.0**-133, "float16": 2.0**-24, "float32": 2.0**-14
 
 @st.composite
 def families(draw: st.DrawFn) -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]]]:
-    """A base and 1 to 8 agents with tensors of 0 to 3 dimensions, empty ones too, dtypes mixed over tensors and agents."""
+    """A base and 1 to 8 agents: tensors of 0 to 3 dimensions, empty ones too, dtypes mixed over tensors and agents."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     shapes = draw(st.lists(st.lists(st.integers(0, 9), max_size=3), min_size=1, max_size=4))
     # Every model has one tensor that all agents change, or two of them could be the same and be refused.

@@ -1,4 +1,4 @@
-"""Contract: the algebra that the paper's definition implies (disjoint, identical, single, permuted and absent changes)."""
+"""Contract: the algebra that the paper's definition implies for disjoint, identical, single and absent changes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Contract: names, presets and overrides settle into typed parameters, and what is wrong is named with the nearest right."""
+"""Contract: names, presets and overrides settle into typed parameters; a mistake is named with the nearest right."""
 
 import pytest
 

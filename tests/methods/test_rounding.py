@@ -1,5 +1,5 @@
-"""Contract: casting to nearest is IEEE's; stochastic rounding goes to a neighbour, with the right expectation, never moves
-what the dtype holds, and draws from names and indices alone. The rounding report says what a cast destroys."""
+"""Contract: stochastic rounding goes to a neighbour, with the right expectation, never moves what the dtype holds, and
+draws from names and indices alone. The rounding report says what a cast destroys."""
 
 from pathlib import Path
 

@@ -1,0 +1,77 @@
+"""Contract: peak resident memory is what the forecast said, whatever the size of a tensor, and too small a limit is
+refused with the limit that would do."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rammerge.errors import InputError
+from rammerge.merge import MergeOptions, forecast
+from tests.engine.models import sparse_family, write_family
+
+MERGE = """
+import resource, sys
+from pathlib import Path
+from rammerge.checkpoints.checkpoint import open_checkpoint
+from rammerge.merge import MergeOptions, forecast, merge
+from rammerge.methods import resolve
+root = Path(sys.argv[1])
+base, agents = open_checkpoint(root / "base"), {name: open_checkpoint(root / name) for name in ("a", "b")}
+options = MergeOptions("bfloat16", memory=int(sys.argv[2]), compile="never", threads=2)
+expected, _ = forecast(base, agents, options)
+merge(base, agents, resolve("ram"), root / "out", options)
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(expected, int(peak.split()[1]) * 1024)
+"""
+
+
+def write_sparse_file(directory: Path, elements: int, first: float) -> None:
+    """Write a checkpoint of one large tensor, zero but for its first element, in next to no disk space."""
+    directory.mkdir()
+    entry = {"dtype": "BF16", "shape": [elements // 64, 64], "data_offsets": [0, elements * 2]}
+    header = json.dumps({"embed.weight": entry}).encode()
+    header += b" " * (-len(header) % 8)
+    value = torch.tensor([first], dtype=torch.bfloat16).view(torch.uint8).numpy().tobytes()
+    with (directory / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header + value)
+        file.truncate(8 + len(header) + elements * 2)
+    (directory / "config.json").write_text('{"model_type": "anything"}')
+
+
+def test_the_forecast_holds_for_a_tensor_larger_than_the_limit(tmp_path: Path) -> None:
+    elements = 1 << 26
+    for name, first in (("base", 0.0), ("a", 1.0), ("b", 2.0)):
+        write_sparse_file(tmp_path / name, elements, first)
+    limit = 400 << 20
+    # Three inputs and an output of 128 MiB each, and several float32 copies of one, would not fit.
+    process = subprocess.run(
+        [sys.executable, "-c", MERGE, str(tmp_path), str(limit)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected, peak = map(int, process.stdout.split())
+    assert expected <= limit
+    assert peak <= limit
+    assert abs(peak - expected) <= 0.2 * expected
+
+
+def test_too_small_a_limit_names_the_one_that_would_do(tmp_path: Path) -> None:
+    models = write_family(tmp_path, *sparse_family({"w": (100, 100)}, [0.1, 0.2]))
+    with pytest.raises(InputError, match=r"--memory 1MiB is too little: this merge needs \d+MiB") as refused:
+        forecast(*models, MergeOptions(memory=1 << 20))
+    enough = int(str(refused.value).split("needs ")[1].removesuffix("MiB"))
+    assert forecast(*models, MergeOptions(memory=(enough + 8) << 20))[0] <= (enough + 8) << 20
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99", "meta"])
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path, device: str) -> None:
+    models = write_family(tmp_path, *sparse_family({"w": (10,)}, [0.5]))
+    with pytest.raises(InputError, match=f"device '{device}'"):
+        forecast(*models, MergeOptions(device=device))
