@@ -162,7 +162,7 @@ def _fit_vocabulary(name: str, base: Checkpoint, agent: Checkpoint, resize: Resi
     if resize == "refuse":
         raise InputError(
             f"agent {name!r} has a larger vocabulary: {first}; if its rows were appended, merge the common rows with "
-            "resize: common"
+            "--resize common (output.resize in a recipe)"
         )
     narrowed = {tensor.name: tensor.head_rows(rows) for tensor in grown}
     view = replace(agent, tensors=MappingProxyType({**agent.tensors, **narrowed}))

@@ -71,8 +71,9 @@ def find_form(directory: Path, base: Checkpoint | None) -> Form | None:
     actor = verl.find_actor(directory, names)
     if actor is not None:
         return _verl_form(actor, base)
-    if distributed.METADATA in names:
-        return _distributed_form(directory, base)
+    for place in (directory, directory / distributed.IN_TRAINER):
+        if (place / distributed.METADATA).exists():
+            return _distributed_form(place, base)
     return None
 
 

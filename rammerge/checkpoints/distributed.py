@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from rammerge.checkpoints.tensors import LazyTensor
 from rammerge.errors import InputError
 
 METADATA = ".metadata"
+# Where accelerate, and so transformers' and TRL's trainers, put the model of a sharded checkpoint.
+IN_TRAINER = "pytorch_model_fsdp_0"
 
 # Wrappers that trainers leave in parameter names; no architecture uses them.
 _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
@@ -50,7 +53,7 @@ def read_distributed(directory: Path) -> dict[str, LazyTensor]:
             name: _tensor(directory, name, entries[entry_name], entry_name, places)
             for name, entry_name in chosen.items()
         }
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{directory / METADATA} does not describe a torch.distributed.checkpoint ({quote(str(error))[1:-1]}); "
             "save the checkpoint again"
@@ -95,7 +98,7 @@ def _chunk(directory: Path, name: str, dtype: torch.dtype, chunk: Inert, place: 
     if place.get("transform_descriptors"):
         raise ValueError(f"{name} is stored transformed ({place.get('transform_descriptors')})")
     file, sizes = directory / file_name, tuple(chunk.get("sizes"))
-    _check_range(file, offset, length)
+    _check_range(file, offset, length, at_least=prod(sizes) * dtype.itemsize)
 
     def read() -> torch.Tensor:
         with open_regular(file) as (descriptor, _):
@@ -107,9 +110,9 @@ def _chunk(directory: Path, name: str, dtype: torch.dtype, chunk: Inert, place: 
     return Chunk(tuple(chunk.get("offsets")), sizes, read)
 
 
-def _check_range(file: Path, offset: Any, length: Any) -> None:
+def _check_range(file: Path, offset: Any, length: Any, *, at_least: int) -> None:
+    # Before anything is allocated by a size that only the metadata claim.
     with open_regular(file) as (_, size):
-        if type(offset) is not int or type(length) is not int or not 0 <= offset <= offset + length <= size:
-            raise InputError(
-                f"{file} is truncated: its metadata places a tensor beyond its {size} bytes; copy it again"
-            )
+        whole = type(offset) is int and type(length) is int and offset >= 0 and at_least <= length <= size - offset
+    if not whole:
+        raise InputError(f"{file} is truncated: its metadata places a tensor beyond its {size} bytes; copy it again")

@@ -153,13 +153,18 @@ def load_tensor(content: bytes | bytearray, what: Path) -> torch.Tensor:
         tensor = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         raise _refuse(what, error) from error
-    if not isinstance(tensor, torch.Tensor):
+    if not isinstance(tensor, torch.Tensor) or not is_backed(tensor):
         raise InputError(f"{what} holds something else than a tensor where its metadata says one; save it again")
     return tensor.detach()
 
 
+def is_backed(tensor: torch.Tensor) -> bool:
+    """Return whether every element has bytes of its own: strides of 0 make huge tensors of small files."""
+    return tensor.layout == torch.strided and tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.itemsize
+
+
 def _is_weight(name: object, value: object) -> bool:
-    return isinstance(name, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided
+    return isinstance(name, str) and isinstance(value, torch.Tensor) and is_backed(value)
 
 
 def _refuse(file: Path, error: Exception) -> InputError:

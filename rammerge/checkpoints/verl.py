@@ -15,7 +15,7 @@ import torch
 
 from rammerge.checkpoints.chunks import Chunk, assemble, fault
 from rammerge.checkpoints.files import list_directory, quote, read_json_object
-from rammerge.checkpoints.pickled import Inert, attributes, load_records
+from rammerge.checkpoints.pickled import Inert, attributes, is_backed, load_records
 from rammerge.checkpoints.tensors import LazyTensor, constant
 from rammerge.errors import InputError
 
@@ -82,7 +82,7 @@ def _load(file: Path) -> Mapping[str, Any]:
 def _tensor(actor: Path, name: str, parts: Sequence[Any]) -> LazyTensor:
     # A sharded tensor is `_rebuild_from_type_v2(rebuild, type, (type, dtype, size, ...), state)`.
     try:
-        if all(isinstance(part, torch.Tensor) for part in parts):
+        if all(isinstance(part, torch.Tensor) and is_backed(part) for part in parts):
             return _replicated(parts)
         if all(isinstance(part, Inert) for part in parts):
             kind, states = parts[0].args[1], [part.args[3] for part in parts]
@@ -107,7 +107,7 @@ def _replicated(parts: Sequence[torch.Tensor]) -> LazyTensor:
     # Buffers and unsharded parameters: every rank has the same.
     if any(not _same(parts[0], part) for part in parts[1:]):
         raise ValueError("it differs between ranks and says not how")
-    return constant(parts[0].detach())
+    return constant(parts[0])
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -173,6 +173,6 @@ def _begins(local: Mapping[tuple[int, ...], torch.Tensor], position: int, dimens
 
 
 def _local(offsets: tuple[int, ...], tensor: torch.Tensor, dtype: torch.dtype) -> Chunk:
-    if tensor.dtype != dtype:
-        raise TypeError(f"a part of it is {tensor.dtype}")
-    return Chunk(offsets, tuple(tensor.shape), lambda: tensor.detach())
+    if tensor.dtype != dtype or not is_backed(tensor):
+        raise TypeError(f"a part of it is {tensor.dtype} of {tensor.untyped_storage().nbytes()} bytes")
+    return Chunk(offsets, tuple(tensor.shape), lambda: tensor)

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from rammerge.checkpoints.adapter import merge_adapter
@@ -238,3 +240,28 @@ def test_an_edited_config_of_the_base_is_another_conversion(adapter: Path, base:
     one, two = (fetch(str(adapter), base=open_checkpoint(path)) for path in (base, other))
     assert one.path != two.path
     assert two.config["note"] == 1
+
+
+VALUES = st.none() | st.booleans() | st.integers(-3, 20) | st.floats() | st.text(max_size=4)
+
+
+@given(
+    changes=st.dictionaries(
+        st.sampled_from(["r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "peft_type"])
+        | st.text(max_size=4),
+        VALUES | st.lists(VALUES, max_size=2) | st.dictionaries(st.text(max_size=4), VALUES, max_size=2),
+        max_size=3,
+    )
+)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_configuration_is_refused_or_merges(
+    plain: Path, base: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    adapter = edit_adapter(shutil.copytree(plain, tmp_path / "adapter", dirs_exist_ok=True), **changes)
+    opened = open_checkpoint(base)
+    try:
+        tensors = merge_adapter(adapter, opened)
+    except InputError as refusal:
+        assert "\n" not in str(refusal)
+        return
+    assert all(tuple(tensor.read().shape) == opened.tensors[name].shape for name, tensor in tensors.items())

@@ -247,3 +247,12 @@ def test_equal_matrices_of_another_kind_are_not_taken_for_tied(tiny_model: TinyM
     twins = {f"model.layers.{n}.experts.w1.weight": torch.ones(96, 16, dtype=torch.bfloat16) for n in range(2)}
     edit_tensors(model, lambda tensors: tensors.update(twins))
     assert open_checkpoint(model).tied == {}
+
+
+def test_opening_needs_no_model_library() -> None:
+    probe = (
+        "import sys, rammerge.checkpoints.fetch, rammerge.preflight\n"
+        "print([name for name in ('transformers', 'peft', 'prefect', 'mlflow', 'lm_eval') if name in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "[]"

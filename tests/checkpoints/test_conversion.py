@@ -199,7 +199,18 @@ def test_any_pickle_is_refused_or_inert(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "state", [[1], {"a": 1}, {}, {1: torch.ones(1)}, {"a": torch.ones(2).to_sparse()}, "text", torch.ones(2)], ids=str
+    "state",
+    [
+        [1],
+        {"a": 1},
+        {},
+        {1: torch.ones(1)},
+        {"a": torch.ones(2).to_sparse()},
+        {"a": torch.ones(1).expand(10**12)},
+        "text",
+        torch.ones(2),
+    ],
+    ids=str,
 )
 def test_pickles_of_something_else_are_refused(agent: Path, state: Any) -> None:
     refused(pickled(agent, state), "pytorch_model.bin")
@@ -240,10 +251,13 @@ def test_distributed_checkpoint(agent: Path, tmp_path: Path, base: Checkpoint) -
     # As a trainer leaves it: master weights in float32 beside the optimizer's state, no configuration.
     moments = {"state": {name: {"m": tensor, "v": tensor} for name, tensor in state.items()}}
     masters = {f"_orig_mod.{name}": tensor.float() for name, tensor in state.items()}
-    trainer = save_distributed(tmp_path / "trainer", {"model": masters, "optimizer": moments, "step": 3})
-    checkpoint = fetch(str(trainer), base=base)
-    assert equal(weights(checkpoint.path), state)
-    assert checkpoint.config == base.config
+    trainer = save_distributed(
+        tmp_path / "checkpoint-9" / "pytorch_model_fsdp_0", {"model": masters, "optimizer": moments, "step": 3}
+    )
+    for source in (trainer, trainer.parent):
+        checkpoint = fetch(str(source), base=base)
+        assert equal(weights(checkpoint.path), state)
+        assert checkpoint.config == base.config
     refused(trainer, "no config.json")
 
 
@@ -271,6 +285,12 @@ def test_damaged_distributed_checkpoints_are_refused(agent: Path, tmp_path: Path
     content = next(other.glob("*.distcp"))
     content.write_bytes(b"\0" * content.stat().st_size)
     refused(other, "was not unpickled", base=base)
+    lying = damaged("lying")
+    metadata = pickle.loads((lying / ".metadata").read_bytes())
+    entry = metadata.state_dict_metadata["model.norm.weight"]
+    entry.size = entry.chunks[0].sizes = torch.Size([10**13])
+    (lying / ".metadata").write_bytes(pickle.dumps(metadata))
+    refused(lying, "truncated", base=base)
     (other / ".metadata").write_bytes(pickle.dumps({"a": 1}))
     refused(other, "does not describe", base=base)
 

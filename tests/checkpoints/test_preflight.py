@@ -140,7 +140,9 @@ def grow(model: Path, rows: int, *, config: int | None = None) -> Path:
 def test_an_appended_vocabulary_merges_on_the_common_rows_when_asked(base: Path, agent: Path) -> None:
     small = open_checkpoint(agent).tensors
     grow(agent, 3)
-    refused(base, agent, says=r"agent 'code' has a larger vocabulary: .* has 99 rows and the base's 96.*resize: common")
+    refused(
+        base, agent, says=r"agent 'code' has a larger vocabulary: .* has 99 rows and the base's 96.*--resize common"
+    )
 
     found = check(base, agent, resize="common")
 
