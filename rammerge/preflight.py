@@ -23,6 +23,19 @@ from rammerge.errors import InputError
 Resize = Literal["refuse", "common"]
 
 _FLOAT8 = {torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz, torch.float8_e8m0fnu}
+# Settings that change what the same weights compute. The merged model has the base's.
+_COMPUTING = (
+    "head_dim",
+    "hidden_act",
+    "num_attention_heads",
+    "num_experts_per_tok",
+    "num_key_value_heads",
+    "rms_norm_eps",
+    "rope_parameters",
+    "rope_scaling",
+    "rope_theta",
+    "sliding_window",
+)
 _QUANTISED_NAME = re.compile(r"(^|[._])q?weight(_packed)?$")
 
 
@@ -57,7 +70,8 @@ def check_mergeable(base: Checkpoint, agents: Mapping[str, Checkpoint], *, resiz
         view, dropped = _fit_vocabulary(name, base, _without_redundant_heads(base, agent), resize)
         _check_names(name, base, view)
         _check_shapes(name, base, view)
-        warnings += dropped + _check_dtypes(name, base, view) + compare_tokenizers(base.path, agent.path, name)
+        warnings += dropped + _check_dtypes(name, base, view) + _compare_settings(name, base, agent)
+        warnings += compare_tokenizers(base.path, agent.path, name)
         views[name] = view
     for name, view in views.items():
         _check_integers(name, base, view)
@@ -225,6 +239,17 @@ def _check_dtypes(name: str, base: Checkpoint, agent: Checkpoint) -> list[str]:
         "what rounding alone changed can count as active"
         for (found, wanted), count in sorted(pairs.items(), key=str)
     ]
+
+
+def _compare_settings(name: str, base: Checkpoint, agent: Checkpoint) -> list[str]:
+    differing = []
+    for key in _COMPUTING:
+        wanted, found = text_setting(base.config, key), text_setting(agent.config, key)
+        if None not in (wanted, found) and wanted != found:
+            differing.append(f"{key} {found} instead of {wanted}")
+    if not differing:
+        return []
+    return [f"agent {name!r} was trained with {', '.join(differing)}: the merged model has the base's settings"]
 
 
 def _check_integers(name: str, base: Checkpoint, agent: Checkpoint) -> None:

@@ -128,6 +128,12 @@ def test_mixed_dtypes_are_said(base: Path, tmp_path: Path) -> None:
     assert "agent 'full' stores 21 tensors as float32 and the base as bfloat16" in warning
 
 
+def test_other_settings_for_the_same_weights_are_said(base: Path, agent: Path) -> None:
+    edit_config(agent, rms_norm_eps=1e-3, num_attention_heads=4, max_position_embeddings=9)
+    (warning,) = check(base, agent).warnings
+    assert "agent 'code' was trained with num_attention_heads 4 instead of 2, rms_norm_eps 0.001 instead of" in warning
+
+
 def grow(model: Path, rows: int, *, config: int | None = None) -> Path:
     def append(tensors: dict[str, torch.Tensor]) -> None:
         for name in {HEAD, EMBEDDING} & tensors.keys():
