@@ -18,6 +18,7 @@ from rammerge.checkpoints import adapter, distributed, verl
 from rammerge.checkpoints.checkpoint import Checkpoint, find_sidecars, has_safetensors
 from rammerge.checkpoints.digest import digest_checkpoint, digest_file
 from rammerge.checkpoints.files import list_directory, quote, read_json_object
+from rammerge.checkpoints.headers import DTYPES
 from rammerge.checkpoints.pickled import load_state_dict
 from rammerge.checkpoints.tensors import LazyTensor, constant, write_model
 from rammerge.errors import InputError, RammergeError
@@ -97,6 +98,7 @@ def convert(form: Form, source: str, base: Checkpoint | None, progress: Callable
     def build(directory: Path) -> None:
         progress(f"converting {source} ({form.name})")
         tensors = form.read()
+        _check_storable(source, tensors)
         _check_room(directory, tensors)
         write_model(directory, tensors)
         for name, file in sidecars.items():
@@ -199,8 +201,16 @@ def _sidecars(form: Form, base: Checkpoint | None) -> dict[str, Path]:
     if base is None:
         raise InputError(f"{form.places[0]} has no config.json; copy it there from the base")
     lent = {file.relative_to(base.path).as_posix(): file for file in base.sidecars}
-    own = form.places[0]
-    return lent | {file.relative_to(own).as_posix(): file for file in (find_sidecars(own) if own.is_dir() else ())}
+    own = next(place for place in form.places if place.is_dir())
+    return lent | {file.relative_to(own).as_posix(): file for file in find_sidecars(own)}
+
+
+def _check_storable(source: str, tensors: Mapping[str, LazyTensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES.values():
+            raise InputError(
+                f"{source} has {quote(name)} as {tensor.dtype}, which cannot be merged; save it as float32"
+            )
 
 
 def _check_room(directory: Path, tensors: Mapping[str, LazyTensor]) -> None:

@@ -227,6 +227,10 @@ def test_damaged_pickles_are_refused(agent: Path) -> None:
     refused(agent, "fifo")
 
 
+def test_dtypes_that_safetensors_lacks_are_refused(agent: Path) -> None:
+    refused(pickled(agent, {"a": torch.ones(1, dtype=torch.complex128)}), "'a' as torch.complex128")
+
+
 def test_wrapped_state_dicts(agent: Path) -> None:
     state = weights(agent)
     assert equal(weights(fetch(str(pickled(agent, {"state_dict": state}))).path), state)
