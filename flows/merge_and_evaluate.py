@@ -72,6 +72,7 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     if verdict.passed and spec.registry.promote:
         champion = promote.submit(spec.model_name, release).result().sentence
     artifacts.publish_release(spec.name, champion, release.result().path)
+    artifacts.tag_run(spec.name, "passed" if verdict.passed else "refused")
 
     chosen = variants[verdict.variant].result()
     outcome = Outcome(

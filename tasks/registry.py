@@ -102,7 +102,7 @@ def find_release(name: str, digest: str) -> Release | None:
     return next((r for r in releases(name) if r.tags.get(TAG_DIGEST) == digest and _is_loadable(r)), None)
 
 
-def register(name: str, model: Path, *, digest: str, run_id: str, tags: Mapping[str, str]) -> Release:
+def register(name: str, model: Path, *, digest: str, run_id: str, description: str, tags: Mapping[str, str]) -> Release:
     """Register the model directory `model` under `name` as the challenger, unless its content is registered already.
 
     Args:
@@ -110,6 +110,7 @@ def register(name: str, model: Path, *, digest: str, run_id: str, tags: Mapping[
         model: directory that transformers can load.
         digest: of its content; the same digest is never registered twice.
         run_id: the MLflow run that the files are laid into.
+        description: Markdown for the dashboard.
         tags: recorded on the version.
     """
     mlflow = client()
@@ -122,6 +123,7 @@ def register(name: str, model: Path, *, digest: str, run_id: str, tags: Mapping[
             )
         source = _lay(mlflow.get_run(run_id), mlflow, model)
         version = mlflow.create_model_version(name, source=source, run_id=run_id, tags={**tags, TAG_DIGEST: digest})
+        mlflow.update_model_version(name, version.version, description)
         mlflow.set_registered_model_alias(name, CHALLENGER, version.version)
         return _release(mlflow.get_model_version(name, version.version), mlflow.get_registered_model(name).aliases)
 

@@ -13,7 +13,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from prefect import State, Task, task
+from prefect import State, Task, get_run_logger, task
 from prefect.client.schemas.objects import TaskRun
 from prefect.context import TaskRunContext
 from prefect.runtime import task_run
@@ -87,19 +87,20 @@ def step(
             key = key_of(given.arguments)
             with running(str(task_run.name or kind)):
                 entry = store.materialise(kind, key, lambda directory: build(directory, *args, **kwargs), valid=valid)
+            get_run_logger().info("%s %s", "found" if entry.reused else "wrote", entry.path)
             made = result(entry)
             # Another run may have done the work without this Prefect database knowing: say so, as Prefect itself would.
             return Completed(name="Cached", data=made) if entry.reused else made
 
         run_signature = signature.replace(parameters=parameters)
         cast(Any, run).__signature__ = run_signature  # the directory is ours to give
+        # No tags: Prefect asks its server for a concurrency slot for each, which takes seconds a step.
         return task(
             name=kind,
             task_run_name=run_name,
             cache_key_fn=cache_key,
             persist_result=True,
             result_serializer="json",
-            tags=[kind],
             **(retrying(retries) if retries else {}),
         )(run)
 

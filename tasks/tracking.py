@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from evaluation.leaderboard import Row
 
 TAG_KEY = "rammerge.pipeline"
+# Without it MLflow's dashboard shows an experiment as one of traces and prompts, of which there are none.
+_SHOWN_AS_RUNS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class Tracked(Result):
@@ -137,7 +139,7 @@ def _experiment(mlflow: "MlflowClient", name: str) -> str:
     local = registry.is_local_database()
     location = (home() / "mlflow" / "artifacts" / name).as_uri() if local else None
     try:
-        return str(mlflow.create_experiment(name, artifact_location=location))
+        return str(mlflow.create_experiment(name, artifact_location=location, tags=_SHOWN_AS_RUNS))
     except MlflowException:  # another run was faster
         found = mlflow.get_experiment_by_name(name)
         if found is None:
@@ -256,6 +258,7 @@ def register(
         model.path,
         digest=model.content,
         run_id=runs.children[decision.variant],
+        description=decision.markdown,
         tags={
             "rammerge.variant": decision.variant,
             "rammerge.weights": model.digest,

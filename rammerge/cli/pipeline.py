@@ -241,10 +241,12 @@ def _prefect() -> Iterator[Any]:
 
 
 def _wait_until_recorded(flow_run: Any) -> None:
-    """Return once Prefect's database has the end of every step, which it learns a moment after the flow."""
+    """Return once Prefect's database has the log and the end of every step, which it learns a moment after the flow."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.logging.handlers import APILogWorker
 
+    APILogWorker.drain_all()
     deadline = time.monotonic() + _RECORDING_SECONDS
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:

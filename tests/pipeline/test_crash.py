@@ -1,0 +1,88 @@
+"""Contract of the command line under a kill: `kill -9` at any moment leaves no process behind, and running the same
+command again finishes, redoing at most what was being done."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import World
+
+COMMAND = [sys.executable, "-c", "from rammerge.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"))
+
+
+def start(world: World, *arguments: str) -> "subprocess.Popen[str]":
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_"))}
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        env={**environment, "RAMMERGE_HOME": str(world.home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def processes_of(world: World) -> list[int]:
+    """Return the processes that work in this world's home."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (directory / "environ").read_bytes()
+        except OSError:
+            continue
+        if f"RAMMERGE_HOME={world.home}\0".encode() in environment:
+            found.append(int(directory.name))
+    return found
+
+
+def wait_until_gone(world: World, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while processes_of(world):
+        assert time.monotonic() < deadline, "processes were left behind"
+        time.sleep(0.1)
+
+
+def test_killed_then_finished(world: World) -> None:
+    process = start(world, "run", str(world.recipe))
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "evaluate base" in line:
+            break
+    else:
+        pytest.fail("ended before it evaluated anything")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_until_gone(world, 15)
+
+    process = start(world, "run", str(world.recipe))
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "evaluate base                            cached" in errors
+    assert "tiny version 1 is champion now" in output
+    assert "Traceback" not in errors
+    wait_until_gone(world, 10)
+
+
+def test_dashboards_start_and_leave_nothing_behind(world: World) -> None:
+    import urllib.request
+
+    process = start(world, "ui", "--port", "0")
+    assert process.stdout is not None
+    addresses = [line.split()[1] for line in (process.stdout.readline(), process.stdout.readline())]
+    assert len(processes_of(world)) >= 3
+    for address in addresses:
+        request = urllib.request.Request(address.partition("#")[0], headers={"Accept": "text/html"})
+        with urllib.request.urlopen(request, timeout=10) as page:
+            assert b"<html" in page.read(4096).lower()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    wait_until_gone(world, 10)
