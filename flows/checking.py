@@ -36,7 +36,7 @@ def check(plan: Plan) -> Iterator[str]:
     yield f"memory: {peak / 1e9:.1f} GB for a merge; disk: {needed / 1e9:.2f} GB of {free / 1e9:.1f} GB free"
     if needed > free:
         raise InputError(
-            f"{len(plan.variants)} variants need {needed / 1e9:.1f} GB below {home()}, which has {free / 1e9:.1f} GB; "
+            f"{len(plan.variants)} variants need {needed / 1e9:.1f} GB below {home()}, with {free / 1e9:.1f} GB free; "
             "make room, set RAMMERGE_HOME to a larger disk, or ask for fewer variants or a shorter output.dtype"
         )
 

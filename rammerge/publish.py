@@ -43,7 +43,11 @@ def locked_staging(out: Path) -> Iterator[Path]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(f"another process is merging into {out}; wait for it or choose another output") from error
-        yield staging
+        try:
+            yield staging
+        except InputError:  # bad input stays bad: there is nothing to take up later
+            shutil.rmtree(staging)
+            raise
     finally:
         os.close(descriptor)
 

@@ -122,8 +122,9 @@ def register(name: str, model: Path, *, digest: str, run_id: str, description: s
                 name, description="Merged by rammerge; champion, challenger and previous are its aliases."
             )
         source = _lay(mlflow.get_run(run_id), mlflow, model)
-        version = mlflow.create_model_version(name, source=source, run_id=run_id, tags={**tags, TAG_DIGEST: digest})
-        mlflow.update_model_version(name, version.version, description)
+        version = mlflow.create_model_version(
+            name, source=source, run_id=run_id, tags={**tags, TAG_DIGEST: digest}, description=description
+        )
         mlflow.set_registered_model_alias(name, CHALLENGER, version.version)
         return _release(mlflow.get_model_version(name, version.version), mlflow.get_registered_model(name).aliases)
 
