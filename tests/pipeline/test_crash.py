@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,15 +22,30 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
 
-def start(world: World, *arguments: str) -> "subprocess.Popen[str]":
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(world: World) -> Iterator[Start]:
+    """Return a function that starts the command line in this world; what a failed test leaves running is ended."""
+    started: list[subprocess.Popen[str]] = []
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_"))}
-    return subprocess.Popen(
-        [*COMMAND, *arguments],
-        env={**environment, "RAMMERGE_HOME": str(world.home)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+
+    def start(*arguments: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            env={**environment, "RAMMERGE_HOME": str(world.home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def processes_of(world: World) -> list[int]:
@@ -51,8 +68,8 @@ def wait_until_gone(world: World, seconds: float) -> None:
         time.sleep(0.1)
 
 
-def test_killed_then_finished(world: World) -> None:
-    process = start(world, "run", str(world.recipe))
+def test_killed_then_finished(world: World, start: Start) -> None:
+    process = start("run", str(world.recipe))
     assert process.stderr is not None
     for line in process.stderr:
         if "evaluate base" in line:
@@ -63,7 +80,7 @@ def test_killed_then_finished(world: World) -> None:
     process.wait()
     wait_until_gone(world, 15)
 
-    process = start(world, "run", str(world.recipe))
+    process = start("run", str(world.recipe))
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "evaluate base                            cached" in errors
@@ -72,10 +89,8 @@ def test_killed_then_finished(world: World) -> None:
     wait_until_gone(world, 10)
 
 
-def test_dashboards_start_and_leave_nothing_behind(world: World) -> None:
-    import urllib.request
-
-    process = start(world, "ui", "--port", "0")
+def test_dashboards_start_and_leave_nothing_behind(world: World, start: Start) -> None:
+    process = start("ui", "--port", "0")
     assert process.stdout is not None
     addresses = [line.split()[1] for line in (process.stdout.readline(), process.stdout.readline())]
     assert len(processes_of(world)) >= 3
