@@ -13,7 +13,7 @@ from evaluation.suites import Split
 from rammerge import store
 from rammerge.atomic import write_json, write_text
 from rammerge.recipe import Evaluation
-from tasks.progress import advance
+from tasks.progress import progress
 from tasks.slots import MODEL_SLOT
 from tasks.sources import Model
 from tasks.step import Result, step
@@ -106,7 +106,7 @@ def evaluate(
     asked = [settings.dtype, settings.batch_size, settings.limit, device.partition(":")[0], lm_eval]
     entries: dict[str, store.Entry] = {}
     for number, suite in enumerate(suites):
-        advance(number / len(suites), suite.name)
+        progress()(number / len(suites), suite.name)
         inputs = {"model": model.content, "suite": suite.identity, "asked": asked}
         run = partial(_run, model=model, suite=suite, settings=settings, device=device)
         entries[suite.name] = store.materialise("suite", store.key_of("suite", _SUITE_VERSION, inputs), run)

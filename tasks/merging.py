@@ -1,7 +1,7 @@
 """Overlap, merge and smoke test: what the library does, as steps of the pipeline."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from rammerge.atomic import write_json
 from rammerge.errors import RammergeError
 from rammerge.recipe import Compute, Output, parse_size
 from rammerge.store import Entry
-from tasks.progress import advance
+from tasks.progress import progress
 from tasks.slots import MODEL_SLOT
 from tasks.sources import Checked, Model, digests
 from tasks.step import Result, step
@@ -69,7 +69,7 @@ def extract(
     from rammerge.merge import extract as extract_overlap
 
     options = MergeOptions(**_machine(compute))
-    overlap = extract_overlap(_open(base), _open_all(agents), options=options, resize=resize, progress=_advance)
+    overlap = extract_overlap(_open(base), _open_all(agents), options=options, resize=resize, progress=_report())
     write_json(out / "overlap.json", overlap.to_json())
     write_json(out / "warnings.json", overlap.warnings())
 
@@ -111,7 +111,7 @@ def merge(
         tokenizer_from=output.tokenizer,
         resize=output.resize,
         force=True,  # a kill may have come between this and the store's own rename
-        progress=_advance,
+        progress=_report(),
     )
     digest, content = digests(open_checkpoint(report.path))
     facts = {"digest": digest, "content": content, "warnings": list(report.warnings), "seconds": dict(report.seconds)}
@@ -191,5 +191,7 @@ def _machine(compute: Compute) -> dict[str, Any]:
     return {"device": compute.device, **memory}
 
 
-def _advance(progress: "Progress") -> None:
-    advance(progress.done / max(1, progress.total), progress.stage)
+def _report() -> "Callable[[Progress], None]":
+    """Return what the engine calls, from threads of its own, to say how far it is."""
+    report = progress()
+    return lambda state: report(state.done / max(1, state.total), state.stage)

@@ -1,13 +1,22 @@
-"""What a run is doing right now, for whoever watches it: a listener hears every step start, advance and end."""
+"""What a run is doing right now: for listeners in this process and, in long steps, for the dashboard."""
 
+import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Literal
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 State = Literal["running", "done", "cached", "failed"]
+
+# A step is long, and worth a progress bar in the dashboard, from here; each update is a call of Prefect's server.
+LONG_SECONDS = 10.0
+EVERY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -17,14 +26,12 @@ class Event:
     Attributes:
         step: the task run's name, such as `merge ram_plus`.
         state: what the step is doing, or how it ended; `cached` when nothing had to be done.
-        seconds: since the step started (0 for a step that Prefect answered from its cache).
         fraction: how much of it is done, 0 to 1, if known.
         detail: a few words about the moment.
     """
 
     step: str
     state: State
-    seconds: float = 0.0
     fraction: float | None = None
     detail: str = ""
 
@@ -32,7 +39,6 @@ class Event:
 Listener = Callable[[Event], None]
 
 _listeners: list[Listener] = []
-_current: ContextVar[tuple[str, float] | None] = ContextVar("rammerge_step", default=None)
 
 
 @contextmanager
@@ -51,19 +57,49 @@ def emit(event: Event) -> None:
         listener(event)
 
 
+class Progress:
+    """Says how far one step is. May be called from any thread, such as the engine's."""
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+        self._context = copy_context()  # of the step's thread: Prefect files the progress under the step
+        self._lock = threading.Lock()
+        self._due = time.monotonic() + LONG_SECONDS
+        self._artifact: UUID | None = None
+
+    def __call__(self, fraction: float | None = None, detail: str = "") -> None:
+        """Tell the listeners, and now and then the dashboard."""
+        emit(Event(self._step, "running", fraction, detail))
+        if fraction is None or time.monotonic() < self._due:
+            return
+        with self._lock:
+            if time.monotonic() >= self._due:
+                self._context.run(self._publish, 100 * fraction)
+                self._due = time.monotonic() + EVERY_SECONDS
+
+    def _publish(self, percent: float) -> None:
+        if self._artifact is None:
+            key = re.sub(r"[^a-z0-9]+", "-", f"progress-{self._step}".lower())
+            created = create_progress_artifact(percent, key=key, description=self._step)
+            self._artifact = created if isinstance(created, UUID) else None
+        else:
+            update_progress_artifact(self._artifact, percent)
+
+
+_current: ContextVar[Progress] = ContextVar("rammerge_progress")
+
+
 @contextmanager
 def running(step: str) -> Iterator[None]:
-    """Announce that `step` runs, so that `advance` knows whom it speaks of."""
-    token = _current.set((step, time.monotonic()))
+    """Announce that `step` runs, and make its progress known to `progress()`."""
     emit(Event(step, "running"))
+    token = _current.set(Progress(step))
     try:
         yield
     finally:
         _current.reset(token)
 
 
-def advance(fraction: float | None = None, detail: str = "") -> None:
-    """Say how far the running step is; nothing happens outside a step."""
-    if current := _current.get():
-        step, started = current
-        emit(Event(step, "running", time.monotonic() - started, fraction, detail))
+def progress() -> Progress:
+    """Return the progress of the step that this thread runs."""
+    return _current.get()

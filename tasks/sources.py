@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from rammerge.atomic import write_json
 from rammerge.recipe import Output
 from rammerge.store import Entry
-from tasks.progress import advance
+from tasks.progress import progress
 from tasks.step import DOWNLOAD_RETRIES, Result, step
 
 if TYPE_CHECKING:
@@ -96,9 +97,7 @@ def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> No
     from rammerge.checkpoints.fetch import fetch as fetch_checkpoint
 
     opened_base = open_checkpoint(base.path) if base else None
-    checkpoint = fetch_checkpoint(
-        origin.source, origin.revision, base=opened_base, progress=lambda words: advance(detail=words)
-    )
+    checkpoint = fetch_checkpoint(origin.source, origin.revision, base=opened_base, progress=partial(progress(), None))
     state = directory_state(checkpoint.path)
     digest, content = digests(checkpoint)
     model = Model(

@@ -163,6 +163,7 @@ def _run(recipe: Path) -> None:
     started = time.monotonic()
     load(recipe)  # most mistakes are in the recipe, and show before anything starts
     _prepare()
+    say(f"{recipe}: checking, and starting Prefect ...")
     with _prefect() as healthy:
         from flows.checking import check
         from flows.merge_and_evaluate import merge_and_evaluate
