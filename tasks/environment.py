@@ -35,6 +35,12 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
 
 
+def tracking_server() -> str | None:
+    """Return the address of the user's MLflow server, or None where MLflow is used through its database."""
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return address if address.startswith(("http://", "https://")) else None
+
+
 def quiet() -> None:
     """Keep log lines off the terminal; Prefect's database keeps its own for the dashboard."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")

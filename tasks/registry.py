@@ -80,11 +80,6 @@ def client() -> "MlflowClient":
     return MlflowClient()
 
 
-def is_local_database() -> bool:
-    """Say whether MLflow is used through a database on this machine rather than through a server."""
-    return os.environ.get("MLFLOW_TRACKING_URI", "").startswith("sqlite:")
-
-
 def releases(name: str) -> list[Release]:
     """Return the versions of the registered model `name`, newest first; InputError if there is no such model."""
     mlflow = client()

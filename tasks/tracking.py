@@ -13,6 +13,7 @@ from rammerge.home import home
 from rammerge.recipe import Recipe
 from rammerge.store import Entry
 from tasks import registry
+from tasks.environment import tracking_server
 from tasks.evaluating import Compared, Decision, SuiteRef
 from tasks.merging import Merged, Method, OverlapResult
 from tasks.sources import Model
@@ -136,8 +137,7 @@ def _experiment(mlflow: "MlflowClient", name: str) -> str:
     if found := mlflow.get_experiment_by_name(name):
         return str(found.experiment_id)
     # A local place, so that models are registered by hard links; a server elsewhere chooses its own.
-    local = registry.is_local_database()
-    location = (home() / "mlflow" / "artifacts" / name).as_uri() if local else None
+    location = None if tracking_server() else (home() / "mlflow" / "artifacts" / name).as_uri()
     try:
         return str(mlflow.create_experiment(name, artifact_location=location, tags=_SHOWN_AS_RUNS))
     except MlflowException:  # another run was faster
