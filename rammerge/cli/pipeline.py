@@ -265,11 +265,14 @@ def _console() -> "Console":
 
 
 def _bundled(name: str) -> Path:
-    """Return a recipe of examples/: beside the package in a checkout, inside it in a wheel."""
+    """Return a recipe of examples/: beside the package in a checkout, among the shared data of an installed wheel."""
+    import site
+    import sysconfig
+
     import rammerge
 
-    package = Path(rammerge.__file__).resolve().parent
-    for directory in (package.parent / "examples", package / "examples"):
-        if (directory / name).is_file():
-            return directory / name
+    prefixes = [Path(prefix) / "share" / "rammerge" for prefix in (sysconfig.get_path("data"), site.getuserbase())]
+    for root in (Path(rammerge.__file__).resolve().parent.parent, *prefixes):
+        if (root / "examples" / name).is_file():
+            return root / "examples" / name
     raise InputError(f"the bundled recipe {name} is missing from this installation; install rammerge again")
