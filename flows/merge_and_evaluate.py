@@ -13,9 +13,10 @@ from rammerge.recipe import load
 from tasks import artifacts
 from tasks.evaluating import compare, evaluate, gate, lm_eval_version
 from tasks.merging import extract, merge, smoke
+from tasks.releasing import promote, register
 from tasks.runner import workers
 from tasks.sources import fetch, preflight
-from tasks.tracking import promote, register, track
+from tasks.tracking import track
 
 
 def _run_name() -> str:

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.gates import check_names, parse_gate
+from evaluation.suites import load_suite
 from rammerge.errors import InputError, closest
+from rammerge.methods import resolve
 from rammerge.recipe import Recipe, Source, load
 from tasks.evaluating import SuiteRef
 from tasks.merging import Method
@@ -68,8 +71,6 @@ def _origin(recipe: Recipe, source: Source, location: tuple[str, ...]) -> Origin
 
 
 def _methods(recipe: Recipe) -> dict[str, Method]:
-    from rammerge.methods import resolve
-
     methods = {}
     for variant in recipe.variants():
         try:
@@ -81,8 +82,6 @@ def _methods(recipe: Recipe) -> dict[str, Method]:
 
 
 def _suites(recipe: Recipe) -> list[SuiteRef]:
-    from evaluation.suites import load_suite
-
     refs: list[SuiteRef] = []
     for index, name in enumerate(recipe.evaluation.suites):
         location = ("evaluation", "suites", index)
@@ -96,8 +95,6 @@ def _suites(recipe: Recipe) -> list[SuiteRef]:
 
 
 def _gates(recipe: Recipe, *, models: list[str], suites: list[str]) -> list[dict[str, Any]]:
-    from evaluation.gates import check_names, parse_gate
-
     for index, gate in enumerate(recipe.gates):
         try:
             check_names([parse_gate(gate.model_dump())], models=models, suites=suites)

@@ -45,11 +45,10 @@ def publish_variants(recipe: str, variants: Mapping[str, Merged]) -> None:
     """Show each variant's rescaling factors, warnings and path."""
     rows = []
     for name, model in variants.items():
-        factors = model.manifest["lambda"] or {}
         rows.append(
             {
                 "variant": name,
-                "lambda": ", ".join(f"{agent} {value:.4f}" for agent, value in factors.items()) or "-",
+                "lambda": ", ".join(f"{agent} {value:.4f}" for agent, value in model.factors.items()) or "-",
                 "warnings": " ".join(model.warnings) or "-",
                 "path": str(model.path),
             }

@@ -5,11 +5,16 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from evaluation.suites import Split
+from evaluation.gates import GateDecision, decide, parse_gate
+from evaluation.leaderboard import Leaderboard, build_leaderboard
+from evaluation.render import to_markdown
+from evaluation.results import SuiteResult
+from evaluation.runner import evaluate_model
+from evaluation.suites import Split, Suite, load_suite
 from rammerge import store
 from rammerge.atomic import write_json, write_text
 from rammerge.recipe import Evaluation
@@ -17,12 +22,6 @@ from tasks.progress import progress
 from tasks.slots import MODEL_SLOT
 from tasks.sources import Model
 from tasks.step import Result, step
-
-if TYPE_CHECKING:
-    from evaluation.gates import GateDecision
-    from evaluation.leaderboard import Leaderboard
-    from evaluation.results import SuiteResult
-    from evaluation.suites import Suite
 
 _SUITE_VERSION = 1
 
@@ -48,7 +47,7 @@ class SuiteRef(BaseModel):
         return [self.name, self.digest]
 
     @classmethod
-    def of(cls, suite: "Suite") -> "SuiteRef":
+    def of(cls, suite: Suite) -> "SuiteRef":
         """Return what the steps need to know of an opened suite."""
         return cls(name=suite.name, path=suite.path, digest=suite.digest)
 
@@ -65,10 +64,8 @@ class Scores(Result):
         """What the results are; where they lie does not count."""
         return self.digests
 
-    def load(self) -> "dict[str, dict[Split, SuiteResult]]":
+    def load(self) -> dict[str, dict[Split, SuiteResult]]:
         """Return the results, item by item, by suite and split."""
-        from evaluation.results import SuiteResult
-
         return {
             suite: {
                 split: SuiteResult.from_json(json.loads((directory / f"{split}.json").read_text("utf-8")))
@@ -119,9 +116,6 @@ def evaluate(
 
 
 def _run(out: Path, *, model: Model, suite: SuiteRef, settings: Evaluation, device: str) -> None:
-    from evaluation.runner import evaluate_model
-    from evaluation.suites import load_suite
-
     with MODEL_SLOT:
         evaluate_model(
             model.path,
@@ -150,10 +144,8 @@ class Compared(Result):
     selected: str
     markdown: str
 
-    def load(self) -> "Leaderboard":
+    def load(self) -> Leaderboard:
         """Return the leaderboard with every model's scores of every item."""
-        from evaluation.leaderboard import Leaderboard
-
         return Leaderboard.from_json(json.loads((self.path / "leaderboard.json").read_text("utf-8")))
 
 
@@ -177,9 +169,7 @@ def compare(
         variants: which of them are variants, and by which method.
         confidence: level of the intervals.
     """
-    from evaluation.figures import leaderboard_png
-    from evaluation.leaderboard import build_leaderboard
-    from evaluation.render import to_markdown
+    from evaluation.figures import leaderboard_png  # matplotlib takes a second to import
 
     results = {name: model.load() for name, model in scores.items()}
     board = build_leaderboard(results, base="base", agents=agents, variants=variants, confidence=confidence)
@@ -197,10 +187,8 @@ class Decision(Result):
     refusals: list[str]
     markdown: str
 
-    def load(self) -> "GateDecision":
+    def load(self) -> GateDecision:
         """Return every rule's outcome with its numbers."""
-        from evaluation.gates import GateDecision
-
         return GateDecision.from_json(json.loads((self.path / "decision.json").read_text("utf-8")))
 
 
@@ -220,8 +208,6 @@ def decided(entry: store.Entry) -> Decision:
 @step("gate", version=1, run_name="gate", result=decided)
 def gate(out: Path, leaderboard: Compared, gates: Sequence[Mapping[str, Any]]) -> None:
     """Put the selected variant to the recipe's gates, on the test split; write `decision.json` and `decision.md`."""
-    from evaluation.gates import decide, parse_gate
-
     decision = decide(leaderboard.load(), leaderboard.selected, [parse_gate(gate) for gate in gates])
     verdict = "passes every gate" if decision.passed else "is refused"
     lines = [f"**{decision.variant}** {verdict}.", "", "| gate | | why |", "| --- | --- | --- |"]

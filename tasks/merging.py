@@ -3,23 +3,25 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from rammerge.atomic import write_json
+from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from rammerge.errors import RammergeError
+from rammerge.merge import EXTRACT_VERSION, MERGE_VERSION, MergeOptions, Progress
+from rammerge.merge import extract as extract_overlap
+from rammerge.merge import merge as merge_checkpoints
+from rammerge.methods import ResolvedMethod
+from rammerge.overlap import Overlap
+from rammerge.preflight import Resize
 from rammerge.recipe import Compute, Output, parse_size
 from rammerge.store import Entry
 from tasks.progress import progress
 from tasks.slots import MODEL_SLOT
 from tasks.sources import Checked, Model, digests
 from tasks.step import Result, step
-
-if TYPE_CHECKING:
-    from rammerge.checkpoints.checkpoint import Checkpoint
-    from rammerge.engine.session import MergeOptions, Progress
-    from rammerge.preflight import Resize
 
 PROMPT, NEW_TOKENS = "1 + 1 =", 8
 
@@ -47,9 +49,14 @@ class OverlapResult(Result):
 
 
 class Merged(Model):
-    """A variant's model directory, and what its rammerge.json says that a leaderboard's reader wants to know."""
+    """A variant's model directory.
 
-    manifest: dict[str, Any]
+    Attributes:
+        factors: each agent's lambda, where the method has one for the whole model.
+        warnings: what the user should know.
+    """
+
+    factors: dict[str, float]
     warnings: list[str]
 
 
@@ -60,14 +67,13 @@ def counted(entry: Entry) -> OverlapResult:
     return OverlapResult(path=entry.path, digest=entry.digest, summary=content["summary"], warnings=warnings)
 
 
-@step("extract", version=1, run_name="extract task vectors", result=counted, ignore=["checked", "compute"])
+@step(
+    "extract", version=EXTRACT_VERSION, run_name="extract task vectors", result=counted, ignore=["checked", "compute"]
+)
 def extract(
-    out: Path, base: Model, agents: Mapping[str, Model], resize: "Resize", compute: Compute, checked: Checked
+    out: Path, base: Model, agents: Mapping[str, Model], resize: Resize, compute: Compute, checked: Checked
 ) -> None:
     """Count the elements that each agent changed, alone or with others, into `overlap.json` (RAM paper, Sec. 3)."""
-    from rammerge.engine.session import MergeOptions
-    from rammerge.merge import extract as extract_overlap
-
     options = MergeOptions(**_machine(compute))
     overlap = extract_overlap(_open(base), _open_all(agents), options=options, resize=resize, progress=_report())
     write_json(out / "overlap.json", overlap.to_json())
@@ -76,15 +82,10 @@ def extract(
 
 def merged(entry: Entry) -> Merged:
     """Read what `merge` wrote."""
-    report = json.loads((entry.path / "report.json").read_text(encoding="utf-8"))
-    manifest = json.loads((entry.path / "model" / "rammerge.json").read_text(encoding="utf-8"))
-    kept = {key: manifest[key] for key in ("lambda", "rounding_report", "method", "elements")}
-    return Merged(
-        path=entry.path / "model", manifest=kept, **{key: report[key] for key in ("digest", "content", "warnings")}
-    )
+    return Merged(path=entry.path / "model", **json.loads((entry.path / "report.json").read_text(encoding="utf-8")))
 
 
-@step("merge", version=1, run_name="merge {name}", result=merged, ignore=["name", "overlap", "compute"])
+@step("merge", version=MERGE_VERSION, run_name="merge {name}", result=merged, ignore=["name", "overlap", "compute"])
 def merge(
     out: Path,
     name: str,
@@ -96,11 +97,6 @@ def merge(
     overlap: OverlapResult,
 ) -> None:
     """Merge the agents into the base by `method`, into the model directory `out/model`."""
-    from rammerge.checkpoints.checkpoint import open_checkpoint
-    from rammerge.merge import merge as merge_checkpoints
-    from rammerge.methods import ResolvedMethod
-    from rammerge.overlap import Overlap
-
     report = merge_checkpoints(
         _open(base),
         _open_all(agents),
@@ -114,8 +110,8 @@ def merge(
         progress=_report(),
     )
     digest, content = digests(open_checkpoint(report.path))
-    facts = {"digest": digest, "content": content, "warnings": list(report.warnings), "seconds": dict(report.seconds)}
-    write_json(out / "report.json", facts)
+    facts = {"digest": digest, "content": content, "warnings": list(report.warnings)}
+    write_json(out / "report.json", facts | {"factors": report.manifest["lambda"] or {}})
 
 
 class Smoked(Result):
@@ -162,20 +158,16 @@ def _generate(model: Model, device: str) -> tuple[str, bool]:
     return tokenizer.decode(tokens[0, prompt.shape[1] :], skip_special_tokens=True), finite
 
 
-def _open(model: Model) -> "Checkpoint":
-    from rammerge.checkpoints.checkpoint import open_checkpoint
-
+def _open(model: Model) -> Checkpoint:
     return open_checkpoint(model.path, source=model.source, revision=model.revision)
 
 
-def _open_all(models: Mapping[str, Model]) -> dict[str, "Checkpoint"]:
+def _open_all(models: Mapping[str, Model]) -> dict[str, Checkpoint]:
     return {name: _open(model) for name, model in models.items()}
 
 
-def merge_options(output: Output, compute: Compute) -> "MergeOptions":
+def merge_options(output: Output, compute: Compute) -> MergeOptions:
     """Return the engine's options for what a recipe says."""
-    from rammerge.engine.session import MergeOptions
-
     return MergeOptions(
         dtype=output.dtype,
         rounding=output.rounding,
@@ -191,7 +183,7 @@ def _machine(compute: Compute) -> dict[str, Any]:
     return {"device": compute.device, **memory}
 
 
-def _report() -> "Callable[[Progress], None]":
+def _report() -> Callable[[Progress], None]:
     """Return what the engine calls, from threads of its own, to say how far it is."""
     report = progress()
     return lambda state: report(state.done / max(1, state.total), state.stage)

@@ -7,18 +7,19 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from rammerge.atomic import write_json
+from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from rammerge.checkpoints.digest import digest_checkpoint, digest_file
+from rammerge.checkpoints.fetch import fetch as fetch_checkpoint
+from rammerge.preflight import check_mergeable
 from rammerge.recipe import Output
 from rammerge.store import Entry
 from tasks.progress import progress
 from tasks.step import DOWNLOAD_RETRIES, Result, step
-
-if TYPE_CHECKING:
-    from rammerge.checkpoints.checkpoint import Checkpoint
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -63,6 +64,11 @@ class Model(Result):
         """Content and provenance, which a merged model's card repeats; where the directory lies does not count."""
         return [self.content, self.source, self.revision]
 
+    @property
+    def provenance(self) -> str:
+        """Where the model came from and what it is, for tags and parameters."""
+        return f"{self.source}{f'@{self.revision}' if self.revision else ''} sha256:{self.digest}"
+
 
 def fetched(entry: Entry) -> Model:
     """Read what `fetch` wrote."""
@@ -93,9 +99,6 @@ def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> No
         origin: where it comes from.
         base: for an agent, the base that it was trained from; a LoRA adapter is merged into it.
     """
-    from rammerge.checkpoints.checkpoint import open_checkpoint
-    from rammerge.checkpoints.fetch import fetch as fetch_checkpoint
-
     opened_base = open_checkpoint(base.path) if base else None
     checkpoint = fetch_checkpoint(origin.source, origin.revision, base=opened_base, progress=partial(progress(), None))
     state = directory_state(checkpoint.path)
@@ -123,18 +126,13 @@ class Checked(Result):
 @step("preflight", version=1, run_name="preflight", result=checked)
 def preflight(out: Path, base: Model, agents: Mapping[str, Model], output: Output) -> None:
     """Refuse, with the fix, agents that cannot be merged into the base; write the warnings to `preflight.json`."""
-    from rammerge.checkpoints.checkpoint import open_checkpoint
-    from rammerge.preflight import check_mergeable
-
     opened = {name: open_checkpoint(agent.path) for name, agent in agents.items()}
     found = check_mergeable(open_checkpoint(base.path), opened, resize=output.resize)
     write_json(out / "preflight.json", list(found.warnings))
 
 
-def digests(checkpoint: "Checkpoint") -> tuple[str, str]:
+def digests(checkpoint: Checkpoint) -> tuple[str, str]:
     """Return the digest of weights and config, and that of every file that travels with a merge."""
-    from rammerge.checkpoints.digest import digest_checkpoint, digest_file
-
     weights = digest_checkpoint(checkpoint).digest
     sidecars = [f"{path.relative_to(checkpoint.path)} {digest_file(path).sha256}" for path in checkpoint.sidecars]
     return weights, hashlib.sha256("\n".join([weights, *sidecars]).encode()).hexdigest()

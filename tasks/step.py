@@ -59,7 +59,7 @@ def step(
 
     Args:
         kind: the step's name, and its room in the store.
-        version: raise it whenever the function's output changes for the same input.
+        version: raise it whenever the output or the shape of the result changes for the same input.
         run_name: template of the task run's name over the function's parameters.
         result: makes the typed result from the entry.
         ignore: parameters that do not influence the output, such as a label or a memory bound.

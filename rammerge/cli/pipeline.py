@@ -132,7 +132,8 @@ def releases(name: Name) -> None:
 
     from tasks.registry import releases as list_releases
 
-    table = Table("version", "alias", "variant", "gates", "registered", "weights", "path", box=None)
+    table = Table("version", "alias", "variant", "gates", "registered", "weights", box=None)
+    table.add_column("path", overflow="fold")
     for release in list_releases(name):
         tags = release.tags
         table.add_row(
@@ -144,7 +145,7 @@ def releases(name: Name) -> None:
             tags.get("rammerge.weights", "")[:12],
             release.path,
         )
-    _console().print(table, soft_wrap=True)
+    _console().print(table)
 
 
 def ui(
