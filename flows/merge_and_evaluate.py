@@ -11,7 +11,7 @@ from flows.planning import plan
 from flows.settling import settle
 from rammerge.recipe import load
 from tasks import artifacts
-from tasks.evaluating import compare, evaluate, gate, lm_eval_version
+from tasks.evaluating import Conditions, compare, evaluate, gate
 from tasks.merging import extract, merge, smoke
 from tasks.releasing import promote, register
 from tasks.runner import workers
@@ -47,10 +47,8 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
 
     # Everyone on every suite; chosen on validation, judged on test.
     models = {"base": base, **agents, **variants}
-    scores = {
-        name: evaluate.submit(name, model, todo.suites, spec.evaluation, spec.compute.device, lm_eval_version())
-        for name, model in models.items()
-    }
+    conditions = Conditions.of(spec)
+    scores = {name: evaluate.submit(name, model, todo.suites, conditions) for name, model in models.items()}
     settle(*variants.values(), *smoked, *scores.values())
     methods = {name: method.name for name, method in todo.variants.items()}
     board = compare.submit(scores, list(agents), methods, spec.evaluation.confidence)
@@ -69,7 +67,7 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     release = register.submit(spec.model_name, variants, decision, spec.digest, sources, runs, run)
     settle(runs, release)
     verdict = decision.result()
-    champion = f"{spec.model_name} version {release.result().version} stays challenger"
+    champion = f"{spec.model_name} version {release.result().version} is registered and not promoted"
     if verdict.passed and spec.registry.promote:
         champion = promote.submit(spec.model_name, release).result().sentence
     artifacts.publish_release(spec.name, champion, release.result().path)

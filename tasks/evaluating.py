@@ -17,7 +17,7 @@ from evaluation.runner import evaluate_model
 from evaluation.suites import Split, Suite, load_suite
 from rammerge import store
 from rammerge.atomic import write_json, write_text
-from rammerge.recipe import Evaluation
+from rammerge.recipe import Recipe
 from tasks.progress import progress
 from tasks.slots import MODEL_SLOT
 from tasks.sources import Model
@@ -50,6 +50,30 @@ class SuiteRef(BaseModel):
     def of(cls, suite: Suite) -> "SuiteRef":
         """Return what the steps need to know of an opened suite."""
         return cls(name=suite.name, path=suite.path, digest=suite.digest)
+
+
+class Conditions(BaseModel):
+    """Everything that scores depend on besides the model and the suite."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dtype: str
+    batch_size: int
+    limit: int | None
+    device: str
+    lm_eval: str
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Conditions":
+        """Return the conditions that a recipe asks for, on this installation."""
+        asked = recipe.evaluation
+        return cls(
+            dtype=asked.dtype,
+            batch_size=asked.batch_size,
+            limit=asked.limit,
+            device=recipe.compute.device,
+            lm_eval=installed("lm_eval"),
+        )
 
 
 class Scores(Result):
@@ -86,9 +110,7 @@ def complete(entry: store.Entry) -> bool:
 
 
 @step("evaluate", version=1, run_name="evaluate {name}", result=scored, ignore=["name"], valid=complete)
-def evaluate(
-    out: Path, name: str, model: Model, suites: Sequence[SuiteRef], settings: Evaluation, device: str, lm_eval: str
-) -> None:
+def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], conditions: Conditions) -> None:
     """Run the model on every suite with lm-eval; a suite that these very weights were run on before is not run again.
 
     Args:
@@ -96,16 +118,13 @@ def evaluate(
         name: what the model is to the recipe.
         model: the model directory.
         suites: what to ask.
-        settings: dtype, batch size and limit.
-        device: where the model runs.
-        lm_eval: version of lm-eval, on which scores may depend.
+        conditions: how to ask.
     """
-    asked = [settings.dtype, settings.batch_size, settings.limit, device.partition(":")[0], lm_eval]
     entries: dict[str, store.Entry] = {}
     for number, suite in enumerate(suites):
         progress()(number / len(suites), suite.name)
-        inputs = {"model": model.content, "suite": suite.identity, "asked": asked}
-        run = partial(_run, model=model, suite=suite, settings=settings, device=device)
+        inputs = {"model": model.content, "suite": suite.identity, "conditions": conditions.model_dump()}
+        run = partial(_run, model=model, suite=suite, conditions=conditions)
         entries[suite.name] = store.materialise("suite", store.key_of("suite", _SUITE_VERSION, inputs), run)
     scores = {
         "directories": {suite: str(entry.path / suite) for suite, entry in entries.items()},
@@ -115,15 +134,15 @@ def evaluate(
     write_json(out / "scores.json", scores)
 
 
-def _run(out: Path, *, model: Model, suite: SuiteRef, settings: Evaluation, device: str) -> None:
+def _run(out: Path, *, model: Model, suite: SuiteRef, conditions: Conditions) -> None:
     with MODEL_SLOT:
         evaluate_model(
             model.path,
             [load_suite(suite.path)],
-            dtype=settings.dtype,
-            batch_size=settings.batch_size,
-            device=device,
-            limit=settings.limit,
+            dtype=conditions.dtype,
+            batch_size=conditions.batch_size,
+            device=conditions.device,
+            limit=conditions.limit,
             out=out,
             model_digest=model.digest,
         )
@@ -214,8 +233,3 @@ def gate(out: Path, leaderboard: Compared, gates: Sequence[Mapping[str, Any]]) -
     lines += [f"| {o.rule} | {'passed' if o.passed else '**refused**'} | {o.sentence} |" for o in decision.outcomes]
     write_json(out / "decision.json", decision.to_json())
     write_text(out / "decision.md", "\n".join([*lines, ""]))
-
-
-def lm_eval_version() -> str:
-    """Return the installed lm-eval's version without importing it."""
-    return installed("lm_eval")

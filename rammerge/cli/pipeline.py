@@ -186,6 +186,8 @@ def _run(recipe: Path) -> None:
 
 
 def _report(outcome: "Outcome", steps: "Steps", seconds: float) -> None:
+    from rich.markup import escape
+
     from evaluation.leaderboard import Leaderboard
     from evaluation.render import differences_to_rich, to_rich
 
@@ -196,11 +198,12 @@ def _report(outcome: "Outcome", steps: "Steps", seconds: float) -> None:
     console.print(to_rich(board))
     console.print(differences_to_rich(board))
     for warning in outcome.warnings:
-        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
-    name, _ = outcome.registered
+        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
+    name, version = outcome.registered
     lines = [f"{steps.summary()}, {seconds:.0f} s", ""]
     for gate in decision["outcomes"]:
-        lines.append(f"gate       {'[green]passed[/]' if gate['passed'] else '[red]refused[/]'}  {gate['sentence']}")
+        verdict = "[green]passed[/] " if gate["passed"] else "[red]refused[/]"
+        lines.append(f"gate       {verdict} {escape(gate['sentence'])}")
     lines += [
         f"selected   {outcome.selected}",
         f"model      {outcome.model}",
@@ -209,7 +212,7 @@ def _report(outcome: "Outcome", steps: "Steps", seconds: float) -> None:
         "look further:",
         "  rammerge ui                        the run in Prefect, the scores and releases in MLflow",
         f"  rammerge releases {name:<16} what is registered, and who is champion",
-        f'  mlflow.transformers.load_model("models:/{name}@{"champion" if outcome.passed else "challenger"}")',
+        f'  mlflow.transformers.load_model("models:/{name}/{version}")',
     ]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
 

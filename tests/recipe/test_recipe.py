@@ -118,10 +118,19 @@ def test_each_mistake_is_named_with_its_line(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"- a\n- b\n", b"just words", b"\xff\xfe\x00", b"a: \x00", b"a: !!python/object:os.system x", b"a: 2020-13-99",
-     b"x: " + b"[" * 3000, b"a" * (1 << 21)],
+    [
+        b"",
+        b"- a\n- b\n",
+        b"just words",
+        b"\xff\xfe\x00",
+        b"a: \x00",
+        b"a: !!python/object:os.system x",
+        b"a: 2020-13-99",
+        b"x: " + b"[" * 3000,
+        b"a" * (1 << 21),
+    ],
     ids=["empty", "list", "words", "binary", "nul", "python tag", "no such date", "deep", "huge"],
-)  # fmt: skip
+)
 def test_what_is_no_recipe_is_refused_in_one_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_bytes(content)
