@@ -12,7 +12,7 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-State = Literal["running", "done", "cached", "failed"]
+State = Literal["running", "done", "cached", "failed", "skipped"]
 
 # A step is long, and worth a progress bar in the dashboard, from here; each update is a call of Prefect's server.
 LONG_SECONDS = 10.0
@@ -25,7 +25,8 @@ class Event:
 
     Attributes:
         step: the task run's name, such as `merge ram_plus`.
-        state: what the step is doing, or how it ended; `cached` when nothing had to be done.
+        state: what the step is doing, or how it ended; `cached` when nothing had to be done, `skipped`
+            when a step that it waits for failed.
         fraction: how much of it is done, 0 to 1, if known.
         detail: a few words about the moment.
     """

@@ -45,6 +45,6 @@ def workers() -> TaskRunner[PrefectFuture[Any]]:
 def _ended(future: PrefectFuture[Any]) -> State:
     future.wait()  # returns at once, and takes over the state that the thread ended with
     state = future.state
-    if not state.is_completed():
-        return "failed"
-    return "cached" if state.name == "Cached" else "done"
+    if state.is_completed():
+        return "cached" if state.name == "Cached" else "done"
+    return "skipped" if state.is_pending() else "failed"

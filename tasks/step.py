@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, get_type_hints
 
 from prefect import State, Task, get_run_logger, task
 from prefect.client.schemas.objects import TaskRun
@@ -59,7 +59,7 @@ def step(
 
     Args:
         kind: the step's name, and its room in the store.
-        version: raise it whenever the output or the shape of the result changes for the same input.
+        version: raise it whenever the function's output changes for the same input.
         run_name: template of the task run's name over the function's parameters.
         result: makes the typed result from the entry.
         ignore: parameters that do not influence the output, such as a label or a memory bound.
@@ -70,15 +70,20 @@ def step(
     def decorate(build: Callable[Concatenate[Path, P], None]) -> Task[..., R]:
         signature = inspect.signature(build)
         parameters = list(signature.parameters.values())[1:]
+        # A result that an older release left in Prefect's cache may lack what this one wants to know.
+        shape = store.key_of(kind, 0, get_type_hints(result)["return"].model_json_schema())[:8]
 
         def key_of(given: Mapping[str, Any]) -> str:
             return store.key_of(kind, version, {k: _identity(v) for k, v in given.items() if k not in ignore})
 
+        def holds(entry: store.Entry) -> bool:
+            return _can_read(result, entry) and valid(entry)
+
         def cache_key(context: TaskRunContext, given: dict[str, Any]) -> str:
             key = key_of(given)
             entry = store.find(kind, key)
-            attempts = store.attempts(kind, key, valid=entry is not None and valid(entry))
-            return f"{kind}-{key}-{attempts}"
+            attempts = store.attempts(kind, key, valid=entry is not None and holds(entry))
+            return f"{kind}-{key}-{attempts}-{shape}"
 
         @wraps(build)
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -86,7 +91,7 @@ def step(
             given.apply_defaults()
             key = key_of(given.arguments)
             with running(str(task_run.name or kind)):
-                entry = store.materialise(kind, key, lambda directory: build(directory, *args, **kwargs), valid=valid)
+                entry = store.materialise(kind, key, lambda directory: build(directory, *args, **kwargs), valid=holds)
             get_run_logger().info("%s %s", "found" if entry.reused else "wrote", entry.path)
             made = result(entry)
             # Another run may have done the work without this Prefect database knowing: say so, as Prefect itself would.
@@ -105,6 +110,15 @@ def step(
         )(run)
 
     return decorate
+
+
+def _can_read(result: Callable[[store.Entry], R], entry: store.Entry) -> bool:
+    """Say whether this release understands the entry; one that another release wrote is made again."""
+    try:
+        result(entry)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
 
 
 def _identity(value: Any) -> Any:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tasks.progress import Event
 
 _PLAIN_EVERY_SECONDS = 15.0
-_MARKS = {"done": "[green]✓[/]", "cached": "[cyan]=[/]", "failed": "[red]✗[/]"}
+_MARKS = {"done": "[green]✓[/]", "cached": "[cyan]=[/]", "failed": "[red]✗[/]", "skipped": "[dim]-[/]"}
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Steps:
     console: Console
     live: "Progress | None"
     expected: int
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("done", "cached", "failed"), 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("done", "cached", "failed", "skipped"), 0))
     _started: dict[str, float] = field(default_factory=dict)
     _shown: dict[str, float] = field(default_factory=dict)
     _bars: dict[str, "TaskID"] = field(default_factory=dict)

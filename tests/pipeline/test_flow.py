@@ -1,6 +1,8 @@
 """Contract of the pipeline's flow: it ends with a registered and promoted model that loads; a second run does nothing
 and says so; each change redoes what depends on it and nothing else; what was lost or damaged is made again."""
 
+import hashlib
+import json
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
@@ -141,6 +143,23 @@ def test_a_lost_file_and_a_changed_one_are_made_again(world: World) -> None:
     assert changed.read_bytes() == before and lost.is_file()
     _, steps = run(world.recipe)
     assert steps == {"cached": ALL}
+
+
+def test_what_another_release_wrote_is_made_again(world: World) -> None:
+    entry = next((world.home / "store" / "smoke").glob("[!.]*"))
+    text = '{"words": "as another release called it"}'
+    (entry / "smoke.json").write_text(text)
+    manifest = json.loads((entry / ".manifest").read_text())
+    status = (entry / "smoke.json").stat()
+    manifest["files"]["smoke.json"] = {
+        "size": len(text),
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "status": [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino],
+    }
+    (entry / ".manifest").write_text(json.dumps(manifest))
+    _, steps = run(world.recipe)
+    assert len(steps["done"]) == 1 and steps["done"][0].startswith("smoke ")
+    assert "text" in json.loads((entry / "smoke.json").read_text())
 
 
 def test_a_changed_agent_redoes_what_depends_on_it(world: World) -> None:
