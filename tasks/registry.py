@@ -77,7 +77,10 @@ def client() -> "MlflowClient":
     """Return a client of the tracking server that the environment names; the local database by default."""
     from mlflow import MlflowClient
 
-    return MlflowClient()
+    with _locked("database"):  # the first call makes the tables, which two processes cannot do at once
+        mlflow = MlflowClient()
+        mlflow.search_registered_models(max_results=1)
+    return mlflow
 
 
 def releases(name: str) -> list[Release]:
@@ -109,7 +112,7 @@ def register(name: str, model: Path, *, digest: str, run_id: str, description: s
         tags: recorded on the version.
     """
     mlflow = client()
-    with _locked():
+    with _locked("aliases"):
         if found := find_release(name, digest):
             return found
         if name not in _names(mlflow):
@@ -135,7 +138,7 @@ def promote(name: str, version: int, *, by_hand: bool = False) -> Promotion:
         InputError: the version's files are gone.
     """
     mlflow = client()
-    with _locked():
+    with _locked("aliases"):
         release = _get(name, version)
         aliases = mlflow.get_registered_model(name).aliases
         champion, previous = _version(aliases, CHAMPION), _version(aliases, PREVIOUS)
@@ -173,7 +176,7 @@ def rollback(name: str) -> Promotion:
         InputError: the previous version's files are gone.
     """
     mlflow = client()
-    with _locked():
+    with _locked("aliases"):
         _require(mlflow, name)
         aliases = mlflow.get_registered_model(name).aliases
         champion, previous = _version(aliases, CHAMPION), _version(aliases, PREVIOUS)
@@ -295,8 +298,8 @@ def _version(aliases: Mapping[str, Any], alias: str) -> int | None:
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
-    path = home() / "mlflow" / "registry.lock"
+def _locked(what: str) -> Iterator[None]:
+    path = home() / "mlflow" / f"{what}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released by the kernel however this process ends

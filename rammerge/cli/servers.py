@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from rammerge.errors import RammergeError
 from rammerge.home import home
@@ -35,6 +37,7 @@ class Server:
         health: path that answers 200 once it serves.
         log: file with what it printed.
         process: leader of a process group of its own.
+        starting: lock that is held until the server answers: two servers cannot make one database at once.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Server:
     health: str
     log: Path
     process: subprocess.Popen[bytes]
+    starting: BinaryIO
 
     def wait_until_healthy(self, ended: threading.Event | None = None) -> None:
         """Return once the server answers or `ended` is set; RammergeError, naming its log, if it dies or is slow."""
@@ -54,9 +58,11 @@ class Server:
             if time.monotonic() > deadline:
                 raise RammergeError(f"{self.name} did not answer within {START_SECONDS:.0f} s; see {self.log}")
             time.sleep(0.1)
+        self.starting.close()
 
     def stop(self) -> None:
         """End the whole process group: asked first, forced after STOP_SECONDS."""
+        self.starting.close()
         for signum, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signum)
@@ -121,6 +127,8 @@ def answers(url: str) -> bool:
 def _serve(name: str, module: Sequence[str], port: int, health: str, settings: Mapping[str, str]) -> Iterator[Server]:
     log = home() / "logs" / f"{name}-server.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    starting = log.with_suffix(".lock").open("ab")
+    fcntl.flock(starting, fcntl.LOCK_EX)
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *module],
@@ -131,7 +139,7 @@ def _serve(name: str, module: Sequence[str], port: int, health: str, settings: M
             start_new_session=True,
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
-    server = Server(name, f"http://{LOOPBACK}:{port}", health, log, process)
+    server = Server(name, f"http://{LOOPBACK}:{port}", health, log, process, starting)
     try:
         yield server
     finally:
