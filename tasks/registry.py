@@ -19,7 +19,7 @@ from urllib.request import url2pathname
 
 from pydantic import BaseModel, ConfigDict
 
-from rammerge.errors import InputError, closest
+from rammerge.errors import InputError, RammergeError, closest
 from rammerge.home import home
 
 if TYPE_CHECKING:
@@ -134,8 +134,7 @@ def promote(name: str, version: int, *, by_hand: bool = False) -> Promotion:
     same recipe does not undo the rollback.
 
     Raises:
-        InputError: there is no such model or version.
-        InputError: the version's files are gone.
+        InputError: there is no such model or version, or its files are gone or damaged.
     """
     mlflow = client()
     with _locked("aliases"):
@@ -153,10 +152,7 @@ def promote(name: str, version: int, *, by_hand: bool = False) -> Promotion:
         if release.tags.get(TAG_ROLLED_BACK) and not by_hand:
             sentence = f"{name} version {version} was rolled back; `rammerge promote {name} {version}` brings it back"
             return Promotion(name=name, champion=champion, previous=previous, changed=False, sentence=sentence)
-        if not _is_loadable(release):
-            raise InputError(
-                f"{name} version {version} cannot be promoted: {release.path} is gone; run the recipe again"
-            )
+        _require_intact(release)
         if champion is not None:
             mlflow.set_registered_model_alias(name, PREVIOUS, str(champion))
         mlflow.set_registered_model_alias(name, CHAMPION, str(version))
@@ -172,8 +168,7 @@ def rollback(name: str) -> Promotion:
     """Swap champion and previous.
 
     Raises:
-        InputError: there is no such model, or nothing to go back to.
-        InputError: the previous version's files are gone.
+        InputError: there is no such model, nothing to go back to, or its files are gone or damaged.
     """
     mlflow = client()
     with _locked("aliases"):
@@ -182,8 +177,7 @@ def rollback(name: str) -> Promotion:
         champion, previous = _version(aliases, CHAMPION), _version(aliases, PREVIOUS)
         if champion is None or previous is None or champion == previous:
             raise InputError(f"{name} has no previous champion to go back to; see `rammerge releases {name}`")
-        if not _is_loadable(release := _get(name, previous)):
-            raise InputError(f"{name} version {previous} cannot serve: {release.path} is gone; nothing was changed")
+        _require_intact(_get(name, previous))
         mlflow.set_model_version_tag(name, str(champion), TAG_ROLLED_BACK, time.strftime("%Y-%m-%dT%H:%M:%S%z"))
         mlflow.set_registered_model_alias(name, CHAMPION, str(previous))
         mlflow.set_registered_model_alias(name, PREVIOUS, str(champion))
@@ -256,6 +250,21 @@ def _link(file: Path, target: Path) -> None:
 def _is_loadable(release: Release) -> bool:
     root = local_path(release.path)
     return root is None or (root / "MLmodel").is_file()
+
+
+def _require_intact(release: Release) -> None:
+    """Refuse to let a version serve whose files are gone or are not those that were merged (all are read)."""
+    from rammerge.publish import MANIFEST, verify  # brings torch, which listing releases does not need
+
+    who = f"{release.name} version {release.version} cannot serve"
+    root = local_path(release.path)
+    if not _is_loadable(release):
+        raise InputError(f"{who}: {release.path} is gone; run the recipe again")
+    if root is not None and (root / "model" / MANIFEST).is_file():
+        try:
+            verify(root / "model")
+        except RammergeError as error:
+            raise InputError(f"{who}: {error}") from None
 
 
 def _names(mlflow: "MlflowClient") -> list[str]:

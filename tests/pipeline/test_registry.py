@@ -1,6 +1,7 @@
 """Contract of releases: the same content is registered once, whoever asks and how many at once; there is one champion
 at a time; a rollback is undone by a person only; and nothing is promoted whose files are gone."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rammerge.checkpoints.digest import sha256_file
 from rammerge.errors import InputError
 from tasks import registry
 from tasks.registry import Release
@@ -104,9 +106,27 @@ def test_what_cannot_be_is_refused(model: Path, place: Path) -> None:
         registry.releases("canot")
     register("cannot", model, "another", place)
     shutil.rmtree(Path(registry.releases("cannot")[0].path))
-    with pytest.raises(InputError, match="is gone"):
+    with pytest.raises(InputError, match=r"cannot serve: .* is gone"):
         registry.promote("cannot", 2)
     assert aliases("cannot")["champion"] == 1 and release.version == 1
+
+
+def test_a_version_with_a_changed_file_does_not_serve(model: Path, place: Path, tmp_path: Path) -> None:
+    merged = tmp_path / "merged"
+    shutil.copytree(model, merged)
+    files = {path.name: path for path in merged.iterdir()}
+    entries = {name: {"size": path.stat().st_size, "sha256": sha256_file(path)} for name, path in files.items()}
+    (merged / "rammerge.json").write_text(json.dumps({"files": entries}))
+    release = register("damaged", merged, "digest", place)
+    config = Path(release.path) / "model" / "config.json"
+    intact = config.read_text()
+    config.unlink()
+    config.write_text(intact + " ")
+    with pytest.raises(InputError, match=r"damaged version 1 cannot serve: .*config\.json differs"):
+        registry.promote("damaged", 1)
+    assert "champion" not in aliases("damaged")
+    config.write_text(intact)
+    assert registry.promote("damaged", 1).changed
 
 
 def test_content_whose_files_are_gone_is_registered_anew(model: Path, place: Path) -> None:
