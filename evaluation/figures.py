@@ -43,11 +43,9 @@ def leaderboard_png(leaderboard: Leaderboard, *, dots_per_inch: int = 120) -> by
     axes.tick_params(left=False)
     n = rows[0].average["test"].n
     axes.set_xlabel(f"score in percent, test split, {n} items, {leaderboard.dtype}")
-    axes.set_title(
-        f"Average over the suites (tick) with its {100 * leaderboard.confidence:g} % interval (band), and each suite (mark)",
-        loc="left",
-        fontsize=11,
-    )
+    confidence = f"{100 * leaderboard.confidence:g} %"
+    title = f"Average over the suites (tick) with its {confidence} interval (band), and each suite (mark)"
+    axes.set_title(title, loc="left", fontsize=11)
     figure.legend(loc="outside lower center", ncols=min(len(leaderboard.suites), 5), frameon=False)
     buffer = io.BytesIO()
     # Without the library's version in the file, the same leaderboard gives the same bytes.

@@ -1,9 +1,9 @@
 """Score of the *code* domain: the completion is a program that does the right thing on held-out inputs.
 
 A program is one expression over the string `x`, in a subset of Python: `x`, indices and slices with literal bounds
-and steps, `+` of two strings, `*` of a string and an integer, parentheses. It is parsed to a syntax tree and walked
-by the evaluator below; nothing is ever compiled or executed. The length of the text, the size of the tree, of every integer
-and of every string are bounded, so no completion can make the score raise, hang or use memory.
+and steps, `+` of two strings, `*` of a string and an integer, parentheses. It is parsed to a syntax tree, which the
+evaluator below walks; nothing is ever compiled or executed. The length of the text, every integer and every string
+are bounded, so no completion can make the score raise, hang or use up memory.
 """
 
 import ast
