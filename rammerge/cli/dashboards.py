@@ -36,7 +36,7 @@ def serve(port: int) -> None:
             servers.append(stack.enter_context(prefect_server(port=free_port(port), dashboard=True)))
             prefect_url = servers[-1].url
         if not mlflow_url:
-            servers.append(stack.enter_context(mlflow_server(port=free_port(port + 1))))
+            servers.append(stack.enter_context(mlflow_server(port=free_port(port and port + 1))))
             mlflow_url = servers[-1].url
         if servers:
             say("starting the dashboards (some seconds) ...")

@@ -212,7 +212,8 @@ def _report(outcome: "Outcome", steps: "Steps", seconds: float) -> None:
         "look further:",
         "  rammerge ui                        the run in Prefect, the scores and releases in MLflow",
         f"  rammerge releases {name:<16} what is registered, and who is champion",
-        f'  mlflow.transformers.load_model("models:/{name}/{version}")',
+        f"  export MLFLOW_TRACKING_URI={os.environ['MLFLOW_TRACKING_URI']}",
+        f"  python -c 'import mlflow; mlflow.transformers.load_model(\"models:/{name}/{version}\")'",
     ]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
 

@@ -2,10 +2,12 @@
 command again, even twice at once, finishes, redoing at most what was being done."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +23,8 @@ COMMAND = [sys.executable, "-c", "from rammerge.cli import main; main()"]
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -103,3 +107,26 @@ def test_dashboards_start_and_leave_nothing_behind(world: World, start: Start) -
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
     wait_until_gone(world, 10)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_the_dashboards_show_the_run_and_the_champion_in_a_browser(world: World, start: Start, tmp_path: Path) -> None:
+    assert start("run", str(world.recipe)).wait(120) == 0
+    process = start("ui", "--port", "0")
+    assert process.stdout is not None
+    addresses = [urllib.parse.urlsplit(process.stdout.readline().split()[1]) for _ in range(2)]
+    prefect, mlflow = (f"{address.scheme}://{address.netloc}" for address in addresses)
+    runs = shown(f"{prefect}/runs", tmp_path)
+    assert "merge-and-evaluate" in runs and "Completed" in runs
+    assert "tiny-leaderboard" in shown(f"{prefect}/artifacts", tmp_path)
+    assert "champion" in shown(f"{mlflow}/#/models/tiny", tmp_path)
+
+
+def shown(url: str, profile: Path) -> str:
+    """Return the page as a browser has it once its scripts have run."""
+    quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", *quiet, f"--user-data-dir={profile}"]
+    page = subprocess.run(
+        [*command, "--virtual-time-budget=20000", "--dump-dom", url], capture_output=True, text=True, timeout=60
+    )
+    return page.stdout
