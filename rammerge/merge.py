@@ -26,7 +26,7 @@ from rammerge.errors import InputError, RammergeError, closest
 from rammerge.masks import Mask
 from rammerge.methods import METHODS, Params, ResolvedMethod, parameters
 from rammerge.methods.ram import RamParams
-from rammerge.overlap import Overlap
+from rammerge.overlap import Overlap, poor_fits
 from rammerge.preflight import Resize, check_mergeable, check_output
 from rammerge.publish import locked_staging, publish, staging_directory, write_companions, write_manifest
 from rammerge.rounding import FLOAT_DTYPES
@@ -279,7 +279,7 @@ def _describe(
     }
     if statistics.overlap is not None:
         manifest["overlap"] = statistics.overlap.summary()
-    return manifest, _warnings(session, method, statistics, survival, has_reference)
+    return manifest, _warnings(session, method, survival, has_reference)
 
 
 def _lambdas(
@@ -292,10 +292,11 @@ def _lambdas(
     return dict(zip(agents, row, strict=True))
 
 
-def _warnings(
-    session: Session, method: ResolvedMethod, statistics: GlobalStatistics, survival: Survival, has_reference: bool
-) -> list[str]:
-    warnings = statistics.overlap.warnings() if statistics.overlap else []
+def _warnings(session: Session, method: ResolvedMethod, survival: Survival, has_reference: bool) -> list[str]:
+    warnings = []
+    if isinstance(parameters(method), RamParams):
+        counts = zip(survival.active, survival.unique, strict=True)
+        warnings += poor_fits(dict(zip(session.agents, counts, strict=True)), session.elements)
     unique = sum(survival.unique)
     if has_reference and unique and survival.distinct < DISTINCT_SHARE * unique:
         warnings.append(

@@ -77,21 +77,9 @@ class Overlap:
         return rows
 
     def warnings(self) -> list[str]:
-        """Return one sentence for each agent that RAM fits poorly, saying why."""
-        found = []
-        for name, row in self.summary().items():
-            if row["density"] > DENSE:
-                found.append(
-                    f"agent '{name}' changed {row['density']:.0%} of the weights: RAM expects sparse updates, and a "
-                    "dense one (exported in float32, merged from LoRA, or trained with Adam in float32) leaves it little "
-                    "to separate; compare with task_arithmetic"
-                )
-            if len(self.agents) > 1 and row["active"] and row["unique_share"] < FEW_UNIQUE:
-                found.append(
-                    f"agent '{name}' shares all but {row['unique_share']:.1%} of its changes: for it RAM is close to "
-                    "averaging; compare with task_arithmetic"
-                )
-        return found
+        """Return what `poor_fits` says of these agents."""
+        counts = zip(self.agents, self.histogram(), strict=True)
+        return poor_fits({name: (sum(row), row[0]) for name, row in counts}, self.elements)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON, with the summary for readers that want no arithmetic."""
@@ -114,3 +102,26 @@ class Overlap:
             by_tensor=content["by_tensor"],
             densities={name: Densities(**value) for name, value in content["densities"].items()},
         )
+
+
+def poor_fits(counts: Mapping[str, tuple[int, int]], elements: int) -> list[str]:
+    """Return one sentence for each agent that RAM fits poorly, saying why.
+
+    Args:
+        counts: per agent, the elements that it changed, and those of them that no other agent changed.
+        elements: float elements of the model.
+    """
+    found = []
+    for name, (changed, unique) in counts.items():
+        if changed > DENSE * elements:
+            found.append(
+                f"agent '{name}' changed {changed / elements:.0%} of the weights: RAM expects sparse updates, and a "
+                "dense one (exported in float32, merged from LoRA, or trained with Adam in float32) leaves it little "
+                "to separate; compare with task_arithmetic"
+            )
+        if len(counts) > 1 and unique < FEW_UNIQUE * changed:
+            found.append(
+                f"agent '{name}' shares all but {unique / changed:.1%} of its changes: for it RAM is close to "
+                "averaging; compare with task_arithmetic"
+            )
+    return found
