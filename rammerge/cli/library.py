@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)=(.+)", re.DOTALL)
 
 Base = Annotated[str, typer.Option("--base", help="Base model: a directory, or a hub id ORG/NAME[@REVISION].")]
-Memory = Annotated[str, typer.Option(help="Peak resident memory of the process.")]
+Memory = Annotated[
+    str | None, typer.Option(help="Peak resident memory of the process, such as 800MiB.", show_default="1GiB")
+]
 Threads = Annotated[int | None, typer.Option(help="Worker threads; by default one a processor.", min=1)]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 Resize = Annotated[
@@ -49,7 +51,7 @@ def merge(
     rounding: Annotated[Literal["nearest", "stochastic"], typer.Option(help="How to round to it.")] = "nearest",
     seed: Annotated[int, typer.Option(help="Seed of stochastic rounding and of DARE.")] = 0,
     device: Device = "cpu",
-    memory: Memory = "1GiB",
+    memory: Memory = None,
     threads: Threads = None,
     shard_size: Annotated[str, typer.Option(help="Largest size of an output shard.")] = "5GB",
     compile_: Annotated[
@@ -64,7 +66,7 @@ def merge(
     from rammerge.methods import resolve
 
     chosen = resolve(method, preset, parse_settings(set_ or []))
-    size, limit = parse_bytes(shard_size, "--shard-size"), parse_bytes(memory, "--memory")
+    size, limit = parse_bytes(shard_size, "--shard-size"), _parse_memory(memory)
     from rammerge.merge import MergeOptions, forecast
     from rammerge.merge import merge as merge_models
     from rammerge.preflight import check_output
@@ -91,7 +93,7 @@ def inspect(
     eta: Annotated[float, typer.Option(help="Threshold of --mask relative.", min=0)] = 1e-3,
     ulps: Annotated[int, typer.Option(help="Threshold of --mask ulp.", min=1)] = 1,
     device: Device = "cpu",
-    memory: Memory = "1GiB",
+    memory: Memory = None,
     threads: Threads = None,
     resize: Resize = "refuse",
 ) -> None:
@@ -100,7 +102,7 @@ def inspect(
     from rammerge.methods.spec import mask_from
 
     base_model, models = open_models(base, agents)
-    options = MergeOptions(device=device, memory=parse_bytes(memory, "--memory"), threads=threads)
+    options = MergeOptions(device=device, memory=_parse_memory(memory), threads=threads)
     rule = mask_from(mask, epsilon, eta, ulps)
     with progress_display() as progress:
         overlap = extract(base_model, models, mask=rule, options=options, resize=resize, progress=progress)
@@ -195,6 +197,10 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise InputError(f"--set '{setting}' has no readable value; write it like r=0.1") from error
     return parsed
+
+
+def _parse_memory(text: str | None) -> int | None:
+    return None if text is None else parse_bytes(text, "--memory")
 
 
 def _number(text: str, value: Any) -> Any:

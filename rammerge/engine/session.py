@@ -18,14 +18,19 @@ from rammerge.engine import compiled
 from rammerge.engine.blocks import Arguments, BlockFunction
 from rammerge.engine.stream import Files, byte_buffer, work_through
 from rammerge.errors import InputError
-from rammerge.rounding import Rounding
+from rammerge.rounding import FLOAT_DTYPES, Rounding
 
 Compile = Literal["auto", "always", "never"]
 
 MIN_BLOCK, DEFAULT_BLOCK = 1 << 14, 1 << 20
+# Without a limit of the caller's the process stays below the first; where it is large already, as a host of other
+# work, the merge may add the second to what is there.
+DEFAULT_MEMORY, DEFAULT_ADDED_MEMORY = 1 << 30, 1 << 29
 # Eager code makes a few dozen intermediate tensors; this many elements keep them in a core's second-level cache.
 EAGER_ELEMENTS = 1 << 15
 _EAGER_BYTES = EAGER_ELEMENTS * 4 * 48
+# Hashing threads, the compiled functions, and what the allocator keeps.
+_FIXED_BYTES = 16 << 20
 # Below this much work eager code is done before a compiler would be; above, it begins and is overtaken.
 COMPILE_FROM_ELEMENTS = 1_000_000_000
 _READ_AHEAD = 8
@@ -41,8 +46,9 @@ class MergeOptions:
         seed: run seed of stochastic rounding and of methods that draw random numbers.
         shard_size: largest output shard in bytes.
         device: cpu or cuda, or cuda:N.
-        memory: peak resident bytes of the process that the plan must keep; at least what the forecast needs.
-        threads: worker threads, by default one for each processor that this process may use.
+        memory: peak resident bytes of the process that the plan must keep, refused if the least that works is more;
+            by default 1 GiB, or 512 MiB above what the process holds already when that is more.
+        threads: worker threads, by default one for each processor that this process may use and `memory` has room for.
         compile: auto (where the work repays it), always (wait for it) or never.
     """
 
@@ -51,7 +57,7 @@ class MergeOptions:
     seed: int = 0
     shard_size: int = 5_000_000_000
     device: str = "cpu"
-    memory: int = 1 << 30
+    memory: int | None = None
     threads: int | None = None
     compile: Compile = "auto"
 
@@ -98,7 +104,7 @@ class Session:
         self.options = options
         self.device = _device(options.device)
         self.floats = [name for name, info in base.tensors.items() if info.dtype.is_floating_point]
-        self.plan = plan_memory(base, self.agents, options, self.floats)
+        self.plan = plan_memory(base, self.agents, options)
         self.files = Files()
         self.notes: list[str] = []
         self._progress = progress
@@ -133,7 +139,10 @@ class Session:
         """Read a unit of the base and of each agent; valid until the same thread reads the next."""
         infos = self.inputs(unit.tensor)
         if not hasattr(self._buffers, "inputs"):
-            self._buffers.inputs = [byte_buffer(self.plan.block * 8, self.device) for _ in infos]
+            self._buffers.inputs = [
+                byte_buffer(_buffer_bytes(checkpoint, self.plan.block), self.device)
+                for checkpoint in (self.base, *self.agents.values())
+            ]
         read = [
             self.files.read(info, unit.start, unit.stop, buffer).to(self.device, non_blocking=True)
             for info, buffer in zip(infos, self._buffers.inputs, strict=True)
@@ -273,30 +282,40 @@ class Kernel:
             self.session.notes.append(note)
 
 
-def plan_memory(
-    base: Checkpoint, agents: Mapping[str, Checkpoint], options: MergeOptions, floats: Sequence[str]
-) -> MemoryPlan:
-    """Choose the block length so that the process stays below `options.memory`, and forecast its peak.
+def plan_memory(base: Checkpoint, agents: Mapping[str, Checkpoint], options: MergeOptions) -> MemoryPlan:
+    """Choose block length and threads so that the process stays below its limit of memory, and forecast its peak.
 
     Raises:
         InputError: not even the smallest blocks fit; the message says how much would do.
     """
-    threads = options.threads or len(os.sched_getaffinity(0))
-    largest = max((base.tensors[name].numel for name in floats), default=1)
-    block = min(DEFAULT_BLOCK, max(MIN_BLOCK, largest))
     resident = _resident_bytes()
+    limit = options.memory or max(DEFAULT_MEMORY, resident + DEFAULT_ADDED_MEMORY)
+    threads = options.threads or len(os.sched_getaffinity(0))
+    least_threads = options.threads or 1
+    largest = max((info.numel for info in base.tensors.values()), default=1)
+    block = min(DEFAULT_BLOCK, max(MIN_BLOCK, largest))
+    output = FLOAT_DTYPES[options.dtype].itemsize
 
-    def forecast(elements: int) -> int:
-        # Inputs (up to 8 bytes an element), the result, and the compiled function's copy of it.
-        buffers = elements * (8 * (1 + len(agents)) + 2 * 4)
-        return resident + threads * (buffers + _EAGER_BYTES) + (16 << 20)
+    def forecast() -> int:
+        # The inputs, the result, and the compiled function's copy of it.
+        inputs = sum(_buffer_bytes(checkpoint, block) for checkpoint in (base, *agents.values()))
+        results = 2 * output * min(block, largest)
+        return resident + threads * (inputs + results + _EAGER_BYTES) + _FIXED_BYTES
 
-    while block > MIN_BLOCK and forecast(block) > options.memory:
-        block //= 2
-    if forecast(block) > options.memory:
-        needed = -(-forecast(MIN_BLOCK) // (1 << 20))
-        raise InputError(f"--memory {options.memory / 2**20:.0f}MiB is too little: this merge needs {needed}MiB")
-    return MemoryPlan(block, threads, forecast(block))
+    while forecast() > limit and (block > MIN_BLOCK or threads > least_threads):
+        if block > MIN_BLOCK:
+            block //= 2
+        else:
+            threads -= 1
+    if forecast() > limit:
+        needed = -(-forecast() // (1 << 20))
+        raise InputError(f"--memory {limit / 2**20:.0f}MiB is too little: this merge needs {needed}MiB")
+    return MemoryPlan(block, threads, forecast())
+
+
+def _buffer_bytes(checkpoint: Checkpoint, block: int) -> int:
+    """Return the bytes of the largest block of a checkpoint's tensors."""
+    return max((min(info.numel, block) * info.dtype.itemsize for info in checkpoint.tensors.values()), default=0)
 
 
 def _resident_bytes() -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rammerge.engine import session
 from rammerge.errors import InputError
 from rammerge.merge import MergeOptions, forecast
 from tests.engine.models import sparse_family, write_family
@@ -68,6 +69,23 @@ def test_too_small_a_limit_names_the_one_that_would_do(tmp_path: Path) -> None:
         forecast(*models, MergeOptions(memory=1 << 20))
     enough = int(str(refused.value).split("needs ")[1].removesuffix("MiB"))
     assert forecast(*models, MergeOptions(memory=(enough + 8) << 20))[0] <= (enough + 8) << 20
+
+
+def test_a_large_host_process_may_merge_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = write_family(tmp_path, *sparse_family({"w": (100, 100)}, [0.1, 0.2]))
+    monkeypatch.setattr(session, "_resident_bytes", lambda: 3 << 30)
+    assert 3 << 30 < forecast(*models, MergeOptions())[0] <= (3 << 30) + (512 << 20)
+    with pytest.raises(InputError, match="--memory 2048MiB is too little"):  # a limit that was asked for stays one
+        forecast(*models, MergeOptions(memory=2 << 30))
+
+
+def test_many_processors_take_no_more_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = write_family(tmp_path, *sparse_family({"w": (1000, 1000)}, [0.1, 0.2]))
+    monkeypatch.setattr(session, "_resident_bytes", lambda: 300 << 20)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(256))
+    assert forecast(*models, MergeOptions())[0] <= 1 << 30
+    with pytest.raises(InputError, match="too little"):
+        forecast(*models, MergeOptions(memory=1 << 30, threads=256))
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:99", "meta"])
