@@ -26,6 +26,8 @@ from rammerge.overlap import Densities, Overlap
 # A float32 magnitude has 31 bits: 16 choose a coarse bin, the 15 below a place in it.
 _FINE_BITS = 15
 _COARSE_BINS, _FINE_BINS = 1 << 16, 1 << _FINE_BITS
+# As many as the bins of one count, whose clearing and adding would else be the work.
+_RANKED_ELEMENTS = 1 << 16
 
 
 def count_overlap(session: Session, mask: Mask, *, densities: bool = False) -> Overlap:
@@ -140,16 +142,20 @@ def _bin_counts(
     def work(unit: Unit) -> None:
         base, agents = session.read(unit)
         seeds = tensor_seeds(session, unit.tensor)
-        arguments = Arguments(rows, torch.zeros(()), seeds, torch.tensor(unit.start)).to(session.device)
-        for agent, delta in enumerate(trimmed(read_changes(base, agents, mode, arguments))):
-            if not bool(torch.isfinite(delta.abs().amax())):
-                session.refuse_non_finite(unit)
-            pattern = delta.abs().view(torch.int32)
-            coarse, chosen = pattern >> _FINE_BITS, within[agent]
-            key = coarse if chosen is None else pattern[coarse == chosen] & (_FINE_BINS - 1)
-            counts = torch.bincount(key, minlength=bins).cpu()
-            with lock:
-                totals[agent] += counts
+        whole = Arguments(rows, torch.zeros(()), seeds, torch.tensor(unit.start)).to(session.device)
+        for start in range(0, base.shape[0], _RANKED_ELEMENTS):
+            part = slice(start, start + _RANKED_ELEMENTS)
+            block = read_changes(base[part], [agent[part] for agent in agents], mode, whole.at(start))
+            for agent, delta in enumerate(trimmed(block)):
+                magnitude = delta.abs()
+                if not bool(torch.isfinite(magnitude.amax())):
+                    session.refuse_non_finite(unit)
+                pattern = magnitude.view(torch.int32)
+                coarse, chosen = pattern >> _FINE_BITS, within[agent]
+                key = coarse if chosen is None else pattern[coarse == chosen] & (_FINE_BINS - 1)
+                counts = torch.bincount(key, minlength=bins).cpu()
+                with lock:
+                    totals[agent] += counts
 
     session.run("rank magnitudes", tensors, work)
     return totals
