@@ -70,7 +70,7 @@ class Signature:
         digest = hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode())
         for module in _CODE:
             digest.update(Path(str(importlib.import_module(module).__file__)).read_bytes())
-        digest.update(f"{torch.__version__} {platform.machine()} {_processor_flags()}".encode())
+        digest.update(_processor_digest().encode())
         return home() / "kernels" / f"{digest.hexdigest()[:32]}.pt2"
 
 
@@ -120,6 +120,10 @@ def build(signature: Signature, path: Path) -> None:
     shapes = ({0: length}, [{0: length} for _ in agents], None, None, None, None)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        # Which vector instructions work here is found by compiling samples, for longer than the function itself takes:
+        # keep those, and nothing else.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(path.parent / f"probes-{_processor_digest()}")
+        torch._inductor.cpu_vec_isa.valid_vec_isa_list()
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = scratch
         exported = torch.export.export(
             _Flat(signature.function), (base, agents, *arguments.as_list()), dynamic_shapes=shapes
@@ -188,13 +192,14 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _processor_flags() -> str:
+def _processor_digest() -> str:
     # Compiled code uses what this processor has, and the cache may be on a disk that other machines share.
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+        lines = []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    return hashlib.sha256(f"{torch.__version__} {platform.machine()} {flags}".encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":
