@@ -14,12 +14,12 @@ from typing import Any
 from rammerge.atomic import write_json
 from rammerge.checkpoints.digest import sha256_file
 from rammerge.engine.layout import Shard
-from rammerge.engine.stream import read_into, write_from
+from rammerge.engine.stream import read_into, start_flush, write_from
 from rammerge.errors import RammergeError
 
 _CHUNK = 1 << 22
-# Starting the disk early keeps the last flush short without waiting on it block by block.
-_FLUSH_EVERY = 1 << 28
+# Starting the disk early, without waiting for it, keeps the last flush short.
+_FLUSH_EVERY = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class ShardWriter:
             try:
                 read_into(self._descriptor, view, position, self._part)
                 if position - flushed >= _FLUSH_EVERY:
-                    os.fdatasync(self._descriptor)
+                    start_flush(self._descriptor, flushed, position - flushed)
                     flushed = position
             except OSError as error:
                 self._failure = error

@@ -1,11 +1,13 @@
 """Reading blocks of tensors into reused buffers, and working through them on several threads."""
 
+import ctypes
 import errno
 import os
 import resource
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +18,8 @@ from rammerge.checkpoints.headers import TensorInfo
 from rammerge.errors import InputError
 
 Unit = TypeVar("Unit")
+
+_SYNC_FILE_RANGE_WRITE = 2
 
 
 class Files:
@@ -78,6 +82,18 @@ def write_from(descriptor: int, view: memoryview, offset: int) -> None:
     done = 0
     while done < len(view):
         done += os.pwrite(descriptor, view[done:], offset + done)
+
+
+def start_flush(descriptor: int, offset: int, nbytes: int) -> None:
+    """Ask the kernel to begin writing a part of an open file to the disk; what fails shows when the file is flushed."""
+    flush = getattr(_libc(), "sync_file_range", None)
+    if flush is not None:
+        flush(descriptor, ctypes.c_int64(offset), ctypes.c_int64(nbytes), _SYNC_FILE_RANGE_WRITE)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 def byte_buffer(nbytes: int, device: torch.device) -> Tensor:
