@@ -1,0 +1,119 @@
+"""Make the zoo from seeds: `python -m examples.zoo.train --out DIR`.
+
+Pre-trains the base, exports it, and trains one agent a domain by reinforcement learning from the *exported* base, so
+that base and agent can be compared element by element. Each model is written in bfloat16 with a `training.json` beside
+its weights. Stages can run one by one: `--only base`, then `--only code`, and so on.
+
+What is reproducible: the data, everywhere, bit by bit. The weights: on one machine with one torch release. Elsewhere
+other matrix kernels round differently, sampled completions diverge sooner or later, and the weights with them;
+accuracies and densities come out alike, not equal. One thread is used throughout, because results depend on how many.
+"""
+
+import argparse
+import platform
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+import trl
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from examples.zoo import grpo, pretrain
+from examples.zoo.checkpoint import CHECKPOINTS, load, read_record, save, write_record
+from examples.zoo.domains import DOMAINS
+from examples.zoo.measure import accuracies, sparsities
+from examples.zoo.tokenizer import build_tokenizer
+
+BASE = pretrain.PretrainSettings()
+AGENTS = {
+    "tool": grpo.GrpoSettings(seed=11, steps=160, prompts=40, samples=12),
+    "code": grpo.GrpoSettings(seed=12, steps=40),
+    "memory": grpo.GrpoSettings(seed=13, steps=200, learning_rate=0.005),
+}
+STAGES = ("base", *AGENTS)
+
+
+def make_base(out: Path) -> None:
+    """Pre-train the base and write it to `out/base`."""
+    started = time.monotonic()
+    tokenizer = build_tokenizer()
+    model = pretrain.build_model(tokenizer, BASE.seed)
+    curve = []
+    for step, losses in enumerate(pretrain.train(model, tokenizer, BASE), 1):
+        if step % 100 == 0:
+            curve.append({"step": step, **{name: round(loss, 4) for name, loss in losses.items()}})
+            _say("base", step, BASE.steps, started, " ".join(f"{name} {loss:.3f}" for name, loss in losses.items()))
+    record = {"method": "next-token prediction", "settings": asdict(BASE), "loss": curve}
+    _finish(out / "base", model, tokenizer, record, started)
+
+
+def make_agent(out: Path, name: str) -> None:
+    """Train the agent of one domain from `out/base` and write it to `out/<name>`."""
+    started = time.monotonic()
+    settings = AGENTS[name]
+    model, tokenizer = load(out / "base")
+    curve: list[float] = []
+
+    def note(step: int, reward: float) -> None:
+        curve.append(round(reward, 4))
+        if step % 10 == 0:
+            _say(name, step, settings.steps, started, f"reward {reward:.3f}")
+
+    grpo.train(model, tokenizer, DOMAINS[name], settings, note)
+    record = {"method": "GRPO", "settings": asdict(settings), "reward": curve}
+    _finish(out / name, model, tokenizer, record, started)
+
+
+def record_sparsities(out: Path) -> None:
+    """Add to each agent's record its density and unique share, which takes all agents to know."""
+    for name, sparsity in sparsities(out).items():
+        write_record(out / name, {**read_record(out / name), **asdict(sparsity)})
+
+
+def _finish(
+    folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any], started: float
+) -> None:
+    """Export a model, measure what was exported, and write the record of it all beside the weights."""
+    seconds = round(time.monotonic() - started)
+    save(model, tokenizer, folder)
+    reached = accuracies(folder, "validation")
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "trl": trl.__version__,
+    }
+    write_record(folder, record | {"seconds": seconds, "versions": versions, "validation_accuracy": reached})
+    print(
+        f"{folder.name}: validation " + ", ".join(f"{name} {share:.1%}" for name, share in reached.items()), flush=True
+    )
+
+
+def _say(stage: str, step: int, steps: int, started: float, seen: str) -> None:
+    print(f"{stage}: step {step}/{steps}, {time.monotonic() - started:.0f} s, {seen}", flush=True)
+
+
+def main() -> None:
+    """Run the stages asked for, by default all."""
+    parser = argparse.ArgumentParser(description="Train the zoo's base and its three agents from seeds.")
+    parser.add_argument("--out", type=Path, default=CHECKPOINTS, help="folder for the checkpoints")
+    parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, help="stages to run; agents need a base")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    for stage in STAGES:
+        if stage not in arguments.only:
+            continue
+        if stage == "base":
+            make_base(arguments.out)
+        else:
+            make_agent(arguments.out, stage)
+    if all((arguments.out / stage).is_dir() for stage in STAGES):
+        record_sparsities(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Training rewards what the domain's score says, learns answers and not prompts, and repeats itself from its seed."""
+
+import itertools
+import string
+
+import torch
+
+from examples.zoo import grpo, pretrain
+from examples.zoo.domains import DOMAINS, Domain
+from examples.zoo.tokenizer import build_tokenizer
+
+TINY = pretrain.PretrainSettings(steps=2, documents=1)
+
+
+def test_only_answers_and_the_end_weigh_in_pretraining() -> None:
+    tokenizer = build_tokenizer()
+    documents = [["y:ab\ny=", "x[0:1]\n", "y:b\ny=", "x\n"], ["y=", "x\n"]]
+    tokens, weights = pretrain.encode(tokenizer, documents)
+    for row, weight, segments in zip(tokens, weights, documents, strict=True):
+        encoded = [tokenizer(segment).input_ids for segment in segments]
+        expected = [place % 2 / len(ids) for place, ids in enumerate(encoded) for _ in ids] + [0.25]
+        assert row[: len(expected)].tolist() == [*itertools.chain(*encoded), tokenizer.eos_token_id]
+        torch.testing.assert_close(weight, torch.tensor(expected + [0.0] * (len(row) - len(expected))))
+
+
+def test_pretraining_repeats_itself() -> None:
+    tokenizer = build_tokenizer()
+    runs = []
+    for _ in range(2):
+        model = pretrain.build_model(tokenizer, TINY.seed)
+        runs.append((list(pretrain.train(model, tokenizer, TINY)), model.state_dict()))
+    (losses, weights), (again, weights_again) = runs
+    assert losses == again
+    assert all(torch.equal(weight, weights_again[name]) for name, weight in weights.items())
+
+
+def test_grpo_raises_the_probability_of_what_is_rewarded() -> None:
+    tokenizer = build_tokenizer()
+    model = pretrain.build_model(tokenizer, seed=3)
+    wanted = tuple(string.ascii_lowercase)
+    code = DOMAINS["code"]
+    domain = Domain("code", code.draw, 1, lambda doc, completion: float(completion.startswith(wanted)), 2)
+    prompt = tokenizer(domain.held_out("test", seed=1, count=1)[0].prompt, return_tensors="pt").input_ids
+    rewarded = [index for token, index in tokenizer.get_vocab().items() if token.startswith(wanted)]
+
+    def probability() -> float:
+        with torch.inference_mode():
+            return float(model(prompt).logits[0, -1].softmax(-1)[rewarded].sum())
+
+    before = probability()
+    seen: list[tuple[int, float]] = []
+    settings = grpo.GrpoSettings(seed=1, steps=8, prompts=4, samples=16)
+    grpo.train(model, tokenizer, domain, settings, lambda step, reward: seen.append((step, reward)))
+    assert [step for step, _ in seen] == list(range(1, 9))
+    assert all(0.0 <= reward <= 1.0 for _, reward in seen)
+    assert probability() > before + 0.05, (before, probability())
