@@ -6,6 +6,7 @@ threads take part, and loads in milliseconds afterwards. A merge that has to wai
 over when it is ready: both give the same bytes, which is checked on a sample before the compiled form is trusted.
 """
 
+import ctypes
 import hashlib
 import importlib
 import json
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +73,7 @@ class Signature:
         for module in _CODE:
             digest.update(Path(str(importlib.import_module(module).__file__)).read_bytes())
         digest.update(_processor_digest().encode())
-        return home() / "kernels" / f"{digest.hexdigest()[:32]}.pt2"
+        return home() / "kernels" / f"{digest.hexdigest()[:32]}.so"
 
 
 def compiler() -> str | None:
@@ -81,22 +83,52 @@ def compiler() -> str | None:
     )
 
 
-def load(signature: Signature) -> Runner | None:
-    """Return the compiled form when it is on disk, loads here, and gives the eager form's bytes on a sample."""
+def load(signature: Signature, threads: int = 1) -> Runner | None:
+    """Return the compiled form, for so many threads at a time, when it is on disk, loads here, and gives the eager
+    form's bytes on a sample."""
     path = signature.path()
     if not path.is_file():
         return None
     try:
-        package = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
-    except RuntimeError:
+        run = _Library(path, threads)
+    except (OSError, AttributeError, RuntimeError):
         path.unlink(missing_ok=True)
         return None
+    return run if _agrees(signature, run) else None
 
-    def run(base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
-        merged, counts = package.boxed_run([base, *agents, *arguments.as_list()])
+
+class _Library:
+    """A compiled function, called by its C interface: torch's own binding of it holds the interpreter lock while it
+    runs, which leaves all threads but one waiting."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        library = ctypes.CDLL(str(path))
+        create = library.AOTInductorModelContainerCreateWithDevice
+        create.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t, ctypes.c_char_p, ctypes.c_char_p]
+        self._run = library.AOTInductorModelContainerRun
+        handles = ctypes.POINTER(ctypes.c_void_p)
+        nothing = [ctypes.c_void_p, ctypes.c_void_p]  # a stream and an executor, which a CPU has no use for
+        self._run.argtypes = [ctypes.c_void_p, handles, ctypes.c_size_t, handles, ctypes.c_size_t, *nothing]
+        self._container = ctypes.c_void_p()
+        if create(ctypes.byref(self._container), threads, b"cpu", None):
+            raise RuntimeError(f"{path} cannot be set up")
+
+    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
+        tensors = [base, *agents, *arguments.as_list()]
+        capsules = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(tensors)  # the function takes these over
+        inputs = (ctypes.c_void_p * len(tensors))(*(_pointer(capsule, None) for capsule in capsules))
+        outputs = (ctypes.c_void_p * 2)()
+        if self._run(self._container, inputs, len(tensors), outputs, 2, None, None):
+            raise RuntimeError("a compiled function failed")
+        results = [_capsule(output, None, None) for output in outputs]
+        merged, counts = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(results)
         return merged, counts
 
-    return run if _agrees(signature, run) else None
+
+_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+_capsule = ctypes.pythonapi.PyCapsule_New
+_capsule.restype, _capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
 
 
 def start_build(signature: Signature) -> subprocess.Popen[bytes]:
@@ -139,7 +171,9 @@ def build(signature: Signature, path: Path) -> None:
                 "max_fusion_size": 1024,
             },
         )
-        Path(made).replace(path)
+        with zipfile.ZipFile(made) as package:
+            (library,) = (name for name in package.namelist() if name.endswith(".so"))
+            Path(package.extract(library, scratch)).replace(path)
 
 
 class _Flat(torch.nn.Module):

@@ -207,7 +207,7 @@ class Kernel:
         if self.session.device.type != "cpu" or options.compile == "never":
             return
         for signature, elements in self._signatures().items():
-            runner = compiled.load(signature)
+            runner = compiled.load(signature, self.session.plan.threads)
             if runner is not None:
                 self._compiled[signature] = runner
             elif options.compile == "always" or elements >= COMPILE_FROM_ELEMENTS:
@@ -258,8 +258,11 @@ class Kernel:
     def _start(self, signature: compiled.Signature) -> None:
         if compiled.compiler() is None:
             self._note("no C++ compiler found (g++ or clang++), so the merge runs eagerly: the same bytes, but slower")
-        else:
+            return
+        try:
             self._builds[signature] = compiled.start_build(signature)
+        except OSError as error:
+            self._note(f"compiling failed ({error}), so the merge runs eagerly: the same bytes, but slower")
 
     def _collect(self, signature: compiled.Signature) -> None:
         with self._lock:
@@ -270,7 +273,7 @@ class Kernel:
                 return
             del self._builds[signature]
             errors = process.communicate()[1].decode(errors="replace").strip().splitlines()
-            runner = compiled.load(signature) if process.returncode == 0 else None
+            runner = compiled.load(signature, self.session.plan.threads) if process.returncode == 0 else None
             if runner is not None:
                 self._compiled[signature] = runner
             else:
