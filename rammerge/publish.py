@@ -34,10 +34,14 @@ def locked_staging(out: Path) -> Iterator[Path]:
 
     Raises:
         InputError: another process is merging into `out`.
+        RammergeError: the disk is full or failed, here or anywhere in the context.
     """
     staging = staging_directory(out)
-    staging.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _disk_error(staging, error) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,8 +52,18 @@ def locked_staging(out: Path) -> Iterator[Path]:
         except InputError:  # bad input stays bad: there is nothing to take up later
             shutil.rmtree(staging)
             raise
+        except OSError as error:
+            raise _disk_error(staging, error) from error
     finally:
         os.close(descriptor)
+
+
+def _disk_error(staging: Path, error: OSError) -> RammergeError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what, fix = f"no space left in {staging.parent}", "make room and run again"
+    else:
+        what, fix = f"{error.filename or staging} failed ({error.strerror or error})", "mend the disk and run again"
+    return RammergeError(f"{what}; {fix}: the finished shards are kept")
 
 
 def write_companions(model: Path, base: Checkpoint, companions: Checkpoint, dtype: str, card: str) -> None:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,8 @@ def digest_file(path: Path) -> FileDigest:
     found = FileDigest(before.st_size, sha256_file(path))
     settled = time.time_ns() - max(before.st_mtime_ns, before.st_ctime_ns) > _RACY_NS
     if settled and _status_key(stat_file(path)) == _status_key(before):
-        write_json(memory, {"path": str(path), "status": _status_key(before), "sha256": found.sha256})
+        with suppress(OSError):  # a memory that cannot be written only costs the next hashing
+            write_json(memory, {"path": str(path), "status": _status_key(before), "sha256": found.sha256})
     return found
 
 

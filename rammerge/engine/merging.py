@@ -101,7 +101,7 @@ def merge_shards(
 
     Raises:
         InputError: a NaN or an infinity in an input, or a result outside the output dtype.
-        RammergeError: the disk is full.
+        OSError: the disk is full or failed.
     """
     records = {shard.file: record for shard in layout.shards if (record := finished(directory, shard))}
     todo = [shard for shard in layout.shards if shard.file not in records]

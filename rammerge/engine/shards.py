@@ -1,6 +1,5 @@
 """Writing one output shard: preallocated, hashed while it grows, durable and renamed into place when whole."""
 
-import errno
 import hashlib
 import heapq
 import json
@@ -15,7 +14,6 @@ from rammerge.atomic import write_json
 from rammerge.checkpoints.digest import sha256_file
 from rammerge.engine.layout import Shard
 from rammerge.engine.stream import read_into, start_flush, write_from
-from rammerge.errors import RammergeError
 
 _CHUNK = 1 << 22
 # Starting the disk early, without waiting for it, keeps the last flush short.
@@ -34,7 +32,8 @@ class ShardRecord:
 class ShardWriter:
     """Writes a shard from any threads in any order; a thread of its own hashes what is contiguous from the start.
 
-    `directory` is a staging directory: the shard goes to its `model`, the record of it to its `records`.
+    `directory` is a staging directory: the shard goes to its `model`, the record of it to its `records`. A full disk
+    is an OSError here, and a sentence where the staging directory is held (rammerge.publish).
     """
 
     def __init__(self, directory: Path, shard: Shard) -> None:
@@ -45,9 +44,9 @@ class ShardWriter:
         try:
             if shard.size:
                 os.posix_fallocate(self._descriptor, 0, shard.size)
-        except OSError as error:
+        except OSError:
             os.close(self._descriptor)
-            raise _no_space(error, directory, shard) from error
+            raise
         self._changed = threading.Condition()
         self._frontier = 0
         self._islands: list[tuple[int, int]] = []
@@ -59,15 +58,8 @@ class ShardWriter:
         self.write(0, memoryview(shard.header))
 
     def write(self, offset: int, view: memoryview) -> None:
-        """Write `view` at `offset`; every byte of the shard is to be written once.
-
-        Raises:
-            RammergeError: the disk is full.
-        """
-        try:
-            write_from(self._descriptor, view, offset)
-        except OSError as error:
-            raise _no_space(error, self._directory, self.shard) from error
+        """Write `view` at `offset`; every byte of the shard is to be written once."""
+        write_from(self._descriptor, view, offset)
         with self._changed:
             heapq.heappush(self._islands, (offset, offset + len(view)))
             while self._islands and self._islands[0][0] <= self._frontier:
@@ -80,18 +72,12 @@ class ShardWriter:
         return self._frontier == self.shard.size
 
     def finish(self, counts: Sequence[int]) -> ShardRecord:
-        """Make the shard durable under its own name and leave a record beside it, from which a later run resumes.
-
-        Raises:
-            RammergeError: the disk is full or failed.
-        """
+        """Make the shard durable under its own name and leave a record beside it, from which a later run resumes."""
         self._hasher.join()
         try:
             if self._failure is not None:
                 raise self._failure
             os.fsync(self._descriptor)
-        except OSError as error:
-            raise _no_space(error, self._directory, self.shard) from error
         finally:
             os.close(self._descriptor)
         record = ShardRecord(self.shard.file, self._sha256.hexdigest(), tuple(int(count) for count in counts))
@@ -152,12 +138,3 @@ def _part_path(directory: Path, shard: Shard) -> Path:
 
 def _record_path(directory: Path, shard: Shard) -> Path:
     return directory / "records" / f"{shard.file}.json"
-
-
-def _no_space(error: OSError, directory: Path, shard: Shard) -> RammergeError:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return RammergeError(f"{directory / shard.file} cannot be written ({os.strerror(error.errno or 0).lower()})")
-    return RammergeError(
-        f"no space for {shard.file} ({shard.size:,} bytes) in {directory.parent}; make room and run again: "
-        "the finished shards are kept"
-    )

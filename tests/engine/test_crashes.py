@@ -135,15 +135,45 @@ def test_full_disk(family: tuple, expected: dict[str, bytes], tmp_path: Path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", full)
-        with pytest.raises(
-            RammergeError, match=r"no space for model-0000\d-of-0000\d.safetensors .* make room and run"
-        ):
+        with pytest.raises(RammergeError, match=r"no space left in .*; make room and run again: the finished shards"):
             merge(*family, METHOD, out, OPTIONS)
     assert not out.exists()
     kept = {file.name for file in staging_directory(out).glob("model/*.safetensors")}
     assert kept
     merge(*family, METHOD, out, OPTIONS)
     assert weight_bytes(out) == expected
+
+
+@pytest.mark.parametrize("where", ["a record", "a companion", "the manifest"])
+def test_full_disk_between_the_shards(
+    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    name = {
+        "a record": "rammerge.engine.shards.write_json",
+        "a companion": "rammerge.publish.write_text",
+        "the manifest": "rammerge.publish.write_json",
+    }[where]
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(name, full)
+        with pytest.raises(RammergeError, match=r"no space left in .*; make room and run again: the finished shards"):
+            merge(*family, METHOD, tmp_path / "out", OPTIONS)
+    assert not (tmp_path / "out").exists()
+    merge(*family, METHOD, tmp_path / "out", OPTIONS)
+    assert weight_bytes(tmp_path / "out") == expected
+
+
+def test_a_home_that_cannot_be_written_is_no_obstacle(
+    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("a file where a directory should be")
+    monkeypatch.setenv("RAMMERGE_HOME", str(tmp_path / "file" / "home"))
+    monkeypatch.setattr("rammerge.checkpoints.digest._RACY_NS", -(1 << 62))  # that it tries to remember the digests
+    settings = MergeOptions("bfloat16", shard_size=45_000, compile="always", threads=2)
+    assert weight_bytes(merge(*family, METHOD, tmp_path / "out", settings).path) == expected
 
 
 def test_changed_inputs_or_settings_start_afresh(
