@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from rich.filesize import decimal
+
 from flows.planning import Plan
 from rammerge.checkpoints.fetch import fetch
 from rammerge.errors import InputError
@@ -33,10 +35,10 @@ def check(plan: Plan) -> Iterator[str]:
     )
     peak, size = forecast(base, agents, merge_options(recipe.output, recipe.compute))
     needed, free = size * len(plan.variants), _free_bytes()
-    yield f"memory: {peak / 1e9:.1f} GB for a merge; disk: {needed / 1e9:.2f} GB of {free / 1e9:.1f} GB free"
+    yield f"memory: {decimal(peak)} for a merge; disk: {decimal(needed)} of {decimal(free)} free"
     if needed > free:
         raise InputError(
-            f"{len(plan.variants)} variants need {needed / 1e9:.1f} GB below {home()}, with {free / 1e9:.1f} GB free; "
+            f"{len(plan.variants)} variants need {decimal(needed)} below {home()}, with {decimal(free)} free; "
             "make room, set RAMMERGE_HOME to a larger disk, or ask for fewer variants or a shorter output.dtype"
         )
 

@@ -77,10 +77,30 @@ def client() -> "MlflowClient":
     """Return a client of the tracking server that the environment names; the local database by default."""
     from mlflow import MlflowClient
 
-    with _locked("database"):  # the first call makes the tables, which two processes cannot do at once
+    with _locked("database"):  # two processes cannot make the tables at once
+        _make_database(os.environ.get("MLFLOW_TRACKING_URI", ""))
         mlflow = MlflowClient()
         mlflow.search_registered_models(max_results=1)
     return mlflow
+
+
+def _make_database(uri: str) -> None:
+    """Make the SQLite database that `uri` names, if it is missing: whole or not at all.
+
+    MLflow makes its tables one by one; a kill or a full disk on the way would leave a file that it never opens again.
+    """
+    from mlflow import MlflowClient
+
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or not path.name or path.exists():
+        return
+    beside = path.with_name(f".{path.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    made = beside / path.name
+    MlflowClient(f"sqlite:///{made}").search_registered_models(max_results=1)
+    made.replace(path)
+    shutil.rmtree(beside)
 
 
 def releases(name: str) -> list[Release]:

@@ -1,5 +1,6 @@
 """The command line: parses, calls, prints. Everything heavy is imported by the command that needs it."""
 
+import errno
 import sys
 import traceback
 
@@ -8,6 +9,7 @@ import typer
 
 from rammerge.cli import library, pipeline
 from rammerge.errors import RammergeError
+from rammerge.home import home
 
 app = typer.Typer(
     name="rammerge",
@@ -52,11 +54,18 @@ def main() -> None:
         sys.stderr.close()
         code = 1
     except Exception as error:  # the last resort: no user sees a traceback unasked
-        sentence = (
-            f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; run again with --debug for details"
-        )
-        code = _report(RammergeError(sentence), 1, debug)
+        code = _report(RammergeError(_sentence(error)), 1, debug)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _sentence(error: Exception) -> str:
+    """Return what to tell a user of an error that nothing below foresaw."""
+    words = " ".join(str(error).split())
+    out_of_space = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if out_of_space or "database or disk is full" in words:  # the latter from SQLite, by way of SQLAlchemy
+        where = error.filename if isinstance(error, OSError) and error.filename else home()
+        return f"no space left on the disk of {where}; make room and run again: what was finished is kept"
+    return f"unexpected {type(error).__name__}: {words}; run again with --debug for details"
 
 
 def _report(error: RammergeError, code: int, debug: bool) -> int:

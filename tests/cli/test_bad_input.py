@@ -1,6 +1,7 @@
 """Contract of the command line for bad input: exit code 2 before any work, one sentence that names what, where and the
 fix, no traceback, and nothing half-written left behind. Each case goes through `merge`, and through a recipe."""
 
+import errno
 import json
 import shutil
 import sys
@@ -287,3 +288,21 @@ def test_other_commands(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{rammerge_home / 'mlflow.db'}")
     assert word in refused(capsys, monkeypatch, arguments)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("(sqlite3) database or disk is full")]
+)
+def test_a_disk_that_fills_up_on_the_way_is_told_as_such(
+    error: Exception,
+    root: Path,
+    rammerge_home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(recipe: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("rammerge.cli.pipeline._run", fail)
+    sentence = refused(capsys, monkeypatch, ["run", str(root / "recipe.yaml")], code=1)
+    assert sentence.startswith(f"error: no space left on the disk of {rammerge_home}; make room and run again")

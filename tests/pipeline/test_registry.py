@@ -3,6 +3,9 @@ at a time; a rollback is undone by a person only; and nothing is promoted whose 
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -134,3 +137,18 @@ def test_content_whose_files_are_gone_is_registered_anew(model: Path, place: Pat
     shutil.rmtree(first.path)
     second = register("anew", model, "digest", place)
     assert second.version == 2 and (Path(second.path) / "MLmodel").is_file()
+
+
+def test_a_kill_while_the_database_is_made_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = tmp_path / "mlflow" / "mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    process = subprocess.Popen([sys.executable, "-c", "from tasks import registry; registry.client()"])
+    beside = database.with_name(".mlflow.db.new") / database.name
+    while not (beside.is_file() and beside.stat().st_size):
+        assert process.poll() is None and not database.exists(), "it was made before it could be killed"
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert not database.exists()
+    assert registry.client().search_registered_models() == []
+    assert [path.name for path in database.parent.iterdir()] == [database.name]
