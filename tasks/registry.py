@@ -94,9 +94,11 @@ def _make_database(uri: str) -> None:
     path = Path(uri.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///") or not path.name or path.exists():
         return
-    beside = path.with_name(f".{path.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.new*"):
+        shutil.rmtree(left)
+    # Another name for each attempt: MLflow remembers the connections to a database by its address.
+    beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new"))
     made = beside / path.name
     MlflowClient(f"sqlite:///{made}").search_registered_models(max_results=1)
     made.replace(path)
