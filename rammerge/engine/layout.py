@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from huggingface_hub import split_torch_state_dict_into_shards
+from huggingface_hub import split_state_dict_into_shards_factory
 
 from rammerge.checkpoints.headers import DTYPES, TensorInfo
 
@@ -56,10 +56,15 @@ def plan_layout(tensors: Mapping[str, TensorInfo], dtype: torch.dtype, shard_siz
         shard_size: largest size in bytes of a shard's data, if no single tensor is larger.
     """
     outputs = {
-        name: torch.empty(info.shape, dtype=dtype if info.dtype.is_floating_point else info.dtype, device="meta")
+        name: _Output(tuple(info.shape), dtype if info.dtype.is_floating_point else info.dtype, info.numel)
         for name, info in sorted(tensors.items())
     }
-    split = split_torch_state_dict_into_shards(outputs, max_shard_size=shard_size)
+    split = split_state_dict_into_shards_factory(
+        outputs,
+        get_storage_size=lambda output: output.nbytes,
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size=shard_size,
+    )
     shards = tuple(
         _plan_shard(file, {name: outputs[name] for name in names})
         for file, names in sorted(split.filename_to_tensors.items())
@@ -68,23 +73,32 @@ def plan_layout(tensors: Mapping[str, TensorInfo], dtype: torch.dtype, shard_siz
     return Layout(shards, index if split.is_sharded else None)
 
 
-def _plan_shard(file: str, tensors: Mapping[str, torch.Tensor]) -> Shard:
+@dataclass(frozen=True)
+class _Output:
+    # What a tensor on the meta device would say; the first of those takes torch half a second.
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    numel: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.itemsize
+
+
+def _plan_shard(file: str, tensors: Mapping[str, _Output]) -> Shard:
     # Wide dtypes first, as safetensors itself orders them, so that every tensor is aligned to its element size.
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
     for name, tensor in ordered:
         end = position + tensor.nbytes
-        shape = list(tensor.shape)
-        entries[name] = {"dtype": _NAMES[tensor.dtype], "shape": shape, "data_offsets": [position, end]}
+        entries[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [position, end]}
         position = end
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     header = len(text).to_bytes(8, "little") + text
     placed = tuple(
-        OutputTensor(
-            name, tensor.dtype, tuple(tensor.shape), len(header) + entries[name]["data_offsets"][0], tensor.nbytes
-        )
+        OutputTensor(name, tensor.dtype, tensor.shape, len(header) + entries[name]["data_offsets"][0], tensor.nbytes)
         for name, tensor in ordered
     )
     return Shard(file, header, placed, len(header) + position)
