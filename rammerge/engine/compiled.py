@@ -35,6 +35,7 @@ _CODE = (
     "rammerge.randomness",
     "rammerge.rounding",
     "rammerge.engine.blocks",
+    "rammerge.engine.compiled",
     "rammerge.methods.spec",
     "rammerge.methods.ram",
     "rammerge.methods.arithmetic",
@@ -167,8 +168,12 @@ def build(signature: Signature, path: Path) -> None:
                 # Fused code would else skip the rounding of a value that it casts down and up again.
                 "emulate_precision_casts": True,
                 "cpp.enable_floating_point_contract_flag": "off",
-                # One loop however many counts there are: a second one would read everything again.
+                # One loop however many counts there are and whatever they share: a second one would read everything
+                # again, or what the first one stored for it.
                 "max_fusion_size": 1024,
+                "realize_reads_threshold": 1 << 20,
+                "realize_opcount_threshold": 1 << 20,
+                "realize_acc_reads_threshold": 1 << 20,
             },
         )
         with zipfile.ZipFile(made) as package:
