@@ -11,9 +11,9 @@ from rammerge.engine.blocks import (
     DENSITY_EPSILONS,
     Arguments,
     BlockFunction,
+    Changes,
     CountBlock,
     DensityBlock,
-    read_changes,
 )
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session, Unit
@@ -26,8 +26,8 @@ from rammerge.overlap import Densities, Overlap
 # A float32 magnitude has 31 bits: 16 choose a coarse bin, the 15 below a place in it.
 _FINE_BITS = 15
 _COARSE_BINS, _FINE_BINS = 1 << 16, 1 << _FINE_BITS
-# As many as the bins of one count, whose clearing and adding would else be the work.
-_RANKED_ELEMENTS = 1 << 16
+# More than the bins of one count, whose clearing and adding would else be the work.
+_RANKED_ELEMENTS = 1 << 18
 
 
 def count_overlap(session: Session, mask: Mask, *, densities: bool = False) -> Overlap:
@@ -134,7 +134,7 @@ def _bin_counts(
 ) -> list[Tensor]:
     """Count each agent's magnitudes by their upper bits or, inside the coarse bin `within`, by their lower bits."""
     assert method.trimmed is not None, f"{method.name} asks for magnitudes and names none"
-    trimmed, mode = method.trimmed, params.mask().mode
+    trimmed = method.trimmed
     rows = torch.tensor(method.coefficients(params, NoStatistics(len(session.agents)), "", len(session.agents)))
     totals = [torch.zeros(bins, dtype=torch.int64) for _ in session.agents]
     lock = threading.Lock()
@@ -145,14 +145,18 @@ def _bin_counts(
         whole = Arguments(rows, torch.zeros(()), seeds, torch.tensor(unit.start)).to(session.device)
         for start in range(0, base.shape[0], _RANKED_ELEMENTS):
             part = slice(start, start + _RANKED_ELEMENTS)
-            block = read_changes(base[part], [agent[part] for agent in agents], mode, whole.at(start))
-            for agent, delta in enumerate(trimmed(block)):
+            before = base[part].float()
+            deltas = [agent[part].float() - before for agent in agents]
+            for agent, delta in enumerate(trimmed(Changes(before, deltas, (), whole.at(start)))):
                 magnitude = delta.abs()
                 if not bool(torch.isfinite(magnitude.amax())):
                     session.refuse_non_finite(unit)
-                pattern = magnitude.view(torch.int32)
-                coarse, chosen = pattern >> _FINE_BITS, within[agent]
-                key = coarse if chosen is None else pattern[coarse == chosen] & (_FINE_BINS - 1)
+                pattern, chosen = magnitude.view(torch.int32), within[agent]
+                if chosen is None:
+                    key = pattern >> _FINE_BITS
+                else:
+                    first = chosen << _FINE_BITS
+                    key = pattern[(pattern >= first) & (pattern < first + _FINE_BINS)] - first
                 counts = torch.bincount(key, minlength=bins).cpu()
                 with lock:
                     totals[agent] += counts
