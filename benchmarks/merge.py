@@ -61,7 +61,8 @@ def _measure_size(arguments: argparse.Namespace, size: str) -> list[list[str]]:
         [size, "`cp` of the base", _s(copy.seconds), "", "", "", ""],
     ]
     print(f"{size}: inputs {nbytes / 1e9:.2f} GB, cat {read.seconds:.2f} s, cp {copy.seconds:.2f} s", flush=True)
-    rivals = {name: _mergekit(arguments, name, base, list(agents.values())) for name in MERGEKIT}
+    wanted = [RIVAL[method] for method in arguments.methods if method in RIVAL]
+    rivals = {name: _mergekit(arguments, name, base, list(agents.values())) for name in wanted}
     for method in arguments.methods:
 
         def command(out: Path, method: str = method) -> list[str]:
