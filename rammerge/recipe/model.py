@@ -124,7 +124,7 @@ class Compute(Section):
 
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="`cpu`, `cuda` or `cuda:N`.")
     memory: Size | None = Field(
-        default=None, description="Bound of the merge's working memory; default: the engine's own."
+        default=None, description="Peak memory of a merging process; default: 1 GiB, or 512 MiB above a larger one."
     )
 
 
