@@ -1,6 +1,7 @@
 """The two kinds of error that a user meets, and the hint that names what they probably meant."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -20,3 +21,8 @@ def closest(name: str, options: Iterable[str]) -> str:
     """Return `" (did you mean 'x'?)"` for the option nearest to `name`, or `""` when none is near."""
     near = difflib.get_close_matches(name, sorted(options), n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def out_of_space(error: BaseException) -> bool:
+    """Say whether `error` means that a disk or a quota is used up."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

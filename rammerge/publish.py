@@ -14,7 +14,7 @@ from typing import Any
 from rammerge.atomic import write_json, write_text
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.digest import sha256_file
-from rammerge.errors import InputError, RammergeError
+from rammerge.errors import InputError, RammergeError, out_of_space
 
 MANIFEST = "rammerge.json"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -59,7 +59,7 @@ def locked_staging(out: Path) -> Iterator[Path]:
 
 
 def _disk_error(staging: Path, error: OSError) -> RammergeError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if out_of_space(error):
         what, fix = f"no space left in {staging.parent}", "make room and run again"
     else:
         what, fix = f"{error.filename or staging} failed ({error.strerror or error})", "mend the disk and run again"

@@ -90,9 +90,11 @@ def _make_database(uri: str) -> None:
     MLflow makes its tables one by one; a kill or a full disk on the way would leave a file that it never opens again.
     """
     from mlflow import MlflowClient
+    from sqlalchemy import make_url
 
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or not path.name or path.exists():
+    database = make_url(uri).database if uri.startswith("sqlite:") else None
+    path = Path(database or ":memory:")
+    if path.name == ":memory:" or path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{path.name}.new*"):

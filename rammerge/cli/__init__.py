@@ -1,6 +1,5 @@
 """The command line: parses, calls, prints. Everything heavy is imported by the command that needs it."""
 
-import errno
 import sys
 import traceback
 
@@ -8,7 +7,7 @@ import click
 import typer
 
 from rammerge.cli import library, pipeline
-from rammerge.errors import RammergeError
+from rammerge.errors import RammergeError, out_of_space
 from rammerge.home import home
 
 app = typer.Typer(
@@ -61,8 +60,7 @@ def main() -> None:
 def _sentence(error: Exception) -> str:
     """Return what to tell a user of an error that nothing below foresaw."""
     words = " ".join(str(error).split())
-    out_of_space = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if out_of_space or "database or disk is full" in words:  # the latter from SQLite, by way of SQLAlchemy
+    if out_of_space(error) or "database or disk is full" in words:  # the latter from SQLite, by way of SQLAlchemy
         where = error.filename if isinstance(error, OSError) and error.filename else home()
         return f"no space left on the disk of {where}; make room and run again: what was finished is kept"
     return f"unexpected {type(error).__name__}: {words}; run again with --debug for details"

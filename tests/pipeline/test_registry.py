@@ -151,3 +151,12 @@ def test_a_kill_while_the_database_is_made_does_no_harm(tmp_path: Path, monkeypa
     assert not database.exists()
     assert registry.client().search_registered_models() == []
     assert [path.name for path in database.parent.iterdir()] == [database.name]
+
+
+@pytest.mark.parametrize("query", ["", "?timeout=30"])
+def test_the_database_is_made_where_its_address_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'runs.db'}{query}")
+    assert registry.client().search_registered_models() == []
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.db"]
