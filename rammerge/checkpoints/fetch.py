@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from rammerge.checkpoints.conversion import convert, find_form, prefer_export
-from rammerge.checkpoints.hub import download
 from rammerge.errors import InputError
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -55,4 +54,6 @@ def _locate(source: str, revision: str | None, progress: Callable[[str], None]) 
         raise InputError(f"{source or 'an empty name'} does not exist; give a directory or a hub id such as org/name")
     if match["revision"] and revision not in (None, match["revision"]):
         raise InputError(f"{source} and revision {revision} contradict each other; give the revision once")
+    from rammerge.checkpoints.hub import download  # an HTTP client, which local models need not wait for
+
     return download(match["repo"], match["revision"] or revision, progress)
