@@ -92,8 +92,8 @@ def _check_config(file: Path, config: Mapping[str, Any]) -> None:
     odd = sorted(key for key, value in config.items() if value and key not in _UNDERSTOOD)
     if odd:
         raise InputError(
-            f"{file} uses {odd[0]}, which cannot be merged exactly; merge it with PEFT's merge_and_unload and save the "
-            "whole model"
+            f"{file} uses {quote(odd[0])}, which cannot be merged exactly; merge it with PEFT's merge_and_unload and "
+            "save the whole model"
         )
     start = config.get("init_lora_weights")
     if isinstance(start, str) and _BASE_CHANGING.match(start):
