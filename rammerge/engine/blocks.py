@@ -79,6 +79,10 @@ class MergeBlock:
     dtype: str
     rounding: Rounding
 
+    def counts(self, agents: int) -> int:
+        """Return how many counts are made, the health aside."""
+        return 3 * agents + (2 if METHODS[self.method].improves_on is None else 3)
+
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
         """Return the merged elements and the counts.
 
@@ -88,23 +92,22 @@ class MergeBlock:
             arguments: see `Arguments`.
 
         Returns:
-            Elements in the output dtype, shape [n]; float64 [3 * agents + 4]: per agent its changed elements, those of
-            them that no other agent changed, and those whose merged value differs from the base's once both are cast;
-            elements that the method changed, that differ from the base once cast, and that differ from the reference
-            once cast; zero, or NaN if an input or a result is not finite.
+            Elements in the output dtype, shape [n]; float64 [counts + 1]: per agent its changed elements, those of them
+            that no other agent changed, and those whose merged value differs from the base's once both are cast;
+            elements that the method changed, that differ from the base once cast and, where the method has a reference,
+            that differ from the reference once cast; zero, or NaN if an input or a result is not finite.
         """
         block = read_changes(base, agents, self.mask_mode, arguments)
         update = METHODS[self.method].kernel(block)
         rounded_base = base if base.dtype == getattr(torch, self.dtype) else self._cast(block.base, arguments)
         merged = self._cast(_apply(block.base, update.delta), arguments)
         changed = _differs(merged, rounded_base)
-        distinct = changed * 0.0
-        if update.reference is not None:
-            distinct = _differs(merged, self._cast(_apply(block.base, update.reference), arguments))
         only_one = (_total(block.masks) == 1.0).float()
         counted = [*block.masks, *(mask * only_one for mask in block.masks), *(mask * changed for mask in block.masks)]
-        counted += [(update.delta != 0.0).float(), changed, distinct]
-        return merged, _counts(counted, _health(block, merged))
+        counted += [1.0 - (update.delta == 0.0).float(), changed]
+        if update.reference is not None:
+            counted.append(_differs(merged, self._cast(_apply(block.base, update.reference), arguments)))
+        return merged, _counts(counted, _health(merged))
 
     def _cast(self, values: Tensor, arguments: Arguments) -> Tensor:
         return cast(values, getattr(torch, self.dtype), self.rounding, arguments.seeds[0], arguments.start)
@@ -121,6 +124,10 @@ class CountBlock:
     agents: int
     mask_mode: MaskMode
 
+    def counts(self, agents: int) -> int:
+        """Return how many counts are made, the health aside."""
+        return agents * agents
+
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
         """Return an empty tensor and float64 [agents**2 + 1]: entry [t, k - 1] counts agent t's changed elements that
         k agents changed; the last is zero, or NaN if an input is not finite."""
@@ -128,7 +135,7 @@ class CountBlock:
         active = _total(block.masks)
         by_count = [(active == float(k)).float() for k in range(1, self.agents + 1)]
         counted = [mask * equal for mask in block.masks for equal in by_count]
-        return torch.empty(0), _counts(counted, _health(block, block.base))
+        return torch.empty(0), _counts(counted, _health(_total(block.deltas)))
 
     def describe(self) -> dict[str, Any]:
         """Return the fields as JSON, for the key of the compiled form."""
@@ -141,6 +148,10 @@ class DensityBlock:
 
     agents: int
 
+    def counts(self, agents: int) -> int:
+        """Return how many counts are made, the health aside."""
+        return agents * (len(DENSITY_EPSILONS) + 2)
+
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
         """Return an empty tensor and float64 [agents * 6 + 1]: per agent |delta| above each of `DENSITY_EPSILONS`,
         relative change above `DENSITY_ETA`, and elements that differ in the base's dtype; then as `CountBlock`."""
@@ -151,7 +162,7 @@ class DensityBlock:
             counted += [(magnitude > epsilon).float() for epsilon in DENSITY_EPSILONS]
             largest = torch.maximum(exact.base.abs(), agent.float().abs())
             counted += [(magnitude > DENSITY_ETA * largest).float(), differs]
-        return torch.empty(0), _counts(counted, _health(exact, exact.base))
+        return torch.empty(0), _counts(counted, _health(_total(exact.deltas)))
 
     def describe(self) -> dict[str, Any]:
         """Return the fields as JSON, for the key of the compiled form."""
@@ -187,7 +198,7 @@ def _counts(indicators: Sequence[Tensor], health: Tensor) -> Tensor:
     return torch.stack([*(indicator.sum() for indicator in indicators), health]).double()
 
 
-def _health(block: Changes, merged: Tensor) -> Tensor:
-    # Zero if every input and every result is finite, else NaN: a task vector is non-finite wherever its agent or the
-    # base is, and zero times NaN or infinity is NaN.
-    return ((_total(block.deltas) + merged.float()) * 0.0).sum()
+def _health(values: Tensor) -> Tensor:
+    # Zero if all are finite, else NaN, as zero times NaN or infinity is. A task vector is non-finite wherever its agent
+    # or the base is, and so is what a method makes of it.
+    return (values.float() * 0.0).sum()

@@ -6,7 +6,6 @@ threads take part, and loads in milliseconds afterwards. A merge that has to wai
 over when it is ready: both give the same bytes, which is checked on a sample before the compiled form is trusted.
 """
 
-import ctypes
 import hashlib
 import importlib
 import json
@@ -27,6 +26,9 @@ import torch
 from torch import Tensor
 
 from rammerge.engine.blocks import MAX_BLOCK, Arguments, BlockFunction, CountBlock, DensityBlock, MergeBlock
+from rammerge.engine.native import Source, TileLoop, build_loop, loop_path
+from rammerge.engine.stream import Buffer
+from rammerge.errors import InputError
 from rammerge.home import home
 
 MIN_COMPILED = 1024
@@ -43,7 +45,8 @@ _CODE = (
 )
 _FUNCTIONS = {"merge": MergeBlock, "count": CountBlock, "density": DensityBlock}
 
-Runner = Callable[[Tensor, Sequence[Tensor], Arguments], tuple[Tensor, Tensor]]
+# As `TileLoop.__call__`.
+Runner = Callable[[Sequence[Source], Arguments, int, int, int, int], tuple[list[Tensor], list[float]]]
 
 
 @dataclass(frozen=True)
@@ -88,48 +91,15 @@ def load(signature: Signature, threads: int = 1) -> Runner | None:
     """Return the compiled form, for so many threads at a time, when it is on disk, loads here, and gives the eager
     form's bytes on a sample."""
     path = signature.path()
-    if not path.is_file():
+    if not path.is_file() or not loop_path().is_file():
         return None
     try:
-        run = _Library(path, threads)
+        run = TileLoop(path, threads)
     except (OSError, AttributeError, RuntimeError):
         path.unlink(missing_ok=True)
+        loop_path().unlink(missing_ok=True)
         return None
     return run if _agrees(signature, run) else None
-
-
-class _Library:
-    """A compiled function, called by its C interface: torch's own binding of it holds the interpreter lock while it
-    runs, which leaves all threads but one waiting."""
-
-    def __init__(self, path: Path, threads: int) -> None:
-        library = ctypes.CDLL(str(path))
-        create = library.AOTInductorModelContainerCreateWithDevice
-        create.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t, ctypes.c_char_p, ctypes.c_char_p]
-        self._run = library.AOTInductorModelContainerRun
-        handles = ctypes.POINTER(ctypes.c_void_p)
-        nothing = [ctypes.c_void_p, ctypes.c_void_p]  # a stream and an executor, which a CPU has no use for
-        self._run.argtypes = [ctypes.c_void_p, handles, ctypes.c_size_t, handles, ctypes.c_size_t, *nothing]
-        self._container = ctypes.c_void_p()
-        if create(ctypes.byref(self._container), threads, b"cpu", None):
-            raise RuntimeError(f"{path} cannot be set up")
-
-    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
-        tensors = [base, *agents, *arguments.as_list()]
-        capsules = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(tensors)  # the function takes these over
-        inputs = (ctypes.c_void_p * len(tensors))(*(_pointer(capsule, None) for capsule in capsules))
-        outputs = (ctypes.c_void_p * 2)()
-        if self._run(self._container, inputs, len(tensors), outputs, 2, None, None):
-            raise RuntimeError("a compiled function failed")
-        results = [_capsule(output, None, None) for output in outputs]
-        merged, counts = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(results)
-        return merged, counts
-
-
-_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-_pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-_capsule = ctypes.pythonapi.PyCapsule_New
-_capsule.restype, _capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
 
 
 def start_build(signature: Signature) -> subprocess.Popen[bytes]:
@@ -145,6 +115,9 @@ def start_build(signature: Signature) -> subprocess.Popen[bytes]:
 
 def build(signature: Signature, path: Path) -> None:
     """Compile in this process and put the result at `path`, whole or not at all."""
+    cxx = compiler()
+    if cxx is not None and not loop_path().is_file():
+        build_loop(cxx, loop_path())
     torch.set_num_threads(1)  # the engine's parallelism is over blocks
     # Above this many elements inductor sums floats with compensation, by the length it is shown: dear, and of no use
     # for counts that are exact anyway. The code serves any length; `_agrees` tries a longer one.
@@ -212,13 +185,21 @@ def _sample(signature: Signature, length: int) -> tuple[Tensor, list[Tensor], Ar
 
 
 def _agrees(signature: Signature, run: Runner) -> bool:
-    base, agents, arguments = _sample(signature, 10_007)
-    try:
-        merged, counts = run(base, agents, arguments)
-    except RuntimeError:
-        return False
+    length = 10_007
+    base, agents, arguments = _sample(signature, length)
     expected, expected_counts = signature.function(base, agents, arguments)
-    return _same_bytes(merged, expected) and _same_bytes(counts, expected_counts)
+    with tempfile.TemporaryFile() as file:
+        sources = []
+        for values in (base, *agents):
+            content = values.view(torch.uint8).numpy().tobytes()
+            sources.append(Source(Path(), file.fileno(), file.tell(), values.dtype, Buffer(len(content), base.device)))
+            file.write(content)
+        file.flush()
+        try:
+            parts, counts = run(sources, arguments, int(arguments.start), length, length // 3, len(expected_counts))
+        except (RuntimeError, OSError, InputError):
+            return False
+    return _same_bytes(torch.cat(parts), expected) and counts == expected_counts.tolist()
 
 
 def _same_bytes(left: Tensor, right: Tensor) -> bool:
@@ -237,7 +218,7 @@ def _processor_digest() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return hashlib.sha256(f"{torch.__version__} {platform.machine()} {flags}".encode()).hexdigest()[:16]
 
 

@@ -15,6 +15,7 @@ from rammerge.engine.blocks import (
     CountBlock,
     DensityBlock,
 )
+from rammerge.engine.kernel import Kernel
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session, Unit
 from rammerge.masks import Mask
@@ -26,8 +27,6 @@ from rammerge.overlap import Densities, Overlap
 # A float32 magnitude has 31 bits: 16 choose a coarse bin, the 15 below a place in it.
 _FINE_BITS = 15
 _COARSE_BINS, _FINE_BINS = 1 << 16, 1 << _FINE_BITS
-# More than the bins of one count, whose clearing and adding would else be the work.
-_RANKED_ELEMENTS = 1 << 18
 
 
 def count_overlap(session: Session, mask: Mask, *, densities: bool = False) -> Overlap:
@@ -39,7 +38,7 @@ def count_overlap(session: Session, mask: Mask, *, densities: bool = False) -> O
     agents = len(session.agents)
     counted = _count(session, "count overlap", CountBlock(agents, mask.mode), mask.threshold)
     by_tensor = {
-        name: [[int(cell) for cell in row] for row in counts.view(agents, agents).tolist()]
+        name: [counts[start : start + agents] for start in range(0, agents * agents, agents)]
         for name, counts in counted.items()
     }
     found = _densities(session) if densities else {}
@@ -48,11 +47,12 @@ def count_overlap(session: Session, mask: Mask, *, densities: bool = False) -> O
 
 def _densities(session: Session) -> dict[str, Densities]:
     rules = len(DENSITY_EPSILONS) + 2
+    width = len(session.agents) * rules
     counted = _count(session, "measure densities", DensityBlock(len(session.agents)), 0.0)
-    totals = sum(counted.values(), torch.zeros(len(session.agents) * rules, dtype=torch.float64))
-    shares = totals.view(-1, rules) / max(1, session.elements)
+    shares = [sum(column) / max(1, session.elements) for column in zip(*counted.values(), strict=True)] or [0.0] * width
     found = {}
-    for (name, agent), row in zip(session.agents.items(), shares.tolist(), strict=True):
+    for index, (name, agent) in enumerate(session.agents.items()):
+        row = shares[index * rules : (index + 1) * rules]
         dtypes: Counter[str] = Counter()
         for tensor in session.floats:
             dtypes[str(agent.tensors[tensor].dtype).removeprefix("torch.")] += agent.tensors[tensor].numel
@@ -61,30 +61,27 @@ def _densities(session: Session) -> dict[str, Densities]:
     return found
 
 
-def _count(session: Session, stage: str, function: BlockFunction, threshold: float) -> dict[str, Tensor]:
-    """Run a counting function over all float tensors; float64 sums per tensor (exact below 2**53), health removed."""
+def _count(session: Session, stage: str, function: BlockFunction, threshold: float) -> dict[str, list[int]]:
+    """Run a counting function over all float tensors; its counts per tensor."""
     agents = len(session.agents)
-    kernel = session.kernel(function, rows=1)
+    kernel = Kernel(session, function, rows=1)
     coefficients, limit = torch.zeros(1, agents), torch.tensor(threshold, dtype=torch.float32)
+    seeds = torch.zeros(1 + agents, dtype=torch.int64)
     lock = threading.Lock()
-    totals: dict[str, Tensor] = {}
+    totals = {name: [0] * kernel.width for name in session.floats}
 
     def work(unit: Unit) -> None:
-        base, others = session.read(unit)
-        arguments = Arguments(coefficients, limit, _NO_SEEDS[: agents + 1], torch.tensor(unit.start))
-        _, counts = kernel(base, others, arguments)
-        if not bool(torch.isfinite(counts[-1])):
-            session.refuse_non_finite(unit)
+        _, counts = kernel.run(unit, Arguments(coefficients, limit, seeds, torch.tensor(unit.start)))
         with lock:
-            totals[unit.tensor] = totals[unit.tensor] + counts[:-1] if unit.tensor in totals else counts[:-1]
+            totals[unit.tensor] = added(totals[unit.tensor], counts)
 
     session.run(stage, session.floats, work)
-    width = next(iter(totals.values())).shape[0] if totals else agents * agents
-    empty = torch.zeros(width, dtype=torch.float64)
-    return {name: totals.get(name, empty) for name in session.floats}
+    return totals
 
 
-_NO_SEEDS = torch.zeros(256, dtype=torch.int64)
+def added(total: Sequence[int], counts: Sequence[int]) -> list[int]:
+    """Return the sums of counts."""
+    return [so_far + count for so_far, count in zip(total, counts, strict=True)]
 
 
 def magnitude_thresholds(session: Session, method: Method, params: TiesParams) -> dict[str | None, list[float]]:
@@ -140,14 +137,12 @@ def _bin_counts(
     lock = threading.Lock()
 
     def work(unit: Unit) -> None:
-        base, agents = session.read(unit)
         seeds = tensor_seeds(session, unit.tensor)
-        whole = Arguments(rows, torch.zeros(()), seeds, torch.tensor(unit.start)).to(session.device)
-        for start in range(0, base.shape[0], _RANKED_ELEMENTS):
-            part = slice(start, start + _RANKED_ELEMENTS)
-            before = base[part].float()
-            deltas = [agent[part].float() - before for agent in agents]
-            for agent, delta in enumerate(trimmed(Changes(before, deltas, (), whole.at(start)))):
+        for start, base, agents in session.tiles(unit):
+            arguments = Arguments(rows, torch.zeros(()), seeds, torch.tensor(start)).to(session.device)
+            before = base.float()
+            deltas = [agent.float() - before for agent in agents]
+            for agent, delta in enumerate(trimmed(Changes(before, deltas, (), arguments))):
                 magnitude = delta.abs()
                 if not bool(torch.isfinite(magnitude.amax())):
                     session.refuse_non_finite(unit)

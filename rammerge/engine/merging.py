@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from rammerge.engine.blocks import Arguments, MergeBlock
-from rammerge.engine.counting import GlobalStatistics, NoStatistics
+from rammerge.engine.counting import GlobalStatistics, NoStatistics, added
+from rammerge.engine.kernel import Kernel
 from rammerge.engine.layout import Layout, Shard
 from rammerge.engine.seeds import tensor_seeds
-from rammerge.engine.session import Kernel, Session, Unit
+from rammerge.engine.session import Session, Unit
 from rammerge.engine.shards import ShardRecord, ShardWriter, finished
 from rammerge.engine.stream import bytes_of
 from rammerge.methods import METHODS, Params
@@ -32,7 +33,8 @@ class Survival:
         survived: per agent, active elements whose merged value differs from the base's in the output dtype.
         changed: elements that the merge changed in float32.
         kept: elements whose merged value differs from the base's in the output dtype.
-        distinct: elements where the method's result differs in the output dtype from its reference's (RAM for RAM+).
+        distinct: elements where the method's result differs in the output dtype from its reference's (RAM for RAM+),
+            zero where the method has none.
     """
 
     active: tuple[int, ...]
@@ -46,8 +48,8 @@ class Survival:
     def from_counts(cls, counts: Sequence[int], agents: int) -> "Survival":
         """Read the sums of the counts that `MergeBlock` returns."""
         active, unique, survived = (tuple(counts[start : start + agents]) for start in range(0, 3 * agents, agents))
-        changed, kept, distinct = counts[3 * agents :]
-        return cls(active, unique, survived, changed, kept, distinct)
+        changed, kept, *distinct = counts[3 * agents :]
+        return cls(active, unique, survived, changed, kept, sum(distinct))
 
     def to_json(self, agents: Sequence[str], *, has_reference: bool) -> dict[str, Any]:
         """Return the report with shares."""
@@ -77,7 +79,7 @@ class _OpenShard:
     """A shard being written, with what its blocks have counted so far."""
 
     writer: ShardWriter
-    counts: Tensor
+    counts: list[int]
     blocks: int
 
 
@@ -85,7 +87,8 @@ def merge_kernel(session: Session, name: str, params: Params) -> Kernel:
     """Return the kernel that merges by a method; asked for before the statistics, it can be compiled meanwhile."""
     agents = len(session.agents)
     rows = len(METHODS[name].coefficients(params, NoStatistics(agents), "", agents))
-    return session.kernel(MergeBlock(name, params.mask().mode, session.options.dtype, session.options.rounding), rows)
+    function = MergeBlock(name, params.mask().mode, session.options.dtype, session.options.rounding)
+    return Kernel(session, function, rows)
 
 
 def merge_shards(
@@ -136,32 +139,39 @@ class _Merger:
             lambda tensor: torch.tensor(METHODS[name].coefficients(params, statistics, tensor, agents))
         )
         self._kernel = kernel
-        self._width = 3 * agents + 3
         self._open: dict[str, _OpenShard] = {}
+        self._failed = False
         self._lock = threading.Lock()
         for shard in shards:
             if not any(tensor.nbytes for tensor in shard.tensors):
                 self._finish(shard, self._opened(shard))
 
     def work(self, unit: Unit) -> None:
+        try:
+            self._work(unit)
+        except BaseException:
+            with self._lock:
+                self._failed = True
+                for current in self._open.values():
+                    current.writer.stop()
+            raise
+
+    def _work(self, unit: Unit) -> None:
         shard, tensor = self._places[unit.tensor]
         current = self._opened(shard)
-        counts = torch.zeros(self._width, dtype=torch.float64)
-        if self._session.base.tensors[unit.tensor].dtype.is_floating_point:
-            base, agents = self._session.read(unit)
-            merged, found = self._kernel(base, agents, self._arguments(unit))
-            if not bool(torch.isfinite(found[-1])):
-                self._session.refuse_non_finite(unit)
-            counts = found[:-1]
-        else:
-            merged, _ = self._session.read(unit)
-        current.writer.write(tensor.offset + unit.start * tensor.dtype.itemsize, bytes_of(merged.cpu()))
+        is_float = self._session.base.tensors[unit.tensor].dtype.is_floating_point
+        parts, counts = self._kernel.run(unit, self._arguments(unit)) if is_float else self._copied(unit)
+        current.writer.write(tensor.offset + unit.start * tensor.dtype.itemsize, [bytes_of(part) for part in parts])
         with self._lock:
-            current.counts += counts
+            current.counts = added(current.counts, counts)
             current.blocks -= 1
             last = current.blocks == 0
         if last:
             self._finish(shard, current)
+
+    def _copied(self, unit: Unit) -> tuple[list[Tensor], list[int]]:
+        # What is read lies in a buffer that the next tile fills.
+        return [stored.cpu().clone() for _, stored, _ in self._session.tiles(unit)], [0] * self._kernel.width
 
     def abandon(self) -> None:
         for current in self._open.values():
@@ -173,13 +183,15 @@ class _Merger:
             if shard.file not in self._open:
                 blocks = sum(1 for _ in self._session.units([tensor.name for tensor in shard.tensors]))
                 writer = ShardWriter(self._directory, shard)
-                self._open[shard.file] = _OpenShard(writer, torch.zeros(self._width, dtype=torch.float64), blocks)
+                self._open[shard.file] = _OpenShard(writer, [0] * self._kernel.width, blocks)
+                if self._failed:
+                    writer.stop()
             return self._open[shard.file]
 
     def _finish(self, shard: Shard, current: _OpenShard) -> None:
         with self._lock:
             del self._open[shard.file]
-        self.records[shard.file] = current.writer.finish([int(count) for count in current.counts.tolist()])
+        self.records[shard.file] = current.writer.finish(current.counts)
 
     def _arguments(self, unit: Unit) -> Arguments:
         return Arguments(

@@ -1,12 +1,10 @@
-"""What all passes over the same checkpoints share: the agents' order, threads, buffers, files and kernels."""
+"""What all passes over the same checkpoints share: the agents' order, threads, buffers and files."""
 
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from subprocess import Popen
 from typing import Literal
 
 import torch
@@ -14,15 +12,17 @@ from torch import Tensor
 
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.headers import TensorInfo
-from rammerge.engine import compiled
-from rammerge.engine.blocks import Arguments, BlockFunction
-from rammerge.engine.stream import Files, byte_buffer, work_through
+from rammerge.engine.native import Source
+from rammerge.engine.shards import AHEAD
+from rammerge.engine.stream import Buffer, Files, work_through
 from rammerge.errors import InputError
 from rammerge.rounding import FLOAT_DTYPES, Rounding
 
 Compile = Literal["auto", "always", "never"]
 
 MIN_BLOCK, DEFAULT_BLOCK = 1 << 14, 1 << 20
+# Few enough that a tile of every input stays in a core's second-level cache from reading to merging.
+TILE_ELEMENTS = 1 << 18
 # Without a limit of the caller's the process stays below the first; where it is large already, as a host of other
 # work, the merge may add the second to what is there.
 DEFAULT_MEMORY, DEFAULT_ADDED_MEMORY = 1 << 30, 1 << 29
@@ -31,8 +31,6 @@ EAGER_ELEMENTS = 1 << 15
 _EAGER_BYTES = EAGER_ELEMENTS * 4 * 48
 # Hashing threads, the compiled functions, and what the allocator keeps.
 _FIXED_BYTES = 16 << 20
-# Below this much work eager code is done before a compiler would be; above, it begins and is overtaken.
-COMPILE_FROM_ELEMENTS = 1_000_000_000
 _READ_AHEAD = 8
 
 
@@ -82,9 +80,17 @@ class Unit:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Block length in elements and the forecast of the process's peak resident bytes."""
+    """How a merge is cut up, and the forecast of the process's peak resident bytes.
+
+    Attributes:
+        block: elements that a thread takes at a time, and that are written at once.
+        tile: elements of a block that are read and computed at once.
+        threads: worker threads.
+        forecast: bytes.
+    """
 
     block: int
+    tile: int
     threads: int
     forecast: int
 
@@ -105,19 +111,23 @@ class Session:
         self.device = _device(options.device)
         self.floats = [name for name, info in base.tensors.items() if info.dtype.is_floating_point]
         self.plan = plan_memory(base, self.agents, options)
+        _keep_freed_blocks()
         self.files = Files()
         self.notes: list[str] = []
         self._progress = progress
         self._buffers = threading.local()
-        self._kernels: list[Kernel] = []
+        self._closing: list[Callable[[], None]] = [self.files.close]
 
     def __enter__(self) -> "Session":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.files.__exit__()
-        for kernel in self._kernels:
-            kernel.close()
+        for close in self._closing:
+            close()
+
+    def closing(self, close: Callable[[], None]) -> None:
+        """Have `close` called at the end."""
+        self._closing.append(close)
 
     @property
     def elements(self) -> int:
@@ -135,19 +145,40 @@ class Session:
             for start in range(0, numel, self.plan.block):
                 yield Unit(name, start, min(numel, start + self.plan.block))
 
-    def read(self, unit: Unit) -> tuple[Tensor, list[Tensor]]:
-        """Read a unit of the base and of each agent; valid until the same thread reads the next."""
+    def tiles(self, unit: Unit) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
+        """Read a unit tile by tile: index of the first element, the base's elements, and each agent's.
+
+        The elements are valid until the same thread reads the next.
+        """
         infos = self.inputs(unit.tensor)
+        for start in range(unit.start, unit.stop, self.plan.tile):
+            stop = min(unit.stop, start + self.plan.tile)
+            read = [self.files.read(info, start, stop, buffer) for info, buffer in zip(infos, self._own(), strict=True)]
+            if self.device.type != "cpu":
+                read = [values.to(self.device, non_blocking=True) for values in read]
+            yield start, read[0], read[1:]
+
+    def sources(self, unit: Unit) -> list[Source]:
+        """Return where compiled code reads a unit, through the calling thread's buffers."""
+        return [
+            Source(
+                info.file,
+                self.files.descriptor(info.file),
+                info.offset + unit.start * info.dtype.itemsize,
+                info.dtype,
+                buffer,
+            )
+            for info, buffer in zip(self.inputs(unit.tensor), self._own(), strict=True)
+        ]
+
+    def _own(self) -> list[Buffer]:
         if not hasattr(self._buffers, "inputs"):
             self._buffers.inputs = [
-                byte_buffer(_buffer_bytes(checkpoint, self.plan.block), self.device)
+                Buffer(_buffer_bytes(checkpoint, self.plan.tile), self.device)
                 for checkpoint in (self.base, *self.agents.values())
             ]
-        read = [
-            self.files.read(info, unit.start, unit.stop, buffer).to(self.device, non_blocking=True)
-            for info, buffer in zip(infos, self._buffers.inputs, strict=True)
-        ]
-        return read[0], read[1:]
+        own: list[Buffer] = self._buffers.inputs
+        return own
 
     def run(self, stage: str, tensors: Sequence[str], work: Callable[[Unit], None]) -> None:
         """Work through the tensors' units on all threads, reading ahead and reporting progress."""
@@ -171,118 +202,17 @@ class Session:
 
         work_through(list(enumerate(units)), step, self.plan.threads)
 
-    def kernel(self, function: BlockFunction, rows: int) -> "Kernel":
-        """Return `function` as it is best run here; `rows` is the height of its coefficients."""
-        kernel = Kernel(self, function, rows)
-        self._kernels.append(kernel)
-        return kernel
-
     def refuse_non_finite(self, unit: Unit) -> None:
         """Raise the error that names which input of a unit has a NaN or an infinity, or that the result overflowed."""
-        base, agents = self.read(unit)
-        for label, values in zip(
-            ["the base", *(f"agent '{name}'" for name in self.agents)], [base, *agents], strict=True
-        ):
-            if not bool(torch.isfinite(values.float()).all()):
-                raise InputError(
-                    f"{label} has a NaN or an infinity in '{unit.tensor}'; its training diverged or its file is "
-                    "damaged: use an earlier checkpoint"
-                )
+        labels = ["the base", *(f"agent '{name}'" for name in self.agents)]
+        for _, base, agents in self.tiles(unit):
+            for label, values in zip(labels, [base, *agents], strict=True):
+                if not bool(torch.isfinite(values.float()).all()):
+                    raise InputError(
+                        f"{label} has a NaN or an infinity in '{unit.tensor}'; its training diverged or its file is "
+                        "damaged: use an earlier checkpoint"
+                    )
         raise InputError(f"the merged '{unit.tensor}' overflows {self.options.dtype}; use dtype bfloat16 or float32")
-
-
-@dataclass
-class Kernel:
-    """A block function that runs compiled where a compiled form is at hand, else eagerly; same bytes either way."""
-
-    session: Session
-    function: BlockFunction
-    rows: int
-    _compiled: dict[compiled.Signature, compiled.Runner] = field(default_factory=dict)
-    _builds: dict[compiled.Signature, "Popen[bytes]"] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        options = self.session.options
-        if self.session.device.type != "cpu" or options.compile == "never":
-            return
-        for signature, elements in self._signatures().items():
-            runner = compiled.load(signature, self.session.plan.threads)
-            if runner is not None:
-                self._compiled[signature] = runner
-            elif options.compile == "always" or elements >= COMPILE_FROM_ELEMENTS:
-                self._start(signature)
-
-    def __call__(self, base: Tensor, agents: list[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
-        """Return the function's tensor and its counts."""
-        arguments = arguments.to(self.session.device)
-        if base.device.type == "cuda":
-            merged, counts = self.function(base, agents, arguments)
-            return merged.cpu(), counts.cpu()
-        runner = self._runner(base, agents) or self._eager
-        return runner(base, agents, arguments)
-
-    def close(self) -> None:
-        """Stop compilers that are still at work."""
-        for process in self._builds.values():
-            process.kill()
-            process.communicate()
-
-    def _eager(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
-        merged: list[Tensor] = []
-        total: Tensor | None = None
-        for start in range(0, base.shape[0], EAGER_ELEMENTS):
-            part = slice(start, start + EAGER_ELEMENTS)
-            values, counts = self.function(base[part], [agent[part] for agent in agents], arguments.at(start))
-            merged.append(values)
-            total = counts if total is None else total + counts
-        assert total is not None, "a unit has at least one element"
-        return torch.cat(merged), total
-
-    def _runner(self, base: Tensor, agents: list[Tensor]) -> compiled.Runner | None:
-        if base.shape[0] < compiled.MIN_COMPILED:
-            return None
-        signature = compiled.Signature(self.function, base.dtype, tuple(agent.dtype for agent in agents), self.rows)
-        if signature in self._builds:
-            self._collect(signature)
-        return self._compiled.get(signature)
-
-    def _signatures(self) -> Counter[compiled.Signature]:
-        work: Counter[compiled.Signature] = Counter()
-        for name in self.session.floats:
-            base, *agents = self.session.inputs(name)
-            key = compiled.Signature(self.function, base.dtype, tuple(info.dtype for info in agents), self.rows)
-            work[key] += base.numel
-        return work
-
-    def _start(self, signature: compiled.Signature) -> None:
-        if compiled.compiler() is None:
-            self._note("no C++ compiler found (g++ or clang++), so the merge runs eagerly: the same bytes, but slower")
-            return
-        try:
-            self._builds[signature] = compiled.start_build(signature)
-        except OSError as error:
-            self._note(f"compiling failed ({error}), so the merge runs eagerly: the same bytes, but slower")
-
-    def _collect(self, signature: compiled.Signature) -> None:
-        with self._lock:
-            process = self._builds.get(signature)
-            if process is not None and self.session.options.compile == "always":
-                process.wait()
-            if process is None or process.poll() is None:
-                return
-            del self._builds[signature]
-            errors = process.communicate()[1].decode(errors="replace").strip().splitlines()
-            runner = compiled.load(signature, self.session.plan.threads) if process.returncode == 0 else None
-            if runner is not None:
-                self._compiled[signature] = runner
-            else:
-                reason = errors[-1] if errors else "its result differs from eager code"
-                self._note(f"compiling failed ({reason}), so the merge runs eagerly: the same bytes, but slower")
-
-    def _note(self, note: str) -> None:
-        if note not in self.session.notes:
-            self.session.notes.append(note)
 
 
 def plan_memory(base: Checkpoint, agents: Mapping[str, Checkpoint], options: MergeOptions) -> MemoryPlan:
@@ -297,13 +227,17 @@ def plan_memory(base: Checkpoint, agents: Mapping[str, Checkpoint], options: Mer
     least_threads = options.threads or 1
     largest = max((info.numel for info in base.tensors.values()), default=1)
     block = min(DEFAULT_BLOCK, max(MIN_BLOCK, largest))
+    on_cpu = torch.device(options.device).type == "cpu"
     output = FLOAT_DTYPES[options.dtype].itemsize
 
+    def tile() -> int:
+        return min(block, TILE_ELEMENTS) if on_cpu else block
+
     def forecast() -> int:
-        # The inputs, the result, and the compiled function's copy of it.
-        inputs = sum(_buffer_bytes(checkpoint, block) for checkpoint in (base, *agents.values()))
-        results = 2 * output * min(block, largest)
-        return resident + threads * (inputs + results + _EAGER_BYTES) + _FIXED_BYTES
+        # The inputs, the result, and what is yet to be hashed.
+        inputs = sum(_buffer_bytes(checkpoint, tile()) for checkpoint in (base, *agents.values()))
+        result = output * min(block, largest)
+        return resident + threads * (inputs + 2 * result + _EAGER_BYTES) + AHEAD * result + _FIXED_BYTES
 
     while forecast() > limit and (block > MIN_BLOCK or threads > least_threads):
         if block > MIN_BLOCK:
@@ -313,7 +247,13 @@ def plan_memory(base: Checkpoint, agents: Mapping[str, Checkpoint], options: Mer
     if forecast() > limit:
         needed = -(-forecast() // (1 << 20))
         raise InputError(f"--memory {limit / 2**20:.0f}MiB is too little: this merge needs {needed}MiB")
-    return MemoryPlan(block, threads, forecast())
+    return MemoryPlan(block, tile(), threads, forecast())
+
+
+def _keep_freed_blocks() -> None:
+    # Results are freed by the thread that hashes them. glibc hands the memory of large blocks back to the kernel, which
+    # clears it anew for the next one, until it has seen a block of nearly 32 MiB freed: from then on it keeps them.
+    torch.empty(31 << 20, dtype=torch.uint8)
 
 
 def _buffer_bytes(checkpoint: Checkpoint, block: int) -> int:

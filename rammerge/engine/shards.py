@@ -6,16 +6,17 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rammerge.atomic import write_json
 from rammerge.checkpoints.digest import sha256_file
 from rammerge.engine.layout import Shard
-from rammerge.engine.stream import read_into, start_flush, write_from
+from rammerge.engine.stream import start_flush, write_from
 
-_CHUNK = 1 << 22
+# Written parts that may wait to be hashed, besides one for each thread.
+AHEAD = 4
 # Starting the disk early, without waiting for it, keeps the last flush short.
 _FLUSH_EVERY = 1 << 26
 
@@ -30,10 +31,12 @@ class ShardRecord:
 
 
 class ShardWriter:
-    """Writes a shard from any threads in any order; a thread of its own hashes what is contiguous from the start.
+    """Writes a shard from any threads, which hash it between them in the order of its bytes.
 
-    `directory` is a staging directory: the shard goes to its `model`, the record of it to its `records`. A full disk
-    is an OSError here, and a sentence where the staging directory is held (rammerge.publish).
+    Whoever writes the next bytes to be hashed does so at once, while they are still in its processor's cache, and goes
+    on with what others wrote behind them meanwhile; the others do not wait for it, unless more than `AHEAD` parts are
+    held in memory. `directory` is a staging directory: the shard goes to its `model`, the record of it to its
+    `records`. A full disk is an OSError here, and a sentence where the staging directory is held (rammerge.publish).
     """
 
     def __init__(self, directory: Path, shard: Shard) -> None:
@@ -47,72 +50,81 @@ class ShardWriter:
         except OSError:
             os.close(self._descriptor)
             raise
+        self._writing = threading.Lock()
         self._changed = threading.Condition()
-        self._frontier = 0
-        self._islands: list[tuple[int, int]] = []
-        self._abandoned = False
-        self._failure: OSError | None = None
+        self._unhashed: list[_Written] = []
+        self._hashed = self._flushed = 0
+        self._hashing = self._stopped = False
         self._sha256 = hashlib.sha256()
-        self._hasher = threading.Thread(target=self._hash, name=f"hash {shard.file}", daemon=True)
-        self._hasher.start()
-        self.write(0, memoryview(shard.header))
+        self.write(0, [memoryview(shard.header)])
 
-    def write(self, offset: int, view: memoryview) -> None:
-        """Write `view` at `offset`; every byte of the shard is to be written once."""
-        write_from(self._descriptor, view, offset)
+    def write(self, offset: int, contents: Sequence[memoryview]) -> None:
+        """Write `contents`, which are not to change afterwards, at `offset`; every byte of the shard just once.
+
+        No wait in here is forever if parts are begun in their order, and either all that are begun are written too or
+        `stop` is called.
+        """
+        with self._writing:  # the kernel lets one writer at a time into a file, and the others wait busily
+            write_from(self._descriptor, contents, offset)
         with self._changed:
-            heapq.heappush(self._islands, (offset, offset + len(view)))
-            while self._islands and self._islands[0][0] <= self._frontier:
-                self._frontier = max(self._frontier, heapq.heappop(self._islands)[1])
-            self._changed.notify()
-
-    @property
-    def complete(self) -> bool:
-        """Whether every byte has been written."""
-        return self._frontier == self.shard.size
+            heapq.heappush(self._unhashed, _Written(offset, contents))
+            self._changed.wait_for(lambda: self._stopped or self._can_hash() or len(self._unhashed) <= AHEAD)
+            if not self._can_hash():
+                return
+            self._hashing = True
+        self._hash()
 
     def finish(self, counts: Sequence[int]) -> ShardRecord:
         """Make the shard durable under its own name and leave a record beside it, from which a later run resumes."""
-        self._hasher.join()
+        with self._changed:
+            self._changed.wait_for(lambda: self._hashed == self.shard.size)
         try:
-            if self._failure is not None:
-                raise self._failure
             os.fsync(self._descriptor)
         finally:
             os.close(self._descriptor)
-        record = ShardRecord(self.shard.file, self._sha256.hexdigest(), tuple(int(count) for count in counts))
+        record = ShardRecord(self.shard.file, self._sha256.hexdigest(), tuple(counts))
         self._part.replace(_final_path(self._directory, self.shard))
         write_json(_record_path(self._directory, self.shard), {"sha256": record.sha256, "counts": list(record.counts)})
         return record
 
-    def abandon(self) -> None:
-        """Stop after a failure elsewhere; the partial file stays for the next run to overwrite."""
+    def stop(self) -> None:
+        """Let no thread wait here any longer, after a failure elsewhere."""
         with self._changed:
-            self._abandoned = True
-            self._changed.notify()
-        self._hasher.join()
+            self._stopped = True
+            self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """End after a failure elsewhere; the partial file stays for the next run to overwrite."""
         os.close(self._descriptor)
 
+    def _can_hash(self) -> bool:
+        return not self._hashing and bool(self._unhashed) and self._unhashed[0].offset == self._hashed
+
     def _hash(self) -> None:
-        buffer = bytearray(_CHUNK)
-        position = flushed = 0
-        while position < self.shard.size:
+        while True:
             with self._changed:
-                while self._frontier == position and not self._abandoned:
-                    self._changed.wait()
-                if self._abandoned:
+                written = heapq.heappop(self._unhashed)
+            end = written.offset
+            for content in written.contents:
+                self._sha256.update(content)
+                end += len(content)
+            if end - self._flushed >= _FLUSH_EVERY:
+                start_flush(self._descriptor, self._flushed, end - self._flushed)
+                self._flushed = end
+            with self._changed:
+                self._hashed, self._hashing = end, False
+                self._changed.notify_all()
+                if not self._can_hash():
                     return
-                view = memoryview(buffer)[: min(self._frontier - position, _CHUNK)]
-            try:
-                read_into(self._descriptor, view, position, self._part)
-                if position - flushed >= _FLUSH_EVERY:
-                    start_flush(self._descriptor, flushed, position - flushed)
-                    flushed = position
-            except OSError as error:
-                self._failure = error
-                return
-            self._sha256.update(view)
-            position += len(view)
+                self._hashing = True
+
+
+@dataclass(frozen=True, order=True)
+class _Written:
+    """A part of the file that is yet to be hashed."""
+
+    offset: int
+    contents: Sequence[memoryview] = field(compare=False)
 
 
 def finished(directory: Path, shard: Shard) -> ShardRecord | None:

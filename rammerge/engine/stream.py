@@ -30,37 +30,60 @@ class Files:
         self._lock = threading.Lock()
         _raise_descriptor_limit()
 
-    def __enter__(self) -> "Files":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close all."""
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
 
     def descriptor(self, path: Path) -> int:
         """Return the descriptor of `path`."""
+        known = self._descriptors.get(path)
+        if known is not None:
+            return known
         with self._lock:
             if path not in self._descriptors:
                 self._descriptors[path] = _open(path)
             return self._descriptors[path]
 
-    def read(self, info: TensorInfo, start: int, stop: int, buffer: Tensor) -> Tensor:
-        """Read elements [start, stop) of a tensor into `buffer` (uint8) and return them as a view in the stored dtype.
+    def read(self, info: TensorInfo, start: int, stop: int, buffer: "Buffer") -> Tensor:
+        """Read elements [start, stop) of a tensor into `buffer` and return them as a view of it in the stored dtype.
 
         Raises:
             InputError: the file ends before them.
         """
         size = info.dtype.itemsize
-        wanted = buffer[: (stop - start) * size]
-        read_into(self.descriptor(info.file), wanted.numpy().data, info.offset + start * size, info.file)
-        return wanted.view(info.dtype)
+        nbytes = (stop - start) * size
+        read_into(self.descriptor(info.file), buffer.memory[:nbytes], info.offset + start * size, info.file)
+        return buffer.view(nbytes, info.dtype)
 
     def will_read(self, info: TensorInfo, start: int, stop: int) -> None:
         """Ask the kernel to fetch these elements in the background."""
         size = info.dtype.itemsize
         offset = info.offset + start * size
         os.posix_fadvise(self.descriptor(info.file), offset, (stop - start) * size, os.POSIX_FADV_WILLNEED)
+
+
+class Buffer:
+    """Memory that one thread reads one input into, again and again; pinned for a CUDA device, so that copies overlap.
+
+    Attributes:
+        memory: all of it.
+        address: where it begins.
+    """
+
+    def __init__(self, nbytes: int, device: torch.device) -> None:
+        self._bytes = torch.empty(max(nbytes, 1), dtype=torch.uint8, pin_memory=device.type == "cuda")
+        self.memory: memoryview = self._bytes.numpy().data
+        self.address = self._bytes.data_ptr()
+        self._last = (0, torch.uint8, self._bytes[:0])
+
+    def view(self, nbytes: int, dtype: torch.dtype) -> Tensor:
+        """Return the first bytes as elements of `dtype`."""
+        # Every operation of torch hands the interpreter lock over and has to win it back, so the last view is kept.
+        if self._last[:2] != (nbytes, dtype):
+            self._last = (nbytes, dtype, self._bytes[:nbytes].view(dtype))
+        return self._last[2]
 
 
 def read_into(descriptor: int, view: memoryview, offset: int, path: Path) -> None:
@@ -73,15 +96,24 @@ def read_into(descriptor: int, view: memoryview, offset: int, path: Path) -> Non
     while done < len(view):
         count = os.preadv(descriptor, [view[done:]], offset + done)
         if count == 0:
-            raise InputError(f"{path} became shorter while it was read; run again once nothing writes to it")
+            raise refuse_short(path)
         done += count
 
 
-def write_from(descriptor: int, view: memoryview, offset: int) -> None:
-    """Write all of `view` at `offset` of an open file."""
-    done = 0
-    while done < len(view):
-        done += os.pwrite(descriptor, view[done:], offset + done)
+def refuse_short(path: Path) -> InputError:
+    """Return the error of a file that ended before its header says."""
+    return InputError(f"{path} became shorter while it was read; run again once nothing writes to it")
+
+
+def write_from(descriptor: int, views: Sequence[memoryview], offset: int) -> None:
+    """Write all of `views`, one after the other, at `offset` of an open file."""
+    done = os.pwritev(descriptor, views, offset)
+    for view in views:
+        part = min(done, len(view))  # of this view, by the call above: all of it unless the disk is nearly full
+        done -= part
+        while part < len(view):
+            part += os.pwrite(descriptor, view[part:], offset + part)
+        offset += len(view)
 
 
 def start_flush(descriptor: int, offset: int, nbytes: int) -> None:
@@ -94,11 +126,6 @@ def start_flush(descriptor: int, offset: int, nbytes: int) -> None:
 @cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
-
-
-def byte_buffer(nbytes: int, device: torch.device) -> Tensor:
-    """Return a uint8 buffer; pinned for a CUDA device, so that copies to it can overlap."""
-    return torch.empty(max(nbytes, 1), dtype=torch.uint8, pin_memory=device.type == "cuda")
 
 
 def bytes_of(tensor: Tensor) -> memoryview:

@@ -17,7 +17,7 @@ from rammerge.engine import shards
 from rammerge.engine.counting import GlobalStatistics, statistics_for
 from rammerge.errors import InputError, RammergeError
 from rammerge.merge import MergeOptions, merge
-from rammerge.methods import resolve
+from rammerge.methods import METHODS, resolve
 from rammerge.publish import locked_staging, staging_directory, verify
 from tests.engine.models import sparse_family, weight_bytes, write, write_family
 
@@ -223,14 +223,26 @@ def test_force_replaces_in_one_step(family: tuple, expected: dict[str, bytes], t
     assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")) == []
 
 
-def test_non_finite_values_name_agent_and_tensor(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf], ids=["nan", "inf", "minus-inf"])
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_non_finite_values_are_named_by_every_method(tmp_path: Path, method: str, value: float) -> None:
+    for culprit, name in ((0, "the base"), (2, "agent 'agent1'")):
+        base, agents = sparse_family({"a": (30,), "b": (5, 4)}, [0.4, 0.4, 0.4])
+        [base, *agents][culprit]["b"][3, 2] = value
+        models = write_family(tmp_path / str(culprit), base, agents)
+        with pytest.raises(InputError, match=f"{name} has a NaN or an infinity in 'b'"):
+            merge(*models, resolve(method), tmp_path / "out", OPTIONS)
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("mask", ["abs", "exact", "relative", "ulp"])
+def test_non_finite_values_pass_no_mask(tmp_path: Path, mask: str) -> None:
     base, (first, second) = sparse_family(SHAPES, [0.1, 0.1])
     second["layer.3.weight"][7, 5] = torch.nan
     models = write_family(tmp_path, base, [first, second])
-    for method in ("ram", "ram_plus", "ties", "average", "dare"):
-        with pytest.raises(InputError, match=r"agent 'agent1' has a NaN or an infinity in 'layer\.3\.weight'"):
-            merge(*models, resolve(method), tmp_path / "out", OPTIONS)
-    assert not (tmp_path / "out").exists()
+    options = MergeOptions("bfloat16", "stochastic")
+    with pytest.raises(InputError, match=r"agent 'agent1' has a NaN or an infinity in 'layer\.3\.weight'"):
+        merge(*models, resolve("ram", None, {"mask_mode": mask}), tmp_path / "out", options)
 
 
 def test_overflow_of_float16_is_refused(tmp_path: Path) -> None:

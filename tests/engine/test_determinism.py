@@ -85,11 +85,14 @@ def test_a_compiled_form_that_differs_is_not_trusted(monkeypatch: pytest.MonkeyP
     path.write_bytes(b"not a package")
     assert compiled.load(signature) is None
 
-    def wrong(base, agents, arguments):  # type: ignore[no-untyped-def]
-        merged, counts = signature.function(base, agents, arguments)
-        return merged, counts + 1
+    base, agents, arguments = compiled._sample(signature, 10_007)
+    _, counts = signature.function(base, agents, arguments)
 
-    assert not compiled._agrees(signature, wrong)
+    def answer(found: list[float]) -> compiled.Runner:
+        return lambda *_: ([torch.empty(0)], found)
+
+    assert compiled._agrees(signature, answer(counts.tolist()))
+    assert not compiled._agrees(signature, answer([*counts[:-2].tolist(), counts[-2].item() + 1, 0.0]))
 
 
 def test_no_compiler_is_said_once_and_changes_nothing(

@@ -1,0 +1,140 @@
+"""How a block function is run on a unit: compiled or eager, with its compiler at work meanwhile."""
+
+import math
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from subprocess import Popen
+
+import torch
+from torch import Tensor
+
+from rammerge.engine import compiled
+from rammerge.engine.blocks import Arguments, BlockFunction
+from rammerge.engine.session import EAGER_ELEMENTS, Session, Unit
+
+# Below this much work eager code is done before a compiler would be; above, it begins and is overtaken.
+COMPILE_FROM_ELEMENTS = 1_000_000_000
+
+# The base's and each agent's.
+Dtypes = tuple[torch.dtype, ...]
+
+
+@dataclass
+class Kernel:
+    """A block function that runs compiled where a compiled form is at hand, else eagerly; same bytes either way.
+
+    Attributes:
+        session: what it runs in.
+        function: the block function.
+        rows: the height of its coefficients.
+    """
+
+    session: Session
+    function: BlockFunction
+    rows: int
+    _compiled: dict[Dtypes, compiled.Runner] = field(default_factory=dict)
+    _builds: dict[Dtypes, "Popen[bytes]"] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.session.closing(self.close)
+        options = self.session.options
+        if self.session.device.type != "cpu" or options.compile == "never":
+            return
+        for dtypes, elements in self._work().items():
+            runner = compiled.load(self._signature(dtypes), self.session.plan.threads)
+            if runner is not None:
+                self._compiled[dtypes] = runner
+            elif options.compile == "always" or elements >= COMPILE_FROM_ELEMENTS:
+                self._start(dtypes)
+
+    def run(self, unit: Unit, arguments: Arguments) -> tuple[list[Tensor], list[int]]:
+        """Return the function's tensors for the parts of a unit in order, and its counts.
+
+        Raises:
+            InputError: a NaN or an infinity in an input or in a result.
+        """
+        runner = self._runner(unit)
+        if runner is None:
+            parts, (*counts, health) = self._eager(unit, arguments)
+        else:
+            size, tile = unit.stop - unit.start, self.session.plan.tile
+            sources = self.session.sources(unit)
+            parts, (*counts, health) = runner(sources, arguments, unit.start, size, tile, self.width + 1)
+        if not math.isfinite(health):
+            self.session.refuse_non_finite(unit)
+        return parts, [int(count) for count in counts]
+
+    @property
+    def width(self) -> int:
+        """How many counts the function makes."""
+        return self.function.counts(len(self.session.agents))
+
+    def close(self) -> None:
+        """Stop compilers that are still at work."""
+        for process in self._builds.values():
+            process.kill()
+            process.communicate()
+
+    def _eager(self, unit: Unit, arguments: Arguments) -> tuple[list[Tensor], list[float]]:
+        parts, total = [], [0.0] * (self.width + 1)
+        for start, base, agents in self.session.tiles(unit):
+            step = EAGER_ELEMENTS if base.device.type == "cpu" else base.shape[0]
+            for at in range(0, base.shape[0], step):
+                part = slice(at, at + step)
+                given = arguments.at(start - unit.start + at).to(base.device)
+                merged, counts = self.function(base[part], [agent[part] for agent in agents], given)
+                parts.append(merged.cpu())
+                total = [so_far + count for so_far, count in zip(total, counts.tolist(), strict=True)]
+        return parts, total
+
+    def _runner(self, unit: Unit) -> compiled.Runner | None:
+        if unit.stop - unit.start < compiled.MIN_COMPILED:
+            return None
+        dtypes = tuple(info.dtype for info in self.session.inputs(unit.tensor))
+        if dtypes in self._builds:
+            self._collect(dtypes)
+        return self._compiled.get(dtypes)
+
+    def _work(self) -> Counter[Dtypes]:
+        """Count the elements by the dtypes in which the base and the agents store them."""
+        work: Counter[Dtypes] = Counter()
+        for name in self.session.floats:
+            infos = self.session.inputs(name)
+            work[tuple(info.dtype for info in infos)] += infos[0].numel
+        return work
+
+    def _signature(self, dtypes: Dtypes) -> compiled.Signature:
+        base, *agents = dtypes
+        return compiled.Signature(self.function, base, tuple(agents), self.rows)
+
+    def _start(self, dtypes: Dtypes) -> None:
+        if compiled.compiler() is None:
+            self._note("no C++ compiler found (g++ or clang++), so the merge runs eagerly: the same bytes, but slower")
+            return
+        try:
+            self._builds[dtypes] = compiled.start_build(self._signature(dtypes))
+        except OSError as error:
+            self._note(f"compiling failed ({error}), so the merge runs eagerly: the same bytes, but slower")
+
+    def _collect(self, dtypes: Dtypes) -> None:
+        with self._lock:
+            process = self._builds.get(dtypes)
+            if process is not None and self.session.options.compile == "always":
+                process.wait()
+            if process is None or process.poll() is None:
+                return
+            del self._builds[dtypes]
+            errors = process.communicate()[1].decode(errors="replace").strip().splitlines()
+            done = process.returncode == 0
+            runner = compiled.load(self._signature(dtypes), self.session.plan.threads) if done else None
+            if runner is not None:
+                self._compiled[dtypes] = runner
+            else:
+                reason = errors[-1] if errors else "its result differs from eager code"
+                self._note(f"compiling failed ({reason}), so the merge runs eagerly: the same bytes, but slower")
+
+    def _note(self, note: str) -> None:
+        if note not in self.session.notes:
+            self.session.notes.append(note)

@@ -1,0 +1,90 @@
+"""Contract: compiled code reads its inputs by itself and gives the eager form's counts and bytes whatever the tile, and
+a file that fails under it is named."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from rammerge.engine import compiled
+from rammerge.engine.blocks import Arguments, MergeBlock
+from rammerge.engine.native import Source, TileLoop
+from rammerge.engine.stream import Buffer
+from rammerge.errors import InputError
+
+pytestmark = pytest.mark.skipif(compiled.compiler() is None, reason="compiles C++")
+
+ELEMENTS = 50_000
+SIGNATURE = compiled.Signature(
+    MergeBlock("ram", "abs", "bfloat16", "nearest"), torch.bfloat16, (torch.float32, torch.bfloat16), 1
+)
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> TileLoop:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAMMERGE_HOME", str(tmp_path_factory.mktemp("kernels")))
+        build = compiled.start_build(SIGNATURE)
+        assert build.wait() == 0, build.communicate()[1].decode()
+        runner = compiled.load(SIGNATURE, threads=1)
+    assert isinstance(runner, TileLoop)
+    return runner
+
+
+@pytest.fixture
+def inputs() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    base = torch.randn(ELEMENTS, generator=generator).bfloat16()
+    changed = torch.rand(ELEMENTS, generator=generator) < 0.3
+    return [base, base.float() + changed * 1e-2, base]
+
+
+def sources(directory: Path, inputs: list[torch.Tensor], flags: int = os.O_RDONLY) -> list[Source]:
+    """Write each input to a file of its own, a few bytes in, and open it."""
+    made = []
+    for index, values in enumerate(inputs):
+        path = directory / f"input{index}"
+        path.write_bytes(b"head" + values.view(torch.uint8).numpy().tobytes())
+        buffer = Buffer(values.nbytes, values.device)
+        made.append(Source(path, os.open(path, flags), 4, values.dtype, buffer))
+    return made
+
+
+def arguments() -> Arguments:
+    return Arguments(torch.ones(1, 2), torch.tensor(1e-5), torch.zeros(3, dtype=torch.int64), torch.tensor(0))
+
+
+@pytest.mark.parametrize("tile", [ELEMENTS, ELEMENTS - 1, 4096, 7777])
+def test_tiles_change_nothing(loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path, tile: int) -> None:
+    merged, counts = SIGNATURE.function(inputs[0], inputs[1:], arguments())
+    parts, found = loop(sources(tmp_path, inputs), arguments(), 0, ELEMENTS, tile, len(counts))
+    assert len(parts) == -(-ELEMENTS // tile)
+    assert torch.equal(torch.cat(parts).view(torch.int16), merged.view(torch.int16))
+    assert found == counts.tolist()
+
+
+def test_a_file_that_became_shorter_is_named(loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path) -> None:
+    opened = sources(tmp_path, inputs)
+    os.truncate(opened[1].file, 4 + ELEMENTS)
+    with pytest.raises(InputError, match=r"input1 became shorter while it was read; run again"):
+        loop(opened, arguments(), 0, ELEMENTS, 4096, 9)
+
+
+def test_a_file_that_cannot_be_read_is_named(loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path) -> None:
+    opened = [*sources(tmp_path, inputs)[:2], sources(tmp_path, inputs, os.O_WRONLY)[2]]
+    with pytest.raises(OSError) as refused:
+        loop(opened, arguments(), 0, ELEMENTS, 4096, 9)
+    assert (refused.value.errno, refused.value.filename) == (errno.EBADF, str(opened[2].file))
+
+
+def test_a_loop_that_does_not_load_is_made_again(loop: TileLoop, tmp_path: Path) -> None:
+    from rammerge.engine.native import loop_path
+
+    for path in (SIGNATURE.path(), loop_path()):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"not a library")
+    assert compiled.load(SIGNATURE) is None
+    assert not SIGNATURE.path().exists()
+    assert not loop_path().exists()
