@@ -7,6 +7,7 @@ import traceback
 import click
 import typer
 
+from rammerge.allocator import keep_freed_blocks
 from rammerge.cli import library, pipeline
 from rammerge.errors import RammergeError, out_of_space
 from rammerge.home import home
@@ -38,6 +39,7 @@ def main() -> None:
     # Importing torch makes a million objects that stay: looking through them at the usual pace, and once more at the
     # end, takes longer than anything else that a short command does.
     gc.set_threshold(100_000, 50, 100)
+    keep_freed_blocks()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:

@@ -1,8 +1,9 @@
 """What is computed on one block of elements: merging, counting overlap, densities, magnitudes.
 
-Each function here is pure, element-wise up to exact integer counts, and serves CPU and GPU, eager and compiled. What is
-counted are float32 zeros and ones: their sums are exact, as a block has at most 2**24 elements, and are returned as
-float64 so that blocks add up exactly too.
+Each function here is pure, element-wise up to exact integer counts, and serves CPU and GPU, eager and compiled. It
+takes stored elements of the base and of each agent, and returns tensors of the same length and counts of the whole.
+What is counted are float32 zeros and ones: their sums are exact, as a block has at most 2**24 elements, and are
+returned as float64 so that blocks add up exactly too.
 """
 
 from collections.abc import Sequence
@@ -83,7 +84,12 @@ class MergeBlock:
         """Return how many counts are made, the health aside."""
         return 3 * agents + (2 if METHODS[self.method].improves_on is None else 3)
 
-    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
+    def results(self, agents: int) -> list[torch.dtype]:
+        """Return the dtypes of the tensors that are made."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return [dtype]
+
+    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
         """Return the merged elements and the counts.
 
         Args:
@@ -92,8 +98,8 @@ class MergeBlock:
             arguments: see `Arguments`.
 
         Returns:
-            Elements in the output dtype, shape [n]; float64 [counts + 1]: per agent its changed elements, those of them
-            that no other agent changed, and those whose merged value differs from the base's once both are cast;
+            The elements in the output dtype, shape [n]; float64 [counts + 1]: per agent its changed elements, those of
+            them that no other agent changed, and those whose merged value differs from the base's once both are cast;
             elements that the method changed, that differ from the base once cast and, where the method has a reference,
             that differ from the reference once cast; zero, or NaN if an input or a result is not finite.
         """
@@ -107,7 +113,7 @@ class MergeBlock:
         counted += [1.0 - (update.delta == 0.0).float(), changed]
         if update.reference is not None:
             counted.append(_differs(merged, self._cast(_apply(block.base, update.reference), arguments)))
-        return merged, _counts(counted, _health(merged))
+        return [merged], _counts(counted, _health(merged))
 
     def _cast(self, values: Tensor, arguments: Arguments) -> Tensor:
         return cast(values, getattr(torch, self.dtype), self.rounding, arguments.seeds[0], arguments.start)
@@ -128,14 +134,18 @@ class CountBlock:
         """Return how many counts are made, the health aside."""
         return agents * agents
 
-    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
-        """Return an empty tensor and float64 [agents**2 + 1]: entry [t, k - 1] counts agent t's changed elements that
+    def results(self, agents: int) -> list[torch.dtype]:
+        """Return the dtypes of the tensors that are made: none."""
+        return []
+
+    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
+        """Return float64 [agents**2 + 1]: entry [t, k - 1] counts agent t's changed elements that
         k agents changed; the last is zero, or NaN if an input is not finite."""
         block = read_changes(base, agents, self.mask_mode, arguments)
         active = _total(block.masks)
         by_count = [(active == float(k)).float() for k in range(1, self.agents + 1)]
         counted = [mask * equal for mask in block.masks for equal in by_count]
-        return torch.empty(0), _counts(counted, _health(_total(block.deltas)))
+        return [], _counts(counted, _health(_total(block.deltas)))
 
     def describe(self) -> dict[str, Any]:
         """Return the fields as JSON, for the key of the compiled form."""
@@ -152,8 +162,12 @@ class DensityBlock:
         """Return how many counts are made, the health aside."""
         return agents * (len(DENSITY_EPSILONS) + 2)
 
-    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[Tensor, Tensor]:
-        """Return an empty tensor and float64 [agents * 6 + 1]: per agent |delta| above each of `DENSITY_EPSILONS`,
+    def results(self, agents: int) -> list[torch.dtype]:
+        """Return the dtypes of the tensors that are made: none."""
+        return []
+
+    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
+        """Return float64 [agents * 6 + 1]: per agent |delta| above each of `DENSITY_EPSILONS`,
         relative change above `DENSITY_ETA`, and elements that differ in the base's dtype; then as `CountBlock`."""
         exact = read_changes(base, agents, "exact", arguments)
         counted: list[Tensor] = []
@@ -162,14 +176,42 @@ class DensityBlock:
             counted += [(magnitude > epsilon).float() for epsilon in DENSITY_EPSILONS]
             largest = torch.maximum(exact.base.abs(), agent.float().abs())
             counted += [(magnitude > DENSITY_ETA * largest).float(), differs]
-        return torch.empty(0), _counts(counted, _health(_total(exact.deltas)))
+        return [], _counts(counted, _health(_total(exact.deltas)))
 
     def describe(self) -> dict[str, Any]:
         """Return the fields as JSON, for the key of the compiled form."""
         return {"function": "density", **asdict(self)}
 
 
-BlockFunction = MergeBlock | CountBlock | DensityBlock
+@dataclass(frozen=True)
+class MagnitudeBlock:
+    """Return the magnitudes that a method ranks."""
+
+    method: str
+
+    def counts(self, agents: int) -> int:
+        """Return how many counts are made, the health aside."""
+        return 0
+
+    def results(self, agents: int) -> list[torch.dtype]:
+        """Return the dtypes of the tensors that are made: one for each agent."""
+        return [torch.float32] * agents
+
+    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
+        """Return float32 [n] for each agent and float64 [1], the health as in `CountBlock`."""
+        before = base.float()
+        deltas = [agent.float() - before for agent in agents]
+        trimmed = METHODS[self.method].trimmed
+        assert trimmed is not None, f"{self.method} asks for magnitudes and names none"
+        ranked = trimmed(Changes(before, deltas, (), arguments))
+        return [values.abs() for values in ranked], _counts([], _health(_total(deltas)))
+
+    def describe(self) -> dict[str, Any]:
+        """Return the fields as JSON, for the key of the compiled form."""
+        return {"function": "magnitude", **asdict(self)}
+
+
+BlockFunction = MergeBlock | CountBlock | DensityBlock | MagnitudeBlock
 
 
 def read_changes(base: Tensor, agents: Sequence[Tensor], mode: MaskMode, arguments: Arguments) -> Changes:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rammerge.engine.blocks import MAX_BLOCK, Arguments, BlockFunction, CountBlock, DensityBlock, MergeBlock
+from rammerge.engine.blocks import (
+    MAX_BLOCK,
+    Arguments,
+    BlockFunction,
+    CountBlock,
+    DensityBlock,
+    MagnitudeBlock,
+    MergeBlock,
+)
 from rammerge.engine.native import Source, TileLoop, build_loop, loop_path
 from rammerge.engine.stream import Buffer
-from rammerge.errors import InputError
+from rammerge.errors import RammergeError
 from rammerge.home import home
 
 MIN_COMPILED = 1024
@@ -43,10 +51,10 @@ _CODE = (
     "rammerge.methods.arithmetic",
     "rammerge.methods.sparsified",
 )
-_FUNCTIONS = {"merge": MergeBlock, "count": CountBlock, "density": DensityBlock}
+_FUNCTIONS = {"merge": MergeBlock, "count": CountBlock, "density": DensityBlock, "magnitude": MagnitudeBlock}
 
 # As `TileLoop.__call__`.
-Runner = Callable[[Sequence[Source], Arguments, int, int, int, int], tuple[list[Tensor], list[float]]]
+Runner = Callable[..., list[float]]
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,18 @@ class Signature:
         """Return everything that decides the compiled code, but code and machine, as JSON."""
         names = {"base": _name(self.base), "agents": [_name(dtype) for dtype in self.agents], "rows": self.rows}
         return {"function": self.function.describe(), **names}
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the function is to write its tensors where the caller wants them, with none in between.
+
+        Inductor does so without a copy, but computes them in a loop apart from the counts: not for what has both.
+        """
+        return self.function.counts(len(self.agents)) == 0
+
+    def results(self) -> list[torch.dtype]:
+        """Return the dtypes of the tensors that the function makes."""
+        return self.function.results(len(self.agents))
 
     @classmethod
     def read(cls, described: dict[str, Any]) -> "Signature":
@@ -94,7 +114,7 @@ def load(signature: Signature, threads: int = 1) -> Runner | None:
     if not path.is_file() or not loop_path().is_file():
         return None
     try:
-        run = TileLoop(path, threads)
+        run = TileLoop(path, threads, in_place=signature.in_place)
     except (OSError, AttributeError, RuntimeError):
         path.unlink(missing_ok=True)
         loop_path().unlink(missing_ok=True)
@@ -123,7 +143,9 @@ def build(signature: Signature, path: Path) -> None:
     # for counts that are exact anyway. The code serves any length; `_agrees` tries a longer one.
     base, agents, arguments = _sample(signature, 4096)
     length = torch.export.Dim("length", min=MIN_COMPILED, max=MAX_BLOCK)
-    shapes = ({0: length}, [{0: length} for _ in agents], None, None, None, None)
+    results = [torch.empty(len(base), dtype=dtype) for dtype in signature.results() if signature.in_place]
+    along = {0: length}
+    shapes = (along, [along for _ in agents], None, None, None, None, [along for _ in results])
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Which vector instructions work here is found by compiling samples, for longer than the function itself takes:
@@ -132,7 +154,7 @@ def build(signature: Signature, path: Path) -> None:
         torch._inductor.cpu_vec_isa.valid_vec_isa_list()
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = scratch
         exported = torch.export.export(
-            _Flat(signature.function), (base, agents, *arguments.as_list()), dynamic_shapes=shapes
+            _Flat(signature.function), (base, agents, *arguments.as_list(), results), dynamic_shapes=shapes
         )
         made = torch._inductor.aoti_compile_and_package(
             exported,
@@ -160,9 +182,19 @@ class _Flat(torch.nn.Module):
         self.function = function
 
     def forward(
-        self, base: Tensor, agents: list[Tensor], coefficients: Tensor, threshold: Tensor, seeds: Tensor, start: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        return self.function(base, agents, Arguments(coefficients, threshold, seeds, start))
+        self,
+        base: Tensor,
+        agents: list[Tensor],
+        coefficients: Tensor,
+        threshold: Tensor,
+        seeds: Tensor,
+        start: Tensor,
+        results: list[Tensor],
+    ) -> tuple[Tensor, ...]:
+        made, counts = self.function(base, agents, Arguments(coefficients, threshold, seeds, start))
+        for result, values in zip(results, made, strict=bool(results)):
+            result.copy_(values)
+        return (counts,) if results else (*made, counts)
 
 
 def _sample(signature: Signature, length: int) -> tuple[Tensor, list[Tensor], Arguments]:
@@ -195,11 +227,14 @@ def _agrees(signature: Signature, run: Runner) -> bool:
             sources.append(Source(Path(), file.fileno(), file.tell(), values.dtype, Buffer(len(content), base.device)))
             file.write(content)
         file.flush()
+        found = [torch.empty(length, dtype=dtype) for dtype in signature.results()]
+        start, width = int(arguments.start), len(expected_counts)
         try:
-            parts, counts = run(sources, arguments, int(arguments.start), length, length // 3, len(expected_counts))
-        except (RuntimeError, OSError, InputError):
+            counts = run(sources, arguments, start, length, length // 3, width, found)
+        except (RuntimeError, OSError, RammergeError):
             return False
-    return _same_bytes(torch.cat(parts), expected) and counts == expected_counts.tolist()
+    same = all(_same_bytes(values, wanted) for values, wanted in zip(found, expected, strict=True))
+    return same and counts == expected_counts.tolist()
 
 
 def _same_bytes(left: Tensor, right: Tensor) -> bool:

@@ -11,10 +11,11 @@ from rammerge.engine.blocks import (
     DENSITY_EPSILONS,
     Arguments,
     BlockFunction,
-    Changes,
     CountBlock,
     DensityBlock,
+    MagnitudeBlock,
 )
+from rammerge.engine.histogram import Histogram
 from rammerge.engine.kernel import Kernel
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session, Unit
@@ -26,7 +27,7 @@ from rammerge.overlap import Densities, Overlap
 
 # A float32 magnitude has 31 bits: 16 choose a coarse bin, the 15 below a place in it.
 _FINE_BITS = 15
-_COARSE_BINS, _FINE_BINS = 1 << 16, 1 << _FINE_BITS
+_COARSE_BINS = 1 << 16
 
 
 def count_overlap(session: Session, mask: Mask, *, densities: bool = False) -> Overlap:
@@ -93,24 +94,49 @@ def magnitude_thresholds(session: Session, method: Method, params: TiesParams) -
     Raises:
         InputError: a NaN or an infinity in the base or in an agent.
     """
+    ranking = _Ranking(session, method, params)
     if params.scope == "global":
-        return {None: _thresholds(session, method, params, session.floats)}
-    return {name: _thresholds(session, method, params, [name]) for name in session.floats}
+        return {None: ranking.thresholds(session.floats)}
+    return {name: ranking.thresholds([name]) for name in session.floats}
 
 
-def _thresholds(session: Session, method: Method, params: TiesParams, tensors: Sequence[str]) -> list[float]:
-    numel = sum(session.base.tensors[name].numel for name in tensors)
-    if not numel:
-        return [0.0] * len(session.agents)
-    ranks = [kept_at_least(params.density, numel)] * len(session.agents)
-    coarse = _bin_counts(session, method, params, tensors, [None] * len(ranks), _COARSE_BINS)
-    bins, remaining = zip(*(_locate(counts, rank) for counts, rank in zip(coarse, ranks, strict=True)), strict=True)
-    fine = _bin_counts(session, method, params, tensors, bins, _FINE_BINS)
-    patterns = [
-        (coarse_bin << _FINE_BITS) + _locate(counts, rank)[0]
-        for coarse_bin, counts, rank in zip(bins, fine, remaining, strict=True)
-    ]
-    return [float(value) for value in torch.tensor(patterns, dtype=torch.int32).view(torch.float32).tolist()]
+class _Ranking:
+    def __init__(self, session: Session, method: Method, params: TiesParams) -> None:
+        self._session, self._density = session, params.density
+        agents = len(session.agents)
+        self._rows = torch.tensor(method.coefficients(params, NoStatistics(agents), "", agents))
+        self._kernel = Kernel(session, MagnitudeBlock(method.name), len(self._rows))
+
+    def thresholds(self, tensors: Sequence[str]) -> list[float]:
+        """Return each agent's smallest magnitude that trimming over these tensors keeps."""
+        numel, agents = sum(self._session.base.tensors[name].numel for name in tensors), len(self._session.agents)
+        if not numel:
+            return [0.0] * agents
+        rank = kept_at_least(self._density, numel)
+        coarse = self._counts(tensors, [0] * agents, _COARSE_BINS, _FINE_BITS)
+        bins, remaining = zip(*(_locate(counts, rank) for counts in coarse), strict=True)
+        firsts = [chosen << _FINE_BITS for chosen in bins]
+        fine = self._counts(tensors, firsts, 1 << _FINE_BITS, 0)
+        patterns = [
+            first + _locate(counts, left)[0] for first, counts, left in zip(firsts, fine, remaining, strict=True)
+        ]
+        return [float(value) for value in torch.tensor(patterns, dtype=torch.int32).view(torch.float32).tolist()]
+
+    def _counts(self, tensors: Sequence[str], firsts: Sequence[int], bins: int, shift: int) -> Tensor:
+        """Count each agent's magnitudes from the pattern `firsts` on, in bins of 2**shift; int64 [agents, bins]."""
+        session, own = self._session, threading.local()
+        histograms: list[Histogram] = []
+
+        def work(unit: Unit) -> None:
+            if not hasattr(own, "histogram"):
+                own.histogram = Histogram.empty(firsts, bins, shift, session.device)
+                histograms.append(own.histogram)
+            seeds = tensor_seeds(session, unit.tensor)
+            arguments = Arguments(self._rows, torch.zeros(()), seeds, torch.tensor(unit.start))
+            self._kernel.run(unit, arguments, own.histogram)
+
+        session.run("rank magnitudes", tensors, work)
+        return torch.stack([histogram.counts() for histogram in histograms]).sum(0)
 
 
 def _locate(counts: Tensor, rank: int) -> tuple[int, int]:
@@ -119,45 +145,6 @@ def _locate(counts: Tensor, rank: int) -> tuple[int, int]:
     index = int(torch.searchsorted(from_top, rank))
     above = int(from_top[index - 1]) if index else 0
     return counts.shape[0] - 1 - index, rank - above
-
-
-def _bin_counts(
-    session: Session,
-    method: Method,
-    params: Params,
-    tensors: Sequence[str],
-    within: Sequence[int | None],
-    bins: int,
-) -> list[Tensor]:
-    """Count each agent's magnitudes by their upper bits or, inside the coarse bin `within`, by their lower bits."""
-    assert method.trimmed is not None, f"{method.name} asks for magnitudes and names none"
-    trimmed = method.trimmed
-    rows = torch.tensor(method.coefficients(params, NoStatistics(len(session.agents)), "", len(session.agents)))
-    totals = [torch.zeros(bins, dtype=torch.int64) for _ in session.agents]
-    lock = threading.Lock()
-
-    def work(unit: Unit) -> None:
-        seeds = tensor_seeds(session, unit.tensor)
-        for start, base, agents in session.tiles(unit):
-            arguments = Arguments(rows, torch.zeros(()), seeds, torch.tensor(start)).to(session.device)
-            before = base.float()
-            deltas = [agent.float() - before for agent in agents]
-            for agent, delta in enumerate(trimmed(Changes(before, deltas, (), arguments))):
-                magnitude = delta.abs()
-                if not bool(torch.isfinite(magnitude.amax())):
-                    session.refuse_non_finite(unit)
-                pattern, chosen = magnitude.view(torch.int32), within[agent]
-                if chosen is None:
-                    key = pattern >> _FINE_BITS
-                else:
-                    first = chosen << _FINE_BITS
-                    key = pattern[(pattern >= first) & (pattern < first + _FINE_BINS)] - first
-                counts = torch.bincount(key, minlength=bins).cpu()
-                with lock:
-                    totals[agent] += counts
-
-    session.run("rank magnitudes", tensors, work)
-    return totals
 
 
 class NoStatistics:

@@ -3,6 +3,7 @@
 import math
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from subprocess import Popen
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from rammerge.engine import compiled
 from rammerge.engine.blocks import Arguments, BlockFunction
+from rammerge.engine.histogram import Histogram
 from rammerge.engine.session import EAGER_ELEMENTS, Session, Unit
 
 # Below this much work eager code is done before a compiler would be; above, it begins and is overtaken.
@@ -36,6 +38,7 @@ class Kernel:
     _compiled: dict[Dtypes, compiled.Runner] = field(default_factory=dict)
     _builds: dict[Dtypes, "Popen[bytes]"] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _own: threading.local = field(default_factory=threading.local)
 
     def __post_init__(self) -> None:
         self.session.closing(self.close)
@@ -49,22 +52,27 @@ class Kernel:
             elif options.compile == "always" or elements >= COMPILE_FROM_ELEMENTS:
                 self._start(dtypes)
 
-    def run(self, unit: Unit, arguments: Arguments) -> tuple[list[Tensor], list[int]]:
-        """Return the function's tensors for the parts of a unit in order, and its counts.
+    def run(
+        self, unit: Unit, arguments: Arguments, histogram: Histogram | None = None
+    ) -> tuple[list[Tensor], list[int]]:
+        """Return the function's tensors for a unit, on the CPU, and its counts.
+
+        With a histogram the tensors are counted in it instead of returned.
 
         Raises:
             InputError: a NaN or an infinity in an input or in a result.
         """
-        runner = self._runner(unit)
+        size, runner = unit.stop - unit.start, self._runner(unit)
+        results = [] if histogram else [torch.empty(size, dtype=dtype) for dtype in self._results]
         if runner is None:
-            parts, (*counts, health) = self._eager(unit, arguments)
+            *counts, health = self._eager(unit, arguments, results, histogram)
         else:
-            size, tile = unit.stop - unit.start, self.session.plan.tile
+            into, tile = self._scratch() if histogram else results, self.session.plan.tile
             sources = self.session.sources(unit)
-            parts, (*counts, health) = runner(sources, arguments, unit.start, size, tile, self.width + 1)
+            *counts, health = runner(sources, arguments, unit.start, size, tile, self.width + 1, into, histogram)
         if not math.isfinite(health):
             self.session.refuse_non_finite(unit)
-        return parts, [int(count) for count in counts]
+        return results, [int(count) for count in counts]
 
     @property
     def width(self) -> int:
@@ -77,17 +85,35 @@ class Kernel:
             process.kill()
             process.communicate()
 
-    def _eager(self, unit: Unit, arguments: Arguments) -> tuple[list[Tensor], list[float]]:
-        parts, total = [], [0.0] * (self.width + 1)
+    @property
+    def _results(self) -> list[torch.dtype]:
+        return self.function.results(len(self.session.agents))
+
+    def _scratch(self) -> list[Tensor]:
+        if not hasattr(self._own, "scratch"):
+            self._own.scratch = [torch.empty(self.session.plan.tile, dtype=dtype) for dtype in self._results]
+        own: list[Tensor] = self._own.scratch
+        return own
+
+    def _eager(
+        self, unit: Unit, arguments: Arguments, results: Sequence[Tensor], histogram: Histogram | None
+    ) -> list[float]:
+        total = [0.0] * (self.width + 1)
         for start, base, agents in self.session.tiles(unit):
-            step = EAGER_ELEMENTS if base.device.type == "cpu" else base.shape[0]
+            # A histogram's bins are more than the elements that are best computed at once: the work would be clearing
+            # and adding them.
+            small = base.device.type == "cpu" and histogram is None
+            step = EAGER_ELEMENTS if small else base.shape[0]
             for at in range(0, base.shape[0], step):
-                part = slice(at, at + step)
-                given = arguments.at(start - unit.start + at).to(base.device)
-                merged, counts = self.function(base[part], [agent[part] for agent in agents], given)
-                parts.append(merged.cpu())
+                part, place = slice(at, at + step), start - unit.start + at
+                given = arguments.at(place).to(base.device)
+                made, counts = self.function(base[part], [agent[part] for agent in agents], given)
+                for result, values in zip(results, made, strict=False):
+                    result[place : place + len(values)] = values
                 total = [so_far + count for so_far, count in zip(total, counts.tolist(), strict=True)]
-        return parts, total
+                if histogram is not None and math.isfinite(total[-1]):
+                    histogram.add(made)
+        return total
 
     def _runner(self, unit: Unit) -> compiled.Runner | None:
         if unit.stop - unit.start < compiled.MIN_COMPILED:

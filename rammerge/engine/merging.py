@@ -160,8 +160,8 @@ class _Merger:
         shard, tensor = self._places[unit.tensor]
         current = self._opened(shard)
         is_float = self._session.base.tensors[unit.tensor].dtype.is_floating_point
-        parts, counts = self._kernel.run(unit, self._arguments(unit)) if is_float else self._copied(unit)
-        current.writer.write(tensor.offset + unit.start * tensor.dtype.itemsize, [bytes_of(part) for part in parts])
+        (merged,), counts = self._kernel.run(unit, self._arguments(unit)) if is_float else self._copied(unit)
+        current.writer.write(tensor.offset + unit.start * tensor.dtype.itemsize, bytes_of(merged))
         with self._lock:
             current.counts = added(current.counts, counts)
             current.blocks -= 1
@@ -171,7 +171,8 @@ class _Merger:
 
     def _copied(self, unit: Unit) -> tuple[list[Tensor], list[int]]:
         # What is read lies in a buffer that the next tile fills.
-        return [stored.cpu().clone() for _, stored, _ in self._session.tiles(unit)], [0] * self._kernel.width
+        parts = [stored.cpu().clone() for _, stored, _ in self._session.tiles(unit)]
+        return [torch.cat(parts)], [0] * self._kernel.width
 
     def abandon(self) -> None:
         for current in self._open.values():

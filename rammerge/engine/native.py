@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rammerge.engine.blocks import Arguments
+from rammerge.engine.histogram import Histogram
 from rammerge.engine.stream import Buffer, refuse_short
 from rammerge.home import home
 
@@ -51,6 +53,19 @@ class _Constant(ctypes.Structure):
     )
 
 
+class _Result(ctypes.Structure):
+    _fields_ = (("data", ctypes.c_void_p), ("itemsize", ctypes.c_int64), ("dtype", ctypes.c_int32))
+
+
+class _Histogram(ctypes.Structure):
+    _fields_ = (
+        ("firsts", ctypes.c_void_p),
+        ("counts", ctypes.c_void_p),
+        ("span", ctypes.c_uint32),
+        ("shift", ctypes.c_int32),
+    )
+
+
 def loop_path() -> Path:
     """Return where the compiled loop is kept; its source, torch and the kind of machine are in the name."""
     digest = hashlib.sha256(_SOURCE.read_bytes() + f"{torch.__version__} {platform.machine()}".encode())
@@ -65,7 +80,7 @@ def build_loop(compiler: str, path: Path) -> None:
     """
     root = Path(torch.__file__).parent
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    flags = ["-O2", "-std=c++17", "-shared", "-fPIC", f"-I{root / 'include'}", f"-L{root / 'lib'}", "-ltorch_cpu"]
+    flags = ["-O3", "-std=c++17", "-shared", "-fPIC", f"-I{root / 'include'}", f"-L{root / 'lib'}", "-ltorch_cpu"]
     try:
         subprocess.run([compiler, str(_SOURCE), *flags, "-o", str(part)], check=True)
         part.replace(path)
@@ -79,8 +94,10 @@ class TileLoop:
     Torch's own binding of such a function holds the interpreter lock while it runs.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, *, in_place: bool) -> None:
         """Load the function at `path`, to be run by so many threads at a time.
+
+        It takes its results and fills them if it is `in_place`, else it returns them.
 
         Raises:
             OSError, AttributeError, RuntimeError: it or the loop cannot be loaded here.
@@ -88,39 +105,50 @@ class TileLoop:
         library = ctypes.CDLL(str(path))
         create = library.AOTInductorModelContainerCreateWithDevice
         create.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t, ctypes.c_char_p, ctypes.c_char_p]
-        self._container = ctypes.c_void_p()
+        self._container, self._in_place = ctypes.c_void_p(), ctypes.c_int32(in_place)
         if create(ctypes.byref(self._container), threads, b"cpu", None):
             raise RuntimeError(f"{path} cannot be set up")
         self._function = ctypes.cast(library.AOTInductorModelContainerRun, ctypes.c_void_p)
         self._loop = ctypes.CDLL(str(loop_path()), use_errno=True)
 
     def __call__(
-        self, sources: Sequence[Source], arguments: Arguments, start: int, elements: int, tile: int, counts: int
-    ) -> tuple[list[Tensor], list[float]]:
+        self,
+        sources: Sequence[Source],
+        arguments: Arguments,
+        start: int,
+        elements: int,
+        tile: int,
+        counts: int,
+        results: Sequence[Tensor],
+        histogram: Histogram | None = None,
+    ) -> list[float]:
         """Run on the first `elements` of the sources, which are from `start` on in their tensor, about `tile` at once.
 
+        The function's tensors fill `results`, of `elements` elements each; or if there is a histogram, they are counted
+        in it, and `results` of `tile` elements each are overwritten again and again.
+
         Returns:
-            The function's tensors in order, and its `counts` counts, summed.
+            The function's `counts` counts, summed.
 
         Raises:
-            InputError: a file ended before.
+            RammergeError: a file ended before.
             OSError: a file could not be read.
             RuntimeError: the function failed.
         """
-        parts = -(-elements // tile)
-        size = -(-elements // parts)  # evenly: a remainder may be too short for compiled code
+        size = -(-elements // -(-elements // tile))  # evenly: a remainder may be too short for compiled code
         given = (_Source * len(sources))(*(self._source(source) for source in sources))
         small = (arguments.coefficients, arguments.threshold, arguments.seeds)
         constants = (_Constant * len(small))(*(self._constant(tensor) for tensor in small))
-        results, sums, failed = (ctypes.c_void_p * parts)(), (ctypes.c_double * counts)(), ctypes.c_int64()
+        filled = (_Result * len(results))(*(self._result(tensor) for tensor in results))
+        sums, failed = (ctypes.c_double * counts)(), ctypes.c_int64()
         status = self._loop.rammerge_run_tiles(
             *(self._container, self._function, given, ctypes.c_int64(len(given)), constants),
-            *(ctypes.c_int64(number) for number in (len(constants), start, elements, size)),
-            *(results, sums, ctypes.c_int64(counts), ctypes.byref(failed)),
+            *(ctypes.c_int64(len(constants)), filled, ctypes.c_int64(len(filled))),
+            *(ctypes.c_int64(number) for number in (start, elements, size)),
+            *(sums, ctypes.c_int64(counts), self._histogram(histogram), self._in_place, ctypes.byref(failed)),
         )
         if status == _DONE:
-            handles = [_capsule(result, None, None) for result in results]
-            return torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(handles), list(sums)
+            return list(sums)
         if status == _FAILED:
             raise RuntimeError("a compiled function failed")
         file = sources[failed.value].file
@@ -129,9 +157,19 @@ class TileLoop:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(file))
 
+    def _result(self, tensor: Tensor) -> _Result:
+        return _Result(tensor.data_ptr(), tensor.dtype.itemsize, _code(self._loop, tensor.dtype))
+
     def _source(self, source: Source) -> _Source:
         code = _code(self._loop, source.dtype)
         return _Source(source.buffer.address, source.offset, source.dtype.itemsize, source.descriptor, code)
+
+    def _histogram(self, histogram: Histogram | None) -> Any:
+        if histogram is None:
+            return None
+        firsts = (ctypes.c_uint32 * len(histogram.firsts))(*histogram.firsts)
+        place, lanes = ctypes.cast(firsts, ctypes.c_void_p), histogram.lanes
+        return ctypes.byref(_Histogram(place, lanes.data_ptr(), histogram.span, histogram.shift))
 
     def _constant(self, tensor: Tensor) -> _Constant:
         code = _code(self._loop, tensor.dtype)
@@ -141,7 +179,3 @@ class TileLoop:
 @cache
 def _code(loop: ctypes.CDLL, dtype: torch.dtype) -> int:
     return int(getattr(loop, f"aoti_torch_dtype_{str(dtype).removeprefix('torch.')}")())
-
-
-_capsule = ctypes.pythonapi.PyCapsule_New
-_capsule.restype, _capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]

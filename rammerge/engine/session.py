@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rammerge.allocator import keep_freed_blocks
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.engine.native import Source
@@ -22,7 +23,7 @@ Compile = Literal["auto", "always", "never"]
 
 MIN_BLOCK, DEFAULT_BLOCK = 1 << 14, 1 << 20
 # Few enough that a tile of every input stays in a core's second-level cache from reading to merging.
-TILE_ELEMENTS = 1 << 18
+TILE_ELEMENTS = 1 << 17
 # Without a limit of the caller's the process stays below the first; where it is large already, as a host of other
 # work, the merge may add the second to what is there.
 DEFAULT_MEMORY, DEFAULT_ADDED_MEMORY = 1 << 30, 1 << 29
@@ -111,7 +112,7 @@ class Session:
         self.device = _device(options.device)
         self.floats = [name for name, info in base.tensors.items() if info.dtype.is_floating_point]
         self.plan = plan_memory(base, self.agents, options)
-        _keep_freed_blocks()
+        keep_freed_blocks()
         self.files = Files()
         self.notes: list[str] = []
         self._progress = progress
@@ -248,12 +249,6 @@ def plan_memory(base: Checkpoint, agents: Mapping[str, Checkpoint], options: Mer
         needed = -(-forecast() // (1 << 20))
         raise InputError(f"--memory {limit / 2**20:.0f}MiB is too little: this merge needs {needed}MiB")
     return MemoryPlan(block, tile(), threads, forecast())
-
-
-def _keep_freed_blocks() -> None:
-    # Results are freed by the thread that hashes them. glibc hands the memory of large blocks back to the kernel, which
-    # clears it anew for the next one, until it has seen a block of nearly 32 MiB freed: from then on it keeps them.
-    torch.empty(31 << 20, dtype=torch.uint8)
 
 
 def _buffer_bytes(checkpoint: Checkpoint, block: int) -> int:

@@ -56,18 +56,18 @@ class ShardWriter:
         self._hashed = self._flushed = 0
         self._hashing = self._stopped = False
         self._sha256 = hashlib.sha256()
-        self.write(0, [memoryview(shard.header)])
+        self.write(0, memoryview(shard.header))
 
-    def write(self, offset: int, contents: Sequence[memoryview]) -> None:
-        """Write `contents`, which are not to change afterwards, at `offset`; every byte of the shard just once.
+    def write(self, offset: int, content: memoryview) -> None:
+        """Write `content`, which is not to change afterwards, at `offset`; every byte of the shard just once.
 
         No wait in here is forever if parts are begun in their order, and either all that are begun are written too or
         `stop` is called.
         """
         with self._writing:  # the kernel lets one writer at a time into a file, and the others wait busily
-            write_from(self._descriptor, contents, offset)
+            write_from(self._descriptor, content, offset)
         with self._changed:
-            heapq.heappush(self._unhashed, _Written(offset, contents))
+            heapq.heappush(self._unhashed, _Written(offset, content))
             self._changed.wait_for(lambda: self._stopped or self._can_hash() or len(self._unhashed) <= AHEAD)
             if not self._can_hash():
                 return
@@ -104,10 +104,8 @@ class ShardWriter:
         while True:
             with self._changed:
                 written = heapq.heappop(self._unhashed)
-            end = written.offset
-            for content in written.contents:
-                self._sha256.update(content)
-                end += len(content)
+            self._sha256.update(written.content)
+            end = written.offset + len(written.content)
             if end - self._flushed >= _FLUSH_EVERY:
                 start_flush(self._descriptor, self._flushed, end - self._flushed)
                 self._flushed = end
@@ -124,7 +122,7 @@ class _Written:
     """A part of the file that is yet to be hashed."""
 
     offset: int
-    contents: Sequence[memoryview] = field(compare=False)
+    content: memoryview = field(compare=False)
 
 
 def finished(directory: Path, shard: Shard) -> ShardRecord | None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rammerge.checkpoints.headers import TensorInfo
-from rammerge.errors import InputError
+from rammerge.errors import InputError, RammergeError
 
 Unit = TypeVar("Unit")
 
@@ -50,7 +50,7 @@ class Files:
         """Read elements [start, stop) of a tensor into `buffer` and return them as a view of it in the stored dtype.
 
         Raises:
-            InputError: the file ends before them.
+            RammergeError: the file ends before them.
         """
         size = info.dtype.itemsize
         nbytes = (stop - start) * size
@@ -90,7 +90,7 @@ def read_into(descriptor: int, view: memoryview, offset: int, path: Path) -> Non
     """Fill `view` from `offset` of an open file.
 
     Raises:
-        InputError: the file ends before.
+        RammergeError: the file ends before.
     """
     done = 0
     while done < len(view):
@@ -100,20 +100,16 @@ def read_into(descriptor: int, view: memoryview, offset: int, path: Path) -> Non
         done += count
 
 
-def refuse_short(path: Path) -> InputError:
+def refuse_short(path: Path) -> RammergeError:
     """Return the error of a file that ended before its header says."""
-    return InputError(f"{path} became shorter while it was read; run again once nothing writes to it")
+    return RammergeError(f"{path} became shorter while it was read; run again once nothing writes to it")
 
 
-def write_from(descriptor: int, views: Sequence[memoryview], offset: int) -> None:
-    """Write all of `views`, one after the other, at `offset` of an open file."""
-    done = os.pwritev(descriptor, views, offset)
-    for view in views:
-        part = min(done, len(view))  # of this view, by the call above: all of it unless the disk is nearly full
-        done -= part
-        while part < len(view):
-            part += os.pwrite(descriptor, view[part:], offset + part)
-        offset += len(view)
+def write_from(descriptor: int, view: memoryview, offset: int) -> None:
+    """Write all of `view` at `offset` of an open file."""
+    done = 0
+    while done < len(view):
+        done += os.pwrite(descriptor, view[done:], offset + done)
 
 
 def start_flush(descriptor: int, offset: int, nbytes: int) -> None:

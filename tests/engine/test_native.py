@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from rammerge.engine import compiled
-from rammerge.engine.blocks import Arguments, MergeBlock
+from rammerge.engine.blocks import Arguments, MagnitudeBlock, MergeBlock
+from rammerge.engine.histogram import Histogram
 from rammerge.engine.native import Source, TileLoop
 from rammerge.engine.stream import Buffer
-from rammerge.errors import InputError
+from rammerge.errors import InputError, RammergeError
 
 pytestmark = pytest.mark.skipif(compiled.compiler() is None, reason="compiles C++")
 
@@ -22,15 +23,23 @@ SIGNATURE = compiled.Signature(
 )
 
 
+MAGNITUDES = compiled.Signature(MagnitudeBlock("ties"), torch.bfloat16, (torch.float32, torch.bfloat16), 4)
+
+
 @pytest.fixture(scope="module")
-def loop(tmp_path_factory: pytest.TempPathFactory) -> TileLoop:
+def loops(tmp_path_factory: pytest.TempPathFactory) -> list[TileLoop]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAMMERGE_HOME", str(tmp_path_factory.mktemp("kernels")))
-        build = compiled.start_build(SIGNATURE)
-        assert build.wait() == 0, build.communicate()[1].decode()
-        runner = compiled.load(SIGNATURE, threads=1)
-    assert isinstance(runner, TileLoop)
-    return runner
+        for build in [compiled.start_build(signature) for signature in (SIGNATURE, MAGNITUDES)]:
+            assert build.wait() == 0, build.communicate()[1].decode()
+        runners = [compiled.load(signature, threads=1) for signature in (SIGNATURE, MAGNITUDES)]
+    assert all(isinstance(runner, TileLoop) for runner in runners)
+    return runners
+
+
+@pytest.fixture
+def loop(loops: list[TileLoop]) -> TileLoop:
+    return loops[0]
 
 
 @pytest.fixture
@@ -58,24 +67,41 @@ def arguments() -> Arguments:
 
 @pytest.mark.parametrize("tile", [ELEMENTS, ELEMENTS - 1, 4096, 7777])
 def test_tiles_change_nothing(loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path, tile: int) -> None:
-    merged, counts = SIGNATURE.function(inputs[0], inputs[1:], arguments())
-    parts, found = loop(sources(tmp_path, inputs), arguments(), 0, ELEMENTS, tile, len(counts))
-    assert len(parts) == -(-ELEMENTS // tile)
-    assert torch.equal(torch.cat(parts).view(torch.int16), merged.view(torch.int16))
+    (merged,), counts = SIGNATURE.function(inputs[0], inputs[1:], arguments())
+    result = torch.empty(ELEMENTS, dtype=torch.bfloat16)
+    found = loop(sources(tmp_path, inputs), arguments(), 0, ELEMENTS, tile, len(counts), [result])
+    assert torch.equal(result.view(torch.int16), merged.view(torch.int16))
     assert found == counts.tolist()
+
+
+@pytest.mark.parametrize("tile", [ELEMENTS, 7777])
+@pytest.mark.parametrize(("first", "bins", "shift"), [(0, 1 << 16, 15), (0x3C23 << 16, 1 << 15, 0), (0, 1 << 15, 0)])
+def test_magnitudes_are_counted_as_eager_code_does(
+    loops: list[TileLoop], inputs: list[torch.Tensor], tmp_path: Path, tile: int, first: int, bins: int, shift: int
+) -> None:
+    eager, found = (Histogram.empty([first, 0], bins, shift, torch.device("cpu")) for _ in range(2))
+    magnitudes, _ = MAGNITUDES.function(inputs[0], inputs[1:], arguments())
+    eager.add(magnitudes)
+    scratch = [torch.empty(tile) for _ in magnitudes]
+    for _ in range(2):
+        loops[1](sources(tmp_path, inputs), arguments(), 0, ELEMENTS, tile, 1, scratch, found)
+    assert torch.equal(found.counts(), 2 * eager.counts())
+    assert found.lanes.sum() == 2 * 2 * ELEMENTS
+    assert found.counts()[1].sum() > 0
 
 
 def test_a_file_that_became_shorter_is_named(loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path) -> None:
     opened = sources(tmp_path, inputs)
     os.truncate(opened[1].file, 4 + ELEMENTS)
-    with pytest.raises(InputError, match=r"input1 became shorter while it was read; run again"):
-        loop(opened, arguments(), 0, ELEMENTS, 4096, 9)
+    with pytest.raises(RammergeError, match=r"input1 became shorter while it was read; run again") as refused:
+        loop(opened, arguments(), 0, ELEMENTS, 4096, 9, [torch.empty(ELEMENTS, dtype=torch.bfloat16)])
+    assert not isinstance(refused.value, InputError)  # which would discard the finished shards
 
 
 def test_a_file_that_cannot_be_read_is_named(loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path) -> None:
     opened = [*sources(tmp_path, inputs)[:2], sources(tmp_path, inputs, os.O_WRONLY)[2]]
     with pytest.raises(OSError) as refused:
-        loop(opened, arguments(), 0, ELEMENTS, 4096, 9)
+        loop(opened, arguments(), 0, ELEMENTS, 4096, 9, [torch.empty(ELEMENTS, dtype=torch.bfloat16)])
     assert (refused.value.errno, refused.value.filename) == (errno.EBADF, str(opened[2].file))
 
 

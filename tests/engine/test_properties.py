@@ -63,7 +63,7 @@ def test_an_agent_equal_to_the_base_changes_nothing() -> None:
     def run(agents: list[torch.Tensor]) -> torch.Tensor:
         factors = torch.full((1, len(agents)), 1.2)
         seeds = torch.zeros(len(agents) + 1, dtype=torch.int64)
-        return block(base["w"], agents, Arguments(factors, torch.tensor(1e-5), seeds, torch.tensor(0)))[0]
+        return block(base["w"], agents, Arguments(factors, torch.tensor(1e-5), seeds, torch.tensor(0)))[0][0]
 
     assert torch.equal(run([agent["w"]]), run([agent["w"], base["w"]]))
 

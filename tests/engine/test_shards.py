@@ -26,9 +26,8 @@ def shard(tmp_path: Path) -> Shard:
     return Shard("model.safetensors", header, (tensor,), len(header) + PART * PARTS)
 
 
-def contents(index: int) -> list[memoryview]:
-    whole = memoryview(random.Random(index).randbytes(PART))
-    return [whole[:300], whole[300:]]
+def content(index: int) -> memoryview:
+    return memoryview(random.Random(index).randbytes(PART))
 
 
 def offset(shard: Shard, index: int) -> int:
@@ -62,11 +61,11 @@ def test_bytes_and_digest_are_right_in_any_order(shard: Shard, tmp_path: Path, t
             if index is None:
                 return
             time.sleep(pause)
-            writer.write(offset(shard, index), contents(index))
+            writer.write(offset(shard, index), content(index))
 
     assert joined(in_threads([work] * threads))
     record = writer.finish([1, 2])
-    expected = shard.header + b"".join(bytes(part) for index in range(PARTS) for part in contents(index))
+    expected = shard.header + b"".join(content(index) for index in range(PARTS))
     assert (tmp_path / "model" / shard.file).read_bytes() == expected
     assert record.sha256 == hashlib.sha256(expected).hexdigest()
     assert record.counts == (1, 2)
@@ -74,20 +73,20 @@ def test_bytes_and_digest_are_right_in_any_order(shard: Shard, tmp_path: Path, t
 
 def test_writers_wait_while_much_is_unhashed_and_go_on_when_the_gap_closes(shard: Shard, tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path, shard)
-    later = [lambda index=index: writer.write(offset(shard, index), contents(index)) for index in range(1, PARTS)]
+    later = [lambda index=index: writer.write(offset(shard, index), content(index)) for index in range(1, PARTS)]
     first, rest = in_threads(later[:AHEAD]), later[AHEAD:]
     assert joined(first)
     waiting = in_threads(rest)
     time.sleep(0.2)
     assert all(thread.is_alive() for thread in waiting)
-    writer.write(offset(shard, 0), contents(0))
+    writer.write(offset(shard, 0), content(0))
     assert joined(waiting)
     assert writer.finish([]).sha256
 
 
 def test_writers_return_when_the_part_before_theirs_has_failed(shard: Shard, tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path, shard)
-    later = [lambda index=index: writer.write(offset(shard, index), contents(index)) for index in range(1, PARTS)]
+    later = [lambda index=index: writer.write(offset(shard, index), content(index)) for index in range(1, PARTS)]
     waiting = in_threads(later)
     time.sleep(0.1)
     writer.stop()

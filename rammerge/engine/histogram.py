@@ -1,0 +1,47 @@
+"""Counting the magnitudes that a block function returns by their bit patterns, whose order is that of the values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Compiled code adds the magnitudes of neighbours to counts of their own (tiles.cpp).
+LANES = 4
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Per row, which is an agent, `bins` bins of 2**shift patterns each from the row's first one on.
+
+    Attributes:
+        firsts: the first pattern of each row.
+        shift: binary logarithm of the patterns that share a bin.
+        lanes: int64 [rows, LANES, bins + 1], the last column for all other patterns.
+    """
+
+    firsts: tuple[int, ...]
+    shift: int
+    lanes: Tensor
+
+    @classmethod
+    def empty(cls, firsts: Sequence[int], bins: int, shift: int, device: torch.device) -> "Histogram":
+        """Return one that has counted nothing."""
+        return cls(tuple(firsts), shift, torch.zeros(len(firsts), LANES, bins + 1, dtype=torch.int64, device=device))
+
+    @property
+    def span(self) -> int:
+        """How many patterns the bins hold."""
+        return (self.lanes.shape[2] - 1) << self.shift
+
+    def add(self, magnitudes: Sequence[Tensor]) -> None:
+        """Count non-negative float32 [n], one tensor for each row."""
+        for values, first, lanes in zip(magnitudes, self.firsts, self.lanes, strict=True):
+            place = values.view(torch.int32) - first
+            if self.span <= torch.iinfo(torch.int32).max:
+                place = place[(place >= 0) & (place < self.span)]
+            lanes[0] += torch.bincount(place >> self.shift, minlength=lanes.shape[1])
+
+    def counts(self) -> Tensor:
+        """Return the counts, int64 [rows, bins] on the CPU."""
+        return self.lanes.sum(1)[:, :-1].cpu()
