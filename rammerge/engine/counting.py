@@ -15,7 +15,7 @@ from rammerge.engine.blocks import (
     DensityBlock,
     MagnitudeBlock,
 )
-from rammerge.engine.histogram import Histogram
+from rammerge.engine.histogram import MAX_BINS, Histogram
 from rammerge.engine.kernel import Kernel
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session, Unit
@@ -27,7 +27,6 @@ from rammerge.overlap import Densities, Overlap
 
 # A float32 magnitude has 31 bits: 16 choose a coarse bin, the 15 below a place in it.
 _FINE_BITS = 15
-_COARSE_BINS = 1 << 16
 
 
 def count_overlap(session: Session, mask: Mask, *, densities: bool = False) -> Overlap:
@@ -113,7 +112,7 @@ class _Ranking:
         if not numel:
             return [0.0] * agents
         rank = kept_at_least(self._density, numel)
-        coarse = self._counts(tensors, [0] * agents, _COARSE_BINS, _FINE_BITS)
+        coarse = self._counts(tensors, [0] * agents, MAX_BINS, _FINE_BITS)
         bins, remaining = zip(*(_locate(counts, rank) for counts in coarse), strict=True)
         firsts = [chosen << _FINE_BITS for chosen in bins]
         fine = self._counts(tensors, firsts, 1 << _FINE_BITS, 0)

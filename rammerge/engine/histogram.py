@@ -8,6 +8,9 @@ from torch import Tensor
 
 # Compiled code adds the magnitudes of neighbours to counts of their own (tiles.cpp).
 LANES = 4
+# The upper 16 bits of a non-negative float32, and what a row of so many bins takes.
+MAX_BINS = 1 << 16
+ROW_BYTES = LANES * (MAX_BINS + 1) * 8
 
 
 @dataclass(frozen=True)

@@ -63,11 +63,11 @@ class Kernel:
             InputError: a NaN or an infinity in an input or in a result.
         """
         size, runner = unit.stop - unit.start, self._runner(unit)
-        results = [] if histogram else [torch.empty(size, dtype=dtype) for dtype in self._results]
+        results = [] if histogram is not None else [torch.empty(size, dtype=dtype) for dtype in self._results]
         if runner is None:
             *counts, health = self._eager(unit, arguments, results, histogram)
         else:
-            into, tile = self._scratch() if histogram else results, self.session.plan.tile
+            into, tile = self._scratch() if histogram is not None else results, self.session.plan.tile
             sources = self.session.sources(unit)
             *counts, health = runner(sources, arguments, unit.start, size, tile, self.width + 1, into, histogram)
         if not math.isfinite(health):

@@ -13,6 +13,7 @@ from torch import Tensor
 from rammerge.allocator import keep_freed_blocks
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.headers import TensorInfo
+from rammerge.engine.histogram import ROW_BYTES
 from rammerge.engine.native import Source
 from rammerge.engine.shards import AHEAD
 from rammerge.engine.stream import Buffer, Files, work_through
@@ -238,7 +239,8 @@ def plan_memory(base: Checkpoint, agents: Mapping[str, Checkpoint], options: Mer
         # The inputs, the result, and what is yet to be hashed.
         inputs = sum(_buffer_bytes(checkpoint, tile()) for checkpoint in (base, *agents.values()))
         result = output * min(block, largest)
-        return resident + threads * (inputs + 2 * result + _EAGER_BYTES) + AHEAD * result + _FIXED_BYTES
+        working = max(_EAGER_BYTES, len(agents) * ROW_BYTES)
+        return resident + threads * (inputs + 2 * result + working) + AHEAD * result + _FIXED_BYTES
 
     while forecast() > limit and (block > MIN_BLOCK or threads > least_threads):
         if block > MIN_BLOCK:

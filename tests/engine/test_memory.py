@@ -28,7 +28,7 @@ resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC
 limit = resident + int(sys.argv[2])
 options = MergeOptions("bfloat16", memory=limit, compile="never", threads=2)
 expected, _ = forecast(base, agents, options)
-merge(base, agents, resolve("ram"), root / "out", options)
+merge(base, agents, resolve(sys.argv[3]), root / "out", options)
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(limit, expected, int(peak.split()[1]) * 1024)
 """
@@ -47,13 +47,14 @@ def write_sparse_file(directory: Path, elements: int, first: float) -> None:
     (directory / "config.json").write_text('{"model_type": "anything"}')
 
 
-def test_the_forecast_holds_for_a_tensor_larger_than_the_limit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["ram", "ties"])
+def test_the_forecast_holds_for_a_tensor_larger_than_the_limit(tmp_path: Path, method: str) -> None:
     elements = 1 << 26
     for name, first in (("base", 0.0), ("a", 1.0), ("b", 2.0)):
         write_sparse_file(tmp_path / name, elements, first)
     room = 170 << 20  # three inputs and an output of 128 MiB each, and several float32 copies of one, would not fit
     process = subprocess.run(
-        [sys.executable, "-c", MERGE, str(tmp_path), str(room)],
+        [sys.executable, "-c", MERGE, str(tmp_path), str(room), method],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
