@@ -1,6 +1,9 @@
 """Every test has a home of its own and no network; tiny models are built once a session and never written to."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,11 @@ import pytest
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
+
+# Importing the steps, which collecting the tests does, settles where Prefect keeps results: not where the user's are,
+# nor where those of an earlier run of the tests would be found.
+os.environ["RAMMERGE_HOME"] = tempfile.mkdtemp(prefix="rammerge-tests-")
+atexit.register(shutil.rmtree, os.environ["RAMMERGE_HOME"], ignore_errors=True)
 
 # Read by huggingface_hub, transformers and torch when they are first imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
