@@ -16,7 +16,7 @@ from torch import Tensor
 from rammerge.masks import MaskMode, changes
 from rammerge.methods import METHODS
 from rammerge.randomness import uniform
-from rammerge.rounding import Rounding, cast
+from rammerge.rounding import FLOAT_DTYPES, Rounding, cast
 
 MAX_BLOCK = 1 << 24
 DENSITY_EPSILONS = (0.0, 1e-6, 1e-5, 1e-4)
@@ -86,8 +86,7 @@ class MergeBlock:
 
     def results(self, agents: int) -> list[torch.dtype]:
         """Return the dtypes of the tensors that are made."""
-        dtype: torch.dtype = getattr(torch, self.dtype)
-        return [dtype]
+        return [FLOAT_DTYPES[self.dtype]]
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
         """Return the merged elements and the counts.
@@ -105,7 +104,7 @@ class MergeBlock:
         """
         block = read_changes(base, agents, self.mask_mode, arguments)
         update = METHODS[self.method].kernel(block)
-        rounded_base = base if base.dtype == getattr(torch, self.dtype) else self._cast(block.base, arguments)
+        rounded_base = base if base.dtype == FLOAT_DTYPES[self.dtype] else self._cast(block.base, arguments)
         merged = self._cast(_apply(block.base, update.delta), arguments)
         changed = _differs(merged, rounded_base)
         only_one = (_total(block.masks) == 1.0).float()
@@ -116,7 +115,7 @@ class MergeBlock:
         return [merged], _counts(counted, _health(merged))
 
     def _cast(self, values: Tensor, arguments: Arguments) -> Tensor:
-        return cast(values, getattr(torch, self.dtype), self.rounding, arguments.seeds[0], arguments.start)
+        return cast(values, FLOAT_DTYPES[self.dtype], self.rounding, arguments.seeds[0], arguments.start)
 
     def describe(self) -> dict[str, Any]:
         """Return the fields as JSON, for the key of the compiled form."""

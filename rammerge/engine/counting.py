@@ -16,7 +16,7 @@ from rammerge.engine.blocks import (
     MagnitudeBlock,
 )
 from rammerge.engine.histogram import MAX_BINS, Histogram
-from rammerge.engine.kernel import Kernel
+from rammerge.engine.kernel import Kernel, added
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session, Unit
 from rammerge.masks import Mask
@@ -77,11 +77,6 @@ def _count(session: Session, stage: str, function: BlockFunction, threshold: flo
 
     session.run(stage, session.floats, work)
     return totals
-
-
-def added(total: Sequence[int], counts: Sequence[int]) -> list[int]:
-    """Return the sums of counts."""
-    return [so_far + count for so_far, count in zip(total, counts, strict=True)]
 
 
 def magnitude_thresholds(session: Session, method: Method, params: TiesParams) -> dict[str | None, list[float]]:

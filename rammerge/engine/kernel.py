@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from subprocess import Popen
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,13 @@ COMPILE_FROM_ELEMENTS = 1_000_000_000
 
 # The base's and each agent's.
 Dtypes = tuple[torch.dtype, ...]
+
+Number = TypeVar("Number", int, float)
+
+
+def added(total: Sequence[Number], counts: Sequence[Number]) -> list[Number]:
+    """Return the sums of counts."""
+    return [so_far + count for so_far, count in zip(total, counts, strict=True)]
 
 
 @dataclass
@@ -99,6 +107,7 @@ class Kernel:
         self, unit: Unit, arguments: Arguments, results: Sequence[Tensor], histogram: Histogram | None
     ) -> list[float]:
         total = [0.0] * (self.width + 1)
+        arguments = arguments.to(self.session.device)
         for start, base, agents in self.session.tiles(unit):
             # A histogram's bins are more than the elements that are best computed at once: the work would be clearing
             # and adding them.
@@ -106,11 +115,10 @@ class Kernel:
             step = EAGER_ELEMENTS if small else base.shape[0]
             for at in range(0, base.shape[0], step):
                 part, place = slice(at, at + step), start - unit.start + at
-                given = arguments.at(place).to(base.device)
-                made, counts = self.function(base[part], [agent[part] for agent in agents], given)
+                made, counts = self.function(base[part], [agent[part] for agent in agents], arguments.at(place))
                 for result, values in zip(results, made, strict=False):
                     result[place : place + len(values)] = values
-                total = [so_far + count for so_far, count in zip(total, counts.tolist(), strict=True)]
+                total = added(total, counts.tolist())
                 if histogram is not None and math.isfinite(total[-1]):
                     histogram.add(made)
         return total

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from rammerge.engine.blocks import Arguments, MergeBlock
-from rammerge.engine.counting import GlobalStatistics, NoStatistics, added
-from rammerge.engine.kernel import Kernel
+from rammerge.engine.counting import GlobalStatistics, NoStatistics
+from rammerge.engine.kernel import Kernel, added
 from rammerge.engine.layout import Layout, Shard
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session, Unit

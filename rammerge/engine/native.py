@@ -59,7 +59,7 @@ class _Result(ctypes.Structure):
 
 class _Histogram(ctypes.Structure):
     _fields_ = (
-        ("firsts", ctypes.c_void_p),
+        ("firsts", ctypes.POINTER(ctypes.c_uint32)),  # which, unlike an address, keeps the array alive
         ("counts", ctypes.c_void_p),
         ("span", ctypes.c_uint32),
         ("shift", ctypes.c_int32),
@@ -168,8 +168,7 @@ class TileLoop:
         if histogram is None:
             return None
         firsts = (ctypes.c_uint32 * len(histogram.firsts))(*histogram.firsts)
-        place, lanes = ctypes.cast(firsts, ctypes.c_void_p), histogram.lanes
-        return ctypes.byref(_Histogram(place, lanes.data_ptr(), histogram.span, histogram.shift))
+        return ctypes.byref(_Histogram(firsts, histogram.lanes.data_ptr(), histogram.span, histogram.shift))
 
     def _constant(self, tensor: Tensor) -> _Constant:
         code = _code(self._loop, tensor.dtype)

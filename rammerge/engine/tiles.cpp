@@ -1,6 +1,6 @@
 // Reads the inputs of a merge tile by tile and calls a compiled block function on each tile, away from the interpreter,
 // whose lock the worker threads would else hand to and fro a dozen times a tile. Compiled beside the block functions
-// and called by rammerge/engine/compiled.py, whose structures these mirror.
+// and called by rammerge/engine/native.py, whose structures these mirror.
 
 #include <cerrno>
 #include <cstddef>
@@ -30,15 +30,16 @@ struct Constant {
   int32_t dtype;
 };
 
-// Where a result of the function goes: all elements, or one tile after the other in the same place if they are counted.
+// Where a result of the function goes: all elements, or one tile after the other in the same place if they are
+// counted.
 struct Result {
   char* data;
   int64_t itemsize;
   int32_t dtype;
 };
 
-// Where the bit patterns of results are counted: for each result from its `first` on `span` patterns, in bins of 2**shift
-// and a last bin for those elsewhere; see rammerge/engine/histogram.py.
+// Where the bit patterns of results are counted: for each result from its `first` on `span` patterns, in bins of
+// 2**shift and a last bin for those elsewhere; see rammerge/engine/histogram.py.
 struct Histogram {
   const uint32_t* firsts;
   int64_t* counts;
@@ -46,7 +47,8 @@ struct Histogram {
   int32_t shift;
 };
 
-using Run = int32_t (*)(void* container, AtenTensorHandle* inputs, size_t, AtenTensorHandle* outputs, size_t, void*, void*);
+using Run = int32_t (*)(
+    void* container, AtenTensorHandle* inputs, size_t, AtenTensorHandle* outputs, size_t, void*, void*);
 
 enum Status : int32_t { kDone = 0, kFailed = 1, kUnreadable = 2, kShort = 3 };
 
@@ -77,8 +79,8 @@ bool wrap(void* data, int64_t rank, const int64_t* sizes, int32_t dtype, std::ve
   return true;
 }
 
-// Each of four neighbours adds to counts of its own: most task vectors are mostly zeros, and adding to one count over and
-// over would wait each time for the sum before; a branch around the zeros could not be predicted.
+// Each of four neighbours adds to counts of its own: most task vectors are mostly zeros, and adding to one count over
+// and over would wait each time for the sum before; a branch around the zeros could not be predicted.
 void count(const Histogram& histogram, int64_t row, const Result& result, int64_t size) {
   const auto* patterns = reinterpret_cast<const uint32_t*>(result.data);
   const uint32_t first = histogram.firsts[row], span = histogram.span;
@@ -93,8 +95,9 @@ void count(const Histogram& histogram, int64_t row, const Result& result, int64_
 
 }  // namespace
 
-// Runs the function on `elements` elements in tiles of `tile`, fills the results or counts them in the histogram if there
-// is one, and adds to `counts`. The function writes its tensors itself if it is made `in_place`, else returns them. On kUnreadable and kShort `failed` is the index of the source; errno is the reason.
+// Runs the function on `elements` elements in tiles of `tile`, fills the results or counts them in the histogram if
+// there is one, and adds to `counts`. The function writes its tensors itself if it is made `in_place`, else returns them. On
+// kUnreadable and kShort `failed` is the index of the source; errno is the reason.
 extern "C" int32_t rammerge_run_tiles(
     void* container, Run run, const Source* sources, int64_t source_count, const Constant* constants,
     int64_t constant_count, const Result* results, int64_t result_count, int64_t start, int64_t elements, int64_t tile,
@@ -110,6 +113,8 @@ extern "C" int32_t rammerge_run_tiles(
         *failed = i;
         return status;
       }
+    }
+    for (int64_t i = 0; i < source_count; ++i) {  // only now: what is wrapped is let go of by the function alone
       if (!wrap(sources[i].buffer, 1, &size, sources[i].dtype, inputs)) return kFailed;
     }
     for (int64_t i = 0; i < constant_count; ++i) {
