@@ -96,8 +96,8 @@ void count(const Histogram& histogram, int64_t row, const Result& result, int64_
 }  // namespace
 
 // Runs the function on `elements` elements in tiles of `tile`, fills the results or counts them in the histogram if
-// there is one, and adds to `counts`. The function writes its tensors itself if it is made `in_place`, else returns them. On
-// kUnreadable and kShort `failed` is the index of the source; errno is the reason.
+// there is one, and adds to `counts`. The function writes its tensors itself if it is made `in_place`, else returns them.
+// On kUnreadable and kShort `failed` is the index of the source; errno is the reason.
 extern "C" int32_t rammerge_run_tiles(
     void* container, Run run, const Source* sources, int64_t source_count, const Constant* constants,
     int64_t constant_count, const Result* results, int64_t result_count, int64_t start, int64_t elements, int64_t tile,
