@@ -17,8 +17,9 @@ from rammerge.engine.blocks import (
 )
 from rammerge.engine.histogram import MAX_BINS, Histogram
 from rammerge.engine.kernel import Kernel, added
+from rammerge.engine.layout import Unit
 from rammerge.engine.seeds import tensor_seeds
-from rammerge.engine.session import Session, Unit
+from rammerge.engine.session import Session
 from rammerge.masks import Mask
 from rammerge.methods import METHODS
 from rammerge.methods.sparsified import TiesParams, kept_at_least
@@ -71,11 +72,11 @@ def _count(session: Session, stage: str, function: BlockFunction, threshold: flo
     totals = {name: [0] * kernel.width for name in session.floats}
 
     def work(unit: Unit) -> None:
-        _, counts = kernel.run(unit, Arguments(coefficients, limit, seeds, torch.tensor(unit.start)))
+        counts = kernel.run(unit, Arguments(coefficients, limit, seeds, torch.tensor(unit.start)))
         with lock:
             totals[unit.tensor] = added(totals[unit.tensor], counts)
 
-    session.run(stage, session.floats, work)
+    session.run(stage, list(session.blocks(session.floats)), work)
     return totals
 
 
@@ -127,9 +128,9 @@ class _Ranking:
                 histograms.append(own.histogram)
             seeds = tensor_seeds(session, unit.tensor)
             arguments = Arguments(self._rows, torch.zeros(()), seeds, torch.tensor(unit.start))
-            self._kernel.run(unit, arguments, own.histogram)
+            self._kernel.run(unit, arguments, histogram=own.histogram)
 
-        session.run("rank magnitudes", tensors, work)
+        session.run("rank magnitudes", list(session.blocks(tensors)), work)
         return torch.stack([histogram.counts() for histogram in histograms]).sum(0)
 
 

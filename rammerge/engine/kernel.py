@@ -14,7 +14,8 @@ from torch import Tensor
 from rammerge.engine import compiled
 from rammerge.engine.blocks import Arguments, BlockFunction
 from rammerge.engine.histogram import Histogram
-from rammerge.engine.session import EAGER_ELEMENTS, Session, Unit
+from rammerge.engine.layout import Unit
+from rammerge.engine.session import EAGER_ELEMENTS, Session
 
 # Below this much work eager code is done before a compiler would be; above, it begins and is overtaken.
 COMPILE_FROM_ELEMENTS = 1_000_000_000
@@ -61,17 +62,16 @@ class Kernel:
                 self._start(dtypes)
 
     def run(
-        self, unit: Unit, arguments: Arguments, histogram: Histogram | None = None
-    ) -> tuple[list[Tensor], list[int]]:
-        """Return the function's tensors for a unit, on the CPU, and its counts.
+        self, unit: Unit, arguments: Arguments, results: Sequence[Tensor] = (), histogram: Histogram | None = None
+    ) -> list[int]:
+        """Return the function's counts for a unit, and put its tensors into `results`, on the CPU and of its length.
 
-        With a histogram the tensors are counted in it instead of returned.
+        With a histogram the tensors are counted in it instead.
 
         Raises:
             InputError: a NaN or an infinity in an input or in a result.
         """
         size, runner = unit.stop - unit.start, self._runner(unit)
-        results = [] if histogram is not None else [torch.empty(size, dtype=dtype) for dtype in self._results]
         if runner is None:
             *counts, health = self._eager(unit, arguments, results, histogram)
         else:
@@ -80,7 +80,7 @@ class Kernel:
             *counts, health = runner(sources, arguments, unit.start, size, tile, self.width + 1, into, histogram)
         if not math.isfinite(health):
             self.session.refuse_non_finite(unit)
-        return results, [int(count) for count in counts]
+        return [int(count) for count in counts]
 
     @property
     def width(self) -> int:

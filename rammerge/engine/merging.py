@@ -1,6 +1,7 @@
-"""Pass 2: merge block by block into output shards, resuming from those that are finished."""
+"""Pass 2: merge chunk by chunk into output shards, resuming from those that are finished."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,12 @@ from torch import Tensor
 from rammerge.engine.blocks import Arguments, MergeBlock
 from rammerge.engine.counting import GlobalStatistics, NoStatistics
 from rammerge.engine.kernel import Kernel, added
-from rammerge.engine.layout import Layout, Shard
+from rammerge.engine.layout import Chunk, Layout, Piece, Shard, Unit, cut
 from rammerge.engine.seeds import tensor_seeds
-from rammerge.engine.session import Session, Unit
-from rammerge.engine.shards import ShardRecord, ShardWriter, finished
-from rammerge.engine.stream import bytes_of
+from rammerge.engine.session import Session
+from rammerge.engine.shards import Output, ShardRecord, ShardWriter, finished
 from rammerge.methods import METHODS, Params
+from rammerge.rounding import FLOAT_DTYPES
 
 # Fewer indistinguishable elements than this share, and the method is worth its name in the output dtype.
 DISTINCT_SHARE = 0.01
@@ -76,11 +77,11 @@ class Survival:
 
 @dataclass
 class _OpenShard:
-    """A shard being written, with what its blocks have counted so far."""
+    """A shard being written, with what its chunks have counted so far, and how many are not there yet."""
 
     writer: ShardWriter
     counts: list[int]
-    blocks: int
+    missing: int
 
 
 def merge_kernel(session: Session, name: str, params: Params) -> Kernel:
@@ -107,13 +108,14 @@ def merge_shards(
         OSError: the disk is full or failed.
     """
     records = {shard.file: record for shard in layout.shards if (record := finished(directory, shard))}
-    todo = [shard for shard in layout.shards if shard.file not in records]
-    merger = _Merger(session, name, params, statistics, kernel, directory, todo)
+    size = session.plan.block * FLOAT_DTYPES[session.options.dtype].itemsize
+    chunks = [chunk for shard in layout.shards if shard.file not in records for chunk in cut(shard, size)]
+    merger = _Merger(session, name, params, statistics, kernel, directory, Output(size), chunks)
     try:
-        session.run("merge", merger.tensors, merger.work)
+        session.run("merge", chunks, merger.work)
         records.update(merger.records)
     finally:
-        merger.abandon()
+        merger.close()
     return [records[shard.file] for shard in layout.shards]
 
 
@@ -126,12 +128,12 @@ class _Merger:
         statistics: GlobalStatistics,
         kernel: Kernel,
         directory: Path,
-        shards: Sequence[Shard],
+        output: Output,
+        chunks: Sequence[Chunk],
     ) -> None:
         self._session = session
         self._directory = directory
-        self._places = {tensor.name: (shard, tensor) for shard in shards for tensor in shard.tensors}
-        self.tensors = [tensor.name for shard in shards for tensor in shard.tensors]
+        self._output = output
         self.records: dict[str, ShardRecord] = {}
         agents = len(session.agents)
         self._threshold = torch.tensor(params.mask().threshold, dtype=torch.float32)
@@ -139,54 +141,54 @@ class _Merger:
             lambda tensor: torch.tensor(METHODS[name].coefficients(params, statistics, tensor, agents))
         )
         self._kernel = kernel
+        self._chunks = Counter(chunk.shard.file for chunk in chunks)
         self._open: dict[str, _OpenShard] = {}
-        self._failed = False
         self._lock = threading.Lock()
-        for shard in shards:
-            if not any(tensor.nbytes for tensor in shard.tensors):
-                self._finish(shard, self._opened(shard))
 
-    def work(self, unit: Unit) -> None:
+    def work(self, chunk: Chunk) -> None:
         try:
-            self._work(unit)
+            self._work(chunk)
         except BaseException:
-            with self._lock:
-                self._failed = True
-                for current in self._open.values():
-                    current.writer.stop()
+            self._output.stop()
             raise
 
-    def _work(self, unit: Unit) -> None:
-        shard, tensor = self._places[unit.tensor]
-        current = self._opened(shard)
-        is_float = self._session.base.tensors[unit.tensor].dtype.is_floating_point
-        (merged,), counts = self._kernel.run(unit, self._arguments(unit)) if is_float else self._copied(unit)
-        current.writer.write(tensor.offset + unit.start * tensor.dtype.itemsize, bytes_of(merged))
-        with self._lock:
-            current.counts = added(current.counts, counts)
-            current.blocks -= 1
-            last = current.blocks == 0
-        if last:
-            self._finish(shard, current)
-
-    def _copied(self, unit: Unit) -> tuple[list[Tensor], list[int]]:
-        # What is read lies in a buffer that the next tile fills.
-        parts = [stored.cpu().clone() for _, stored, _ in self._session.tiles(unit)]
-        return [torch.cat(parts)], [0] * self._kernel.width
-
-    def abandon(self) -> None:
+    def close(self) -> None:
+        self._output.close()
         for current in self._open.values():
             current.writer.abandon()
         self._open.clear()
 
+    def _work(self, chunk: Chunk) -> None:
+        current = self._opened(chunk.shard)
+        memory = self._output.memory()
+        memory[: len(chunk.header)] = chunk.header
+        counts = [0] * self._kernel.width
+        for piece in chunk.pieces:
+            counts = added(counts, self._compute(piece, memory))
+        current.writer.write(chunk, memory)
+        with self._lock:
+            current.counts = added(current.counts, counts)
+            current.missing -= 1
+            last = current.missing == 0
+        if last:
+            self._finish(chunk.shard, current)
+
+    def _compute(self, piece: Piece, memory: memoryview) -> list[int]:
+        unit = piece.unit
+        stored = self._session.base.tensors[unit.tensor].dtype
+        dtype = FLOAT_DTYPES[self._session.options.dtype] if stored.is_floating_point else stored
+        result = torch.frombuffer(memory, dtype=dtype, count=unit.stop - unit.start, offset=piece.offset)
+        if stored.is_floating_point:
+            return self._kernel.run(unit, self._arguments(unit), [result])
+        for start, values, _ in self._session.tiles(unit):
+            result[start - unit.start :][: len(values)] = values
+        return [0] * self._kernel.width
+
     def _opened(self, shard: Shard) -> _OpenShard:
         with self._lock:
             if shard.file not in self._open:
-                blocks = sum(1 for _ in self._session.units([tensor.name for tensor in shard.tensors]))
-                writer = ShardWriter(self._directory, shard)
-                self._open[shard.file] = _OpenShard(writer, [0] * self._kernel.width, blocks)
-                if self._failed:
-                    writer.stop()
+                writer = ShardWriter(self._directory, shard, self._output)
+                self._open[shard.file] = _OpenShard(writer, [0] * self._kernel.width, self._chunks[shard.file])
             return self._open[shard.file]
 
     def _finish(self, shard: Shard, current: _OpenShard) -> None:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from rammerge.allocator import keep_freed_blocks
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.engine.histogram import ROW_BYTES
+from rammerge.engine.layout import Unit
 from rammerge.engine.native import Source
 from rammerge.engine.shards import AHEAD
 from rammerge.engine.stream import Buffer, Files, work_through
@@ -71,13 +72,16 @@ class Progress:
     total: int
 
 
-@dataclass(frozen=True, order=True)
-class Unit:
-    """Elements [start, stop) of one tensor."""
+class Job(Protocol):
+    """What a thread does at a time."""
 
-    tensor: str
-    start: int
-    stop: int
+    @property
+    def units(self) -> Sequence[Unit]:
+        """What is read for it."""
+        ...
+
+
+AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class MemoryPlan:
     """How a merge is cut up, and the forecast of the process's peak resident bytes.
 
     Attributes:
-        block: elements that a thread takes at a time, and that are written at once.
+        block: elements that a thread takes at a time, and that are written at once; a power of two.
         tile: elements of a block that are read and computed at once.
         threads: worker threads.
         forecast: bytes.
@@ -140,7 +144,7 @@ class Session:
         """Return where the base and each agent store a tensor."""
         return [self.base.tensors[tensor], *(agent.tensors[tensor] for agent in self.agents.values())]
 
-    def units(self, tensors: Sequence[str]) -> Iterator[Unit]:
+    def blocks(self, tensors: Sequence[str]) -> Iterator[Unit]:
         """Cut tensors into blocks, in order."""
         for name in tensors:
             numel = self.base.tensors[name].numel
@@ -182,27 +186,30 @@ class Session:
         own: list[Buffer] = self._buffers.inputs
         return own
 
-    def run(self, stage: str, tensors: Sequence[str], work: Callable[[Unit], None]) -> None:
-        """Work through the tensors' units on all threads, reading ahead and reporting progress."""
-        units = list(self.units(tensors))
-        total = sum(unit.stop - unit.start for unit in units)
+    def run(self, stage: str, jobs: Sequence[AnyJob], work: Callable[[AnyJob], None]) -> None:
+        """Do jobs, begun in their order, on all threads, reading ahead and reporting progress."""
+        elements = [sum(unit.stop - unit.start for unit in job.units) for job in jobs]
+        total = sum(elements)
         done = 0
         lock = threading.Lock()
 
-        def step(indexed: tuple[int, Unit]) -> None:
+        def step(indexed: tuple[int, AnyJob]) -> None:
             nonlocal done
-            index, unit = indexed
-            if index + _READ_AHEAD < len(units):
-                ahead = units[index + _READ_AHEAD]
-                for info in self.inputs(ahead.tensor):
-                    self.files.will_read(info, ahead.start, ahead.stop)
-            work(unit)
+            index, job = indexed
+            for ahead in jobs[index + _READ_AHEAD : index + _READ_AHEAD + 1]:
+                self._will_read(ahead)
+            work(job)
             with lock:
-                done += unit.stop - unit.start
+                done += elements[index]
                 if self._progress:
                     self._progress(Progress(stage, done, total))
 
-        work_through(list(enumerate(units)), step, self.plan.threads)
+        work_through(list(enumerate(jobs)), step, self.plan.threads)
+
+    def _will_read(self, job: Job) -> None:
+        for unit in job.units:
+            for info in self.inputs(unit.tensor):
+                self.files.will_read(info, unit.start, unit.stop)
 
     def refuse_non_finite(self, unit: Unit) -> None:
         """Raise the error that names which input of a unit has a NaN or an infinity, or that the result overflowed."""
@@ -228,7 +235,7 @@ def plan_memory(base: Checkpoint, agents: Mapping[str, Checkpoint], options: Mer
     threads = options.threads or len(os.sched_getaffinity(0))
     least_threads = options.threads or 1
     largest = max((info.numel for info in base.tensors.values()), default=1)
-    block = min(DEFAULT_BLOCK, max(MIN_BLOCK, largest))
+    block = min(DEFAULT_BLOCK, max(MIN_BLOCK, 1 << (largest - 1).bit_length()))
     on_cpu = torch.device(options.device).type == "cpu"
     output = FLOAT_DTYPES[options.dtype].itemsize
 

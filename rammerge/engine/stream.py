@@ -124,11 +124,6 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
-def bytes_of(tensor: Tensor) -> memoryview:
-    """Return the bytes of a contiguous CPU tensor, without a copy."""
-    return tensor.view(torch.uint8).numpy().data
-
-
 def work_through(units: Sequence[Unit], work: Callable[[Unit], None], threads: int) -> None:
     """Call `work` on each unit, in order, on `threads` threads; the earliest unit's error ends all and is raised."""
     failures: dict[int, BaseException] = {}

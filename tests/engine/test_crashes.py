@@ -95,9 +95,9 @@ def test_finished_shards_are_not_merged_again(
     opened: list[str] = []
     make = shards.ShardWriter.__init__
 
-    def note(writer: shards.ShardWriter, directory: Path, shard: shards.Shard) -> None:
+    def note(writer: shards.ShardWriter, directory: Path, shard: shards.Shard, output: shards.Output) -> None:
         opened.append(shard.file)
-        make(writer, directory, shard)
+        make(writer, directory, shard, output)
 
     monkeypatch.setattr(shards.ShardWriter, "__init__", note)
     merge(*family, METHOD, out, OPTIONS)
