@@ -4,17 +4,15 @@ import gc
 import sys
 import traceback
 
-import click
 import typer
 
 from rammerge.allocator import keep_freed_blocks
 from rammerge.cli import library, pipeline
-from rammerge.errors import RammergeError, out_of_space
+from rammerge.errors import InputError, RammergeError, out_of_space
 from rammerge.home import home
 
 app = typer.Typer(
     name="rammerge",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -36,21 +34,22 @@ pipeline.add_commands(app)
 
 def main() -> None:
     """Run the command line and exit with its code; errors are one sentence on stderr unless `--debug` is given."""
-    # Importing torch makes a million objects that stay: looking through them at the usual pace, and once more at the
-    # end, takes longer than anything else that a short command does.
+    # Importing torch makes a million objects that stay: looking through them at the usual pace takes longer than
+    # anything else that a short command does.
     gc.set_threshold(100_000, 50, 100)
     keep_freed_blocks()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
         # Accepted anywhere on the line: a user who meets an error repeats the command with --debug at its end.
-        code = app([word for word in arguments if word != "--debug"], standalone_mode=False)
-    except click.exceptions.Exit as exit_:
+        words = [word for word in arguments if word != "--debug"]
+        code = app(words or ["--help"], standalone_mode=False)
+        print(end="", flush=True)
+    except typer.Exit as exit_:
         code = exit_.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = 2
-    except (KeyboardInterrupt, click.Abort):
+    except typer.TyperException as error:
+        code = _report(InputError(_usage(error)), 2, debug)
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted; run the same command again to continue", file=sys.stderr)
         code = 130
     except RammergeError as error:
@@ -60,8 +59,14 @@ def main() -> None:
         code = 1
     except Exception as error:  # the last resort: no user sees a traceback unasked
         code = _report(RammergeError(_sentence(error)), 1, debug)
-    gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: typer.TyperException) -> str:
+    """Return what to tell a user of a command line that could not be parsed."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "rammerge"
+    return f"{' '.join(error.format_message().split()).rstrip('.')}; see `{command} --help`"
 
 
 def _sentence(error: Exception) -> str:

@@ -215,6 +215,24 @@ def test_mistakes_in_a_recipe(
     assert_untouched(root, rammerge_home)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nonsense"], ["nonsense", "rammerge --help"]),
+        (["merge"], ["--base", "merge --help"]),
+        (["merge", "--nope"], ["--nope", "merge --help"]),
+        (["merge", "--base=b", "--agent=a", "--out=o", "--dtype=int8"], ["int8", "bfloat16", "merge --help"]),
+        (["methods", "extra"], ["extra", "methods --help"]),
+    ],
+)
+def test_a_line_that_cannot_be_parsed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
+) -> None:
+    sentence = refused(capsys, monkeypatch, arguments)
+    for word in words:
+        assert word in sentence
+
+
 def test_an_output_that_exists_is_kept_unless_forced(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

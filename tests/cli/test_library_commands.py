@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,27 @@ def test_an_unforeseen_error_is_one_sentence_unless_debugged(tmp_path: Path, mon
     )
     debugged = subprocess.run([sys.executable, "-c", code, "--debug"], capture_output=True, text=True, check=False)
     assert "Traceback" in debugged.stderr
+
+
+def process(*arguments: str, **streams: Any) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "rammerge.cli", *arguments], check=False, **streams)
+
+
+def test_the_process_ends_with_its_code_and_all_its_output() -> None:
+    listed = process("methods", "--json", stdout=subprocess.PIPE)
+    assert listed.returncode == 0
+    assert "ram_plus" in json.loads(listed.stdout)
+    refused = process("verify", "nowhere", capture_output=True)
+    assert (refused.returncode, refused.stdout) == (2, b"")
+    helped = process(capture_output=True)
+    assert helped.returncode == 0 and b"merge" in helped.stdout
+
+
+def test_output_that_cannot_be_written_is_no_success() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = process("methods", "--json", stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: no space left")
 
 
 def test_names_of_agents(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMAND = [sys.executable, "-c", "from rammerge.cli import main; main()", "demo"]
+COMMAND = [sys.executable, "-c", "from rammerge.cli.__main__ import run; run()", "demo"]
 
 
 def demo(home: Path) -> tuple[str, str]:
