@@ -9,10 +9,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 def keep_freed_blocks() -> None:
     """Have glibc keep large blocks that are freed for the next ones, in one heap; nothing on other C libraries.
 
-    Merging makes and frees results by the thousand, some in another thread than made them. By default glibc returns
-    large ones to the kernel, which clears their memory anew each time; and a heap for each thread grows, because an
-    aligned block does not fit into the hole that its like has left (bug 14581 of glibc before 2.38). The sooner it is
-    called the better: heaps that threads have already stay in use.
+    Merging makes and frees tensors by the thousand. By default glibc returns large ones to the kernel, which clears
+    their memory anew each time; and a heap for each thread grows, because an aligned block does not fit into the hole
+    that its like has left (bug 14581 of glibc before 2.38). The sooner it is called the better: heaps that threads have
+    already stay in use.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

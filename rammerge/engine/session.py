@@ -32,7 +32,7 @@ DEFAULT_MEMORY, DEFAULT_ADDED_MEMORY = 1 << 30, 1 << 29
 # Eager code makes a few dozen intermediate tensors; this many elements keep them in a core's second-level cache.
 EAGER_ELEMENTS = 1 << 15
 _EAGER_BYTES = EAGER_ELEMENTS * 4 * 48
-# Hashing threads, the compiled functions, and what the allocator keeps.
+# The writing threads, the compiled functions, and what the allocator keeps.
 _FIXED_BYTES = 16 << 20
 _READ_AHEAD = 8
 
@@ -243,7 +243,7 @@ def plan_memory(base: Checkpoint, agents: Mapping[str, Checkpoint], options: Mer
         return min(block, TILE_ELEMENTS) if on_cpu else block
 
     def forecast() -> int:
-        # The inputs, the result, and what is yet to be hashed.
+        # The inputs, the result, and what is yet to be hashed or written.
         inputs = sum(_buffer_bytes(checkpoint, tile()) for checkpoint in (base, *agents.values()))
         result = output * min(block, largest)
         working = max(_EAGER_BYTES, len(agents) * ROW_BYTES)
