@@ -155,7 +155,7 @@ class _Merger:
     def close(self) -> None:
         self._output.close()
         for current in self._open.values():
-            current.writer.abandon()
+            current.writer.close()
         self._open.clear()
 
     def _work(self, chunk: Chunk) -> None:
@@ -192,9 +192,10 @@ class _Merger:
             return self._open[shard.file]
 
     def _finish(self, shard: Shard, current: _OpenShard) -> None:
+        self.records[shard.file] = current.writer.finish(current.counts)
         with self._lock:
             del self._open[shard.file]
-        self.records[shard.file] = current.writer.finish(current.counts)
+        current.writer.close()
 
     def _arguments(self, unit: Unit) -> Arguments:
         return Arguments(

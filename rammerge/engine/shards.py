@@ -112,7 +112,7 @@ class Output:
         except BaseException as error:  # whatever it is, it must end the waiting for this chunk
             with self.changed:
                 self.failure = self.failure or error
-            self.stop()
+                self.stop()
 
 
 class ShardWriter:
@@ -135,7 +135,7 @@ class ShardWriter:
         self._descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
             os.posix_fallocate(self._descriptor, 0, shard.size)
-            self._direct = _write_directly(self._descriptor)
+            self._direct = _can_write_directly(self._descriptor)
         except OSError:
             os.close(self._descriptor)
             raise
@@ -189,18 +189,18 @@ class ShardWriter:
         with output.changed:
             output.changed.wait_for(lambda: output.failure is not None or self._hashed == self._on_disk == size)
             output.raise_failure()
-        try:
-            os.ftruncate(self._descriptor, size)
-            os.fsync(self._descriptor)
-        finally:
-            os.close(self._descriptor)
+        os.ftruncate(self._descriptor, size)
+        os.fsync(self._descriptor)
         record = ShardRecord(self.shard.file, self._sha256.hexdigest(), tuple(counts))
         self._part.replace(_final_path(self._directory, self.shard))
         write_json(_record_path(self._directory, self.shard), {"sha256": record.sha256, "counts": list(record.counts)})
         return record
 
-    def abandon(self) -> None:
-        """End after a failure elsewhere; the partial file stays for the next run to overwrite."""
+    def close(self) -> None:
+        """Let go of the file, finished or not, once nothing is written to it any more.
+
+        A partial one stays for the next run to overwrite.
+        """
         os.close(self._descriptor)
 
     def _put_directly(self, content: memoryview, offset: int) -> bool:
@@ -211,7 +211,7 @@ class ShardWriter:
                 raise
             # It was allowed, and then was not, as on a disk of larger blocks.
             self._direct = False
-            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, fcntl.fcntl(self._descriptor, fcntl.F_GETFL) & ~os.O_DIRECT)
+            _set_direct(self._descriptor, on=False)
             return False
         return True
 
@@ -244,13 +244,18 @@ def finished(directory: Path, shard: Shard) -> ShardRecord | None:
     return None
 
 
-def _write_directly(descriptor: int) -> bool:
+def _can_write_directly(descriptor: int) -> bool:
     """Have a file written past the page cache; whether its file system can."""
     try:
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_DIRECT)
+        _set_direct(descriptor, on=True)
     except OSError:
         return False
     return True
+
+
+def _set_direct(descriptor: int, *, on: bool) -> None:
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT if on else flags & ~os.O_DIRECT)
 
 
 def _final_path(directory: Path, shard: Shard) -> Path:

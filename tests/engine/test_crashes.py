@@ -166,6 +166,27 @@ def test_full_disk_between_the_shards(
     assert weight_bytes(tmp_path / "out") == expected
 
 
+def test_a_disk_that_fails_leaves_no_file_open(
+    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        time.sleep(0.1)  # until the whole shard was handed over
+        raise OSError(errno.EIO, "Input/output error")
+
+    def opened() -> list[Path]:
+        links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return [file for link in links if (file := link.readlink()).is_relative_to(tmp_path)]
+
+    for where in ("os.pwrite", "os.fsync", "rammerge.engine.shards.write_json"):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, fail)
+            with pytest.raises((OSError, RammergeError)):
+                merge(*family, METHOD, tmp_path / "out", OPTIONS)
+        assert opened() == []
+    merge(*family, METHOD, tmp_path / "out", OPTIONS)
+    assert weight_bytes(tmp_path / "out") == expected
+
+
 def test_a_home_that_cannot_be_written_is_no_obstacle(
     family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

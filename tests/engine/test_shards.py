@@ -176,7 +176,7 @@ def test_threads_return_when_the_chunk_before_theirs_has_failed(
     output.stop()
     assert joined(waiting)
     output.close()
-    writer.abandon()
+    writer.close()
     assert not (tmp_path / "model" / shard.file).exists()
 
 
