@@ -44,21 +44,21 @@ def main() -> None:
         # Accepted anywhere on the line: a user who meets an error repeats the command with --debug at its end.
         words = [word for word in arguments if word != "--debug"]
         code = app(words or ["--help"], standalone_mode=False)
-        print(end="", flush=True)
+        print(end="", flush=True)  # here, where output that cannot be written is reported like any other failure
     except typer.Exit as exit_:
         code = exit_.exit_code
     except typer.TyperException as error:
-        code = _report(InputError(_usage(error)), 2, debug)
+        code = _report(InputError(_usage(error)), debug)
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted; run the same command again to continue", file=sys.stderr)
         code = 130
     except RammergeError as error:
-        code = _report(error, error.exit_code, debug)
+        code = _report(error, debug)
     except BrokenPipeError:
         sys.stderr.close()
         code = 1
     except Exception as error:  # the last resort: no user sees a traceback unasked
-        code = _report(RammergeError(_sentence(error)), 1, debug)
+        code = _report(RammergeError(_sentence(error)), debug)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -78,8 +78,8 @@ def _sentence(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {words}; run again with --debug for details"
 
 
-def _report(error: RammergeError, code: int, debug: bool) -> int:
+def _report(error: RammergeError, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     print(f"error: {error}", file=sys.stderr)
-    return code
+    return error.exit_code

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import pytest
 
@@ -17,10 +17,9 @@ from rammerge.errors import InputError
 from tests.fixtures.models import save_agents
 
 
-def rammerge(*words: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "rammerge.cli", *map(str, words)], capture_output=True, text=True, check=False
-    )
+def rammerge(*words: object, stdout: int | IO[str] = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "rammerge.cli", *map(str, words)]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -123,25 +122,21 @@ def test_an_unforeseen_error_is_one_sentence_unless_debugged(tmp_path: Path, mon
     assert "Traceback" in debugged.stderr
 
 
-def process(*arguments: str, **streams: Any) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([sys.executable, "-m", "rammerge.cli", *arguments], check=False, **streams)
-
-
 def test_the_process_ends_with_its_code_and_all_its_output() -> None:
-    listed = process("methods", "--json", stdout=subprocess.PIPE)
+    listed = rammerge("methods", "--json")
     assert listed.returncode == 0
     assert "ram_plus" in json.loads(listed.stdout)
-    refused = process("verify", "nowhere", capture_output=True)
-    assert (refused.returncode, refused.stdout) == (2, b"")
-    helped = process(capture_output=True)
-    assert helped.returncode == 0 and b"merge" in helped.stdout
+    refused = rammerge("verify", "nowhere")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    helped = rammerge()
+    assert helped.returncode == 0 and "merge" in helped.stdout
 
 
 def test_output_that_cannot_be_written_is_no_success() -> None:
     with Path("/dev/full").open("w") as full:
-        done = process("methods", "--json", stdout=full, stderr=subprocess.PIPE)
+        done = rammerge("methods", "--json", stdout=full)
     assert done.returncode == 1
-    assert done.stderr.startswith(b"error: no space left")
+    assert done.stderr.startswith("error: no space left")
 
 
 def test_names_of_agents(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.pipeline.conftest import World
 
-COMMAND = [sys.executable, "-c", "from rammerge.cli.__main__ import run; run()"]
+COMMAND = [sys.executable, "-m", "rammerge.cli"]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMAND = [sys.executable, "-c", "from rammerge.cli.__main__ import run; run()", "demo"]
+COMMAND = [sys.executable, "-m", "rammerge.cli", "demo"]
 
 
 def demo(home: Path) -> tuple[str, str]:
