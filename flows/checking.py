@@ -33,7 +33,9 @@ def check(plan: Plan) -> Iterator[str]:
     yield from (
         f"warning: {warning}" for warning in check_mergeable(base, agents, resize=recipe.output.resize).warnings
     )
-    peak, size = forecast(base, agents, merge_options(recipe.output, recipe.compute))
+    options = merge_options(recipe.output, recipe.compute)
+    forecasts = [forecast(base, agents, method.resolved(), options) for method in plan.variants.values()]
+    peak, size = max(forecasts)
     needed, free = size * len(plan.variants), _free_bytes()
     yield f"memory: {decimal(peak)} for a merge; disk: {decimal(needed)} of {decimal(free)} free"
     if needed > free:

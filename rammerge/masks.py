@@ -4,15 +4,17 @@ Everything is element-wise and written once for both devices and for eager and c
 tensors of zeros and ones rather than booleans: on a CPU, float arithmetic vectorises and comparisons into bool do not.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rammerge.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MaskMode = Literal["abs", "exact", "relative", "ulp"]
-
-_ORDERED_INTEGERS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def changes(base: Tensor, agent: Tensor, mode: MaskMode, threshold: Tensor) -> t
 
 def _ulp_distance(left: Tensor, right: Tensor) -> Tensor:
     # The bit patterns of floats, read as sign and magnitude, are numbered in the order of their values.
-    integers = _ORDERED_INTEGERS[left.dtype]
+    integers = torch.int32 if left.dtype == torch.float32 else torch.int16
 
     def rank(values: Tensor) -> Tensor:
         bits = values.view(integers).to(torch.int64)

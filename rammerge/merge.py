@@ -9,15 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import torch
-
 from rammerge import __version__
 from rammerge.atomic import write_json
 from rammerge.card import model_card
 from rammerge.checkpoints.checkpoint import INDEX, Checkpoint
 from rammerge.checkpoints.digest import CheckpointDigest, digest_checkpoint, fingerprint
-from rammerge.engine.counting import GlobalStatistics, count_overlap, statistics_for
+from rammerge.engine.counting import GlobalStatistics, count_overlap, statistics_for, statistics_kernels
 from rammerge.engine.layout import Layout, plan_layout
 from rammerge.engine.merging import DISTINCT_SHARE, Survival, merge_kernel, merge_shards
 from rammerge.engine.session import MergeOptions, Progress, Session
@@ -90,14 +87,21 @@ def extract(
         return count_overlap(session, mask or Mask(), densities=densities)
 
 
-def forecast(base: Checkpoint, agents: Mapping[str, Checkpoint], options: MergeOptions) -> tuple[int, int]:
+def forecast(
+    base: Checkpoint, agents: Mapping[str, Checkpoint], method: ResolvedMethod, options: MergeOptions
+) -> tuple[int, int]:
     """Return the forecast peak resident bytes of the process, and the bytes of the weights that a merge will write.
+
+    What the merge computes with, compiled functions or torch, is loaded to see how much it takes.
 
     Raises:
         InputError: `options.memory` is too little, or the device is not there.
     """
+    params = parameters(method)
     layout = plan_layout(base.tensors, FLOAT_DTYPES[options.dtype], options.shard_size)
     with Session(base, agents, options) as session:
+        merge_kernel(session, method.name, params)
+        statistics_kernels(session, method.name, params)
         return session.plan.forecast, layout.size
 
 
@@ -153,7 +157,10 @@ def merge(
     with locked_staging(out) as staging, Session(base, checked.agents, options, progress) as session:
         _prepare(staging, identity)
         kernel = merge_kernel(session, method.name, params)
-        statistics = statistics_for(session, method.name, params, usable)
+        counting = statistics_kernels(session, method.name, params, usable)
+        for each in (kernel, *counting.values()):
+            each.compile()
+        statistics = statistics_for(session, method.name, params, counting, usable)
         clock.lap("statistics")
         records = merge_shards(session, method.name, params, statistics, kernel, layout, staging)
         clock.lap("merge and write")
@@ -271,11 +278,7 @@ def _describe(
         "elements": session.elements,
         "lambda": _lambdas(method, params, statistics, agents),
         "rounding_report": survival.to_json(agents, has_reference=has_reference),
-        "versions": {
-            "torch": torch.__version__,
-            "safetensors": safetensors.__version__,
-            "huggingface_hub": version("huggingface_hub"),
-        },
+        "versions": {name: version(name) for name in ("torch", "safetensors", "huggingface_hub")},
     }
     if statistics.overlap is not None:
         manifest["overlap"] = statistics.overlap.summary()

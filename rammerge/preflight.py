@@ -10,19 +10,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-import torch
-
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.compare import same_bytes, same_tensors
 from rammerge.checkpoints.files import refuse_os_error
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.checkpoints.tokenizers import compare_tokenizers
 from rammerge.checkpoints.tying import is_tied, text_setting, vocabulary_matrices
+from rammerge.dtypes import DType
 from rammerge.errors import InputError
 
 Resize = Literal["refuse", "common"]
 
-_FLOAT8 = {torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz, torch.float8_e8m0fnu}
 # Settings that change what the same weights compute. The merged model has the base's.
 _COMPUTING = (
     "head_dim",
@@ -132,8 +130,8 @@ def _check_not_quantised(who: str, checkpoint: Checkpoint) -> None:
         raise InputError(f"{who} is quantised ({kind or 'quantization_config in its config.json'}); {fix}")
     for tensor in checkpoint.tensors.values():
         packed = not _is_float(tensor) and len(tensor.shape) > 1 and _QUANTISED_NAME.search(tensor.name)
-        if tensor.dtype in _FLOAT8 or packed:
-            raise InputError(f"{who} is quantised ({tensor.name} is {_short(tensor.dtype)}); {fix}")
+        if (_is_float(tensor) and tensor.dtype.itemsize == 1) or packed:
+            raise InputError(f"{who} is quantised ({tensor.name} is {tensor.dtype}); {fix}")
 
 
 def _check_family(name: str, base: Checkpoint, agent: Checkpoint) -> None:
@@ -224,18 +222,18 @@ def _check_shapes(name: str, base: Checkpoint, agent: Checkpoint) -> None:
 
 
 def _check_dtypes(name: str, base: Checkpoint, agent: Checkpoint) -> list[str]:
-    pairs: dict[tuple[torch.dtype, torch.dtype], int] = {}
+    pairs: dict[tuple[DType, DType], int] = {}
     for tensor in agent.tensors.values():
         wanted = base.tensors[tensor.name]
         if tensor.dtype != wanted.dtype and not (_is_float(tensor) and _is_float(wanted)):
             raise InputError(
-                f"agent {name!r} stores {tensor.name} as {_short(tensor.dtype)} and the base as "
-                f"{_short(wanted.dtype)}; save it in the base's dtype"
+                f"agent {name!r} stores {tensor.name} as {tensor.dtype} and the base as "
+                f"{wanted.dtype}; save it in the base's dtype"
             )
         if tensor.dtype != wanted.dtype:
             pairs[tensor.dtype, wanted.dtype] = pairs.get((tensor.dtype, wanted.dtype), 0) + 1
     return [
-        f"agent {name!r} stores {count} tensors as {_short(found)} and the base as {_short(wanted)}: "
+        f"agent {name!r} stores {count} tensors as {found} and the base as {wanted}: "
         "what rounding alone changed can count as active"
         for (found, wanted), count in sorted(pairs.items(), key=str)
     ]
@@ -256,7 +254,7 @@ def _check_integers(name: str, base: Checkpoint, agent: Checkpoint) -> None:
     for tensor in agent.tensors.values():
         if not _is_float(tensor) and not same_bytes(tensor, base.tensors[tensor.name]):
             raise InputError(
-                f"agent {name!r} differs from the base in {tensor.name}, which is {_short(tensor.dtype)} and cannot "
+                f"agent {name!r} differs from the base in {tensor.name}, which is {tensor.dtype} and cannot "
                 "be merged; save the agent with the base's tensor"
             )
 
@@ -272,10 +270,6 @@ def _check_distinct(base: Checkpoint, agents: Mapping[str, Checkpoint]) -> None:
 
 def _is_float(tensor: TensorInfo) -> bool:
     return tensor.dtype.is_floating_point
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _listed(value: object) -> str:

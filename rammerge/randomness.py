@@ -1,9 +1,14 @@
 """Random bits that depend on a name and an element's index alone, so that any order of work draws the same."""
 
-import hashlib
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+import hashlib
+from typing import TYPE_CHECKING
+
+from rammerge.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LOW_32 = 0xFFFFFFFF
 # Odd 31-bit constants: a product with a 32-bit number stays below 2**63, where int64 arithmetic is well defined.

@@ -1,15 +1,19 @@
 """Casting float32 results to the output dtype, to nearest or stochastically."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
+from rammerge.dtypes import DTYPES
+from rammerge.lazy import torch
 from rammerge.randomness import random_bits
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Rounding = Literal["nearest", "stochastic"]
 
-FLOAT_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+FLOAT_DTYPES = {name: DTYPES[name] for name in ("float32", "bfloat16", "float16")}
 
 
 def cast(values: Tensor, dtype: torch.dtype, rounding: Rounding, seed: Tensor, start: Tensor) -> Tensor:

@@ -35,6 +35,10 @@ class Method(BaseModel):
     preset: str | None
     params: dict[str, Any]
 
+    def resolved(self) -> ResolvedMethod:
+        """Return the same as the library takes it."""
+        return ResolvedMethod(self.name, self.preset, self.params)
+
 
 class OverlapResult(Result):
     """Which elements the agents changed: `overlap.json` in `path`, and its summary by agent."""
@@ -100,7 +104,7 @@ def merge(
     report = merge_checkpoints(
         _open(base),
         _open_all(agents),
-        ResolvedMethod(method.name, method.preset, method.params),
+        method.resolved(),
         out / "model",
         merge_options(output, compute),
         overlap=Overlap.from_json(json.loads(overlap.json_file.read_text(encoding="utf-8"))),

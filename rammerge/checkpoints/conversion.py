@@ -18,9 +18,9 @@ from rammerge.checkpoints import adapter, distributed, verl
 from rammerge.checkpoints.checkpoint import Checkpoint, find_sidecars, has_safetensors
 from rammerge.checkpoints.digest import digest_checkpoint, digest_file
 from rammerge.checkpoints.files import list_directory, quote, read_json_object
-from rammerge.checkpoints.headers import DTYPES
 from rammerge.checkpoints.pickled import load_state_dict
 from rammerge.checkpoints.tensors import LazyTensor, constant, write_model
+from rammerge.dtypes import from_torch
 from rammerge.errors import InputError, RammergeError
 from rammerge.home import home
 
@@ -50,26 +50,30 @@ class Form:
     base: Checkpoint | None = None
 
 
-def prefer_export(directory: Path) -> Path:
-    """Return the whole model that verl saved beside its shards when it was told to, else `directory` itself."""
+def as_safetensors(directory: Path, source: str, base: Checkpoint | None, progress: Callable[[str], None]) -> Path:
+    """Return a directory of safetensors for `directory`, which holds none itself.
+
+    That is the whole model that verl saved beside its shards when it was told to; else what the form that lies there
+    was converted into, now or earlier; else `directory`, for want of a form.
+
+    Raises:
+        InputError: the files of the form cannot be read, or say something else than they should.
+        RammergeError: the result could not be written.
+    """
     names = [entry.name for entry in list_directory(directory)]
-    actor = None if has_safetensors(names) else verl.find_actor(directory, names)
+    actor = verl.find_actor(directory, names)
     export = directory if actor is None else actor / "huggingface"
     if export.is_dir() and has_safetensors(entry.name for entry in list_directory(export)):
         return export
-    return directory
+    form = _find_form(directory, names, actor, base)
+    return directory if form is None else _convert(form, source, base, progress)
 
 
-def find_form(directory: Path, base: Checkpoint | None) -> Form | None:
-    """Return the form that `directory` must be converted from, or None if it is (or should be) plain safetensors."""
-    names = [entry.name for entry in list_directory(directory)]
-    if has_safetensors(names):
-        return None
+def _find_form(directory: Path, names: Sequence[str], actor: Path | None, base: Checkpoint | None) -> Form | None:
     if adapter.CONFIG in names:
         return _adapter_form(directory, base)
     if PICKLED in names or PICKLED_INDEX in names:
         return _pickled_form(directory, names)
-    actor = verl.find_actor(directory, names)
     if actor is not None:
         return _verl_form(actor, base)
     for place in (directory, directory / distributed.IN_TRAINER):
@@ -78,13 +82,7 @@ def find_form(directory: Path, base: Checkpoint | None) -> Form | None:
     return None
 
 
-def convert(form: Form, source: str, base: Checkpoint | None, progress: Callable[[str], None]) -> Path:
-    """Return the safetensors directory of `form`, made now or earlier from the same content.
-
-    Raises:
-        InputError: the files of `form` cannot be read, or say something else than they should.
-        RammergeError: the result could not be written.
-    """
+def _convert(form: Form, source: str, base: Checkpoint | None, progress: Callable[[str], None]) -> Path:
     with ThreadPoolExecutor(max_workers=4) as pool:
         digests = dict(zip(map(str, form.files), (d.sha256 for d in pool.map(digest_file, form.files)), strict=True))
     sidecars = _sidecars(form, base)
@@ -185,7 +183,7 @@ def _exported(
 
     def exported(name: str, tensor: LazyTensor) -> LazyTensor:
         known = base.tensors.get(name) if base is not None else None
-        dtype = known.dtype if known is not None else otherwise
+        dtype = known.dtype.torch_dtype if known is not None else otherwise
         if tensor.dtype != torch.float32 or dtype is None or not dtype.is_floating_point:
             return tensor
         return LazyTensor(dtype, tensor.shape, lambda: tensor.read().to(dtype))
@@ -207,7 +205,7 @@ def _sidecars(form: Form, base: Checkpoint | None) -> dict[str, Path]:
 
 def _check_storable(source: str, tensors: Mapping[str, LazyTensor]) -> None:
     for name, tensor in tensors.items():
-        if tensor.dtype not in DTYPES.values():
+        if from_torch(tensor.dtype) is None:
             raise InputError(
                 f"{source} has {quote(name)} as {tensor.dtype}, which cannot be merged; save it as float32"
             )

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from rammerge.checkpoints.conversion import convert, find_form, prefer_export
+from rammerge.checkpoints.checkpoint import Checkpoint, has_safetensors, open_checkpoint
+from rammerge.checkpoints.files import list_directory
 from rammerge.errors import InputError
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -36,10 +36,10 @@ def fetch(
     """
     say = progress or (lambda line: None)
     path, commit = _locate(source, revision, say)
-    path = prefer_export(path)
-    form = find_form(path, base)
-    if form is not None:
-        path = convert(form, source, base, say)
+    if not has_safetensors(entry.name for entry in list_directory(path)):
+        from rammerge.checkpoints.conversion import as_safetensors  # torch, which plain safetensors need not wait for
+
+        path = as_safetensors(path, source, base, say)
     return replace(open_checkpoint(path), source=source, revision=commit)
 
 

@@ -8,41 +8,19 @@ or overlaps. Nothing is read or allocated by a size that the real size of the fi
 
 import math
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rammerge.checkpoints.files import open_regular, parse_json_object, quote, read_exactly
+from rammerge.dtypes import DTYPES, DType
 from rammerge.errors import InputError
 
 MAX_HEADER_BYTES = 100_000_000
 # PyTorch's tensor iterators stop at 64 dimensions; no weight comes near.
 MAX_DIMENSIONS = 64
 
-DTYPES: Mapping[str, torch.dtype] = {
-    "BOOL": torch.bool,
-    "U8": torch.uint8,
-    "I8": torch.int8,
-    "F8_E5M2": torch.float8_e5m2,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E8M0": torch.float8_e8m0fnu,
-    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
-    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
-    "I16": torch.int16,
-    "U16": torch.uint16,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I32": torch.int32,
-    "U32": torch.uint32,
-    "F32": torch.float32,
-    "I64": torch.int64,
-    "U64": torch.uint64,
-    "F64": torch.float64,
-    "C64": torch.complex64,
-}
+_BY_CODE = {dtype.code: dtype for dtype in DTYPES.values()}
 # Several elements share a byte in these: only quantised weights are stored so.
 _PACKED_DTYPES = frozenset({"F4", "F6_E2M3", "F6_E3M2"})
 
@@ -52,7 +30,7 @@ class TensorInfo:
     """Where one tensor lies: `nbytes` row-major, little-endian bytes at `offset` of `file`."""
 
     name: str
-    dtype: torch.dtype
+    dtype: DType
     shape: tuple[int, ...]
     file: Path
     offset: int
@@ -119,9 +97,9 @@ def _tensor(file: Path, name: str, entry: Any, data_start: int, size: int) -> Te
     return TensorInfo(name, dtype, shape, file, data_start + begin, end - begin)
 
 
-def _dtype(file: Path, name: str, value: Any) -> torch.dtype:
-    if isinstance(value, str) and value in DTYPES:
-        return DTYPES[value]
+def _dtype(file: Path, name: str, value: Any) -> DType:
+    if isinstance(value, str) and value in _BY_CODE:
+        return _BY_CODE[value]
     if isinstance(value, str) and value in _PACKED_DTYPES:
         raise InputError(
             f"{file} stores {quote(name)} quantised as {value}; use the checkpoint in bfloat16, float16 or float32"

@@ -12,11 +12,10 @@ import torch
 from rammerge.atomic import write_json
 from rammerge.checkpoints.checkpoint import INDEX, WEIGHTS
 from rammerge.checkpoints.files import open_regular, read_into
-from rammerge.checkpoints.headers import DTYPES, TensorInfo
+from rammerge.checkpoints.headers import TensorInfo
+from rammerge.dtypes import from_torch
 
 SHARD_BYTES = 5_000_000_000
-
-_DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class LazyTensor:
 
 def stored(info: TensorInfo) -> LazyTensor:
     """Return the tensor that lies in a safetensors file at `info`."""
-    return LazyTensor(info.dtype, info.shape, lambda: _read(info))
+    return LazyTensor(info.dtype.torch_dtype, info.shape, lambda: _read(info))
 
 
 def constant(tensor: torch.Tensor) -> LazyTensor:
@@ -81,8 +80,10 @@ def _write_file(file: Path, tensors: Mapping[str, LazyTensor]) -> None:
     position = 0
     for name in names:
         tensor = tensors[name]
+        dtype = from_torch(tensor.dtype)
+        assert dtype is not None, f"{name} is {tensor.dtype}, which a conversion refuses beforehand"
         header[name] = {
-            "dtype": _DTYPE_NAMES[tensor.dtype],
+            "dtype": dtype.code,
             "shape": list(tensor.shape),
             "data_offsets": [position, position + tensor.nbytes],
         }
@@ -107,4 +108,4 @@ def _read(info: TensorInfo) -> torch.Tensor:
     content = torch.empty(info.nbytes, dtype=torch.uint8)
     with open_regular(info.file) as (descriptor, _):
         read_into(descriptor, content.numpy().data, info.offset, info.file)
-    return content.view(info.dtype).reshape(info.shape)
+    return content.view(info.dtype.torch_dtype).reshape(info.shape)

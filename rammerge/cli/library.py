@@ -74,7 +74,7 @@ def merge(
     check_output(out, force=force, needed_bytes=0)
     base_model, agents = open_models(base, agent)
     options = MergeOptions(dtype, rounding, seed, size, device, limit, threads, compile_)
-    peak, nbytes = forecast(base_model, agents, options)
+    peak, nbytes = forecast(base_model, agents, chosen, options)
     say(f"forecast: peak memory {peak / 2**20:.0f} MiB, output {nbytes / 1e9:.2f} GB")
     with progress_display() as progress:
         report = merge_models(

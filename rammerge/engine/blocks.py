@@ -6,17 +6,21 @@ What is counted are float32 zeros and ones: their sums are exact, as a block has
 returned as float64 so that blocks add up exactly too.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
+from rammerge.dtypes import DTYPES, DType
+from rammerge.lazy import torch
 from rammerge.masks import MaskMode, changes
 from rammerge.methods import METHODS
 from rammerge.randomness import uniform
-from rammerge.rounding import FLOAT_DTYPES, Rounding, cast
+from rammerge.rounding import Rounding, cast
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_BLOCK = 1 << 24
 DENSITY_EPSILONS = (0.0, 1e-6, 1e-5, 1e-4)
@@ -24,11 +28,37 @@ DENSITY_ETA = 1e-3
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """The inputs of a block function besides the elements, as they are given to compiled code.
+
+    Attributes:
+        coefficients: one row or more of a number for each agent, the method's.
+        threshold: the mask's.
+        seeds: the rounding's seed and each agent's, in [0, 2**62), all particular to the tensor.
+        start: index in the tensor of the block's first element.
+    """
+
+    coefficients: Sequence[Sequence[float]]
+    threshold: float
+    seeds: Sequence[int]
+    start: int
+
+    def tensors(self, device: str = "cpu") -> Arguments:
+        """Return them as tensors on `device`."""
+        return Arguments(
+            torch.tensor(self.coefficients, dtype=torch.float32, device=device),
+            torch.tensor(self.threshold, dtype=torch.float32, device=device),
+            torch.tensor(self.seeds, dtype=torch.int64, device=device),
+            torch.tensor(self.start, dtype=torch.int64, device=device),
+        )
+
+
+@dataclass(frozen=True)
 class Arguments:
     """The inputs of a block function besides the elements.
 
     Attributes:
-        coefficients: float32 [rows, agents], the method's; [0, agents] where there is none.
+        coefficients: float32 [rows, agents], the method's.
         threshold: 0-d float32, the mask's.
         seeds: int64 [1 + agents], the rounding's seed and each agent's, all particular to the tensor.
         start: 0-d int64, index in the tensor of the block's first element.
@@ -39,11 +69,7 @@ class Arguments:
     seeds: Tensor
     start: Tensor
 
-    def to(self, device: torch.device) -> "Arguments":
-        """Return the same on `device`."""
-        return Arguments(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
-
-    def at(self, offset: int) -> "Arguments":
+    def at(self, offset: int) -> Arguments:
         """Return the arguments of the block that begins `offset` elements later."""
         return Arguments(self.coefficients, self.threshold, self.seeds, self.start + offset)
 
@@ -84,9 +110,9 @@ class MergeBlock:
         """Return how many counts are made, the health aside."""
         return 3 * agents + (2 if METHODS[self.method].improves_on is None else 3)
 
-    def results(self, agents: int) -> list[torch.dtype]:
+    def results(self, agents: int) -> list[DType]:
         """Return the dtypes of the tensors that are made."""
-        return [FLOAT_DTYPES[self.dtype]]
+        return [DTYPES[self.dtype]]
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
         """Return the merged elements and the counts.
@@ -104,7 +130,7 @@ class MergeBlock:
         """
         block = read_changes(base, agents, self.mask_mode, arguments)
         update = METHODS[self.method].kernel(block)
-        rounded_base = base if base.dtype == FLOAT_DTYPES[self.dtype] else self._cast(block.base, arguments)
+        rounded_base = base if base.dtype == DTYPES[self.dtype].torch_dtype else self._cast(block.base, arguments)
         merged = self._cast(_apply(block.base, update.delta), arguments)
         changed = _differs(merged, rounded_base)
         only_one = (_total(block.masks) == 1.0).float()
@@ -115,7 +141,7 @@ class MergeBlock:
         return [merged], _counts(counted, _health(merged))
 
     def _cast(self, values: Tensor, arguments: Arguments) -> Tensor:
-        return cast(values, FLOAT_DTYPES[self.dtype], self.rounding, arguments.seeds[0], arguments.start)
+        return cast(values, DTYPES[self.dtype].torch_dtype, self.rounding, arguments.seeds[0], arguments.start)
 
     def describe(self) -> dict[str, Any]:
         """Return the fields as JSON, for the key of the compiled form."""
@@ -133,7 +159,7 @@ class CountBlock:
         """Return how many counts are made, the health aside."""
         return agents * agents
 
-    def results(self, agents: int) -> list[torch.dtype]:
+    def results(self, agents: int) -> list[DType]:
         """Return the dtypes of the tensors that are made: none."""
         return []
 
@@ -161,7 +187,7 @@ class DensityBlock:
         """Return how many counts are made, the health aside."""
         return agents * (len(DENSITY_EPSILONS) + 2)
 
-    def results(self, agents: int) -> list[torch.dtype]:
+    def results(self, agents: int) -> list[DType]:
         """Return the dtypes of the tensors that are made: none."""
         return []
 
@@ -192,9 +218,9 @@ class MagnitudeBlock:
         """Return how many counts are made, the health aside."""
         return 0
 
-    def results(self, agents: int) -> list[torch.dtype]:
+    def results(self, agents: int) -> list[DType]:
         """Return the dtypes of the tensors that are made: one for each agent."""
-        return [torch.float32] * agents
+        return [DTYPES["float32"]] * agents
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
         """Return float32 [n] for each agent and float64 [1], the health as in `CountBlock`."""

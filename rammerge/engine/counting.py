@@ -1,30 +1,28 @@
 """Pass 1: global statistics of the task vectors, as exact integers that add up in any order."""
 
+from __future__ import annotations
+
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from rammerge.engine.blocks import (
-    DENSITY_EPSILONS,
-    Arguments,
-    BlockFunction,
-    CountBlock,
-    DensityBlock,
-    MagnitudeBlock,
-)
+from rammerge.engine.blocks import DENSITY_EPSILONS, CountBlock, DensityBlock, MagnitudeBlock, Numbers
 from rammerge.engine.histogram import MAX_BINS, Histogram
 from rammerge.engine.kernel import Kernel, added
 from rammerge.engine.layout import Unit
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session
+from rammerge.lazy import torch
 from rammerge.masks import Mask
 from rammerge.methods import METHODS
 from rammerge.methods.sparsified import TiesParams, kept_at_least
-from rammerge.methods.spec import Method, Params
+from rammerge.methods.spec import Params, Pass
 from rammerge.overlap import Densities, Overlap
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # A float32 magnitude has 31 bits: 16 choose a coarse bin, the 15 below a place in it.
 _FINE_BITS = 15
@@ -36,43 +34,53 @@ def count_overlap(session: Session, mask: Mask, *, densities: bool = False) -> O
     Raises:
         InputError: a NaN or an infinity in the base or in an agent.
     """
+    kernels = [_overlap_kernel(session, mask)]
+    if densities:
+        kernels.append(Kernel(session, DensityBlock(len(session.agents)), rows=1))
+    for kernel in kernels:
+        kernel.compile()
+    overlap = _overlap(session, mask, kernels[0])
+    return replace(overlap, densities=_densities(session, kernels[1])) if densities else overlap
+
+
+def _overlap_kernel(session: Session, mask: Mask) -> Kernel:
+    return Kernel(session, CountBlock(len(session.agents), mask.mode), rows=1)
+
+
+def _overlap(session: Session, mask: Mask, kernel: Kernel) -> Overlap:
     agents = len(session.agents)
-    counted = _count(session, "count overlap", CountBlock(agents, mask.mode), mask.threshold)
+    counted = _count(session, "count overlap", kernel, mask.threshold)
     by_tensor = {
         name: [counts[start : start + agents] for start in range(0, agents * agents, agents)]
         for name, counts in counted.items()
     }
-    found = _densities(session) if densities else {}
-    return Overlap(tuple(session.agents), mask, session.elements, by_tensor, found)
+    return Overlap(tuple(session.agents), mask, session.elements, by_tensor)
 
 
-def _densities(session: Session) -> dict[str, Densities]:
+def _densities(session: Session, kernel: Kernel) -> dict[str, Densities]:
     rules = len(DENSITY_EPSILONS) + 2
     width = len(session.agents) * rules
-    counted = _count(session, "measure densities", DensityBlock(len(session.agents)), 0.0)
+    counted = _count(session, "measure densities", kernel, 0.0)
     shares = [sum(column) / max(1, session.elements) for column in zip(*counted.values(), strict=True)] or [0.0] * width
     found = {}
     for index, (name, agent) in enumerate(session.agents.items()):
         row = shares[index * rules : (index + 1) * rules]
         dtypes: Counter[str] = Counter()
         for tensor in session.floats:
-            dtypes[str(agent.tensors[tensor].dtype).removeprefix("torch.")] += agent.tensors[tensor].numel
+            dtypes[agent.tensors[tensor].dtype.name] += agent.tensors[tensor].numel
         above = {f"{epsilon:g}": share for epsilon, share in zip(DENSITY_EPSILONS, row, strict=False)}
         found[name] = Densities(dict(sorted(dtypes.items())), above, relative=row[-2], exact=row[-1])
     return found
 
 
-def _count(session: Session, stage: str, function: BlockFunction, threshold: float) -> dict[str, list[int]]:
+def _count(session: Session, stage: str, kernel: Kernel, threshold: float) -> dict[str, list[int]]:
     """Run a counting function over all float tensors; its counts per tensor."""
     agents = len(session.agents)
-    kernel = Kernel(session, function, rows=1)
-    coefficients, limit = torch.zeros(1, agents), torch.tensor(threshold, dtype=torch.float32)
-    seeds = torch.zeros(1 + agents, dtype=torch.int64)
     lock = threading.Lock()
     totals = {name: [0] * kernel.width for name in session.floats}
 
     def work(unit: Unit) -> None:
-        counts = kernel.run(unit, Arguments(coefficients, limit, seeds, torch.tensor(unit.start)))
+        counts = kernel.run(unit, Numbers([[0.0] * agents], threshold, [0] * (1 + agents), unit.start))
         with lock:
             totals[unit.tensor] = added(totals[unit.tensor], counts)
 
@@ -80,34 +88,29 @@ def _count(session: Session, stage: str, function: BlockFunction, threshold: flo
     return totals
 
 
-def magnitude_thresholds(session: Session, method: Method, params: TiesParams) -> dict[str | None, list[float]]:
-    """Return the smallest magnitude that trimming keeps, per agent: of the whole model (key None) or per tensor.
-
-    Exact, in bounded memory: a first pass counts the upper 16 bits of the magnitudes, which as integers are in the
-    order of their values, and finds the bin of the wanted rank; a second counts the lower bits inside that bin alone.
-
-    Raises:
-        InputError: a NaN or an infinity in the base or in an agent.
-    """
-    ranking = _Ranking(session, method, params)
-    if params.scope == "global":
-        return {None: ranking.thresholds(session.floats)}
-    return {name: ranking.thresholds([name]) for name in session.floats}
-
-
 class _Ranking:
-    def __init__(self, session: Session, method: Method, params: TiesParams) -> None:
-        self._session, self._density = session, params.density
-        agents = len(session.agents)
-        self._rows = torch.tensor(method.coefficients(params, NoStatistics(agents), "", agents))
-        self._kernel = Kernel(session, MagnitudeBlock(method.name), len(self._rows))
+    """Finds the smallest magnitudes that trimming keeps: exactly, and in bounded memory.
+
+    A first pass counts the upper 16 bits of the magnitudes, which as integers are in the order of their values, and
+    finds the bin of the wanted rank; a second counts the lower bits inside that bin alone.
+    """
+
+    def __init__(self, session: Session, name: str, params: TiesParams, kernel: Kernel) -> None:
+        self._session, self._params, self._kernel = session, params, kernel
+        self._rows = rows_without_statistics(name, params, len(session.agents))
+
+    def all_thresholds(self) -> dict[str | None, list[float]]:
+        """Return each agent's, of the whole model (key None) or per tensor."""
+        if self._params.scope == "global":
+            return {None: self.thresholds(self._session.floats)}
+        return {name: self.thresholds([name]) for name in self._session.floats}
 
     def thresholds(self, tensors: Sequence[str]) -> list[float]:
         """Return each agent's smallest magnitude that trimming over these tensors keeps."""
         numel, agents = sum(self._session.base.tensors[name].numel for name in tensors), len(self._session.agents)
         if not numel:
             return [0.0] * agents
-        rank = kept_at_least(self._density, numel)
+        rank = kept_at_least(self._params.density, numel)
         coarse = self._counts(tensors, [0] * agents, MAX_BINS, _FINE_BITS)
         bins, remaining = zip(*(_locate(counts, rank) for counts in coarse), strict=True)
         firsts = [chosen << _FINE_BITS for chosen in bins]
@@ -127,8 +130,7 @@ class _Ranking:
                 own.histogram = Histogram.empty(firsts, bins, shift, session.device)
                 histograms.append(own.histogram)
             seeds = tensor_seeds(session, unit.tensor)
-            arguments = Arguments(self._rows, torch.zeros(()), seeds, torch.tensor(unit.start))
-            self._kernel.run(unit, arguments, histogram=own.histogram)
+            self._kernel.run(unit, Numbers(self._rows, 0.0, seeds, unit.start), histogram=own.histogram)
 
         session.run("rank magnitudes", list(session.blocks(tensors)), work)
         return torch.stack([histogram.counts() for histogram in histograms]).sum(0)
@@ -157,16 +159,40 @@ class NoStatistics:
         return [0.0] * self._agents
 
 
-def statistics_for(session: Session, name: str, params: Params, overlap: Overlap | None) -> "GlobalStatistics":
-    """Make the statistics that a method asks for; `overlap` saves a pass when it was counted before."""
-    method = METHODS[name]
-    passes = method.passes(params)
+def rows_without_statistics(name: str, params: Params, agents: int) -> Sequence[Sequence[float]]:
+    """Return a method's coefficients as they are in the passes that make the statistics."""
+    return METHODS[name].coefficients(params, NoStatistics(agents), "", agents)
+
+
+def statistics_kernels(
+    session: Session, name: str, params: Params, overlap: Overlap | None = None
+) -> dict[Pass, Kernel]:
+    """Return what makes the statistics that a method asks for; `overlap` saves a pass when it was counted before."""
+    passes = METHODS[name].passes(params)
+    kernels: dict[Pass, Kernel] = {}
     if "overlap" in passes and overlap is None:
-        overlap = count_overlap(session, params.mask())
-    thresholds: dict[str | None, list[float]] = {}
+        kernels["overlap"] = _overlap_kernel(session, params.mask())
     if "magnitude" in passes:
+        session.load_torch()  # which histograms are made of
+        rows = len(rows_without_statistics(name, params, len(session.agents)))
+        kernels["magnitude"] = Kernel(session, MagnitudeBlock(name), rows)
+    return kernels
+
+
+def statistics_for(
+    session: Session, name: str, params: Params, kernels: Mapping[Pass, Kernel], overlap: Overlap | None = None
+) -> GlobalStatistics:
+    """Make the statistics that a method asks for, by its `statistics_kernels`.
+
+    Raises:
+        InputError: a NaN or an infinity in the base or in an agent.
+    """
+    thresholds: dict[str | None, list[float]] = {}
+    if "overlap" in kernels:
+        overlap = _overlap(session, params.mask(), kernels["overlap"])
+    if "magnitude" in kernels:
         assert isinstance(params, TiesParams)
-        thresholds = magnitude_thresholds(session, method, params)
+        thresholds = _Ranking(session, name, params, kernels["magnitude"]).all_thresholds()
     return GlobalStatistics(overlap, thresholds)
 
 

@@ -1,10 +1,15 @@
 """Counting the magnitudes that a block function returns by their bit patterns, whose order is that of the values."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from rammerge.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Compiled code adds the magnitudes of neighbours to counts of their own (tiles.cpp).
 LANES = 4
@@ -28,7 +33,7 @@ class Histogram:
     lanes: Tensor
 
     @classmethod
-    def empty(cls, firsts: Sequence[int], bins: int, shift: int, device: torch.device) -> "Histogram":
+    def empty(cls, firsts: Sequence[int], bins: int, shift: int, device: str = "cpu") -> Histogram:
         """Return one that has counted nothing."""
         return cls(tuple(firsts), shift, torch.zeros(len(firsts), LANES, bins + 1, dtype=torch.int64, device=device))
 

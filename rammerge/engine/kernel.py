@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from subprocess import Popen
 from typing import TypeVar
 
-import torch
-from torch import Tensor
-
+from rammerge.dtypes import DType
 from rammerge.engine import compiled
-from rammerge.engine.blocks import Arguments, BlockFunction
+from rammerge.engine.blocks import BlockFunction, Numbers
 from rammerge.engine.histogram import Histogram
 from rammerge.engine.layout import Unit
+from rammerge.engine.native import LEAST_ELEMENTS, TileLoop
 from rammerge.engine.session import EAGER_ELEMENTS, Session
+from rammerge.engine.stream import as_tensor, pages
 
 # Below this much work eager code is done before a compiler would be; above, it begins and is overtaken.
 COMPILE_FROM_ELEMENTS = 1_000_000_000
 
 # The base's and each agent's.
-Dtypes = tuple[torch.dtype, ...]
+Dtypes = tuple[DType, ...]
 
 Number = TypeVar("Number", int, float)
 
@@ -44,27 +44,35 @@ class Kernel:
     session: Session
     function: BlockFunction
     rows: int
-    _compiled: dict[Dtypes, compiled.Runner] = field(default_factory=dict)
+    _compiled: dict[Dtypes, TileLoop] = field(default_factory=dict)
     _builds: dict[Dtypes, "Popen[bytes]"] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _own: threading.local = field(default_factory=threading.local)
 
     def __post_init__(self) -> None:
         self.session.closing(self.close)
+        work = self._work()
+        if self.session.device == "cpu" and self.session.options.compile != "never":
+            for dtypes in work:
+                runner = compiled.load(self._signature(dtypes), self.session.most_threads)
+                if runner is not None:
+                    self._compiled[dtypes] = runner
+        if work.keys() - self._compiled:
+            self.session.load_torch()
+
+    def compile(self) -> None:
+        """Start to compile what is not there yet, where the work repays it; until that is done it is run eagerly."""
         options = self.session.options
-        if self.session.device.type != "cpu" or options.compile == "never":
+        if self.session.device != "cpu" or options.compile == "never":
             return
         for dtypes, elements in self._work().items():
-            runner = compiled.load(self._signature(dtypes), self.session.plan.threads)
-            if runner is not None:
-                self._compiled[dtypes] = runner
-            elif options.compile == "always" or elements >= COMPILE_FROM_ELEMENTS:
+            if dtypes not in self._compiled and (options.compile == "always" or elements >= COMPILE_FROM_ELEMENTS):
                 self._start(dtypes)
 
     def run(
-        self, unit: Unit, arguments: Arguments, results: Sequence[Tensor] = (), histogram: Histogram | None = None
+        self, unit: Unit, numbers: Numbers, results: Sequence[memoryview] = (), histogram: Histogram | None = None
     ) -> list[int]:
-        """Return the function's counts for a unit, and put its tensors into `results`, on the CPU and of its length.
+        """Return the function's counts for a unit, and fill `results` with its tensors' elements.
 
         With a histogram the tensors are counted in it instead.
 
@@ -73,11 +81,11 @@ class Kernel:
         """
         size, runner = unit.stop - unit.start, self._runner(unit)
         if runner is None:
-            *counts, health = self._eager(unit, arguments, results, histogram)
+            *counts, health = self._eager(unit, numbers, results, histogram)
         else:
             into, tile = self._scratch() if histogram is not None else results, self.session.plan.tile
             sources = self.session.sources(unit)
-            *counts, health = runner(sources, arguments, unit.start, size, tile, self.width + 1, into, histogram)
+            *counts, health = runner(sources, numbers, size, tile, self.width + 1, into, histogram)
         if not math.isfinite(health):
             self.session.refuse_non_finite(unit)
         return [int(count) for count in counts]
@@ -94,38 +102,38 @@ class Kernel:
             process.communicate()
 
     @property
-    def _results(self) -> list[torch.dtype]:
+    def _results(self) -> list[DType]:
         return self.function.results(len(self.session.agents))
 
-    def _scratch(self) -> list[Tensor]:
+    def _scratch(self) -> list[memoryview]:
         if not hasattr(self._own, "scratch"):
-            self._own.scratch = [torch.empty(self.session.plan.tile, dtype=dtype) for dtype in self._results]
-        own: list[Tensor] = self._own.scratch
+            room = self.session.plan.tile + LEAST_ELEMENTS
+            self._own.scratch = [pages(room * dtype.itemsize) for dtype in self._results]
+        own: list[memoryview] = self._own.scratch
         return own
 
     def _eager(
-        self, unit: Unit, arguments: Arguments, results: Sequence[Tensor], histogram: Histogram | None
+        self, unit: Unit, numbers: Numbers, results: Sequence[memoryview], histogram: Histogram | None
     ) -> list[float]:
         total = [0.0] * (self.width + 1)
-        arguments = arguments.to(self.session.device)
+        arguments = numbers.tensors(self.session.device)
+        filled = [as_tensor(memory, dtype) for memory, dtype in zip(results, self._results, strict=False)]
         for start, base, agents in self.session.tiles(unit):
             # A histogram's bins are more than the elements that are best computed at once: the work would be clearing
             # and adding them.
-            small = base.device.type == "cpu" and histogram is None
+            small = self.session.device == "cpu" and histogram is None
             step = EAGER_ELEMENTS if small else base.shape[0]
             for at in range(0, base.shape[0], step):
                 part, place = slice(at, at + step), start - unit.start + at
                 made, counts = self.function(base[part], [agent[part] for agent in agents], arguments.at(place))
-                for result, values in zip(results, made, strict=False):
+                for result, values in zip(filled, made, strict=False):
                     result[place : place + len(values)] = values
                 total = added(total, counts.tolist())
                 if histogram is not None and math.isfinite(total[-1]):
                     histogram.add(made)
         return total
 
-    def _runner(self, unit: Unit) -> compiled.Runner | None:
-        if unit.stop - unit.start < compiled.MIN_COMPILED:
-            return None
+    def _runner(self, unit: Unit) -> TileLoop | None:
         dtypes = tuple(info.dtype for info in self.session.inputs(unit.tensor))
         if dtypes in self._builds:
             self._collect(dtypes)
@@ -162,11 +170,11 @@ class Kernel:
             del self._builds[dtypes]
             errors = process.communicate()[1].decode(errors="replace").strip().splitlines()
             done = process.returncode == 0
-            runner = compiled.load(self._signature(dtypes), self.session.plan.threads) if done else None
+            runner = compiled.load(self._signature(dtypes), self.session.most_threads) if done else None
             if runner is not None:
                 self._compiled[dtypes] = runner
             else:
-                reason = errors[-1] if errors else "its result differs from eager code"
+                reason = errors[-1] if errors else "what was made cannot be loaded"
                 self._note(f"compiling failed ({reason}), so the merge runs eagerly: the same bytes, but slower")
 
     def _note(self, note: str) -> None:

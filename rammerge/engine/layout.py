@@ -6,12 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from huggingface_hub import split_state_dict_into_shards_factory
 
-from rammerge.checkpoints.headers import DTYPES, TensorInfo
-
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+from rammerge.checkpoints.headers import TensorInfo
+from rammerge.dtypes import DType
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class OutputTensor:
     """One tensor of a shard: `nbytes` at `offset` of the file."""
 
     name: str
-    dtype: torch.dtype
+    dtype: DType
     shape: tuple[int, ...]
     offset: int
     nbytes: int
@@ -90,7 +88,7 @@ class Layout:
         return sum(shard.size for shard in self.shards)
 
 
-def plan_layout(tensors: Mapping[str, TensorInfo], dtype: torch.dtype, shard_size: int) -> Layout:
+def plan_layout(tensors: Mapping[str, TensorInfo], dtype: DType, shard_size: int) -> Layout:
     """Lay out the merged model: float tensors in `dtype`, all others as the base stores them.
 
     Args:
@@ -137,7 +135,7 @@ def cut(shard: Shard, nbytes: int) -> Iterator[Chunk]:
 class _Output:
     # What a tensor on the meta device would say; the first of those takes torch half a second.
     shape: tuple[int, ...]
-    dtype: torch.dtype
+    dtype: DType
     numel: int
 
     @property
@@ -152,7 +150,7 @@ def _plan_shard(file: str, tensors: Mapping[str, _Output]) -> Shard:
     position = 0
     for name, tensor in ordered:
         end = position + tensor.nbytes
-        entries[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [position, end]}
+        entries[name] = {"dtype": tensor.dtype.code, "shape": list(tensor.shape), "data_offsets": [position, end]}
         position = end
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from rammerge.engine.blocks import Arguments, MergeBlock
-from rammerge.engine.counting import GlobalStatistics, NoStatistics
+from rammerge.engine.blocks import MergeBlock, Numbers
+from rammerge.engine.counting import GlobalStatistics, rows_without_statistics
 from rammerge.engine.kernel import Kernel, added
 from rammerge.engine.layout import Chunk, Layout, Piece, Shard, Unit, cut
 from rammerge.engine.seeds import tensor_seeds
@@ -19,6 +16,9 @@ from rammerge.engine.session import Session
 from rammerge.engine.shards import Output, ShardRecord, ShardWriter, finished
 from rammerge.methods import METHODS, Params
 from rammerge.rounding import FLOAT_DTYPES
+
+# A method's coefficients.
+Rows = Sequence[Sequence[float]]
 
 # Fewer indistinguishable elements than this share, and the method is worth its name in the output dtype.
 DISTINCT_SHARE = 0.01
@@ -86,8 +86,7 @@ class _OpenShard:
 
 def merge_kernel(session: Session, name: str, params: Params) -> Kernel:
     """Return the kernel that merges by a method; asked for before the statistics, it can be compiled meanwhile."""
-    agents = len(session.agents)
-    rows = len(METHODS[name].coefficients(params, NoStatistics(agents), "", agents))
+    rows = len(rows_without_statistics(name, params, len(session.agents)))
     function = MergeBlock(name, params.mask().mode, session.options.dtype, session.options.rounding)
     return Kernel(session, function, rows)
 
@@ -136,10 +135,8 @@ class _Merger:
         self._output = output
         self.records: dict[str, ShardRecord] = {}
         agents = len(session.agents)
-        self._threshold = torch.tensor(params.mask().threshold, dtype=torch.float32)
-        self._coefficients: Callable[[str], Tensor] = _memoised(
-            lambda tensor: torch.tensor(METHODS[name].coefficients(params, statistics, tensor, agents))
-        )
+        self._threshold = params.mask().threshold
+        self._coefficients = _memoised(lambda tensor: METHODS[name].coefficients(params, statistics, tensor, agents))
         self._kernel = kernel
         self._chunks = Counter(chunk.shard.file for chunk in chunks)
         self._open: dict[str, _OpenShard] = {}
@@ -174,14 +171,12 @@ class _Merger:
             self._finish(chunk.shard, current)
 
     def _compute(self, piece: Piece, memory: memoryview) -> list[int]:
-        unit = piece.unit
-        stored = self._session.base.tensors[unit.tensor].dtype
-        dtype = FLOAT_DTYPES[self._session.options.dtype] if stored.is_floating_point else stored
-        result = torch.frombuffer(memory, dtype=dtype, count=unit.stop - unit.start, offset=piece.offset)
-        if stored.is_floating_point:
-            return self._kernel.run(unit, self._arguments(unit), [result])
-        for start, values, _ in self._session.tiles(unit):
-            result[start - unit.start :][: len(values)] = values
+        unit, info = piece.unit, self._session.base.tensors[piece.unit.tensor]
+        dtype = FLOAT_DTYPES[self._session.options.dtype] if info.dtype.is_floating_point else info.dtype
+        result = memory[piece.offset :][: (unit.stop - unit.start) * dtype.itemsize]
+        if info.dtype.is_floating_point:
+            return self._kernel.run(unit, self._numbers(unit), [result])
+        self._session.files.read(info, unit.start, result)
         return [0] * self._kernel.width
 
     def _opened(self, shard: Shard) -> _OpenShard:
@@ -197,19 +192,15 @@ class _Merger:
             del self._open[shard.file]
         current.writer.close()
 
-    def _arguments(self, unit: Unit) -> Arguments:
-        return Arguments(
-            self._coefficients(unit.tensor),
-            self._threshold,
-            tensor_seeds(self._session, unit.tensor),
-            torch.tensor(unit.start),
-        )
+    def _numbers(self, unit: Unit) -> Numbers:
+        seeds = tensor_seeds(self._session, unit.tensor)
+        return Numbers(self._coefficients(unit.tensor), self._threshold, seeds, unit.start)
 
 
-def _memoised(make: Callable[[str], Tensor]) -> Callable[[str], Tensor]:
-    known: dict[str, Tensor] = {}
+def _memoised(make: Callable[[str], Rows]) -> Callable[[str], Rows]:
+    known: dict[str, Rows] = {}
 
-    def get(tensor: str) -> Tensor:
+    def get(tensor: str) -> Rows:
         if tensor not in known:
             known[tensor] = make(tensor)
         return known[tensor]

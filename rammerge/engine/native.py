@@ -2,23 +2,27 @@
 
 import ctypes
 import hashlib
+import importlib
+import importlib.util
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from rammerge.engine.blocks import Arguments
+from rammerge.dtypes import DTYPES, DType
+from rammerge.engine.blocks import Numbers
 from rammerge.engine.histogram import Histogram
-from rammerge.engine.stream import Buffer, refuse_short
+from rammerge.engine.stream import Buffer, address, refuse_short
 from rammerge.home import home
 
+# The shortest length that compiled functions take; what is shorter is filled up with zeros, which count as nothing.
+LEAST_ELEMENTS = 1024
 _SOURCE = Path(__file__).with_name("tiles.cpp")
 _DONE, _FAILED, _UNREADABLE, _SHORT = range(4)
 
@@ -30,7 +34,7 @@ class Source:
     file: Path
     descriptor: int
     offset: int
-    dtype: torch.dtype
+    dtype: DType
     buffer: Buffer
 
 
@@ -68,7 +72,7 @@ class _Histogram(ctypes.Structure):
 
 def loop_path() -> Path:
     """Return where the compiled loop is kept; its source, torch and the kind of machine are in the name."""
-    digest = hashlib.sha256(_SOURCE.read_bytes() + f"{torch.__version__} {platform.machine()}".encode())
+    digest = hashlib.sha256(_SOURCE.read_bytes() + f"{version('torch')} {platform.machine()}".encode())
     return home() / "kernels" / f"tiles-{digest.hexdigest()[:32]}.so"
 
 
@@ -78,7 +82,7 @@ def build_loop(compiler: str, path: Path) -> None:
     Raises:
         subprocess.CalledProcessError: it does not compile.
     """
-    root = Path(torch.__file__).parent
+    root = _torch_directory()
     part = path.with_name(f".{path.name}.{os.getpid()}")
     flags = ["-O3", "-std=c++17", "-shared", "-fPIC", f"-I{root / 'include'}", f"-L{root / 'lib'}", "-ltorch_cpu"]
     try:
@@ -94,14 +98,15 @@ class TileLoop:
     Torch's own binding of such a function holds the interpreter lock while it runs.
     """
 
-    def __init__(self, path: Path, threads: int, *, in_place: bool) -> None:
-        """Load the function at `path`, to be run by so many threads at a time.
+    def __init__(self, path: Path, results: Sequence[DType], threads: int, *, in_place: bool) -> None:
+        """Load the function at `path`, which makes tensors of the dtypes `results`, for so many threads at a time.
 
         It takes its results and fills them if it is `in_place`, else it returns them.
 
         Raises:
             OSError, AttributeError, RuntimeError: it or the loop cannot be loaded here.
         """
+        _load_torch_library()
         library = ctypes.CDLL(str(path))
         create = library.AOTInductorModelContainerCreateWithDevice
         create.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t, ctypes.c_char_p, ctypes.c_char_p]
@@ -110,22 +115,23 @@ class TileLoop:
             raise RuntimeError(f"{path} cannot be set up")
         self._function = ctypes.cast(library.AOTInductorModelContainerRun, ctypes.c_void_p)
         self._loop = ctypes.CDLL(str(loop_path()), use_errno=True)
+        self._results = tuple(results)
 
     def __call__(
         self,
         sources: Sequence[Source],
-        arguments: Arguments,
-        start: int,
+        numbers: Numbers,
         elements: int,
         tile: int,
         counts: int,
-        results: Sequence[Tensor],
+        results: Sequence[memoryview],
         histogram: Histogram | None = None,
     ) -> list[float]:
-        """Run on the first `elements` of the sources, which are from `start` on in their tensor, about `tile` at once.
+        """Run on the first `elements` of the sources, `tile` at once.
 
         The function's tensors fill `results`, of `elements` elements each; or if there is a histogram, they are counted
-        in it, and `results` of `tile` elements each are overwritten again and again.
+        in it, and `results` of `tile` elements each are overwritten again and again. Buffers have room for
+        `LEAST_ELEMENTS`, and for so many more the results of a function that is in place.
 
         Returns:
             The function's `counts` counts, summed.
@@ -135,16 +141,15 @@ class TileLoop:
             OSError: a file could not be read.
             RuntimeError: the function failed.
         """
-        size = -(-elements // -(-elements // tile))  # evenly: a remainder may be too short for compiled code
         given = (_Source * len(sources))(*(self._source(source) for source in sources))
-        small = (arguments.coefficients, arguments.threshold, arguments.seeds)
-        constants = (_Constant * len(small))(*(self._constant(tensor) for tensor in small))
-        filled = (_Result * len(results))(*(self._result(tensor) for tensor in results))
+        arrays = _arrays(numbers)
+        constants = (_Constant * len(arrays))(*(self._constant(*array) for array in arrays))
+        filled = (_Result * len(results))(*map(self._result, results, self._results))
         sums, failed = (ctypes.c_double * counts)(), ctypes.c_int64()
         status = self._loop.rammerge_run_tiles(
             *(self._container, self._function, given, ctypes.c_int64(len(given)), constants),
             *(ctypes.c_int64(len(constants)), filled, ctypes.c_int64(len(filled))),
-            *(ctypes.c_int64(number) for number in (start, elements, size)),
+            *(ctypes.c_int64(number) for number in (numbers.start, elements, tile, LEAST_ELEMENTS)),
             *(sums, ctypes.c_int64(counts), self._histogram(histogram), self._in_place, ctypes.byref(failed)),
         )
         if status == _DONE:
@@ -157,8 +162,8 @@ class TileLoop:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(file))
 
-    def _result(self, tensor: Tensor) -> _Result:
-        return _Result(tensor.data_ptr(), tensor.dtype.itemsize, _code(self._loop, tensor.dtype))
+    def _result(self, memory: memoryview, dtype: DType) -> _Result:
+        return _Result(address(memory), dtype.itemsize, _code(self._loop, dtype))
 
     def _source(self, source: Source) -> _Source:
         code = _code(self._loop, source.dtype)
@@ -170,11 +175,43 @@ class TileLoop:
         firsts = (ctypes.c_uint32 * len(histogram.firsts))(*histogram.firsts)
         return ctypes.byref(_Histogram(firsts, histogram.lanes.data_ptr(), histogram.span, histogram.shift))
 
-    def _constant(self, tensor: Tensor) -> _Constant:
-        code = _code(self._loop, tensor.dtype)
-        return _Constant(tensor.data_ptr(), tensor.dim(), (ctypes.c_int64 * 2)(*tensor.shape), code)
+    def _constant(self, array: ctypes.Array[Any], shape: tuple[int, ...], dtype: DType) -> _Constant:
+        sizes = (ctypes.c_int64 * 2)(*shape)
+        return _Constant(ctypes.addressof(array), len(shape), sizes, _code(self._loop, dtype))
+
+
+def _arrays(numbers: Numbers) -> list[tuple[ctypes.Array[Any], tuple[int, ...], DType]]:
+    """Return what the tensors of `Numbers.tensors`, but for `start`, are made of."""
+    rows, agents, seeds = len(numbers.coefficients), len(numbers.coefficients[0]), len(numbers.seeds)
+    coefficients = (ctypes.c_float * (rows * agents))(*(number for row in numbers.coefficients for number in row))
+    return [
+        (coefficients, (rows, agents), DTYPES["float32"]),
+        ((ctypes.c_float * 1)(numbers.threshold), (), DTYPES["float32"]),
+        ((ctypes.c_int64 * seeds)(*numbers.seeds), (seeds,), DTYPES["int64"]),
+    ]
 
 
 @cache
-def _code(loop: ctypes.CDLL, dtype: torch.dtype) -> int:
-    return int(getattr(loop, f"aoti_torch_dtype_{str(dtype).removeprefix('torch.')}")())
+def _code(loop: ctypes.CDLL, dtype: DType) -> int:
+    return int(getattr(loop, f"aoti_torch_dtype_{dtype.name}")())
+
+
+def _torch_directory() -> Path:
+    spec = importlib.util.find_spec("torch")
+    assert spec is not None, "torch is a dependency"
+    assert spec.origin is not None, "torch is a package with a file"
+    return Path(spec.origin).parent
+
+
+@cache
+def _load_torch_library() -> None:
+    """Load the library that compiled functions are linked to, by itself in a fifth of the time that torch takes.
+
+    Raises:
+        OSError: it cannot be loaded.
+    """
+    try:
+        if "torch" not in sys.modules:
+            ctypes.CDLL(str(_torch_directory() / "lib" / "libtorch.so"))
+    except OSError:  # a build whose own libraries torch has to find first
+        importlib.import_module("torch")

@@ -1,25 +1,30 @@
 """What all passes over the same checkpoints share: the agents' order, threads, buffers and files."""
 
+from __future__ import annotations
+
+import importlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from rammerge.allocator import keep_freed_blocks
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.engine.histogram import ROW_BYTES
 from rammerge.engine.layout import Unit
-from rammerge.engine.native import Source
+from rammerge.engine.native import LEAST_ELEMENTS, Source
 from rammerge.engine.shards import AHEAD
-from rammerge.engine.stream import Buffer, Files, work_through
+from rammerge.engine.stream import Buffer, Files, buffers, work_through
 from rammerge.errors import InputError
+from rammerge.lazy import torch
 from rammerge.rounding import FLOAT_DTYPES, Rounding
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Compile = Literal["auto", "always", "never"]
 
@@ -116,7 +121,6 @@ class Session:
         self.options = options
         self.device = _device(options.device)
         self.floats = [name for name, info in base.tensors.items() if info.dtype.is_floating_point]
-        self.plan = plan_memory(base, self.agents, options)
         keep_freed_blocks()
         self.files = Files()
         self.notes: list[str] = []
@@ -124,7 +128,7 @@ class Session:
         self._buffers = threading.local()
         self._closing: list[Callable[[], None]] = [self.files.close]
 
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -134,6 +138,24 @@ class Session:
     def closing(self, close: Callable[[], None]) -> None:
         """Have `close` called at the end."""
         self._closing.append(close)
+
+    @cached_property
+    def plan(self) -> MemoryPlan:
+        """How the work is cut up; made when it is first asked for, which is after what computes has been loaded.
+
+        Raises:
+            InputError: `options.memory` is too little.
+        """
+        return plan_memory(self.base, self.agents, self.options)
+
+    @property
+    def most_threads(self) -> int:
+        """How many worker threads there may be."""
+        return self.options.threads or len(os.sched_getaffinity(0))
+
+    def load_torch(self) -> None:
+        """Import torch, for code that runs eagerly: now, so that the plan counts the memory that it takes."""
+        importlib.import_module("torch")
 
     @property
     def elements(self) -> int:
@@ -159,10 +181,14 @@ class Session:
         infos = self.inputs(unit.tensor)
         for start in range(unit.start, unit.stop, self.plan.tile):
             stop = min(unit.stop, start + self.plan.tile)
-            read = [self.files.read(info, start, stop, buffer) for info, buffer in zip(infos, self._own(), strict=True)]
-            if self.device.type != "cpu":
+            read = [self._read(info, start, stop, buffer) for info, buffer in zip(infos, self._own(), strict=True)]
+            if self.device != "cpu":
                 read = [values.to(self.device, non_blocking=True) for values in read]
             yield start, read[0], read[1:]
+
+    def _read(self, info: TensorInfo, start: int, stop: int, buffer: Buffer) -> Tensor:
+        self.files.read(info, start, buffer.memory[: (stop - start) * info.dtype.itemsize])
+        return buffer.view(stop - start, info.dtype)
 
     def sources(self, unit: Unit) -> list[Source]:
         """Return where compiled code reads a unit, through the calling thread's buffers."""
@@ -179,10 +205,8 @@ class Session:
 
     def _own(self) -> list[Buffer]:
         if not hasattr(self._buffers, "inputs"):
-            self._buffers.inputs = [
-                Buffer(_buffer_bytes(checkpoint, self.plan.tile), self.device)
-                for checkpoint in (self.base, *self.agents.values())
-            ]
+            sizes = [_buffer_bytes(checkpoint, self.plan.tile) for checkpoint in (self.base, *self.agents.values())]
+            self._buffers.inputs = buffers(sizes, pinned=self.device != "cpu")
         own: list[Buffer] = self._buffers.inputs
         return own
 
@@ -236,7 +260,7 @@ def plan_memory(base: Checkpoint, agents: Mapping[str, Checkpoint], options: Mer
     least_threads = options.threads or 1
     largest = max((info.numel for info in base.tensors.values()), default=1)
     block = min(DEFAULT_BLOCK, max(MIN_BLOCK, 1 << (largest - 1).bit_length()))
-    on_cpu = torch.device(options.device).type == "cpu"
+    on_cpu = _device(options.device) == "cpu"
     output = FLOAT_DTYPES[options.dtype].itemsize
 
     def tile() -> int:
@@ -262,7 +286,8 @@ def plan_memory(base: Checkpoint, agents: Mapping[str, Checkpoint], options: Mer
 
 def _buffer_bytes(checkpoint: Checkpoint, block: int) -> int:
     """Return the bytes of the largest block of a checkpoint's tensors."""
-    return max((min(info.numel, block) * info.dtype.itemsize for info in checkpoint.tensors.values()), default=0)
+    infos = checkpoint.tensors.values()
+    return max((max(min(info.numel, block), LEAST_ELEMENTS) * info.dtype.itemsize for info in infos), default=0)
 
 
 def _resident_bytes() -> int:
@@ -270,7 +295,9 @@ def _resident_bytes() -> int:
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str) -> str:
+    if name == "cpu":
+        return name
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -279,4 +306,4 @@ def _device(name: str) -> torch.device:
         raise InputError(f"device '{name}' is not supported; use cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device '{name}' was asked for and this machine has no CUDA device; use --device cpu")
-    return device
+    return device.type if device.type == "cpu" else name

@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import heapq
 import json
-import mmap
 import os
 import threading
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import Any
 from rammerge.atomic import write_json
 from rammerge.checkpoints.digest import sha256_file
 from rammerge.engine.layout import Chunk, Shard
-from rammerge.engine.stream import start_flush, write_from
+from rammerge.engine.stream import pages, start_flush, write_from
 
 # Chunks that may wait to be hashed or written, besides one for each thread.
 AHEAD = 6
@@ -72,7 +71,7 @@ class Output:
             if self._free:
                 return self._free.pop()
             self.allocated += self._chunk_bytes
-            return memoryview(mmap.mmap(-1, self._chunk_bytes))
+            return pages(self._chunk_bytes)
 
     def stop(self) -> None:
         """Let no thread wait for room any longer, after a failure elsewhere."""

@@ -52,7 +52,8 @@ using Run = int32_t (*)(
 
 enum Status : int32_t { kDone = 0, kFailed = 1, kUnreadable = 2, kShort = 3 };
 
-Status fill(const Source& source, int64_t first, int64_t count) {
+// Reads `count` elements from `first` on, and puts zeros after them up to `length`.
+Status fill(const Source& source, int64_t first, int64_t count, int64_t length) {
   char* to = source.buffer;
   int64_t left = count * source.itemsize;
   int64_t from = source.offset + first * source.itemsize;
@@ -65,6 +66,7 @@ Status fill(const Source& source, int64_t first, int64_t count) {
     from += done;
     left -= done;
   }
+  std::memset(to, 0, static_cast<size_t>((length - count) * source.itemsize));
   return kDone;
 }
 
@@ -97,25 +99,27 @@ void count(const Histogram& histogram, int64_t row, const Result& result, int64_
 
 // Runs the function on `elements` elements in tiles of `tile`, fills the results or counts them in the histogram if
 // there is one, and adds to `counts`. The function writes its tensors itself if it is made `in_place`, else returns them.
+// It takes no fewer than `least` elements; zeros, which no agent changed, make up for what a tile has less.
 // On kUnreadable and kShort `failed` is the index of the source; errno is the reason.
 extern "C" int32_t rammerge_run_tiles(
     void* container, Run run, const Source* sources, int64_t source_count, const Constant* constants,
     int64_t constant_count, const Result* results, int64_t result_count, int64_t start, int64_t elements, int64_t tile,
-    double* counts, int64_t count_count, const Histogram* histogram, int32_t in_place, int64_t* failed) {
+    int64_t least, double* counts, int64_t count_count, const Histogram* histogram, int32_t in_place, int64_t* failed) {
   std::vector<AtenTensorHandle> outputs(static_cast<size_t>(in_place ? 1 : result_count + 1));
   for (int64_t first = 0; first < elements; first += tile) {
     const int64_t size = elements - first < tile ? elements - first : tile;
+    const int64_t length = size < least ? least : size;
     int64_t index = start + first;
     std::vector<AtenTensorHandle> inputs;
     for (int64_t i = 0; i < source_count; ++i) {
-      const Status status = fill(sources[i], first, size);
+      const Status status = fill(sources[i], first, size, length);
       if (status != kDone) {
         *failed = i;
         return status;
       }
     }
     for (int64_t i = 0; i < source_count; ++i) {  // only now: what is wrapped is let go of by the function alone
-      if (!wrap(sources[i].buffer, 1, &size, sources[i].dtype, inputs)) return kFailed;
+      if (!wrap(sources[i].buffer, 1, &length, sources[i].dtype, inputs)) return kFailed;
     }
     for (int64_t i = 0; i < constant_count; ++i) {
       const Constant& constant = constants[i];
@@ -124,7 +128,7 @@ extern "C" int32_t rammerge_run_tiles(
     if (!wrap(&index, 0, nullptr, aoti_torch_dtype_int64(), inputs)) return kFailed;
     const auto place = [&](int64_t i) { return results[i].data + (histogram ? 0 : first * results[i].itemsize); };
     for (int64_t i = 0; in_place && i < result_count; ++i) {
-      if (!wrap(place(i), 1, &size, results[i].dtype, inputs)) return kFailed;
+      if (!wrap(place(i), 1, &length, results[i].dtype, inputs)) return kFailed;
     }
     if (run(container, inputs.data(), inputs.size(), outputs.data(), outputs.size(), nullptr, nullptr)) return kFailed;
     void* found = nullptr;

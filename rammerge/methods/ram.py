@@ -1,14 +1,19 @@
 """Reinforced Agent Merging: RAM, RAM+ and RAM+s (arXiv 2601.13572, Sec. 4 and App. E)."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import Field
 
+from rammerge.lazy import torch
 from rammerge.masks import Mask, MaskMode
 from rammerge.methods.spec import Block, Method, Params, Pass, Statistics, Update, mask_from
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PAPER = "arXiv 2601.13572"
 
@@ -95,7 +100,7 @@ def _ram(block: Block) -> Update:
     return Update(_mean_of_changes(block))
 
 
-def _mean_of_changes(block: Block) -> torch.Tensor:
+def _mean_of_changes(block: Block) -> Tensor:
     active, total = block.masks[0], block.deltas[0] * block.masks[0]
     for mask, delta in zip(block.masks[1:], block.deltas[1:], strict=True):
         active = active + mask

@@ -1,13 +1,17 @@
 """TIES (arXiv 2306.01708) and DARE (arXiv 2311.03099): drop elements, settle signs, then add."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
+from rammerge.lazy import torch
 from rammerge.methods.spec import Block, Method, Params, Pass, Statistics, Update
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Rows of the coefficients of the kernels below.
 _SCALE, _THRESHOLD, _DROP, _MEAN = range(4)

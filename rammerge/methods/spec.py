@@ -1,13 +1,17 @@
 """What a merge method is: a pure kernel on tensors, typed parameters, named presets, and the statistics it needs."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
 from rammerge.masks import Mask, MaskMode
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Pass = Literal["overlap", "magnitude"]
 

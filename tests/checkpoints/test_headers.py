@@ -16,8 +16,17 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from rammerge.checkpoints.headers import DTYPES, read_header
+from rammerge.checkpoints.headers import read_header
+from rammerge.dtypes import DTYPES, DType, from_torch
 from rammerge.errors import InputError
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+def test_dtypes_are_as_torch_has_them(dtype: DType) -> None:
+    found = dtype.torch_dtype
+    assert (dtype.itemsize, dtype.is_floating_point) == (found.itemsize, found.is_floating_point)
+    assert from_torch(found) is dtype
+
 
 TORN = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -41,11 +50,11 @@ def entry(dtype: str = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[
     )
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_reads_what_safetensors_wrote(tmp_path: Path, layout: dict[str, tuple[torch.dtype, list[int]]]) -> None:
+def test_reads_what_safetensors_wrote(tmp_path: Path, layout: dict[str, tuple[DType, list[int]]]) -> None:
     file = tmp_path / "model.safetensors"
     sizes = {name: torch.Size(shape).numel() * dtype.itemsize for name, (dtype, shape) in layout.items()}
     tensors = {
-        name: torch.randint(0, 2, (sizes[name],), dtype=torch.uint8).view(dtype).reshape(shape)
+        name: torch.randint(0, 2, (sizes[name],), dtype=torch.uint8).view(dtype.torch_dtype).reshape(shape)
         for name, (dtype, shape) in layout.items()
     }
     save_file(tensors, file, metadata={"format": "pt"})
@@ -87,7 +96,7 @@ JSON = st.recursive(
 SIZES = st.integers(0, 16) | st.sampled_from([-1, 2**31, 2**32, 2**62, 2**63, 2**64, 10**40, True, 1.0, None])
 ENTRIES = st.fixed_dictionaries(
     {
-        "dtype": st.sampled_from([*DTYPES, "F4", "F6_E2M3", "I128", "", None, 3]),
+        "dtype": st.sampled_from([*(dtype.code for dtype in DTYPES.values()), "F4", "F6_E2M3", "I128", "", None, 3]),
         "shape": st.lists(SIZES, max_size=4) | JSON,
         "data_offsets": st.lists(SIZES, min_size=2, max_size=2) | JSON,
     }
@@ -128,7 +137,7 @@ def check_against_reference(file: Path) -> None:
         return
     assert accepted_by_reference(file)
     reference = load_file(file)
-    assert {name: (info.dtype, info.shape) for name, info in found.items()} == {
+    assert {name: (info.dtype.torch_dtype, info.shape) for name, info in found.items()} == {
         name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in reference.items()
     }
 

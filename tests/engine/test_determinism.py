@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from rammerge.engine import compiled, session
+from rammerge.dtypes import DTYPES
+from rammerge.engine import building, compiled, session
 from rammerge.engine.blocks import CountBlock, MergeBlock
+from rammerge.errors import RammergeError
 from rammerge.merge import MergeOptions, merge
 from rammerge.methods import resolve
 from tests.engine.models import read, sparse_family, weight_bytes, write_family
@@ -72,27 +74,25 @@ def test_compiled_and_eager(family: tuple, tmp_path: Path) -> None:
     eager = files(family, tmp_path / "eager", METHODS[0], compile="never", rounding="nearest")
     fused = files(family, tmp_path / "fused", METHODS[0], compile="always", rounding="nearest")
     # Had compiling failed, both would be eager: the compiled forms must be on disk, and load.
-    dtypes = torch.bfloat16, (torch.bfloat16,) * 3
+    dtypes = DTYPES["bfloat16"], (DTYPES["bfloat16"],) * 3
     for function in (CountBlock(3, "abs"), MergeBlock("ram_plus", "abs", "bfloat16", "nearest")):
         assert compiled.load(compiled.Signature(function, *dtypes, 1)) is not None
     assert fused == eager
 
 
 def test_a_compiled_form_that_differs_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    signature = compiled.Signature(CountBlock(2, "abs"), torch.bfloat16, (torch.bfloat16,) * 2, 1)
+    signature = compiled.Signature(CountBlock(2, "abs"), DTYPES["bfloat16"], (DTYPES["bfloat16"],) * 2, 1)
     path = signature.path()
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not a package")
     assert compiled.load(signature) is None
 
-    base, agents, arguments = compiled._sample(signature, 10_007)
-    _, counts = signature.function(base, agents, arguments)
-
-    def answer(found: list[float]) -> compiled.Runner:
-        return lambda *_: found
-
-    assert compiled._agrees(signature, answer(counts.tolist()))
-    assert not compiled._agrees(signature, answer([*counts[:-2].tolist(), counts[-2].item() + 1, 0.0]))
+    base, agents, numbers = building._sample(signature, 10_007)
+    _, counts = signature.function(base, agents, numbers.tensors())
+    right, wrong = counts.tolist(), [*counts[:-2].tolist(), counts[-2].item() + 1, 0.0]
+    building.check(signature, lambda *_: right)
+    with pytest.raises(RammergeError, match="differs from eager code"):
+        building.check(signature, lambda *_: wrong)
 
 
 def test_no_compiler_is_said_once_and_changes_nothing(

@@ -8,22 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from rammerge.dtypes import DTYPES, from_torch
 from rammerge.engine import compiled
-from rammerge.engine.blocks import Arguments, MagnitudeBlock, MergeBlock
+from rammerge.engine.blocks import MagnitudeBlock, MergeBlock, Numbers
 from rammerge.engine.histogram import Histogram
-from rammerge.engine.native import Source, TileLoop
-from rammerge.engine.stream import Buffer
+from rammerge.engine.native import LEAST_ELEMENTS, Source, TileLoop
+from rammerge.engine.stream import Buffer, as_tensor, pages
 from rammerge.errors import InputError, RammergeError
 
 pytestmark = pytest.mark.skipif(compiled.compiler() is None, reason="compiles C++")
 
 ELEMENTS = 50_000
-SIGNATURE = compiled.Signature(
-    MergeBlock("ram", "abs", "bfloat16", "nearest"), torch.bfloat16, (torch.float32, torch.bfloat16), 1
-)
-
-
-MAGNITUDES = compiled.Signature(MagnitudeBlock("ties"), torch.bfloat16, (torch.float32, torch.bfloat16), 4)
+BFLOAT16, FLOAT32 = DTYPES["bfloat16"], DTYPES["float32"]
+SIGNATURE = compiled.Signature(MergeBlock("ram", "abs", "bfloat16", "nearest"), BFLOAT16, (FLOAT32, BFLOAT16), 1)
+MAGNITUDES = compiled.Signature(MagnitudeBlock("ties"), BFLOAT16, (FLOAT32, BFLOAT16), 4)
 
 
 @pytest.fixture(scope="module")
@@ -56,21 +54,27 @@ def sources(directory: Path, inputs: list[torch.Tensor], flags: int = os.O_RDONL
     for index, values in enumerate(inputs):
         path = directory / f"input{index}"
         path.write_bytes(b"head" + values.view(torch.uint8).numpy().tobytes())
-        buffer = Buffer(values.nbytes, values.device)
-        made.append(Source(path, os.open(path, flags), 4, values.dtype, buffer))
+        dtype = from_torch(values.dtype)
+        assert dtype is not None
+        made.append(Source(path, os.open(path, flags), 4, dtype, Buffer(pages(values.nbytes))))
     return made
 
 
-def arguments() -> Arguments:
-    return Arguments(torch.ones(1, 2), torch.tensor(1e-5), torch.zeros(3, dtype=torch.int64), torch.tensor(0))
+def numbers(rows: int = 1) -> Numbers:
+    return Numbers([[1.0, 1.0]] * rows, 1e-5, [0, 0, 0], 0)
 
 
 @pytest.mark.parametrize("tile", [ELEMENTS, ELEMENTS - 1, 4096, 7777])
-def test_tiles_change_nothing(loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path, tile: int) -> None:
-    (merged,), counts = SIGNATURE.function(inputs[0], inputs[1:], arguments())
-    result = torch.empty(ELEMENTS, dtype=torch.bfloat16)
-    found = loop(sources(tmp_path, inputs), arguments(), 0, ELEMENTS, tile, len(counts), [result])
-    assert torch.equal(result.view(torch.int16), merged.view(torch.int16))
+@pytest.mark.parametrize("elements", [ELEMENTS, LEAST_ELEMENTS, LEAST_ELEMENTS - 1, 1])
+def test_tiles_change_nothing(
+    loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path, tile: int, elements: int
+) -> None:
+    base, *agents = [values[:elements] for values in inputs]
+    (merged,), counts = SIGNATURE.function(base, agents, numbers().tensors())
+    result = pages(ELEMENTS * 2)
+    found = loop(sources(tmp_path, inputs), numbers(), elements, tile, len(counts), [result])
+    assert torch.equal(as_tensor(result, BFLOAT16)[:elements].view(torch.int16), merged.view(torch.int16))
+    assert not any(result[elements * 2 :])  # nothing is written after the result
     assert found == counts.tolist()
 
 
@@ -79,12 +83,12 @@ def test_tiles_change_nothing(loop: TileLoop, inputs: list[torch.Tensor], tmp_pa
 def test_magnitudes_are_counted_as_eager_code_does(
     loops: list[TileLoop], inputs: list[torch.Tensor], tmp_path: Path, tile: int, first: int, bins: int, shift: int
 ) -> None:
-    eager, found = (Histogram.empty([first, 0], bins, shift, torch.device("cpu")) for _ in range(2))
-    magnitudes, _ = MAGNITUDES.function(inputs[0], inputs[1:], arguments())
+    eager, found = (Histogram.empty([first, 0], bins, shift) for _ in range(2))
+    magnitudes, _ = MAGNITUDES.function(inputs[0], inputs[1:], numbers(4).tensors())
     eager.add(magnitudes)
-    scratch = [torch.empty(tile) for _ in magnitudes]
+    scratch = [pages((tile + LEAST_ELEMENTS) * 4) for _ in magnitudes]
     for _ in range(2):
-        loops[1](sources(tmp_path, inputs), arguments(), 0, ELEMENTS, tile, 1, scratch, found)
+        loops[1](sources(tmp_path, inputs), numbers(4), ELEMENTS, tile, 1, scratch, found)
     assert torch.equal(found.counts(), 2 * eager.counts())
     assert found.lanes.sum() == 2 * 2 * ELEMENTS
     assert found.counts()[1].sum() > 0
@@ -94,14 +98,14 @@ def test_a_file_that_became_shorter_is_named(loop: TileLoop, inputs: list[torch.
     opened = sources(tmp_path, inputs)
     os.truncate(opened[1].file, 4 + ELEMENTS)
     with pytest.raises(RammergeError, match=r"input1 became shorter while it was read; run again") as refused:
-        loop(opened, arguments(), 0, ELEMENTS, 4096, 9, [torch.empty(ELEMENTS, dtype=torch.bfloat16)])
+        loop(opened, numbers(), ELEMENTS, 4096, 9, [pages(ELEMENTS * 2)])
     assert not isinstance(refused.value, InputError)  # which would discard the finished shards
 
 
 def test_a_file_that_cannot_be_read_is_named(loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path) -> None:
     opened = [*sources(tmp_path, inputs)[:2], sources(tmp_path, inputs, os.O_WRONLY)[2]]
     with pytest.raises(OSError) as refused:
-        loop(opened, arguments(), 0, ELEMENTS, 4096, 9, [torch.empty(ELEMENTS, dtype=torch.bfloat16)])
+        loop(opened, numbers(), ELEMENTS, 4096, 9, [pages(ELEMENTS * 2)])
     assert (refused.value.errno, refused.value.filename) == (errno.EBADF, str(opened[2].file))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from rammerge.engine.blocks import Arguments, MergeBlock
+from rammerge.engine.blocks import MergeBlock, Numbers
 from rammerge.merge import merge
 from rammerge.methods import resolve
 from tests.engine.models import read, sparse_family, weight_bytes, write_family
@@ -61,9 +61,8 @@ def test_an_agent_equal_to_the_base_changes_nothing() -> None:
     block = MergeBlock("ram_plus", "abs", "bfloat16", "nearest")
 
     def run(agents: list[torch.Tensor]) -> torch.Tensor:
-        factors = torch.full((1, len(agents)), 1.2)
-        seeds = torch.zeros(len(agents) + 1, dtype=torch.int64)
-        return block(base["w"], agents, Arguments(factors, torch.tensor(1e-5), seeds, torch.tensor(0)))[0][0]
+        numbers = Numbers([[1.2] * len(agents)], 1e-5, [0] * (len(agents) + 1), 0)
+        return block(base["w"], agents, numbers.tensors())[0][0]
 
     assert torch.equal(run([agent["w"]]), run([agent["w"], base["w"]]))
 
