@@ -125,6 +125,7 @@ class Session:
         self.files = Files()
         self.notes: list[str] = []
         self._progress = progress
+        self._eager = False
         self._buffers = threading.local()
         self._closing: list[Callable[[], None]] = [self.files.close]
 
@@ -146,7 +147,7 @@ class Session:
         Raises:
             InputError: `options.memory` is too little.
         """
-        return plan_memory(self.base, self.agents, self.options)
+        return plan_memory(self.base, self.agents, self.options, eager=self._eager)
 
     @property
     def most_threads(self) -> int:
@@ -156,6 +157,7 @@ class Session:
     def load_torch(self) -> None:
         """Import torch, for code that runs eagerly: now, so that the plan counts the memory that it takes."""
         importlib.import_module("torch")
+        self._eager = True
 
     @property
     def elements(self) -> int:
@@ -248,7 +250,9 @@ class Session:
         raise InputError(f"the merged '{unit.tensor}' overflows {self.options.dtype}; use dtype bfloat16 or float32")
 
 
-def plan_memory(base: Checkpoint, agents: Mapping[str, Checkpoint], options: MergeOptions) -> MemoryPlan:
+def plan_memory(
+    base: Checkpoint, agents: Mapping[str, Checkpoint], options: MergeOptions, *, eager: bool
+) -> MemoryPlan:
     """Choose block length and threads so that the process stays below its limit of memory, and forecast its peak.
 
     Raises:
@@ -267,11 +271,11 @@ def plan_memory(base: Checkpoint, agents: Mapping[str, Checkpoint], options: Mer
         return min(block, TILE_ELEMENTS) if on_cpu else block
 
     def forecast() -> int:
-        # The inputs, the result, and what is yet to be hashed or written.
+        # The inputs, the result, what computes needs besides, and what is yet to be hashed or written.
         inputs = sum(_buffer_bytes(checkpoint, tile()) for checkpoint in (base, *agents.values()))
         result = output * min(block, largest)
-        working = max(_EAGER_BYTES, len(agents) * ROW_BYTES)
-        return resident + threads * (inputs + 2 * result + working) + AHEAD * result + _FIXED_BYTES
+        working = max(_EAGER_BYTES, len(agents) * ROW_BYTES) if eager else 0
+        return resident + threads * (inputs + result + working) + AHEAD * result + _FIXED_BYTES
 
     while forecast() > limit and (block > MIN_BLOCK or threads > least_threads):
         if block > MIN_BLOCK:

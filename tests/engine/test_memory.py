@@ -23,6 +23,7 @@ from pathlib import Path
 from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.merge import MergeOptions, forecast, merge
 from rammerge.methods import resolve
+import torch
 root = Path(sys.argv[1])
 base, agents = open_checkpoint(root / "base"), {name: open_checkpoint(root / name) for name in ("a", "b")}
 resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
