@@ -30,11 +30,10 @@ def check(plan: Plan) -> Iterator[str]:
         return
     base = fetch(plan.base.source)
     agents = {name: fetch(origin.source, base=base) for name, origin in plan.agents.items()}
-    yield from (
-        f"warning: {warning}" for warning in check_mergeable(base, agents, resize=recipe.output.resize).warnings
-    )
+    checked = check_mergeable(base, agents, resize=recipe.output.resize)
+    yield from (f"warning: {warning}" for warning in checked.warnings)
     options = merge_options(recipe.output, recipe.compute)
-    forecasts = [forecast(base, agents, method.resolved(), options) for method in plan.variants.values()]
+    forecasts = [forecast(base, checked.agents, method.resolved(), options) for method in plan.variants.values()]
     peak, size = max(forecasts)
     needed, free = size * len(plan.variants), _free_bytes()
     yield f"memory: {decimal(peak)} for a merge; disk: {decimal(needed)} of {decimal(free)} free"

@@ -92,7 +92,8 @@ def forecast(
 ) -> tuple[int, int]:
     """Return the forecast peak resident bytes of the process, and the bytes of the weights that a merge will write.
 
-    What the merge computes with, compiled functions or torch, is loaded to see how much it takes.
+    What the merge computes with, compiled functions or torch, is loaded to see how much it takes. The agents are those
+    that `check_mergeable` returned.
 
     Raises:
         InputError: `options.memory` is too little, or the device is not there.

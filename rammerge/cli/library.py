@@ -69,12 +69,13 @@ def merge(
     size, limit = parse_bytes(shard_size, "--shard-size"), _parse_memory(memory)
     from rammerge.merge import MergeOptions, forecast
     from rammerge.merge import merge as merge_models
-    from rammerge.preflight import check_output
+    from rammerge.preflight import check_mergeable, check_output
 
     check_output(out, force=force, needed_bytes=0)
     base_model, agents = open_models(base, agent)
     options = MergeOptions(dtype, rounding, seed, size, device, limit, threads, compile_)
-    peak, nbytes = forecast(base_model, agents, chosen, options)
+    checked = check_mergeable(base_model, agents, resize=resize)
+    peak, nbytes = forecast(base_model, checked.agents, chosen, options)
     say(f"forecast: peak memory {peak / 2**20:.0f} MiB, output {nbytes / 1e9:.2f} GB")
     with progress_display() as progress:
         report = merge_models(
