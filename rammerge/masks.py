@@ -60,7 +60,7 @@ def changes(base: Tensor, agent: Tensor, mode: MaskMode, threshold: Tensor) -> t
 
 def _ulp_distance(left: Tensor, right: Tensor) -> Tensor:
     # The bit patterns of floats, read as sign and magnitude, are numbered in the order of their values.
-    integers = torch.int32 if left.dtype == torch.float32 else torch.int16
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[left.dtype.itemsize]
 
     def rank(values: Tensor) -> Tensor:
         bits = values.view(integers).to(torch.int64)

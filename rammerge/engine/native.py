@@ -205,7 +205,9 @@ def _torch_directory() -> Path:
 
 @cache
 def _load_torch_library() -> None:
-    """Load the library that compiled functions are linked to, by itself in a fifth of the time that torch takes.
+    """Load the libraries that compiled functions are linked to, in a fifth of the time that torch takes.
+
+    With CUDA's builds that includes CUDA's, which even functions for the CPU may be linked to.
 
     Raises:
         OSError: it cannot be loaded.
