@@ -14,7 +14,7 @@ from rammerge.engine.blocks import BlockFunction, Numbers
 from rammerge.engine.histogram import Histogram
 from rammerge.engine.layout import Unit
 from rammerge.engine.native import LEAST_ELEMENTS, TileLoop
-from rammerge.engine.session import EAGER_ELEMENTS, Session
+from rammerge.engine.session import EAGER_ELEMENTS, Session, most_threads
 from rammerge.engine.stream import as_tensor, pages
 
 # Below this much work eager code is done before a compiler would be; above, it begins and is overtaken.
@@ -54,7 +54,7 @@ class Kernel:
         work = self._work()
         if self.session.device == "cpu" and self.session.options.compile != "never":
             for dtypes in work:
-                runner = compiled.load(self._signature(dtypes), self.session.most_threads)
+                runner = compiled.load(self._signature(dtypes), most_threads(self.session.options))
                 if runner is not None:
                     self._compiled[dtypes] = runner
         if work.keys() - self._compiled:
@@ -170,7 +170,7 @@ class Kernel:
             del self._builds[dtypes]
             errors = process.communicate()[1].decode(errors="replace").strip().splitlines()
             done = process.returncode == 0
-            runner = compiled.load(self._signature(dtypes), self.session.most_threads) if done else None
+            runner = compiled.load(self._signature(dtypes), most_threads(self.session.options)) if done else None
             if runner is not None:
                 self._compiled[dtypes] = runner
             else:

@@ -208,9 +208,6 @@ def _load_torch_library() -> None:
     """Load the libraries that compiled functions are linked to, in a fifth of the time that torch takes.
 
     With CUDA's builds that includes CUDA's, which even functions for the CPU may be linked to.
-
-    Raises:
-        OSError: it cannot be loaded.
     """
     try:
         if "torch" not in sys.modules:

@@ -18,7 +18,7 @@ from rammerge.engine.histogram import ROW_BYTES
 from rammerge.engine.layout import Unit
 from rammerge.engine.native import LEAST_ELEMENTS, Source
 from rammerge.engine.shards import AHEAD
-from rammerge.engine.stream import Buffer, Files, buffers, work_through
+from rammerge.engine.stream import Buffer, Files, buffers, page_bytes, work_through
 from rammerge.errors import InputError
 from rammerge.lazy import torch
 from rammerge.rounding import FLOAT_DTYPES, Rounding
@@ -149,11 +149,6 @@ class Session:
         """
         return plan_memory(self.base, self.agents, self.options, eager=self._eager)
 
-    @property
-    def most_threads(self) -> int:
-        """How many worker threads there may be."""
-        return self.options.threads or len(os.sched_getaffinity(0))
-
     def load_torch(self) -> None:
         """Import torch, for code that runs eagerly: now, so that the plan counts the memory that it takes."""
         importlib.import_module("torch")
@@ -250,6 +245,11 @@ class Session:
         raise InputError(f"the merged '{unit.tensor}' overflows {self.options.dtype}; use dtype bfloat16 or float32")
 
 
+def most_threads(options: MergeOptions) -> int:
+    """Return how many worker threads there may be."""
+    return options.threads or len(os.sched_getaffinity(0))
+
+
 def plan_memory(
     base: Checkpoint, agents: Mapping[str, Checkpoint], options: MergeOptions, *, eager: bool
 ) -> MemoryPlan:
@@ -260,7 +260,7 @@ def plan_memory(
     """
     resident = _resident_bytes()
     limit = options.memory or max(DEFAULT_MEMORY, resident + DEFAULT_ADDED_MEMORY)
-    threads = options.threads or len(os.sched_getaffinity(0))
+    threads = most_threads(options)
     least_threads = options.threads or 1
     largest = max((info.numel for info in base.tensors.values()), default=1)
     block = min(DEFAULT_BLOCK, max(MIN_BLOCK, 1 << (largest - 1).bit_length()))
@@ -272,8 +272,8 @@ def plan_memory(
 
     def forecast() -> int:
         # The inputs, the result, what computes needs besides, and what is yet to be hashed or written.
-        inputs = sum(_buffer_bytes(checkpoint, tile()) for checkpoint in (base, *agents.values()))
-        result = output * min(block, largest)
+        inputs = page_bytes(sum(_buffer_bytes(checkpoint, tile()) for checkpoint in (base, *agents.values())))
+        result = page_bytes(output * min(block, largest))
         working = max(_EAGER_BYTES, len(agents) * ROW_BYTES) if eager else 0
         return resident + threads * (inputs + result + working) + AHEAD * result + _FIXED_BYTES
 

@@ -102,13 +102,25 @@ def buffers(sizes: Sequence[int], *, pinned: bool) -> list[Buffer]:
 
 
 def pages(nbytes: int) -> memoryview:
-    """Return zeroed memory that begins at a huge page and is made of such, where the kernel has them to give."""
-    size = -(-max(nbytes, 1) // _HUGE_PAGE) * _HUGE_PAGE
-    whole = mmap.mmap(-1, size + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError, AttributeError):  # kernels and systems without
-        whole.madvise(mmap.MADV_HUGEPAGE)
-    start = -address(memoryview(whole)) % _HUGE_PAGE
+    """Return zeroed memory that begins at a page; at a huge one and made of such, if they are wanted and to be had."""
+    page = _page(nbytes)
+    whole = mmap.mmap(-1, page_bytes(nbytes) + page, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if page == _HUGE_PAGE:
+        with suppress(OSError, AttributeError):  # kernels and systems without
+            whole.madvise(mmap.MADV_HUGEPAGE)
+    start = -address(memoryview(whole)) % page
     return memoryview(whole)[start : start + nbytes]
+
+
+def page_bytes(nbytes: int) -> int:
+    """Return how much memory `pages` takes for so many bytes."""
+    page = _page(nbytes)
+    return -(-max(nbytes, 1) // page) * page
+
+
+def _page(nbytes: int) -> int:
+    # The rest of a huge page is lost, which is not worth it for little.
+    return _HUGE_PAGE if 4 * nbytes >= _HUGE_PAGE else mmap.PAGESIZE
 
 
 def address(memory: memoryview) -> int:

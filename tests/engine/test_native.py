@@ -78,7 +78,7 @@ def test_tiles_change_nothing(
     assert found == counts.tolist()
 
 
-@pytest.mark.parametrize("tile", [ELEMENTS, 7777])
+@pytest.mark.parametrize("tile", [ELEMENTS, ELEMENTS - 1, 7777])
 @pytest.mark.parametrize(("first", "bins", "shift"), [(0, 1 << 16, 15), (0x3C23 << 16, 1 << 15, 0), (0, 1 << 15, 0)])
 def test_magnitudes_are_counted_as_eager_code_does(
     loops: list[TileLoop], inputs: list[torch.Tensor], tmp_path: Path, tile: int, first: int, bins: int, shift: int

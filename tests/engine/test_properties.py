@@ -1,12 +1,15 @@
 """Contract: the algebra that the paper's definition implies for disjoint, identical, single and absent changes."""
 
 from pathlib import Path
+from typing import get_args
 
+import pytest
 import torch
 
-from rammerge.engine.blocks import MergeBlock, Numbers
+from rammerge.engine.blocks import CountBlock, DensityBlock, MergeBlock, Numbers
+from rammerge.masks import MaskMode
 from rammerge.merge import merge
-from rammerge.methods import resolve
+from rammerge.methods import METHODS, resolve
 from tests.engine.models import read, sparse_family, weight_bytes, write_family
 
 SHAPES = {"embed.weight": (64, 32), "layer.weight": (32, 32), "norm.weight": (32,)}
@@ -65,6 +68,27 @@ def test_an_agent_equal_to_the_base_changes_nothing() -> None:
         return block(base["w"], agents, numbers.tensors())[0][0]
 
     assert torch.equal(run([agent["w"]]), run([agent["w"], base["w"]]))
+
+
+@pytest.mark.parametrize("mode", get_args(MaskMode))
+@pytest.mark.parametrize("method", METHODS)
+def test_zeros_count_as_nothing(method: str, mode: MaskMode) -> None:
+    # So a block may be filled up to the length that compiled code takes.
+    base, agents = sparse_family({"w": (300,)}, [0.4, 0.5])
+    inputs = [model["w"] for model in (base, *agents)]
+    longer = [torch.cat([values, torch.zeros(77, dtype=values.dtype)]) for values in inputs]
+    rows = [[0.7, 0.7], [1e-5, 1e-5], [0.1, 0.1], [1.0, 1.0]]
+    arguments = Numbers(rows, 1.0 if mode == "ulp" else 1e-5, [1, 2, 3], 5).tensors()
+    for function in (
+        MergeBlock(method, mode, "bfloat16", "nearest"),
+        MergeBlock(method, mode, "float16", "stochastic"),
+        CountBlock(2, mode),
+        DensityBlock(2),
+    ):
+        _, counts = function(inputs[0], inputs[1:], arguments)
+        made, found = function(longer[0], longer[1:], arguments)
+        assert torch.equal(found, counts)
+        assert not any(values[300:].any() for values in made)
 
 
 def test_unchanged_elements_keep_their_bits(tmp_path: Path) -> None:
