@@ -94,8 +94,7 @@ def buffers(sizes: Sequence[int], *, pinned: bool) -> list[Buffer]:
     """Return a thread's buffers of so many bytes; pinned for a CUDA device, so that copies overlap."""
     if pinned:
         return [Buffer(torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy().data) for size in sizes]
-    # Side by side in huge pages, so that together they fit into a core's second-level cache: pages from anywhere in the
-    # machine's memory may compete for the same places there, which makes one run in two slower by a fifth.
+    # Side by side, so that together they are enough for a huge page.
     *starts, end = accumulate((-(-size // _CACHE_LINE) * _CACHE_LINE for size in sizes), initial=0)
     memory = pages(end)
     return [Buffer(memory[start : start + size]) for start, size in zip(starts, sizes, strict=True)]
