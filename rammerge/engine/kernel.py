@@ -52,7 +52,7 @@ class Kernel:
     def __post_init__(self) -> None:
         self.session.closing(self.close)
         work = self._work()
-        if self.session.device == "cpu" and self.session.options.compile != "never":
+        if self._may_compile:
             for dtypes in work:
                 runner = compiled.load(self._signature(dtypes), most_threads(self.session.options))
                 if runner is not None:
@@ -62,11 +62,9 @@ class Kernel:
 
     def compile(self) -> None:
         """Start to compile what is not there yet, where the work repays it; until that is done it is run eagerly."""
-        options = self.session.options
-        if self.session.device != "cpu" or options.compile == "never":
-            return
-        for dtypes, elements in self._work().items():
-            if dtypes not in self._compiled and (options.compile == "always" or elements >= COMPILE_FROM_ELEMENTS):
+        always = self.session.options.compile == "always"
+        for dtypes, elements in self._work().items() if self._may_compile else ():
+            if dtypes not in self._compiled and (always or elements >= COMPILE_FROM_ELEMENTS):
                 self._start(dtypes)
 
     def run(
@@ -100,6 +98,10 @@ class Kernel:
         for process in self._builds.values():
             process.kill()
             process.communicate()
+
+    @property
+    def _may_compile(self) -> bool:
+        return self.session.device == "cpu" and self.session.options.compile != "never"
 
     @property
     def _results(self) -> list[DType]:
