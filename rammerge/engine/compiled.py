@@ -1,4 +1,4 @@
-"""Block functions compiled ahead of time by torch's inductor, kept on disk, and used only if they give the same bytes.
+"""Block functions compiled ahead of time by torch's inductor, kept on disk if they give the same bytes.
 
 A compiled function fuses reading, masking, merging, casting and counting into one loop: over ten times faster than
 eager code on a CPU. It is made once for a machine by a process of its own (rammerge.engine.building), so that neither
@@ -32,6 +32,7 @@ _CODE = (
     "rammerge.engine.blocks",
     "rammerge.engine.building",
     "rammerge.engine.compiled",
+    "rammerge.engine.native",
     "rammerge.methods.spec",
     "rammerge.methods.ram",
     "rammerge.methods.arithmetic",
