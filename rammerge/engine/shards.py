@@ -208,9 +208,10 @@ class ShardWriter:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            # It was allowed, and then was not, as on a disk of larger blocks.
-            self._direct = False
+            # It was allowed, and then was not, as on a disk of larger blocks. The file's flag goes first: a writer that
+            # finds `_direct` cleared takes no refusal of a direct write for one.
             _set_direct(self._descriptor, on=False)
+            self._direct = False
             return False
         return True
 

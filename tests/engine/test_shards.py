@@ -103,9 +103,11 @@ def test_file_systems_that_do_not_write_directly(
 ) -> None:
     control, write, calls = shards.fcntl.fcntl, os.pwrite, []
 
-    def no_flag(descriptor: int, command: int, argument: int = 0) -> int:
-        if argument & os.O_DIRECT:
+    def flags(descriptor: int, command: int, argument: int = 0) -> int:
+        if refusal == "the flag" and argument & os.O_DIRECT:
             raise OSError(errno.EINVAL, "Invalid argument")
+        if command == shards.fcntl.F_SETFL:
+            time.sleep(0.05)  # the other writer goes on meanwhile
         return control(descriptor, command, argument)
 
     def refuse(descriptor: int, content: memoryview, offset: int) -> int:
@@ -117,8 +119,7 @@ def test_file_systems_that_do_not_write_directly(
                 content = content[: len(content) // 3]
         return write(descriptor, content, offset)
 
-    if refusal == "the flag":
-        monkeypatch.setattr(shards.fcntl, "fcntl", no_flag)
+    monkeypatch.setattr(shards.fcntl, "fcntl", flags)
     monkeypatch.setattr(os, "pwrite", refuse)
     output = Output(CHUNK)
     writer = ShardWriter(tmp_path, shard, output)
