@@ -6,26 +6,16 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from rammerge.engine.blocks import DENSITY_EPSILONS, CountBlock, DensityBlock, MagnitudeBlock, Numbers
-from rammerge.engine.histogram import MAX_BINS, Histogram
 from rammerge.engine.kernel import Kernel, added
 from rammerge.engine.layout import Unit
-from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session
-from rammerge.lazy import torch
 from rammerge.masks import Mask
 from rammerge.methods import METHODS
-from rammerge.methods.sparsified import TiesParams, kept_at_least
+from rammerge.methods.sparsified import TiesParams
 from rammerge.methods.spec import Params, Pass
 from rammerge.overlap import Densities, Overlap
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-# A float32 magnitude has 31 bits: 16 choose a coarse bin, the 15 below a place in it.
-_FINE_BITS = 15
 
 
 def count_overlap(session: Session, mask: Mask, *, densities: bool = False) -> Overlap:
@@ -88,62 +78,6 @@ def _count(session: Session, stage: str, kernel: Kernel, threshold: float) -> di
     return totals
 
 
-class _Ranking:
-    """Finds the smallest magnitudes that trimming keeps: exactly, and in bounded memory.
-
-    A first pass counts the upper 16 bits of the magnitudes, which as integers are in the order of their values, and
-    finds the bin of the wanted rank; a second counts the lower bits inside that bin alone.
-    """
-
-    def __init__(self, session: Session, name: str, params: TiesParams, kernel: Kernel) -> None:
-        self._session, self._params, self._kernel = session, params, kernel
-        self._rows = rows_without_statistics(name, params, len(session.agents))
-
-    def all_thresholds(self) -> dict[str | None, list[float]]:
-        """Return each agent's, of the whole model (key None) or per tensor."""
-        if self._params.scope == "global":
-            return {None: self.thresholds(self._session.floats)}
-        return {name: self.thresholds([name]) for name in self._session.floats}
-
-    def thresholds(self, tensors: Sequence[str]) -> list[float]:
-        """Return each agent's smallest magnitude that trimming over these tensors keeps."""
-        numel, agents = sum(self._session.base.tensors[name].numel for name in tensors), len(self._session.agents)
-        if not numel:
-            return [0.0] * agents
-        rank = kept_at_least(self._params.density, numel)
-        coarse = self._counts(tensors, [0] * agents, MAX_BINS, _FINE_BITS)
-        bins, remaining = zip(*(_locate(counts, rank) for counts in coarse), strict=True)
-        firsts = [chosen << _FINE_BITS for chosen in bins]
-        fine = self._counts(tensors, firsts, 1 << _FINE_BITS, 0)
-        patterns = [
-            first + _locate(counts, left)[0] for first, counts, left in zip(firsts, fine, remaining, strict=True)
-        ]
-        return [float(value) for value in torch.tensor(patterns, dtype=torch.int32).view(torch.float32).tolist()]
-
-    def _counts(self, tensors: Sequence[str], firsts: Sequence[int], bins: int, shift: int) -> Tensor:
-        """Count each agent's magnitudes from the pattern `firsts` on, in bins of 2**shift; int64 [agents, bins]."""
-        session, own = self._session, threading.local()
-        histograms: list[Histogram] = []
-
-        def work(unit: Unit) -> None:
-            if not hasattr(own, "histogram"):
-                own.histogram = Histogram.empty(firsts, bins, shift, session.device)
-                histograms.append(own.histogram)
-            seeds = tensor_seeds(session, unit.tensor)
-            self._kernel.run(unit, Numbers(self._rows, 0.0, seeds, unit.start), histogram=own.histogram)
-
-        session.run("rank magnitudes", list(session.blocks(tensors)), work)
-        return torch.stack([histogram.counts() for histogram in histograms]).sum(0)
-
-
-def _locate(counts: Tensor, rank: int) -> tuple[int, int]:
-    """Return the bin that holds the `rank`-th largest value, and its rank inside that bin."""
-    from_top = counts.flip(0).cumsum(0)
-    index = int(torch.searchsorted(from_top, rank))
-    above = int(from_top[index - 1]) if index else 0
-    return counts.shape[0] - 1 - index, rank - above
-
-
 class NoStatistics:
     """Zeros, for the passes that make the statistics."""
 
@@ -173,7 +107,10 @@ def statistics_kernels(
     if "overlap" in passes and overlap is None:
         kernels["overlap"] = _overlap_kernel(session, params.mask())
     if "magnitude" in passes:
-        session.load_torch()  # which histograms are made of
+        # numpy comes with it: no other pass needs it, and the plan is to count its memory.
+        from rammerge.engine.histogram import ROW_BYTES
+
+        session.reserve(len(session.agents) * ROW_BYTES)
         rows = len(rows_without_statistics(name, params, len(session.agents)))
         kernels["magnitude"] = Kernel(session, MagnitudeBlock(name), rows)
     return kernels
@@ -191,8 +128,11 @@ def statistics_for(
     if "overlap" in kernels:
         overlap = _overlap(session, params.mask(), kernels["overlap"])
     if "magnitude" in kernels:
+        from rammerge.engine.ranking import Ranking
+
         assert isinstance(params, TiesParams)
-        thresholds = _Ranking(session, name, params, kernels["magnitude"]).all_thresholds()
+        rows = rows_without_statistics(name, params, len(session.agents))
+        thresholds = Ranking(session, params, kernels["magnitude"], rows).all_thresholds()
     return GlobalStatistics(overlap, thresholds)
 
 

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rammerge.lazy import torch
 
 if TYPE_CHECKING:
@@ -30,17 +33,17 @@ class Histogram:
 
     firsts: tuple[int, ...]
     shift: int
-    lanes: Tensor
+    lanes: NDArray[np.int64]
 
     @classmethod
-    def empty(cls, firsts: Sequence[int], bins: int, shift: int, device: str = "cpu") -> Histogram:
+    def empty(cls, firsts: Sequence[int], bins: int, shift: int) -> Histogram:
         """Return one that has counted nothing."""
-        return cls(tuple(firsts), shift, torch.zeros(len(firsts), LANES, bins + 1, dtype=torch.int64, device=device))
+        return cls(tuple(firsts), shift, np.zeros((len(firsts), LANES, bins + 1), dtype=np.int64))
 
     @property
     def span(self) -> int:
         """How many patterns the bins hold."""
-        return (self.lanes.shape[2] - 1) << self.shift
+        return (int(self.lanes.shape[2]) - 1) << self.shift
 
     def add(self, magnitudes: Sequence[Tensor]) -> None:
         """Count non-negative float32 [n], one tensor for each row."""
@@ -48,8 +51,9 @@ class Histogram:
             place = values.view(torch.int32) - first
             if self.span <= torch.iinfo(torch.int32).max:
                 place = place[(place >= 0) & (place < self.span)]
-            lanes[0] += torch.bincount(place >> self.shift, minlength=lanes.shape[1])
+            lanes[0] += torch.bincount(place >> self.shift, minlength=lanes.shape[1]).numpy(force=True)
 
-    def counts(self) -> Tensor:
-        """Return the counts, int64 [rows, bins] on the CPU."""
-        return self.lanes.sum(1)[:, :-1].cpu()
+    def counts(self) -> NDArray[np.int64]:
+        """Return the counts, [rows, bins]."""
+        counts: NDArray[np.int64] = self.lanes[:, :, :-1].sum(axis=1)
+        return counts

@@ -1,21 +1,25 @@
 """How a block function is run on a unit: compiled or eager, with its compiler at work meanwhile."""
 
+from __future__ import annotations
+
 import math
 import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from subprocess import Popen
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rammerge.dtypes import DType
 from rammerge.engine import compiled
 from rammerge.engine.blocks import BlockFunction, Numbers
-from rammerge.engine.histogram import Histogram
 from rammerge.engine.layout import Unit
 from rammerge.engine.native import LEAST_ELEMENTS, TileLoop
 from rammerge.engine.session import EAGER_ELEMENTS, Session, most_threads
 from rammerge.engine.stream import as_tensor, pages
+
+if TYPE_CHECKING:
+    from rammerge.engine.histogram import Histogram
 
 # Below this much work eager code is done before a compiler would be; above, it begins and is overtaken.
 COMPILE_FROM_ELEMENTS = 1_000_000_000
@@ -45,7 +49,7 @@ class Kernel:
     function: BlockFunction
     rows: int
     _compiled: dict[Dtypes, TileLoop] = field(default_factory=dict)
-    _builds: dict[Dtypes, "Popen[bytes]"] = field(default_factory=dict)
+    _builds: dict[Dtypes, Popen[bytes]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _own: threading.local = field(default_factory=threading.local)
 

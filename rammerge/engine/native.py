@@ -1,5 +1,7 @@
 """The loop of tiles.cpp: read a unit of every input tile by tile and run a compiled block function on each."""
 
+from __future__ import annotations
+
 import ctypes
 import hashlib
 import importlib
@@ -13,13 +15,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rammerge.dtypes import DTYPES, DType
 from rammerge.engine.blocks import Numbers
-from rammerge.engine.histogram import Histogram
 from rammerge.engine.stream import Buffer, address, refuse_short
 from rammerge.home import home
+
+if TYPE_CHECKING:
+    from rammerge.engine.histogram import Histogram
 
 # The shortest length that compiled functions take; what is shorter is filled up with zeros, which count as nothing.
 LEAST_ELEMENTS = 1024
@@ -173,7 +177,7 @@ class TileLoop:
         if histogram is None:
             return None
         firsts = (ctypes.c_uint32 * len(histogram.firsts))(*histogram.firsts)
-        return ctypes.byref(_Histogram(firsts, histogram.lanes.data_ptr(), histogram.span, histogram.shift))
+        return ctypes.byref(_Histogram(firsts, histogram.lanes.ctypes.data, histogram.span, histogram.shift))
 
     def _constant(self, array: ctypes.Array[Any], shape: tuple[int, ...], dtype: DType) -> _Constant:
         sizes = (ctypes.c_int64 * 2)(*shape)

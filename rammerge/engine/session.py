@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 from rammerge.allocator import keep_freed_blocks
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.headers import TensorInfo
-from rammerge.engine.histogram import ROW_BYTES
 from rammerge.engine.layout import Unit
 from rammerge.engine.native import LEAST_ELEMENTS, Source
 from rammerge.engine.shards import AHEAD
@@ -125,7 +124,7 @@ class Session:
         self.files = Files()
         self.notes: list[str] = []
         self._progress = progress
-        self._eager = False
+        self._reserved = 0
         self._buffers = threading.local()
         self._closing: list[Callable[[], None]] = [self.files.close]
 
@@ -147,12 +146,16 @@ class Session:
         Raises:
             InputError: `options.memory` is too little.
         """
-        return plan_memory(self.base, self.agents, self.options, eager=self._eager)
+        return plan_memory(self.base, self.agents, self.options, self._reserved)
+
+    def reserve(self, nbytes: int) -> None:
+        """Have the plan count so many bytes for each thread, besides inputs and results; the largest call holds."""
+        self._reserved = max(self._reserved, nbytes)
 
     def load_torch(self) -> None:
         """Import torch, for code that runs eagerly: now, so that the plan counts the memory that it takes."""
         importlib.import_module("torch")
-        self._eager = True
+        self.reserve(_EAGER_BYTES)
 
     @property
     def elements(self) -> int:
@@ -250,9 +253,7 @@ def most_threads(options: MergeOptions) -> int:
     return options.threads or len(os.sched_getaffinity(0))
 
 
-def plan_memory(
-    base: Checkpoint, agents: Mapping[str, Checkpoint], options: MergeOptions, *, eager: bool
-) -> MemoryPlan:
+def plan_memory(base: Checkpoint, agents: Mapping[str, Checkpoint], options: MergeOptions, reserved: int) -> MemoryPlan:
     """Choose block length and threads so that the process stays below its limit of memory, and forecast its peak.
 
     Raises:
@@ -274,8 +275,7 @@ def plan_memory(
         # The inputs, the result, what computes needs besides, and what is yet to be hashed or written.
         inputs = page_bytes(sum(_buffer_bytes(checkpoint, tile()) for checkpoint in (base, *agents.values())))
         result = page_bytes(output * min(block, largest))
-        working = max(_EAGER_BYTES, len(agents) * ROW_BYTES) if eager else 0
-        return resident + threads * (inputs + result + working) + AHEAD * result + _FIXED_BYTES
+        return resident + threads * (inputs + result + reserved) + AHEAD * result + _FIXED_BYTES
 
     while forecast() > limit and (block > MIN_BLOCK or threads > least_threads):
         if block > MIN_BLOCK:

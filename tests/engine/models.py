@@ -1,6 +1,8 @@
 """Checkpoints of arbitrary tensors, and reading merged ones back, for tests of the engine."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +14,21 @@ from safetensors.torch import save_file
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
 
 Tensors = Mapping[str, torch.Tensor]
+
+_MERGE = """
+import json, sys
+from pathlib import Path
+from rammerge.checkpoints.fetch import fetch
+from rammerge.merge import MergeOptions, forecast, merge
+from rammerge.methods import resolve
+name, seed, base, out, *agents = sys.argv[1:]
+models = fetch(base), {f"agent{index}": fetch(agent) for index, agent in enumerate(agents)}
+method, options = resolve(name), MergeOptions("bfloat16", seed=int(seed), compile="always")
+expected, _ = forecast(*models, method, options)
+merge(*models, method, Path(out), options)
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps(["torch" in sys.modules, expected, int(peak.split()[1]) * 1024]))
+"""
 
 
 def write(directory: Path, tensors: Tensors) -> Checkpoint:
@@ -46,6 +63,19 @@ def weight_bytes(directory: Path) -> dict[str, bytes]:
     """Return the content of every weight file and of the manifest."""
     files = [*directory.glob("*.safetensors"), *directory.glob("*.json")]
     return {file.name: file.read_bytes() for file in sorted(files)}
+
+
+def merged_without_torch(
+    family: tuple[Checkpoint, Mapping[str, Checkpoint]], method: str, out: Path, seed: int = 0
+) -> dict[str, bytes]:
+    """Merge to bfloat16 in a process of its own, whose functions are compiled already; return the content of `out`."""
+    base, agents = family
+    arguments = [method, str(seed), *map(str, (base.path, out, *(agent.path for agent in agents.values())))]
+    process = subprocess.run([sys.executable, "-c", _MERGE, *arguments], check=True, capture_output=True, text=True)
+    imported, expected, peak = json.loads(process.stdout)
+    assert not imported, "compiled functions are all that the merge needs, and torch takes a second to import"
+    assert abs(peak - expected) <= 0.2 * expected
+    return weight_bytes(out)
 
 
 def sparse_family(

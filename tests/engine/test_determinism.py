@@ -1,7 +1,6 @@
 """Contract: the bytes of a merge depend on inputs, method, dtype, rounding and seed alone: not on hash seeds, threads,
 memory, block or shard size, nor on whether code is compiled."""
 
-import json
 import os
 import subprocess
 import sys
@@ -16,26 +15,10 @@ from rammerge.engine.blocks import CountBlock, MergeBlock
 from rammerge.errors import RammergeError
 from rammerge.merge import MergeOptions, merge
 from rammerge.methods import resolve
-from tests.engine.models import read, sparse_family, weight_bytes, write_family
+from tests.engine.models import merged_without_torch, read, sparse_family, weight_bytes, write_family
 
 SHAPES = {"embed.weight": (700, 64), "layer.weight": (300, 200), "layer.bias": (300,), "scalar": ()}
 METHODS = [("ram_plus", {}), ("ties", {}), ("dare_ties", {"density": 0.5, "drop_rate": 0.5})]
-
-
-MERGE = """
-import json, sys
-from pathlib import Path
-from rammerge.checkpoints.fetch import fetch
-from rammerge.merge import MergeOptions, forecast, merge
-from rammerge.methods import resolve
-base, out, *agents = sys.argv[1:]
-models = fetch(base), {f"agent{index}": fetch(agent) for index, agent in enumerate(agents)}
-method, options = resolve("ram_plus"), MergeOptions("bfloat16", seed=3, compile="always")
-expected, _ = forecast(*models, method, options)
-merge(*models, method, Path(out), options)
-peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps(["torch" in sys.modules, expected, int(peak.split()[1]) * 1024]))
-"""
 
 
 @pytest.fixture
@@ -96,14 +79,7 @@ def test_compiled_and_eager(family: tuple, tmp_path: Path) -> None:
         assert compiled.load(compiled.Signature(function, *dtypes, 1)) is not None
     assert fused == eager
 
-    base, agents = family
-    out = tmp_path / "alone"
-    paths = map(str, (base.path, out, *(agent.path for agent in agents.values())))
-    process = subprocess.run([sys.executable, "-c", MERGE, *paths], check=True, capture_output=True, text=True)
-    imported, expected, peak = json.loads(process.stdout)
-    assert weight_bytes(out) == eager
-    assert not imported, "compiled functions are all that the merge needs, and torch takes a second to import"
-    assert abs(peak - expected) <= 0.2 * expected
+    assert merged_without_torch(family, "ram_plus", tmp_path / "alone", seed=3) == eager
 
 
 def test_a_compiled_form_that_differs_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:

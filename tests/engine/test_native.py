@@ -5,6 +5,7 @@ import errno
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,19 +16,27 @@ from rammerge.engine.histogram import Histogram
 from rammerge.engine.native import LEAST_ELEMENTS, Source, TileLoop
 from rammerge.engine.stream import Buffer, as_tensor, pages
 from rammerge.errors import InputError, RammergeError
+from rammerge.merge import MergeOptions, merge
+from rammerge.methods import resolve
+from tests.engine.models import merged_without_torch, weight_bytes, write_family
 
 pytestmark = pytest.mark.skipif(compiled.compiler() is None, reason="compiles C++")
 
 ELEMENTS = 50_000
 BFLOAT16, FLOAT32 = DTYPES["bfloat16"], DTYPES["float32"]
-SIGNATURE = compiled.Signature(MergeBlock("ram", "abs", "bfloat16", "nearest"), BFLOAT16, (FLOAT32, BFLOAT16), 1)
+SIGNATURE = compiled.Signature(MergeBlock("ties", "abs", "bfloat16", "nearest"), BFLOAT16, (FLOAT32, BFLOAT16), 4)
 MAGNITUDES = compiled.Signature(MagnitudeBlock("ties"), BFLOAT16, (FLOAT32, BFLOAT16), 4)
 
 
 @pytest.fixture(scope="module")
-def loops(tmp_path_factory: pytest.TempPathFactory) -> list[TileLoop]:
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(scope="module")
+def loops(kernels: Path) -> list[TileLoop]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAMMERGE_HOME", str(tmp_path_factory.mktemp("kernels")))
+        patch.setenv("RAMMERGE_HOME", str(kernels))
         for build in [compiled.start_build(signature) for signature in (SIGNATURE, MAGNITUDES)]:
             assert build.wait() == 0, build.communicate()[1].decode()
         runners = [compiled.load(signature, threads=1) for signature in (SIGNATURE, MAGNITUDES)]
@@ -60,8 +69,9 @@ def sources(directory: Path, inputs: list[torch.Tensor], flags: int = os.O_RDONL
     return made
 
 
-def numbers(rows: int = 1) -> Numbers:
-    return Numbers([[1.0, 1.0]] * rows, 1e-5, [0, 0, 0], 0)
+def numbers() -> Numbers:
+    scale, trimmed_below, drop_rate, mean = [1.0] * 2, [1e-3] * 2, [0.0] * 2, [1.0] * 2
+    return Numbers([scale, trimmed_below, drop_rate, mean], 1e-5, [0, 0, 0], 0)
 
 
 @pytest.mark.parametrize("tile", [ELEMENTS, ELEMENTS - 1, 4096, 7777])
@@ -84,14 +94,25 @@ def test_magnitudes_are_counted_as_eager_code_does(
     loops: list[TileLoop], inputs: list[torch.Tensor], tmp_path: Path, tile: int, first: int, bins: int, shift: int
 ) -> None:
     eager, found = (Histogram.empty([first, 0], bins, shift) for _ in range(2))
-    magnitudes, _ = MAGNITUDES.function(inputs[0], inputs[1:], numbers(4).tensors())
+    magnitudes, _ = MAGNITUDES.function(inputs[0], inputs[1:], numbers().tensors())
     eager.add(magnitudes)
     scratch = [pages((tile + LEAST_ELEMENTS) * 4) for _ in magnitudes]
     for _ in range(2):
-        loops[1](sources(tmp_path, inputs), numbers(4), ELEMENTS, tile, 1, scratch, found)
-    assert torch.equal(found.counts(), 2 * eager.counts())
+        loops[1](sources(tmp_path, inputs), numbers(), ELEMENTS, tile, 1, scratch, found)
+    assert np.array_equal(found.counts(), 2 * eager.counts())
     assert found.lanes.sum() == 2 * 2 * ELEMENTS
     assert found.counts()[1].sum() > 0
+
+
+@pytest.mark.usefixtures("loops")
+def test_ties_needs_no_torch(
+    inputs: list[torch.Tensor], tmp_path: Path, kernels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, changed, same = inputs
+    family = write_family(tmp_path, {"w": base}, [{"w": changed}, {"w": same.flip(0)}])
+    eager = merge(*family, resolve("ties"), tmp_path / "eager", MergeOptions("bfloat16", compile="never"))
+    monkeypatch.setenv("RAMMERGE_HOME", str(kernels))
+    assert merged_without_torch(family, "ties", tmp_path / "alone") == weight_bytes(eager.path)
 
 
 def test_a_file_that_became_shorter_is_named(loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path) -> None:
