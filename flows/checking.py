@@ -36,7 +36,7 @@ def check(plan: Plan) -> Iterator[str]:
     forecasts = [forecast(base, checked.agents, method.resolved(), options) for method in plan.variants.values()]
     peak, size = max(forecasts)
     needed, free = size * len(plan.variants), _free_bytes()
-    yield f"memory: {decimal(peak)} for a merge; disk: {decimal(needed)} of {decimal(free)} free"
+    yield f"memory: {peak / 2**20:.0f} MiB for a merge; disk: {decimal(needed)} of {decimal(free)} free"
     if needed > free:
         raise InputError(
             f"{len(plan.variants)} variants need {decimal(needed)} below {home()}, with {decimal(free)} free; "

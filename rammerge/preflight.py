@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from rich.filesize import decimal
+
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.compare import same_bytes, same_tensors
 from rammerge.checkpoints.files import refuse_os_error
@@ -107,7 +109,7 @@ def check_output(out: Path, *, force: bool, needed_bytes: int, inputs: Iterable[
     free = shutil.disk_usage(parent).free
     if free < needed_bytes:
         raise InputError(
-            f"output {out} needs {_gigabytes(needed_bytes)} and the disk has {_gigabytes(free)} free; "
+            f"output {out} needs {decimal(needed_bytes)} and the disk has {decimal(free)} free; "
             "make room or choose another disk"
         )
 
@@ -278,7 +280,3 @@ def _listed(value: object) -> str:
 
 def _first(names: list[str]) -> str:
     return f"{names[0]} and {len(names) - 1} more tensors" if len(names) > 1 else names[0]
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 10**8 else f"{size / 1e6:.1f} MB"

@@ -16,7 +16,8 @@ from rammerge.merge import merge as merge_checkpoints
 from rammerge.methods import ResolvedMethod
 from rammerge.overlap import Overlap
 from rammerge.preflight import Resize
-from rammerge.recipe import Compute, Output, parse_size
+from rammerge.recipe import Compute, Output
+from rammerge.sizes import parse_size
 from rammerge.store import Entry
 from tasks.progress import progress
 from tasks.slots import MODEL_SLOT

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from rich.filesize import decimal
 
 from rammerge import store
 from rammerge.atomic import write_json
@@ -215,6 +216,6 @@ def _check_room(directory: Path, tensors: Mapping[str, LazyTensor]) -> None:
     needed, free = sum(tensor.nbytes for tensor in tensors.values()), shutil.disk_usage(directory).free
     if needed > free:
         raise InputError(
-            f"{home()} has {free / 1e9:.1f} GB free and the conversion needs {needed / 1e9:.1f} GB; make room there or "
+            f"{home()} has {decimal(free)} free and the conversion needs {decimal(needed)}; make room there or "
             "set RAMMERGE_HOME"
         )

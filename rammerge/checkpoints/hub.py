@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import http_get, repo_folder_name
+from rich.filesize import decimal
 
 from rammerge.checkpoints.checkpoint import ADAPTER, INDEX, WEIGHTS
 from rammerge.checkpoints.digest import digest_file, sha256_file
@@ -97,7 +98,7 @@ def _download(
     needed = sum(sizes[name] for name in weights if not (folder / name).exists())
     if needed:
         _check_room(what, folder, needed)
-        progress(f"downloading {what} at {commit[:12]} ({needed / 1e9:.1f} GB)")
+        progress(f"downloading {what} at {commit[:12]} ({decimal(needed)})")
     large = [name for name in wanted if sha256[name] and sizes[name] <= constants.MAX_HTTP_DOWNLOAD_SIZE]
     with ThreadPoolExecutor(max_workers=4) as pool:
         for _ in pool.map(lambda name: _download_blob(repo, commit, name, sizes[name], str(sha256[name])), large):
@@ -165,8 +166,7 @@ def _check_room(what: str, folder: Path, needed: int) -> None:
     free = shutil.disk_usage(next(path for path in [folder, *folder.parents] if path.exists())).free
     if needed > free:
         raise InputError(
-            f"{what} needs {needed / 1e9:.1f} GB and the hub's cache has {free / 1e9:.1f} GB free; make room or set "
-            "HF_HOME"
+            f"{what} needs {decimal(needed)} and the hub's cache has {decimal(free)} free; make room or set HF_HOME"
         )
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from rammerge.cli.terminal import parse_bytes, progress_display, say
+from rammerge.cli.terminal import progress_display, say
 from rammerge.errors import InputError
+from rammerge.sizes import parse_size
 
 if TYPE_CHECKING:
     from rammerge.checkpoints.checkpoint import Checkpoint
@@ -66,7 +67,9 @@ def merge(
     from rammerge.methods import resolve
 
     chosen = resolve(method, preset, parse_settings(set_ or []))
-    size, limit = parse_bytes(shard_size, "--shard-size"), _parse_memory(memory)
+    size, limit = _bytes("--shard-size", shard_size), _memory_limit(memory)
+    from rich.filesize import decimal
+
     from rammerge.merge import MergeOptions, forecast
     from rammerge.merge import merge as merge_models
     from rammerge.preflight import check_mergeable, check_output
@@ -76,7 +79,7 @@ def merge(
     options = MergeOptions(dtype, rounding, seed, size, device, limit, threads, compile_)
     checked = check_mergeable(base_model, agents, resize=resize)
     peak, nbytes = forecast(base_model, checked.agents, chosen, options)
-    say(f"forecast: peak memory {peak / 2**20:.0f} MiB, output {nbytes / 1e9:.2f} GB")
+    say(f"forecast: peak memory {peak / 2**20:.0f} MiB, output {decimal(nbytes)}")
     with progress_display() as progress:
         report = merge_models(
             base_model, agents, chosen, out, options,
@@ -102,9 +105,9 @@ def inspect(
     from rammerge.merge import MergeOptions, extract
     from rammerge.methods.spec import mask_from
 
-    base_model, models = open_models(base, agents)
-    options = MergeOptions(device=device, memory=_parse_memory(memory), threads=threads)
+    options = MergeOptions(device=device, memory=_memory_limit(memory), threads=threads)
     rule = mask_from(mask, epsilon, eta, ulps)
+    base_model, models = open_models(base, agents)
     with progress_display() as progress:
         overlap = extract(base_model, models, mask=rule, options=options, resize=resize, progress=progress)
     if json_file is not None and str(json_file) == "-":
@@ -200,8 +203,15 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
-def _parse_memory(text: str | None) -> int | None:
-    return None if text is None else parse_bytes(text, "--memory")
+def _memory_limit(text: str | None) -> int | None:
+    return None if text is None else _bytes("--memory", text)
+
+
+def _bytes(option: str, text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise InputError(f"{option} {text!r}: {error}") from error
 
 
 def _number(text: str, value: Any) -> Any:
@@ -216,6 +226,7 @@ def _number(text: str, value: Any) -> Any:
 
 def _print_merge(report: "MergeReport") -> None:
     from rich.console import Console
+    from rich.filesize import decimal
     from rich.markup import escape
 
     manifest = report.manifest
@@ -232,7 +243,7 @@ def _print_merge(report: "MergeReport") -> None:
     for warning in report.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
     seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in report.seconds.items())
-    console.print(f"{escape(str(report.path))}: {report.nbytes / 1e9:.2f} GB ({seconds})", highlight=False)
+    console.print(f"{escape(str(report.path))}: {decimal(report.nbytes)} ({seconds})", highlight=False)
 
 
 def _print_overlap(overlap: "Overlap") -> None:

@@ -7,35 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rammerge.errors import InputError
-
 if TYPE_CHECKING:
     from rammerge.engine.session import Progress
 
 _PLAIN_EVERY_SECONDS = 10.0
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
 def say(line: str) -> None:
     """Print a line about the work to stderr; results go to stdout."""
     print(line, file=sys.stderr, flush=True)
-
-
-def parse_bytes(text: str, option: str) -> int:
-    """Return the bytes of `1.5GiB`, `5GB` or `800000`.
-
-    Raises:
-        InputError: not a size; names `option`.
-    """
-    number = text.strip().lower().removesuffix("b")
-    unit = number.lstrip("0123456789._ ")
-    try:
-        value = float(number.removesuffix(unit)) * _UNITS[unit]
-        if value >= 1:
-            return int(value)
-    except (KeyError, ValueError):
-        pass
-    raise InputError(f"{option} '{text}' is not a size; write it like 800MB or 1.5GiB")
 
 
 @contextmanager

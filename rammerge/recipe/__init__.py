@@ -1,6 +1,6 @@
 """The recipe: one YAML file that says what is merged, how it is judged and what may be promoted."""
 
-from rammerge.recipe.model import Compute, Evaluation, Gate, Merge, Output, Recipe, Source, Variant, parse_size, schema
+from rammerge.recipe.model import Compute, Evaluation, Gate, Merge, Output, Recipe, Source, Variant, schema
 from rammerge.recipe.reading import load
 
 __all__ = [
@@ -13,6 +13,5 @@ __all__ = [
     "Source",
     "Variant",
     "load",
-    "parse_size",
     "schema",
 ]

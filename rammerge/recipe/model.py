@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +24,7 @@ from pydantic import (
 
 from rammerge.errors import InputError
 from rammerge.recipe.location import Location, error_at
+from rammerge.sizes import parse_size
 
 MAX_VARIANTS = 256
 # What a leaderboard, a registry or a report already calls something else.
@@ -37,19 +37,6 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
-_UNITS = {"": 1, "B": 1} | {
-    f"{prefix}{middle}B": step**power
-    for middle, step in (("", 1000), ("i", 1024))
-    for power, prefix in enumerate("KMGT", start=1)
-}
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that `text` names (`5GB`, `512 MiB`, `1000000`); raise ValueError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(\w*)", text.strip())
-    if not match or match[2] not in _UNITS or float(match[1]) == 0:
-        raise ValueError("a size is a number with a unit, such as 5GB or 512MiB")
-    return int(Fraction(match[1]) * _UNITS[match[2]])
 
 
 def _check_size(text: str) -> str:

@@ -106,7 +106,7 @@ def test_a_conversion_for_which_there_is_no_room(agent: Path, monkeypatch: pytes
     pickled(agent, state)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 100))
-        refused(agent, "0.0 GB free and the conversion needs 0.0 GB")
+        refused(agent, "0 bytes free and the conversion needs")
 
     def full(directory: Path, tensors: object) -> None:
         (directory / "model.safetensors").write_bytes(b"begun")

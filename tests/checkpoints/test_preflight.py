@@ -264,5 +264,5 @@ def test_an_unwritable_output_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_full_disk_is_refused(tmp_path: Path) -> None:
-    assert "8000000.0 GB" in outcome(tmp_path / "out", needed_bytes=8 * 10**15)
+    assert "8.0 PB" in outcome(tmp_path / "out", needed_bytes=8 * 10**15)
     assert list(tmp_path.iterdir()) == []

@@ -192,6 +192,7 @@ def test_nan_and_infinity_name_agent_and_tensor(
         ({"evaluation": {"suites": ["zoo_tol"]}}, 10, ["unknown suite 'zoo_tol' (did you mean 'zoo_tool'?)"]),
         ({"gates": [{"rule": "not_worse_then_base"}]}, 12, ["(did you mean 'not_worse_than_base'?)"]),
         ({"gates": [{"rule": "better_than", "model": "rom"}]}, 12, ["'rom' (did you mean 'ram'?)"]),
+        ({"compute": {"memory": "lots"}}, 12, ["compute.memory", "a size is a number with a unit, such as 5GB"]),
         ({"agnets": {}}, 11, ["unknown key (did you mean 'agents'?)"]),
         ({"agents": {"tool": "tol", "code": "code"}}, 4, ["does not exist (did you mean 'tool'?)"]),
     ],
@@ -295,6 +296,8 @@ def test_a_hub_id_without_network(
         (["promote", "nothing", "1"], "no registered model is called 'nothing'"),
         (["run", "/nowhere.yaml"], "no such recipe file"),
         (["check"], "give the path of a recipe"),
+        (["merge", "--base=.", "--agent=.", "--out=out", "--shard-size=lots"], "--shard-size 'lots': a size is a"),
+        (["inspect", "--base=.", ".", "--memory=-1GB"], "--memory '-1GB': a size is a"),
     ],
 )
 def test_other_commands(

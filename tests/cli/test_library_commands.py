@@ -12,7 +12,6 @@ from typing import IO
 import pytest
 
 from rammerge.cli.library import name_agents, parse_settings
-from rammerge.cli.terminal import parse_bytes
 from rammerge.errors import InputError
 from tests.fixtures.models import save_agents
 
@@ -160,19 +159,6 @@ def test_settings_are_yaml_scalars() -> None:
     for wrong in (["r"], ["=1"], ["r="], ["r=1", "r=2"], ["r=[1"]):
         with pytest.raises(InputError, match="--set"):
             parse_settings(wrong)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("1.5GiB", 3 << 29), ("5GB", 5 * 10**9), ("800000", 800_000), ("2 k", 2000)]
-)
-def test_sizes(text: str, size: int) -> None:
-    assert parse_bytes(text, "--memory") == size
-
-
-@pytest.mark.parametrize("text", ["", "lots", "-1GB", "0", "1QB"])
-def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(InputError, match="--memory"):
-        parse_bytes(text, "--memory")
 
 
 def test_time_to_refuse_bad_input(tmp_path: Path) -> None:

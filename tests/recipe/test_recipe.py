@@ -9,11 +9,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rammerge.errors import InputError
-from rammerge.recipe import Recipe, load, parse_size, schema
+from rammerge.recipe import Recipe, load, schema
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FULL = textwrap.dedent(
@@ -158,22 +156,6 @@ def test_digest_follows_meaning_not_layout(read: Callable[[str], Recipe]) -> Non
     assert read("# a comment\n" + yaml.safe_dump(shuffled).replace("1e-05", "0.00001")).digest == recipe.digest
     assert read(FULL.replace("margin: 0.01", "margin: 0.02")).digest != recipe.digest
     assert read(FULL.replace("seed: 3", "seed: 4")).digest != recipe.digest
-
-
-@given(st.integers(1, 10**12), st.sampled_from(["B", "KB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB", ""]))
-def test_sizes(number: int, unit: str) -> None:
-    step = 1024 if "i" in unit else 1000
-    expected = number * step ** ("KMGT".index(unit[0]) + 1 if unit not in ("", "B") else 0)
-    assert parse_size(f"{number} {unit}".strip()) == expected
-
-
-@pytest.mark.parametrize("text", ["", "5", "x", "-1GB", "0GB", "5gb", "1e3GB", "5 G B"])
-def test_what_is_no_size(text: str) -> None:
-    if text == "5":
-        assert parse_size(text) == 5
-    else:
-        with pytest.raises(ValueError, match="a size is a number with a unit"):
-            parse_size(text)
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
