@@ -1,4 +1,4 @@
-"""Write small files so that a crash at any moment leaves either the old content or the new."""
+"""Writes of which a crash at any moment leaves either the old content or the new."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` with `text` (UTF-8), creating parent directories; durable once it returns."""
+    """Replace `path` with `text` (UTF-8), creating parent directories; what has the name is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -26,6 +26,15 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Replace `path` with `content` as indented JSON with sorted keys."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def sync(path: Path) -> None:
+    """Return once a file's content, or the names in a directory, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rammerge.atomic import write_json, write_text
+from rammerge.atomic import sync, write_json, write_text
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.digest import sha256_file
 from rammerge.errors import InputError, RammergeError, out_of_space
@@ -76,6 +76,7 @@ def write_companions(model: Path, base: Checkpoint, companions: Checkpoint, dtyp
             target = model / file.relative_to(companions.path)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, target)
+            sync(target)
     write_text(model / "config.json", json.dumps(_with_dtype(base.config, dtype, top=True), indent=2) + "\n")
     write_text(model / "README.md", card)
 
@@ -103,12 +104,12 @@ def write_manifest(model: Path, content: Mapping[str, Any], known: Mapping[str, 
 def publish(staging: Path, out: Path) -> None:
     """Give `staging`/model its name in one step, exchanged for an old `out`; then remove the staging directory."""
     model = staging / "model"
-    _sync_directory(model)
+    sync(model)
     if out.exists():
         _exchange(model, out)
     else:
         model.rename(out)
-    _sync_directory(out.parent)
+    sync(out.parent)
     shutil.rmtree(staging)
 
 
@@ -163,11 +164,3 @@ def _exchange(left: Path, right: Path) -> None:
     right.rename(aside)
     left.rename(right)
     aside.rename(left)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,20 +10,20 @@ Layout, below `home()/store` (a kind can be deleted as a whole; so can any entry
 Nothing here knows what the outputs are.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rammerge.atomic import write_json
+from rammerge.atomic import sync, write_json, write_text
 from rammerge.errors import InputError, RammergeError
 from rammerge.home import home
+from rammerge.locks import locked
 
 _MANIFEST = ".manifest"
 
@@ -86,7 +86,7 @@ def materialise(
     `build` raises is passed on; its directory stays only after an interrupt or a failure of the world (OSError, or
     RammergeError other than InputError: a full disk, say), when the next attempt may find it useful.
     """
-    with _locked(kind, key):
+    with locked(_lock(kind, key)):
         found = find(kind, key)
         if found is not None and valid(found):
             return found
@@ -105,7 +105,7 @@ def materialise(
         }
         write_json(staging / _MANIFEST, {"files": files})
         staging.rename(final)
-        _sync(final.parent)
+        sync(final.parent)
         return _entry(final, files, reused=False)
 
 
@@ -115,17 +115,14 @@ def attempts(kind: str, key: str, *, valid: bool) -> int:
     A cache that remembers results by key (Prefect's) takes this number into its own key, and so forgets a result
     whose entry was lost or damaged.
     """
-    with _locked(kind, f"{key}.attempts"):
+    with locked(_lock(kind, f"{key}.attempts")):
         counter = _root() / kind / ".attempts" / key
         count = 0
         with suppress(OSError, ValueError):
             count = int(counter.read_text(encoding="ascii"))
         if not valid:
             count += 1
-            counter.parent.mkdir(parents=True, exist_ok=True)
-            beside = counter.with_name(f".{counter.name}")
-            beside.write_text(str(count), encoding="ascii")
-            beside.replace(counter)
+            write_text(counter, str(count))
         return count
 
 
@@ -133,13 +130,8 @@ def _root() -> Path:
     return home() / "store"
 
 
-@contextmanager
-def _locked(kind: str, key: str) -> Iterator[None]:
-    path = _root() / kind / ".locks" / key
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _lock(kind: str, key: str) -> Path:
+    return _root() / kind / ".locks" / key
 
 
 def _files(directory: Path) -> list[tuple[str, Path]]:
@@ -169,11 +161,3 @@ def _remove(directory: Path) -> None:
         trash = directory.parent / f".removed-{directory.name}-{os.getpid()}"
         directory.rename(trash)
         shutil.rmtree(trash, ignore_errors=True)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,13 +5,11 @@ needs to load them. `challenger` is what was registered last and not (yet) promo
 `previous` what served before. Aliases change under one lock, in an order in which a kill leaves a champion.
 """
 
-import fcntl
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -21,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rammerge.errors import InputError, RammergeError, closest
 from rammerge.home import home
+from rammerge.locks import locked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -77,7 +76,7 @@ def client() -> "MlflowClient":
     """Return a client of the tracking server that the environment names; the local database by default."""
     from mlflow import MlflowClient
 
-    with _locked("database"):  # two processes cannot make the tables at once
+    with locked(_lock("database")):  # two processes cannot make the tables at once
         _make_database(os.environ.get("MLFLOW_TRACKING_URI", ""))
         mlflow = MlflowClient()
         mlflow.search_registered_models(max_results=1)
@@ -136,7 +135,7 @@ def register(name: str, model: Path, *, digest: str, run_id: str, description: s
         tags: recorded on the version.
     """
     mlflow = client()
-    with _locked("aliases"):
+    with locked(_lock("aliases")):
         if found := find_release(name, digest):
             return found
         if name not in _names(mlflow):
@@ -161,7 +160,7 @@ def promote(name: str, version: int, *, by_hand: bool = False) -> Promotion:
         InputError: there is no such model or version, or its files are gone or damaged.
     """
     mlflow = client()
-    with _locked("aliases"):
+    with locked(_lock("aliases")):
         release = _get(name, version)
         aliases = mlflow.get_registered_model(name).aliases
         champion, previous = _version(aliases, CHAMPION), _version(aliases, PREVIOUS)
@@ -195,7 +194,7 @@ def rollback(name: str) -> Promotion:
         InputError: there is no such model, nothing to go back to, or its files are gone or damaged.
     """
     mlflow = client()
-    with _locked("aliases"):
+    with locked(_lock("aliases")):
         _require(mlflow, name)
         aliases = mlflow.get_registered_model(name).aliases
         champion, previous = _version(aliases, CHAMPION), _version(aliases, PREVIOUS)
@@ -330,10 +329,5 @@ def _version(aliases: Mapping[str, Any], alias: str) -> int | None:
     return int(aliases[alias]) if alias in aliases else None
 
 
-@contextmanager
-def _locked(what: str) -> Iterator[None]:
-    path = home() / "mlflow" / f"{what}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released by the kernel however this process ends
-        yield
+def _lock(what: str) -> Path:
+    return home() / "mlflow" / f"{what}.lock"
