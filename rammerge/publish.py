@@ -102,15 +102,26 @@ def write_manifest(model: Path, content: Mapping[str, Any], known: Mapping[str, 
 
 
 def publish(staging: Path, out: Path) -> None:
-    """Give `staging`/model its name in one step, exchanged for an old `out`; then remove the staging directory."""
+    """Give `staging`/model its name in one step, exchanged for an old `out`; then remove the staging directory.
+
+    Raises:
+        OSError: the disk failed, and `out` is as it was.
+        RammergeError: it failed when `out` was the new model already.
+    """
     model = staging / "model"
     sync(model)
     if out.exists():
         _exchange(model, out)
     else:
         model.rename(out)
-    sync(out.parent)
-    shutil.rmtree(staging)
+    try:
+        sync(out.parent)
+        shutil.rmtree(staging)
+    except OSError as error:
+        raise RammergeError(
+            f"{out} is merged, but then {error.filename or out.parent} failed ({error.strerror or error}); mend the "
+            f"disk, see with `rammerge verify` whether {out} is whole, and remove {staging}"
+        ) from error
 
 
 def verify(path: Path) -> dict[str, Any]:

@@ -5,8 +5,11 @@ import errno
 import itertools
 import os
 import random
+import shutil
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +167,59 @@ def test_full_disk_between_the_shards(
     assert not (tmp_path / "out").exists()
     merge(*family, METHOD, tmp_path / "out", OPTIONS)
     assert weight_bytes(tmp_path / "out") == expected
+
+
+def failing(call: Callable[..., Any], chances: random.Random) -> Callable[..., Any]:
+    error = chances.choice([errno.ENOSPC, errno.EIO, errno.EINVAL, errno.EDQUOT])
+    first, once = chances.randrange(12), chances.choice([True, False])
+    calls = itertools.count()
+
+    def fail(*arguments: Any) -> Any:
+        number = next(calls)
+        if number == first or (number > first and not once):
+            raise OSError(error, os.strerror(error))
+        return call(*arguments)
+
+    return fail
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync", "posix_fallocate", "ftruncate", "preadv"])
+def test_any_call_of_the_disk_may_fail(
+    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Once or from then on, by any error, at any moment, under any number of threads."""
+    chances, out, real = random.Random(call), tmp_path / "out", getattr(os, call)
+    failed = 0
+    for _ in range(15):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, failing(real, chances))
+            try:
+                merge(*family, METHOD, out, replace(OPTIONS, threads=chances.choice([1, 2, 5])))
+            except RammergeError:
+                failed += 1
+        if not out.exists():
+            merge(*family, METHOD, out, OPTIONS)
+        assert weight_bytes(out) == expected
+        shutil.rmtree(out)
+        shutil.rmtree(staging_directory(out), ignore_errors=True)
+    assert failed
+
+
+def test_a_disk_that_fails_when_the_model_has_its_name(
+    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, fsync = tmp_path / "out", os.fsync
+
+    def fail(descriptor: int) -> None:
+        if out.exists():
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(RammergeError, match=r"out is merged, but then .* failed \(Input/output error\); mend the disk"):
+        merge(*family, METHOD, out, OPTIONS)
+    verify(out)
+    assert weight_bytes(out) == expected
 
 
 def test_a_disk_that_fails_leaves_no_file_open(
