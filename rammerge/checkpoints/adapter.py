@@ -6,14 +6,14 @@ As PEFT does by default, adapters stored in 16 bits are computed with in float32
 dtype once. Checked bit for bit against PEFT in the tests.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from rammerge.checkpoints.checkpoint import ADAPTER, Checkpoint
 from rammerge.checkpoints.files import list_directory, quote, read_json_object
@@ -22,6 +22,7 @@ from rammerge.checkpoints.pickled import load_state_dict
 from rammerge.checkpoints.tensors import LazyTensor, constant, stored
 from rammerge.checkpoints.tying import is_tied
 from rammerge.errors import InputError
+from rammerge.lazy import torch
 
 CONFIG = "adapter_config.json"
 PICKLED_ADAPTER = "adapter_model.bin"

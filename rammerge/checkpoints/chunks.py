@@ -1,10 +1,12 @@
 """Whole tensors from the parts that the ranks of a distributed trainer saved."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
-import torch
+from rammerge.lazy import torch
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ Each result is an entry of kind `converted` in rammerge.store: written beside an
 is used again, made by one process at a time. `conversion.json` in it says what it was made from.
 """
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from rich.filesize import decimal
 
 from rammerge import store
@@ -24,6 +25,7 @@ from rammerge.checkpoints.tensors import LazyTensor, constant, write_model
 from rammerge.dtypes import from_torch
 from rammerge.errors import InputError, RammergeError
 from rammerge.home import home
+from rammerge.lazy import torch
 
 # Raise it whenever the same input would be converted into other bytes.
 VERSION = 1

@@ -1,18 +1,19 @@
 """torch.distributed.checkpoint directories: `.metadata`, a pickle, says where in the `*.distcp` files the parts lie."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rammerge.checkpoints.chunks import Chunk, assemble, fault
 from rammerge.checkpoints.files import list_directory, open_regular, quote, read_exactly
 from rammerge.checkpoints.pickled import Inert, load_metadata, load_tensor
 from rammerge.checkpoints.tensors import LazyTensor
 from rammerge.errors import InputError
+from rammerge.lazy import torch
 
 METADATA = ".metadata"
 # Where accelerate, and so transformers' and TRL's trainers, put the model of a sharded checkpoint.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint, has_safetensors, open_checkpoint
+from rammerge.checkpoints.conversion import as_safetensors
 from rammerge.checkpoints.files import list_directory
 from rammerge.errors import InputError
 
@@ -37,8 +38,6 @@ def fetch(
     say = progress or (lambda line: None)
     path, commit = _locate(source, revision, say)
     if not has_safetensors(entry.name for entry in list_directory(path)):
-        from rammerge.checkpoints.conversion import as_safetensors  # torch, which plain safetensors need not wait for
-
         path = as_safetensors(path, source, base, say)
     return replace(open_checkpoint(path), source=source, revision=commit)
 

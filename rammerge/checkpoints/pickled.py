@@ -5,6 +5,8 @@ torch.distributed that change from release to release; they are read with an unp
 containers only, and lets an `Inert` record stand in for every object of another torch class. Anything else is refused.
 """
 
+from __future__ import annotations
+
 import io
 import pickle
 import types
@@ -14,19 +16,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rammerge.checkpoints.files import open_regular, quote, read_exactly, stat_file
 from rammerge.errors import InputError
+from rammerge.lazy import torch
 
-# What a tensor is rebuilt with; each of these checks its arguments against the storage and runs nothing else.
 _REAL: Mapping[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch", "Size"): tuple,
-    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): lambda data, requires_grad, hooks: data,
 }
+# What tensors are rebuilt with; each of these checks its arguments against the storage and runs nothing else.
+_REBUILDING = {"_rebuild_tensor", "_rebuild_tensor_v2"}
 _MEMBER = {("builtins", "getattr"), ("__builtin__", "getattr")}
 _MAX_METADATA_BYTES = 1 << 30
 
@@ -42,7 +42,7 @@ class Inert:
 
     origin = ""
 
-    def __new__(cls, *args: Any, **_: Any) -> "Inert":
+    def __new__(cls, *args: Any, **_: Any) -> Inert:
         record = super().__new__(cls)
         record.args = args
         record.state = None
@@ -86,6 +86,8 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _REAL:
             return _REAL[module, name]
+        if module == "torch._utils" and name in _REBUILDING:
+            return getattr(torch._utils, name)
         if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
             return found
         if (module, name) in _MEMBER:

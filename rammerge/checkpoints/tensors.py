@@ -1,5 +1,7 @@
 """Tensors that are read when they are needed, and the writing of them as a safetensors model directory."""
 
+from __future__ import annotations
+
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -7,13 +9,12 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-import torch
-
 from rammerge.atomic import write_json
 from rammerge.checkpoints.checkpoint import INDEX, WEIGHTS
 from rammerge.checkpoints.files import open_regular, read_into
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.dtypes import from_torch
+from rammerge.lazy import torch
 
 SHARD_BYTES = 5_000_000_000
 

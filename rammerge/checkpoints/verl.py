@@ -5,19 +5,20 @@ verl writes them to `global_step_<S>/actor/`, with the configuration and the tok
 ShardedTensor (FSDP1 without one), or whole on every rank.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rammerge.checkpoints.chunks import Chunk, assemble, fault
 from rammerge.checkpoints.files import list_directory, quote, read_json_object
 from rammerge.checkpoints.pickled import Inert, attributes, is_backed, load_records
 from rammerge.checkpoints.tensors import LazyTensor, constant
 from rammerge.errors import InputError
+from rammerge.lazy import torch
 
 _RANK_FILE = re.compile(r"model_world_size_(\d{1,6})_rank_(\d{1,6})\.pt")
 

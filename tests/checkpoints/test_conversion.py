@@ -5,6 +5,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,6 +101,17 @@ def test_a_conversion_is_kept_until_its_input_changes(agent: Path, tmp_path: Pat
     assert fetch(str(agent)).path != first.path
     (first.path / "model.safetensors").write_bytes(b"damaged")
     assert equal(weights(fetch(str(elsewhere)).path), state)
+
+
+def test_what_was_converted_before_is_found_without_torch(agent: Path) -> None:
+    pickled(agent, weights(agent))
+    path = fetch(str(agent)).path
+    code = (
+        "import sys; from rammerge.checkpoints.fetch import fetch\n"
+        "print(fetch(sys.argv[1]).path, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(agent)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(path), "False"]
 
 
 def test_a_conversion_for_which_there_is_no_room(agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
