@@ -1,6 +1,8 @@
 """Settings of the C library's allocator, without which merging takes more memory and time."""
 
-import ctypes
+from contextlib import suppress
+
+from rammerge import libc
 
 # mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -14,7 +16,6 @@ def keep_freed_blocks() -> None:
     that its like has left (bug 14581 of glibc before 2.38). The sooner it is called the better: heaps that threads have
     already stay in use.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    with suppress(OSError):
         for option, value in ((_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 64 << 20), (_M_ARENA_MAX, 1)):
-            mallopt(option, value)
+            libc.call("mallopt", option, value)

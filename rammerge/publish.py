@@ -1,16 +1,16 @@
 """Turning a finished staging directory into a model directory: companions, manifest, verification, the last rename."""
 
-import ctypes
 import errno
 import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from rammerge import libc
 from rammerge.atomic import sync, write_json, write_text
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.digest import sha256_file
@@ -18,6 +18,7 @@ from rammerge.errors import InputError, RammergeError, out_of_space
 
 MANIFEST = "rammerge.json"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 def staging_directory(out: Path) -> Path:
@@ -36,26 +37,49 @@ def locked_staging(out: Path) -> Iterator[Path]:
         InputError: another process is merging into `out`.
         RammergeError: the disk is full or failed, here or anywhere in the context.
     """
-    staging = staging_directory(out)
+    staging, lock = staging_directory(out), out.parent / f".{out.name}.lock"
     try:
-        staging.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _hold(lock)
+    except BlockingIOError as error:
+        raise InputError(f"another process is merging into {out}; wait for it or choose another output") from error
     except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise InputError(
+                f"{out.parent} is on a file system without locks ({error.strerror}); mount it with them "
+                "(Lustre's option is `flock`) or choose another disk"
+            ) from error
         raise _disk_error(staging, error) from error
     try:
+        staging.mkdir(exist_ok=True)
+        yield staging
+    except InputError:  # bad input stays bad: there is nothing to take up later
+        shutil.rmtree(staging)
+        raise
+    except OSError as error:
+        raise _disk_error(staging, error) from error
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _hold(lock: Path) -> int:
+    """Return the descriptor of a lock file, made if missing, that is held until it is closed.
+
+    A file, because NFS locks nothing that is not open for writing, as a directory cannot be; beside the staging
+    directory, because NFS removes no directory in which a file is open.
+    """
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another process is merging into {out}; wait for it or choose another output") from error
-        try:
-            yield staging
-        except InputError:  # bad input stays bad: there is nothing to take up later
-            shutil.rmtree(staging)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), lock.stat()):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
             raise
-        except OSError as error:
-            raise _disk_error(staging, error) from error
-    finally:
-        os.close(descriptor)
+        os.close(descriptor)  # its last holder has removed it since it was opened
 
 
 def _disk_error(staging: Path, error: OSError) -> RammergeError:
@@ -163,13 +187,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _exchange(left: Path, right: Path) -> None:
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is not None:
-        done = renameat2(_AT_FDCWD, os.fsencode(left), _AT_FDCWD, os.fsencode(right), _RENAME_EXCHANGE)
-        if done == 0:
-            return
-        if ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(right))
+    try:
+        libc.call("renameat2", _AT_FDCWD, os.fsencode(left), _AT_FDCWD, os.fsencode(right), _RENAME_EXCHANGE)
+        return
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise OSError(error.errno, error.strerror, str(right)) from error
     # A file system that cannot exchange: two renames, between which the old model lies under this name.
     aside = left.with_name(f"{left.name}.old")
     right.rename(aside)

@@ -1,7 +1,6 @@
 """Prefect's and MLflow's servers as children on loopback: started, waited for, and stopped with all they started."""
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import signal
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from rammerge import libc
 from rammerge.errors import RammergeError
 from rammerge.home import home
 
@@ -148,7 +148,7 @@ def _serve(name: str, module: Sequence[str], port: int, health: str, settings: M
 
 def _end_with_parent() -> None:
     # Runs in the child before it starts: the kernel will send it SIGTERM when its parent dies, even by SIGKILL.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    libc.call("prctl", _PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _group_ended(group: int, seconds: float) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 from rammerge.atomic import write_json
 from rammerge.checkpoints.digest import sha256_file
 from rammerge.engine.layout import Chunk, Shard
-from rammerge.engine.stream import pages, start_flush, write_from
+from rammerge.engine.stream import allocate, pages, start_flush, write_from
 
 # Chunks that may wait to be hashed or written, besides one for each thread.
 AHEAD = 6
@@ -133,7 +133,7 @@ class ShardWriter:
         self._part = _part_path(directory, shard)
         self._descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
-            os.posix_fallocate(self._descriptor, 0, shard.size)
+            allocate(self._descriptor, shard.size)
             self._direct = _can_write_directly(self._descriptor)
         except OSError:
             os.close(self._descriptor)

@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from rammerge import libc
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.dtypes import DType
 from rammerge.errors import InputError, RammergeError
@@ -158,16 +158,27 @@ def write_from(descriptor: int, view: memoryview, offset: int) -> None:
         done += os.pwrite(descriptor, view[done:], offset + done)
 
 
+def allocate(descriptor: int, nbytes: int) -> None:
+    """Make an open file `nbytes` long, and where the file system can, have it set the room aside.
+
+    Not by `os.posix_fallocate`: where the file system cannot, as NFS and many in user space, that writes into every
+    block, which took the better part of a merge.
+
+    Raises:
+        OSError: there is not so much room.
+    """
+    try:
+        libc.call("fallocate", descriptor, 0, ctypes.c_int64(0), ctypes.c_int64(nbytes))
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        os.ftruncate(descriptor, nbytes)
+
+
 def start_flush(descriptor: int, offset: int, nbytes: int) -> None:
     """Ask the kernel to begin writing a part of an open file to the disk; what fails shows when the file is flushed."""
-    flush = getattr(_libc(), "sync_file_range", None)
-    if flush is not None:
-        flush(descriptor, ctypes.c_int64(offset), ctypes.c_int64(nbytes), _SYNC_FILE_RANGE_WRITE)
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
+    with suppress(OSError):
+        libc.call("sync_file_range", descriptor, ctypes.c_int64(offset), ctypes.c_int64(nbytes), _SYNC_FILE_RANGE_WRITE)
 
 
 def work_through(units: Sequence[Unit], work: Callable[[Unit], None], threads: int) -> None:

@@ -2,6 +2,7 @@
 the next run finishes with the same bytes, redoing at most the shards that were in flight."""
 
 import errno
+import fcntl
 import itertools
 import os
 import random
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from rammerge import libc
 from rammerge.engine import shards
 from rammerge.engine.counting import GlobalStatistics, statistics_for
 from rammerge.errors import InputError, RammergeError
@@ -127,17 +129,17 @@ def test_a_finished_shard_that_was_damaged_is_merged_again(
 
 def test_full_disk(family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    allocate = os.posix_fallocate
+    allocate = shards.allocate
     calls: list[int] = []
 
-    def full(descriptor: int, offset: int, size: int) -> None:
+    def full(descriptor: int, size: int) -> None:
         calls.append(size)
         if len(calls) > 3:
             raise OSError(errno.ENOSPC, "No space left on device")
-        allocate(descriptor, offset, size)
+        allocate(descriptor, size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "posix_fallocate", full)
+        patch.setattr(shards, "allocate", full)
         with pytest.raises(RammergeError, match=r"no space left in .*; make room and run again: the finished shards"):
             merge(*family, METHOD, out, OPTIONS)
     assert not out.exists()
@@ -183,16 +185,20 @@ def failing(call: Callable[..., Any], chances: random.Random) -> Callable[..., A
     return fail
 
 
-@pytest.mark.parametrize("call", ["pwrite", "fsync", "posix_fallocate", "ftruncate", "preadv"])
+@pytest.mark.parametrize("call", [os.pwrite, os.fsync, os.ftruncate, os.preadv, libc.call], ids=lambda it: it.__name__)
 def test_any_call_of_the_disk_may_fail(
-    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    family: tuple,
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[..., Any],
 ) -> None:
     """Once or from then on, by any error, at any moment, under any number of threads."""
-    chances, out, real = random.Random(call), tmp_path / "out", getattr(os, call)
+    chances, out = random.Random(call.__name__), tmp_path / "out"
     failed = 0
     for _ in range(15):
         with monkeypatch.context() as patch:
-            patch.setattr(os, call, failing(real, chances))
+            patch.setattr(libc if call is libc.call else os, call.__name__, failing(call, chances))
             try:
                 merge(*family, METHOD, out, replace(OPTIONS, threads=chances.choice([1, 2, 5])))
             except RammergeError:
@@ -288,6 +294,51 @@ def test_inputs_that_change_meanwhile_are_noticed(
 def test_two_merges_into_one_output(family: tuple, tmp_path: Path) -> None:
     with locked_staging(tmp_path / "out"), pytest.raises(InputError, match="another process is merging into"):
         merge(*family, METHOD, tmp_path / "out", OPTIONS)
+
+
+def test_an_output_on_nfs(family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: Any) -> None:
+    """NFS locks only what is open for writing, and many of its servers set no room aside."""
+    lock, call = fcntl.flock, libc.call
+
+    def flock(descriptor: int, operation: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        lock(descriptor, operation)
+
+    def without_fallocate(name: str, *arguments: Any) -> int:
+        if name == "fallocate":
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return call(name, *arguments)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(libc, "call", without_fallocate)
+    monkeypatch.delattr(os, "posix_fallocate")  # which would write a byte into every block
+    assert weight_bytes(merge(*family, METHOD, tmp_path / "out", OPTIONS).path) == expected
+    test_two_merges_into_one_output(family, tmp_path / "another")
+
+
+def test_a_file_system_without_locks(family: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("rammerge.publish.fcntl.flock", flock)
+    with pytest.raises(InputError, match="without locks"):
+        merge(*family, METHOD, tmp_path / "out", OPTIONS)
+
+
+def test_a_lock_that_its_holder_removed_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, lock, taken = tmp_path / "out", fcntl.flock, []
+
+    def late(descriptor: int, operation: int) -> None:
+        if not taken:
+            (tmp_path / ".out.lock").unlink()  # the other process ended between this one's opening and locking
+        taken.append(descriptor)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked_staging(out):
+        assert len(taken) == 2
+        assert (tmp_path / ".out.lock").exists()
 
 
 def test_force_replaces_in_one_step(family: tuple, expected: dict[str, bytes], tmp_path: Path) -> None:
