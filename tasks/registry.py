@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from rammerge.errors import InputError, RammergeError, closest
 from rammerge.home import home
 from rammerge.locks import locked
+from rammerge.publish import MANIFEST, verify
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -277,8 +278,6 @@ def _is_loadable(release: Release) -> bool:
 
 def _require_intact(release: Release) -> None:
     """Refuse to let a version serve whose files are gone or are not those that were merged (all are read)."""
-    from rammerge.publish import MANIFEST, verify  # brings torch, which listing releases does not need
-
     who = f"{release.name} version {release.version} cannot serve"
     root = local_path(release.path)
     if not _is_loadable(release):
