@@ -31,6 +31,8 @@ from rammerge.rounding import FLOAT_DTYPES
 # Raise when the bytes of a merge or the counts of an extraction change for the same inputs: they enter cache keys.
 MERGE_VERSION = 1
 EXTRACT_VERSION = 1
+# In the staging directory, for the next run if this one is killed.
+_STATISTICS = "statistics.json"
 
 __all__ = [
     "EXTRACT_VERSION",
@@ -156,12 +158,15 @@ def merge(
     usable = overlap if overlap and overlap.mask == params.mask() and overlap.agents == tuple(agents) else None
     identity = _identity(digests, method, options, tokenizer_from, resize)
     with locked_staging(out) as staging, Session(base, checked.agents, options, progress) as session:
-        _prepare(staging, identity)
+        _prepare(staging, {**identity, "status": list(before.values())})
         kernel = merge_kernel(session, method.name, params)
-        counting = statistics_kernels(session, method.name, params, usable)
+        statistics = _recall_statistics(staging)
+        counting = {} if statistics else statistics_kernels(session, method.name, params, usable)
         for each in (kernel, *counting.values()):
             each.compile()
-        statistics = statistics_for(session, method.name, params, counting, usable)
+        if statistics is None:
+            statistics = statistics_for(session, method.name, params, counting, usable)
+            write_json(staging / _STATISTICS, statistics.to_json())
         clock.lap("statistics")
         records = merge_shards(session, method.name, params, statistics, kernel, layout, staging)
         clock.lap("merge and write")
@@ -218,13 +223,23 @@ def _identity(
 
 
 def _prepare(staging: Path, identity: Mapping[str, Any]) -> None:
-    """Leave in `staging` only what an earlier run with the same identity finished."""
+    """Leave in `staging` only what an earlier run with the same identity finished.
+
+    The inputs' status is part of it: they may have been others meanwhile and what they were again.
+    """
     marker = staging / "identity.json"
     if _read_json(marker) != identity:
         _keep_only(staging, ())
         write_json(marker, identity)
     for name in ("model", "records"):
         (staging / name).mkdir(exist_ok=True)
+
+
+def _recall_statistics(staging: Path) -> GlobalStatistics | None:
+    try:
+        return GlobalStatistics.from_json(_read_json(staging / _STATISTICS))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _keep_only(directory: Path, names: Collection[str]) -> None:

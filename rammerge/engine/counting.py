@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from rammerge.engine.blocks import DENSITY_EPSILONS, CountBlock, DensityBlock, MagnitudeBlock, Numbers
 from rammerge.engine.kernel import Kernel, added
@@ -143,6 +144,17 @@ class GlobalStatistics:
         self.overlap = overlap
         self._thresholds = thresholds
         self._whole_model = overlap.shared_and_unique() if overlap else []
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain JSON."""
+        overlap = self.overlap.to_json() if self.overlap else None
+        return {"overlap": overlap, "thresholds": list(self._thresholds.items())}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> GlobalStatistics:
+        """Return what `to_json` wrote."""
+        overlap = content["overlap"]
+        return cls(Overlap.from_json(overlap) if overlap else None, dict(content["thresholds"]))
 
     def shared_and_unique(self, tensor: str | None) -> list[tuple[int, int]]:
         """Return (shared, unique) per agent."""

@@ -20,9 +20,10 @@ import torch
 from rammerge import libc
 from rammerge.engine import shards
 from rammerge.engine.counting import GlobalStatistics, statistics_for
+from rammerge.engine.merging import merge_shards
 from rammerge.errors import InputError, RammergeError
 from rammerge.merge import MergeOptions, merge
-from rammerge.methods import METHODS, resolve
+from rammerge.methods import METHODS, ResolvedMethod, resolve
 from rammerge.publish import locked_staging, staging_directory, verify
 from tests.engine.models import sparse_family, weight_bytes, write, write_family
 
@@ -109,6 +110,25 @@ def test_finished_shards_are_not_merged_again(
     assert weight_bytes(out) == expected
     assert len(done) == 2
     assert not set(opened) & set(done)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [METHOD, resolve("ties"), resolve("ties", None, {"scope": "tensor"}), resolve("ram")],
+    ids=["ram_plus", "ties", "ties by tensor", "ram"],
+)
+def test_statistics_are_not_made_again(
+    family: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: ResolvedMethod
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("rammerge.merge.merge_shards", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            merge(*family, method, tmp_path / "out", OPTIONS)
+    expected = merge(*family, method, tmp_path / "expected", OPTIONS)
+    monkeypatch.delattr("rammerge.merge.statistics_for")
+    found = merge(*family, method, tmp_path / "out", OPTIONS)
+    assert weight_bytes(found.path) == weight_bytes(expected.path)
+    assert found.overlap == expected.overlap
 
 
 def test_a_finished_shard_that_was_damaged_is_merged_again(
@@ -289,6 +309,27 @@ def test_inputs_that_change_meanwhile_are_noticed(
     with pytest.raises(RammergeError, match="agent0 changed while it was merged"):
         merge(base, agents, METHOD, tmp_path / "out", OPTIONS)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_was_made_of_inputs_that_were_others_meanwhile_is_not_taken_up(
+    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, file = tmp_path / "out", family[1]["agent0"].weight_files[0]
+    content = file.read_bytes()
+
+    def disturbed(*arguments: Any) -> Any:
+        file.write_bytes(content[:-40_000] + bytes(40_000))
+        try:
+            return merge_shards(*arguments)
+        finally:
+            file.write_bytes(content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rammerge.merge.merge_shards", disturbed)
+        with pytest.raises(RammergeError, match="agent0 changed while it was merged"):
+            merge(*family, METHOD, out, OPTIONS)
+    merge(*family, METHOD, out, OPTIONS)
+    assert weight_bytes(out) == expected
 
 
 def test_two_merges_into_one_output(family: tuple, tmp_path: Path) -> None:
