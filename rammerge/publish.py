@@ -1,12 +1,11 @@
 """Turning a finished staging directory into a model directory: companions, manifest, verification, the last rename."""
 
 import errno
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from rammerge.atomic import sync, write_json, write_text
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.digest import sha256_file
 from rammerge.errors import InputError, RammergeError, out_of_space
+from rammerge.locks import locked_at_once
 
 MANIFEST = "rammerge.json"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -37,49 +37,27 @@ def locked_staging(out: Path) -> Iterator[Path]:
         InputError: another process is merging into `out`.
         RammergeError: the disk is full or failed, here or anywhere in the context.
     """
-    staging, lock = staging_directory(out), out.parent / f".{out.name}.lock"
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _hold(lock)
-    except BlockingIOError as error:
-        raise InputError(f"another process is merging into {out}; wait for it or choose another output") from error
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            raise InputError(
-                f"{out.parent} is on a file system without locks ({error.strerror}); mount it with them "
-                "(Lustre's option is `flock`) or choose another disk"
-            ) from error
-        raise _disk_error(staging, error) from error
-    try:
-        staging.mkdir(exist_ok=True)
-        yield staging
-    except InputError:  # bad input stays bad: there is nothing to take up later
-        shutil.rmtree(staging)
-        raise
-    except OSError as error:
-        raise _disk_error(staging, error) from error
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _hold(lock: Path) -> int:
-    """Return the descriptor of a lock file, made if missing, that is held until it is closed.
-
-    A file, because NFS locks nothing that is not open for writing, as a directory cannot be; beside the staging
-    directory, because NFS removes no directory in which a file is open.
-    """
-    while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    staging = staging_directory(out)
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), lock.stat()):
-                    return descriptor
-        except BaseException:
-            os.close(descriptor)
+            stack.enter_context(locked_at_once(out.parent / f".{out.name}.lock"))
+        except BlockingIOError as error:
+            raise InputError(f"another process is merging into {out}; wait for it or choose another output") from error
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                raise InputError(
+                    f"{out.parent} is on a file system without locks ({error.strerror}); mount it with them "
+                    "(Lustre's option is `flock`) or choose another disk"
+                ) from error
+            raise _disk_error(staging, error) from error
+        try:
+            staging.mkdir(exist_ok=True)
+            yield staging
+        except InputError:  # bad input stays bad: there is nothing to take up later
+            shutil.rmtree(staging)
             raise
-        os.close(descriptor)  # its last holder has removed it since it was opened
+        except OSError as error:
+            raise _disk_error(staging, error) from error
 
 
 def _disk_error(staging: Path, error: OSError) -> RammergeError:

@@ -21,7 +21,9 @@ def test_fractions_are_exact() -> None:
     assert parse_size("0.1TB") == 10**11
 
 
-@pytest.mark.parametrize("text", ["", "lots", "-1GB", "0GB", "0.1B", "1e3GB", "5 G B", "5.5.5GB", "1QB", "5i", "٣GB"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "lots", "-1GB", "0", "0GB", "0.1B", "1e3GB", "5 G B", "5.5.5GB", "1QB", "5i", "٣GB"]
+)
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="a size is a number with a unit, such as 5GB or 512MiB"):
         parse_size(text)

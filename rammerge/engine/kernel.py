@@ -66,8 +66,10 @@ class Kernel:
 
     def compile(self) -> None:
         """Start to compile what is not there yet, where the work repays it; until that is done it is run eagerly."""
+        if not self._may_compile:
+            return
         always = self.session.options.compile == "always"
-        for dtypes, elements in self._work().items() if self._may_compile else ():
+        for dtypes, elements in self._work().items():
             if dtypes not in self._compiled and (always or elements >= COMPILE_FROM_ELEMENTS):
                 self._start(dtypes)
 

@@ -119,7 +119,8 @@ def test_a_conversion_for_which_there_is_no_room(agent: Path, monkeypatch: pytes
     pickled(agent, state)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 100))
-        refused(agent, "0 bytes free and the conversion needs")
+        size = sum(tensor.nbytes for tensor in state.values())
+        refused(agent, f"0 bytes free and the conversion needs {size / 1e3:,.1f} kB")
 
     def full(directory: Path, tensors: object) -> None:
         (directory / "model.safetensors").write_bytes(b"begun")

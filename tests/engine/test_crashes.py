@@ -362,7 +362,7 @@ def test_a_file_system_without_locks(family: tuple, tmp_path: Path, monkeypatch:
     def flock(*_: int) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr("rammerge.publish.fcntl.flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(InputError, match="without locks"):
         merge(*family, METHOD, tmp_path / "out", OPTIONS)
 
