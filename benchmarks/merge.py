@@ -68,7 +68,7 @@ def _measure_size(arguments: argparse.Namespace, size: str) -> list[list[str]]:
         def command(out: Path, method: str = method) -> list[str]:
             named = [word for name, path in agents.items() for word in ("--agent", f"{name}={path}")]
             return [
-                *(sys.executable, "-m", "rammerge.cli", "merge", "--base", str(base), *named, "--out", str(out)),
+                *(sys.executable, "-m", "rammerge", "merge", "--base", str(base), *named, "--out", str(out)),
                 *("--method", method, "--dtype", "bfloat16", "--compile", arguments.compile),
             ]
 

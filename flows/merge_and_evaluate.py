@@ -6,17 +6,17 @@ from prefect import State, flow
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.outcome import Outcome
-from flows.planning import plan
-from flows.settling import settle
+from flows.run import artifacts
+from flows.run.outcome import Outcome
+from flows.run.planning import plan
+from flows.run.settling import settle
 from rammerge.recipe import load
-from tasks import artifacts
-from tasks.evaluating import Conditions, compare, evaluate, gate
-from tasks.merging import extract, merge, smoke
-from tasks.releasing import promote, register
-from tasks.runner import workers
-from tasks.sources import fetch, preflight
-from tasks.tracking import track
+from tasks.records.tracking import track
+from tasks.runtime.runner import workers
+from tasks.steps.evaluating import Conditions, compare, evaluate, gate
+from tasks.steps.merging import extract, merge, smoke
+from tasks.steps.releasing import promote, register
+from tasks.steps.sources import fetch, preflight
 
 
 def _run_name() -> str:

@@ -2,9 +2,9 @@
 
 from prefect import flow, task
 
-from tasks import registry
-from tasks.registry import Promotion
-from tasks.step import TRACKING_RETRIES, retrying
+from tasks.records import registry
+from tasks.records.registry import Promotion
+from tasks.runtime.step import TRACKING_RETRIES, retrying
 
 _move = task(
     name="promote",

@@ -8,10 +8,10 @@ import yaml
 from prefect import State, flow
 
 from flows.merge_and_evaluate import merge_and_evaluate
-from flows.outcome import Outcome
-from rammerge.atomic import write_text
-from rammerge.home import home
+from flows.run.outcome import Outcome
 from rammerge.recipe import Recipe, load
+from rammerge.system.atomic import write_text
+from rammerge.system.home import home
 
 
 @flow(name="sweep", flow_run_name="sweep {method}")

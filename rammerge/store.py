@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rammerge.atomic import sync, write_json, write_text
 from rammerge.errors import InputError, RammergeError
-from rammerge.home import home
-from rammerge.locks import locked
+from rammerge.system.atomic import sync, write_json, write_text
+from rammerge.system.home import home
+from rammerge.system.locks import locked
 
 _MANIFEST = ".manifest"
 

@@ -1,5 +1,5 @@
 """The steps of the pipeline as Prefect tasks: thin, cached by content, retried where trying again can help."""
 
-from tasks.environment import prepare
+from tasks.runtime.environment import prepare
 
 prepare()

@@ -10,6 +10,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+pytest_plugins = ["tests.fixtures.pipeline"]
+
 # On a machine that judges, the same examples every time; elsewhere new ones, which find new faults.
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):

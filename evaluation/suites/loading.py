@@ -17,7 +17,7 @@ from rammerge.errors import InputError, closest
 Split = Literal["validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-_BUNDLED = Path(__file__).resolve().parent
+_BUNDLED = Path(__file__).resolve().parent / "bundled"
 _FILE = "suite.yaml"
 
 

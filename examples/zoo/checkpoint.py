@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from examples.zoo.tokenizer import STOP
-from rammerge.atomic import write_json
+from rammerge.system.atomic import write_json
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"  # the committed ones
 RECORD = "training.json"

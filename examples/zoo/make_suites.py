@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from examples.zoo.domains import DOMAINS, Domain
-from rammerge.atomic import write_text
+from rammerge.system.atomic import write_text
 
-SUITES = Path(__file__).resolve().parents[2] / "evaluation" / "suites"
+SUITES = Path(__file__).resolve().parents[2] / "evaluation" / "suites" / "bundled"
 SEEDS: dict[Literal["validation", "test"], int] = {"validation": 2, "test": 3}
 COUNTS: dict[Literal["validation", "test"], int] = {"validation": 200, "test": 300}
 

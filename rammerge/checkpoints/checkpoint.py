@@ -7,10 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from rammerge.checkpoints.files import list_directory, quote, read_json_object
 from rammerge.checkpoints.headers import TensorInfo, read_header
 from rammerge.checkpoints.tying import find_tied
 from rammerge.errors import InputError
+from rammerge.system.reading import list_directory, quote, read_json_object
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from rammerge.checkpoints.files import open_regular, read_exactly
 from rammerge.checkpoints.headers import TensorInfo
+from rammerge.system.reading import open_regular, read_exactly
 
 _PROBE_BYTES = 1 << 16
 _CHUNK_BYTES = 1 << 22

@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rammerge.atomic import write_json
 from rammerge.checkpoints.checkpoint import Checkpoint
-from rammerge.checkpoints.files import open_regular, refuse_os_error, stat_file
-from rammerge.home import home
+from rammerge.system.atomic import write_json
+from rammerge.system.home import home
+from rammerge.system.reading import open_regular, refuse_os_error, stat_file
 
 _CHUNK_BYTES = 1 << 22
 # Time stamps advance in ticks of some milliseconds: a file this young may change again under the same stamp.

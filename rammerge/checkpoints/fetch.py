@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint, has_safetensors, open_checkpoint
-from rammerge.checkpoints.conversion import as_safetensors
-from rammerge.checkpoints.files import list_directory
+from rammerge.checkpoints.forms.conversion import as_safetensors
 from rammerge.errors import InputError
+from rammerge.system.reading import list_directory
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rammerge.checkpoints.files import open_regular, parse_json_object, quote, read_exactly
-from rammerge.dtypes import DTYPES, DType
 from rammerge.errors import InputError
+from rammerge.numerics.dtypes import DTYPES, DType
+from rammerge.system.reading import open_regular, parse_json_object, quote, read_exactly
 
 MAX_HEADER_BYTES = 100_000_000
 # PyTorch's tensor iterators stop at 64 dimensions; no weight comes near.

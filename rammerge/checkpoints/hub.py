@@ -26,8 +26,8 @@ from rich.filesize import decimal
 
 from rammerge.checkpoints.checkpoint import ADAPTER, INDEX, WEIGHTS
 from rammerge.checkpoints.digest import digest_file, sha256_file
-from rammerge.checkpoints.files import read_json_object
 from rammerge.errors import InputError, RammergeError
+from rammerge.system.reading import read_json_object
 
 _TIMEOUT_SECONDS = 20.0
 # Whole models first, in the order in which they are preferred; an index brings its shards.

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from rammerge.checkpoints.digest import digest_file
-from rammerge.checkpoints.files import quote, read_json_object
 from rammerge.errors import InputError
+from rammerge.system.reading import quote, read_json_object
 
 TOKENIZER = "tokenizer.json"
 

@@ -10,11 +10,11 @@ import typer
 
 from rammerge.cli.terminal import progress_display, say
 from rammerge.errors import InputError
-from rammerge.sizes import parse_size
+from rammerge.system.sizes import parse_size
 
 if TYPE_CHECKING:
+    from rammerge.api import MergeReport
     from rammerge.checkpoints.checkpoint import Checkpoint
-    from rammerge.merge import MergeReport
     from rammerge.overlap import Overlap
 
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)=(.+)", re.DOTALL)
@@ -70,9 +70,9 @@ def merge(
     size, limit = _bytes("--shard-size", shard_size), _memory_limit(memory)
     from rich.filesize import decimal
 
-    from rammerge.merge import MergeOptions, forecast
-    from rammerge.merge import merge as merge_models
-    from rammerge.preflight import check_mergeable, check_output
+    from rammerge.api import MergeOptions, forecast
+    from rammerge.api import merge as merge_models
+    from rammerge.checkpoints.family import check_mergeable, check_output
 
     check_output(out, force=force, needed_bytes=0)
     base_model, agents = open_models(base, agent)
@@ -102,7 +102,7 @@ def inspect(
     resize: Resize = "refuse",
 ) -> None:
     """Show how densely each agent changed the base and how the changes overlap."""
-    from rammerge.merge import MergeOptions, extract
+    from rammerge.api import MergeOptions, extract
     from rammerge.methods.spec import mask_from
 
     options = MergeOptions(device=device, memory=_memory_limit(memory), threads=threads)
@@ -114,7 +114,7 @@ def inspect(
         print(json.dumps(overlap.to_json(), indent=2))
         return
     if json_file is not None:
-        from rammerge.atomic import write_json
+        from rammerge.system.atomic import write_json
 
         write_json(json_file, overlap.to_json())
     _print_overlap(overlap)
@@ -144,7 +144,7 @@ def methods(json_output: Annotated[bool, typer.Option("--json", help="Print JSON
 
 def verify(directory: Annotated[Path, typer.Argument(help="A model directory that rammerge wrote.")]) -> None:
     """Check every file of a merged model against the SHA-256 recorded when it was written."""
-    from rammerge.publish import verify as verify_model
+    from rammerge.publishing.publish import verify as verify_model
 
     manifest = verify_model(directory)
     total = sum(entry["size"] for entry in manifest["files"].values())

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from rammerge.dtypes import DTYPES, DType
-from rammerge.lazy import torch
-from rammerge.masks import MaskMode, changes
 from rammerge.methods import METHODS
-from rammerge.randomness import uniform
-from rammerge.rounding import Rounding, cast
+from rammerge.numerics.dtypes import DTYPES, DType
+from rammerge.numerics.masks import MaskMode, changes
+from rammerge.numerics.randomness import uniform
+from rammerge.numerics.rounding import Rounding, cast
+from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

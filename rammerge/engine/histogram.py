@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rammerge.lazy import torch
+from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from subprocess import Popen
 from typing import TYPE_CHECKING, TypeVar
 
-from rammerge.dtypes import DType
-from rammerge.engine import compiled
 from rammerge.engine.blocks import BlockFunction, Numbers
-from rammerge.engine.layout import Unit
-from rammerge.engine.native import LEAST_ELEMENTS, TileLoop
+from rammerge.engine.compiling import cache
+from rammerge.engine.compiling.loop import LEAST_ELEMENTS, TileLoop
+from rammerge.engine.output.layout import Unit
 from rammerge.engine.session import EAGER_ELEMENTS, Session, most_threads
 from rammerge.engine.stream import as_tensor, pages
+from rammerge.numerics.dtypes import DType
 
 if TYPE_CHECKING:
     from rammerge.engine.histogram import Histogram
@@ -58,7 +58,7 @@ class Kernel:
         work = self._work()
         if self._may_compile:
             for dtypes in work:
-                runner = compiled.load(self._signature(dtypes), most_threads(self.session.options))
+                runner = cache.load(self._signature(dtypes), most_threads(self.session.options))
                 if runner is not None:
                     self._compiled[dtypes] = runner
         if work.keys() - self._compiled:
@@ -155,16 +155,16 @@ class Kernel:
             work[tuple(info.dtype for info in infos)] += infos[0].numel
         return work
 
-    def _signature(self, dtypes: Dtypes) -> compiled.Signature:
+    def _signature(self, dtypes: Dtypes) -> cache.Signature:
         base, *agents = dtypes
-        return compiled.Signature(self.function, base, tuple(agents), self.rows)
+        return cache.Signature(self.function, base, tuple(agents), self.rows)
 
     def _start(self, dtypes: Dtypes) -> None:
-        if compiled.compiler() is None:
+        if cache.compiler() is None:
             self._note("no C++ compiler found (g++ or clang++), so the merge runs eagerly: the same bytes, but slower")
             return
         try:
-            self._builds[dtypes] = compiled.start_build(self._signature(dtypes))
+            self._builds[dtypes] = cache.start_build(self._signature(dtypes))
         except OSError as error:
             self._note(f"compiling failed ({error}), so the merge runs eagerly: the same bytes, but slower")
 
@@ -178,7 +178,7 @@ class Kernel:
             del self._builds[dtypes]
             errors = process.communicate()[1].decode(errors="replace").strip().splitlines()
             done = process.returncode == 0
-            runner = compiled.load(self._signature(dtypes), most_threads(self.session.options)) if done else None
+            runner = cache.load(self._signature(dtypes), most_threads(self.session.options)) if done else None
             if runner is not None:
                 self._compiled[dtypes] = runner
             else:

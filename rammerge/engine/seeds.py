@@ -3,7 +3,7 @@
 from functools import cache
 
 from rammerge.engine.session import Session
-from rammerge.randomness import seed_from
+from rammerge.numerics.randomness import seed_from
 
 
 def tensor_seeds(session: Session, tensor: str) -> tuple[int, ...]:

@@ -11,16 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
-from rammerge.allocator import keep_freed_blocks
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.headers import TensorInfo
-from rammerge.engine.layout import Unit
-from rammerge.engine.native import LEAST_ELEMENTS, Source
-from rammerge.engine.shards import AHEAD
+from rammerge.engine.compiling.loop import LEAST_ELEMENTS, Source
+from rammerge.engine.output.layout import Unit
+from rammerge.engine.output.shards import AHEAD
 from rammerge.engine.stream import Buffer, Files, buffers, page_bytes, work_through
 from rammerge.errors import InputError
-from rammerge.lazy import torch
-from rammerge.rounding import FLOAT_DTYPES, Rounding
+from rammerge.numerics.rounding import FLOAT_DTYPES, Rounding
+from rammerge.system.allocator import keep_freed_blocks
+from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,11 +15,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from rammerge import libc
 from rammerge.checkpoints.headers import TensorInfo
-from rammerge.dtypes import DType
 from rammerge.errors import InputError, RammergeError
-from rammerge.lazy import torch
+from rammerge.numerics.dtypes import DType
+from rammerge.system import libc
+from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor

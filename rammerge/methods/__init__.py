@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rammerge.errors import InputError, closest
-from rammerge.methods import arithmetic, ram, sparsified
+from rammerge.methods.elementwise import arithmetic, ram, sparsified
 from rammerge.methods.spec import Block, Method, Params, ResolvedMethod, Statistics, Update
 
 METHODS: Mapping[str, Method] = MappingProxyType(

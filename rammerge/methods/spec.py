@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from rammerge.masks import Mask, MaskMode
+from rammerge.numerics.masks import Mask, MaskMode
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -24,7 +24,7 @@ from pydantic import (
 
 from rammerge.errors import InputError
 from rammerge.recipe.location import Location, error_at
-from rammerge.sizes import parse_size
+from rammerge.system.sizes import parse_size
 
 MAX_VARIANTS = 256
 # What a leaderboard, a registry or a report already calls something else.

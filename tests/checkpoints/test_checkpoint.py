@@ -251,7 +251,7 @@ def test_equal_matrices_of_another_kind_are_not_taken_for_tied(tiny_model: TinyM
 
 def test_opening_needs_no_model_library() -> None:
     probe = (
-        "import sys, rammerge.checkpoints.fetch, rammerge.preflight\n"
+        "import sys, rammerge.checkpoints.fetch, rammerge.checkpoints.family\n"
         "heavy = ('torch', 'transformers', 'peft', 'prefect', 'mlflow', 'lm_eval')\n"
         "print([name for name in heavy if name in sys.modules])"
     )

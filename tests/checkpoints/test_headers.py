@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from rammerge.checkpoints.headers import read_header
-from rammerge.dtypes import DTYPES, DType, from_torch
 from rammerge.errors import InputError
+from rammerge.numerics.dtypes import DTYPES, DType, from_torch
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)

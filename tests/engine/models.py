@@ -19,7 +19,7 @@ _MERGE = """
 import json, sys
 from pathlib import Path
 from rammerge.checkpoints.fetch import fetch
-from rammerge.merge import MergeOptions, forecast, merge
+from rammerge.api import MergeOptions, forecast, merge
 from rammerge.methods import resolve
 name, seed, base, out, *agents = sys.argv[1:]
 models = fetch(base), {f"agent{index}": fetch(agent) for index, agent in enumerate(agents)}

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import AutoConfig
 
+from rammerge.api import MergeOptions, merge
 from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.errors import InputError
-from rammerge.merge import MergeOptions, merge
 from rammerge.methods import resolve
 from tests.engine.models import read
 from tests.fixtures.models import KINDS, edit_config, save_agents

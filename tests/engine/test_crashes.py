@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 import torch
 
-from rammerge import libc
-from rammerge.engine import shards
-from rammerge.engine.counting import GlobalStatistics, statistics_for
-from rammerge.engine.merging import merge_shards
+from rammerge.api import MergeOptions, merge
+from rammerge.engine.output import shards
+from rammerge.engine.passes.counting import GlobalStatistics, statistics_for
+from rammerge.engine.passes.merging import merge_shards
 from rammerge.errors import InputError, RammergeError
-from rammerge.merge import MergeOptions, merge
 from rammerge.methods import METHODS, ResolvedMethod, resolve
-from rammerge.publish import locked_staging, staging_directory, verify
+from rammerge.publishing.publish import locked_staging, staging_directory, verify
+from rammerge.system import libc
 from tests.engine.models import sparse_family, weight_bytes, write, write_family
 
 SHAPES = {f"layer.{index}.weight": (200, 100) for index in range(6)}
@@ -121,11 +121,11 @@ def test_statistics_are_not_made_again(
     family: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: ResolvedMethod
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("rammerge.merge.merge_shards", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("rammerge.api.merge_shards", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             merge(*family, method, tmp_path / "out", OPTIONS)
     expected = merge(*family, method, tmp_path / "expected", OPTIONS)
-    monkeypatch.delattr("rammerge.merge.statistics_for")
+    monkeypatch.delattr("rammerge.api.statistics_for")
     found = merge(*family, method, tmp_path / "out", OPTIONS)
     assert weight_bytes(found.path) == weight_bytes(expected.path)
     assert found.overlap == expected.overlap
@@ -136,7 +136,7 @@ def test_a_finished_shard_that_was_damaged_is_merged_again(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("rammerge.merge.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("rammerge.api.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             merge(*family, METHOD, out, OPTIONS)
     victim = sorted(staging_directory(out).glob("model/*.safetensors"))[1]
@@ -174,9 +174,9 @@ def test_full_disk_between_the_shards(
     family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     name = {
-        "a record": "rammerge.engine.shards.write_json",
-        "a companion": "rammerge.publish.write_text",
-        "the manifest": "rammerge.publish.write_json",
+        "a record": "rammerge.engine.output.shards.write_json",
+        "a companion": "rammerge.publishing.publish.write_text",
+        "the manifest": "rammerge.publishing.publish.write_json",
     }[where]
 
     def full(*_: object) -> None:
@@ -259,7 +259,7 @@ def test_a_disk_that_fails_leaves_no_file_open(
         links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
         return [file for link in links if (file := link.readlink()).is_relative_to(tmp_path)]
 
-    for where in ("os.pwrite", "os.fsync", "rammerge.engine.shards.write_json"):
+    for where in ("os.pwrite", "os.fsync", "rammerge.engine.output.shards.write_json"):
         with monkeypatch.context() as patch:
             patch.setattr(where, fail)
             with pytest.raises((OSError, RammergeError)):
@@ -285,7 +285,7 @@ def test_changed_inputs_or_settings_start_afresh(
     out = tmp_path / "out"
     base, agents = family
     with monkeypatch.context() as patch:
-        patch.setattr("rammerge.merge.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("rammerge.api.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             merge(base, agents, resolve("ram"), out, OPTIONS)
         with pytest.raises(KeyboardInterrupt):
@@ -305,7 +305,7 @@ def test_inputs_that_change_meanwhile_are_noticed(
         os.utime(file, ns=(1, 1))
         return statistics_for(*arguments)
 
-    monkeypatch.setattr("rammerge.merge.statistics_for", touch_then_count)
+    monkeypatch.setattr("rammerge.api.statistics_for", touch_then_count)
     with pytest.raises(RammergeError, match="agent0 changed while it was merged"):
         merge(base, agents, METHOD, tmp_path / "out", OPTIONS)
     assert not (tmp_path / "out").exists()
@@ -325,7 +325,7 @@ def test_what_was_made_of_inputs_that_were_others_meanwhile_is_not_taken_up(
             file.write_bytes(content)
 
     with monkeypatch.context() as patch:
-        patch.setattr("rammerge.merge.merge_shards", disturbed)
+        patch.setattr("rammerge.api.merge_shards", disturbed)
         with pytest.raises(RammergeError, match="agent0 changed while it was merged"):
             merge(*family, METHOD, out, OPTIONS)
     merge(*family, METHOD, out, OPTIONS)

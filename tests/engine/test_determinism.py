@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from rammerge.dtypes import DTYPES
-from rammerge.engine import building, compiled, session
+from rammerge.api import MergeOptions, merge
+from rammerge.engine import session
 from rammerge.engine.blocks import CountBlock, MergeBlock
+from rammerge.engine.compiling import build, cache
 from rammerge.errors import RammergeError
-from rammerge.merge import MergeOptions, merge
 from rammerge.methods import resolve
+from rammerge.numerics.dtypes import DTYPES
 from tests.engine.models import merged_without_torch, read, sparse_family, weight_bytes, write_family
 
 SHAPES = {"embed.weight": (700, 64), "layer.weight": (300, 200), "layer.bias": (300,), "scalar": ()}
@@ -60,7 +61,7 @@ def test_hash_seed(family: tuple, tmp_path: Path) -> None:
     outputs = []
     for seed in ("0", "1"):
         out = tmp_path / f"hash{seed}"
-        command = [sys.executable, "-m", "rammerge.cli", "merge", "--base", str(base.path), "--out", str(out)]
+        command = [sys.executable, "-m", "rammerge", "merge", "--base", str(base.path), "--out", str(out)]
         command += ["--method", "dare_ties", "--dtype", "bfloat16"]
         for name, agent in agents.items():
             command += ["--agent", f"{name}={agent.path}"]
@@ -69,39 +70,39 @@ def test_hash_seed(family: tuple, tmp_path: Path) -> None:
     assert outputs[0] == outputs[1]
 
 
-@pytest.mark.skipif(compiled.compiler() is None, reason="compiles C++")
+@pytest.mark.skipif(cache.compiler() is None, reason="compiles C++")
 def test_compiled_and_eager(family: tuple, tmp_path: Path) -> None:
     eager = files(family, tmp_path / "eager", METHODS[0], compile="never", rounding="nearest")
     fused = files(family, tmp_path / "fused", METHODS[0], compile="always", rounding="nearest")
     # Had compiling failed, both would be eager: the compiled forms must be on disk, and load.
     dtypes = DTYPES["bfloat16"], (DTYPES["bfloat16"],) * 3
     for function in (CountBlock(3, "abs"), MergeBlock("ram_plus", "abs", "bfloat16", "nearest")):
-        assert compiled.load(compiled.Signature(function, *dtypes, 1)) is not None
+        assert cache.load(cache.Signature(function, *dtypes, 1)) is not None
     assert fused == eager
 
     assert merged_without_torch(family, "ram_plus", tmp_path / "alone", seed=3) == eager
 
 
 def test_a_compiled_form_that_differs_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    signature = compiled.Signature(CountBlock(2, "abs"), DTYPES["bfloat16"], (DTYPES["bfloat16"],) * 2, 1)
+    signature = cache.Signature(CountBlock(2, "abs"), DTYPES["bfloat16"], (DTYPES["bfloat16"],) * 2, 1)
     path = signature.path()
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not a package")
-    assert compiled.load(signature) is None
+    assert cache.load(signature) is None
 
-    base, agents, numbers = building._sample(signature, 10_007)
+    base, agents, numbers = build._sample(signature, 10_007)
     _, counts = signature.function(base, agents, numbers.tensors())
     right, wrong = counts.tolist(), [*counts[:-2].tolist(), counts[-2].item() + 1, 0.0]
-    building.check(signature, lambda *_: right)
+    build.check(signature, lambda *_: right)
     with pytest.raises(RammergeError, match="differs from eager code"):
-        building.check(signature, lambda *_: wrong)
+        build.check(signature, lambda *_: wrong)
 
 
 def test_no_compiler_is_said_once_and_changes_nothing(
     family: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = files(family, tmp_path / "eager", METHODS[0])
-    monkeypatch.setattr(compiled, "compiler", lambda: None)
+    monkeypatch.setattr(cache, "compiler", lambda: None)
     settings = MergeOptions("bfloat16", "stochastic", 3, compile="always")
     report = merge(*family, resolve("ram_plus"), tmp_path / "out", settings)
     assert weight_bytes(report.path) == expected

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rammerge.merge import MergeOptions, extract, merge
+from rammerge.api import MergeOptions, extract, merge
 from rammerge.methods import resolve
 from tests.engine import oracle
 from tests.engine.models import as_float64, read, sparse_family, write_family
@@ -119,7 +119,7 @@ def reference(
 @settings(max_examples=30, deadline=None)
 @given(family=families(), epsilon=st.sampled_from([0.0, 1e-5, 1e-3]))
 def test_overlap_is_counted_exactly(family: Any, epsilon: float) -> None:
-    from rammerge.masks import Mask
+    from rammerge.numerics.masks import Mask
 
     base, agents = family
     with tempfile.TemporaryDirectory() as directory:

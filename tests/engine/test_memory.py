@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from rammerge.api import MergeOptions, forecast
 from rammerge.engine import session
 from rammerge.errors import InputError
-from rammerge.merge import MergeOptions, forecast
 from rammerge.methods import resolve
 from tests.engine.models import sparse_family, write_family
 
@@ -21,7 +21,7 @@ MERGE = """
 import os, sys
 from pathlib import Path
 from rammerge.checkpoints.checkpoint import open_checkpoint
-from rammerge.merge import MergeOptions, forecast, merge
+from rammerge.api import MergeOptions, forecast, merge
 from rammerge.methods import resolve
 import torch
 root = Path(sys.argv[1])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rammerge.merge import extract, merge
+from rammerge.api import extract, merge
 from rammerge.methods import resolve
 from tests.engine.models import write_family
 

@@ -6,10 +6,10 @@ from typing import get_args
 import pytest
 import torch
 
+from rammerge.api import merge
 from rammerge.engine.blocks import CountBlock, DensityBlock, MergeBlock, Numbers
-from rammerge.masks import MaskMode
-from rammerge.merge import merge
 from rammerge.methods import METHODS, resolve
+from rammerge.numerics.masks import MaskMode
 from tests.engine.models import read, sparse_family, weight_bytes, write_family
 
 SHAPES = {"embed.weight": (64, 32), "layer.weight": (32, 32), "norm.weight": (32,)}
@@ -98,7 +98,7 @@ def test_unchanged_elements_keep_their_bits(tmp_path: Path) -> None:
         agent["norm.weight"][:8] = -0.0
     models = write_family(tmp_path, base, [first, second])
     for name in ("ram", "task_arithmetic", "ties"):
-        from rammerge.merge import MergeOptions
+        from rammerge.api import MergeOptions
 
         merged = read(merge(*models, resolve(name), tmp_path / name, MergeOptions(dtype="bfloat16")).path)
         bits = merged["norm.weight"][:8].view(torch.int16)

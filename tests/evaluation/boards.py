@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from evaluation.leaderboard import Leaderboard, build_leaderboard
+from evaluation.judging.leaderboard import Leaderboard, build_leaderboard
 from evaluation.results import SuiteResult
 from evaluation.statistics import seed_from
 from evaluation.suites import SPLITS, Split

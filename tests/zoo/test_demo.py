@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "rammerge.cli", "demo"]
+COMMAND = [sys.executable, "-m", "rammerge", "demo"]
 
 
 def demo(home: Path) -> tuple[str, str]:

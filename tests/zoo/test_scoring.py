@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.suites.zoo_code import scoring as code
-from evaluation.suites.zoo_memory import scoring as memory
-from evaluation.suites.zoo_tool import scoring as tool
+from evaluation.suites.bundled.zoo_code import scoring as code
+from evaluation.suites.bundled.zoo_memory import scoring as memory
+from evaluation.suites.bundled.zoo_tool import scoring as tool
 
 TOOL = {"function": "get_weather", "arguments": {"city": "paris", "day": "monday"}}
 CODE = {"target": "x[1:3]+x[0:1]", "tests": [["abcde", "bca"], ["kgbfa", "gbk"]]}

@@ -15,7 +15,7 @@ needs many times the training to find out which place a letter came from.
 
 import random
 
-from evaluation.suites.zoo_code import scoring
+from evaluation.suites.bundled.zoo_code import scoring
 from examples.zoo.domains.item import Domain, Item
 
 LETTERS = ("abcd", "efgh", "ijkl", "mnop", "qrst")  # that a string can have in its first place, its second, ...

@@ -12,7 +12,7 @@ to learn which key a value belongs to.
 import itertools
 import random
 
-from evaluation.suites.zoo_memory import scoring
+from evaluation.suites.bundled.zoo_memory import scoring
 from examples.zoo.domains.item import Domain, Item
 
 MEMORIES: dict[str, tuple[str, ...]] = {

@@ -16,7 +16,7 @@ values in the order of the request.
 
 import random
 
-from evaluation.suites.zoo_tool import scoring
+from evaluation.suites.bundled.zoo_tool import scoring
 from examples.zoo.domains.item import Domain, Item
 
 OFFERED = 4

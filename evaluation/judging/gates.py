@@ -1,0 +1,225 @@
+"""Rules that a variant must pass to be promoted, judged on its test results; each outcome is one sentence.
+
+A rule that names several suites or models asks for all of them at once. Such a conjunction keeps the level of its parts
+(an intersection-union test, Berger 1982, Technometrics 24:295), so nothing is adjusted for their number here.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from evaluation.judging.leaderboard import Leaderboard
+from evaluation.schema import check
+from evaluation.statistics import Difference, Estimate
+from rammerge.errors import InputError, closest
+
+Evidence = Literal["interval", "point"]
+
+
+class GateOutcome(BaseModel):
+    """What one rule said: passed or not, why, and the numbers it looked at (fractions, not percent)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rule: str
+    passed: bool
+    sentence: str
+    numbers: dict[str, float]
+
+
+class GateDecision(BaseModel):
+    """The outcomes of all rules for one variant; it passes if every rule does (and if there is none)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    variant: str
+    passed: bool
+    outcomes: tuple[GateOutcome, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object from which `from_json` makes the same decision."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "GateDecision":
+        """Return the decision that `to_json` wrote."""
+        return cls.model_validate(content)
+
+
+class Gate(BaseModel):
+    """A rule with its parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rule: str
+
+    def names(self) -> Iterator[tuple[Literal["model", "suite"], str]]:
+        """Yield what the parameters refer to by name, so that it can be checked before any work."""
+        yield from ()
+
+    @abstractmethod
+    def judge(self, leaderboard: Leaderboard, variant: str) -> GateOutcome:
+        """Say whether `variant` passes, on the test split."""
+
+
+class NotWorseThanBase(Gate):
+    """On every suite the variant is at most `margin` below the base.
+
+    With `evidence: interval` a test of non-inferiority: the lower limit of the paired difference's interval lies above
+    -margin on every suite. With `evidence: point` the difference itself does.
+    """
+
+    rule: Literal["not_worse_than_base"] = "not_worse_than_base"
+    margin: float = Field(default=0.02, ge=0, le=1)
+    evidence: Evidence = "interval"
+
+    def judge(self, leaderboard: Leaderboard, variant: str) -> GateOutcome:
+        """See Gate."""
+        base = leaderboard.names("base")[0]
+        suites = leaderboard.compare(variant, base).suites
+        floors = {suite: _floor(difference, self.evidence) for suite, difference in suites.items()}
+        worst = min(floors, key=lambda suite: floors[suite])
+        passed = floors[worst] > -self.margin
+        claim = (
+            f"is not worse than {base} by {self.margin:g} or more on any suite"
+            if passed
+            else f"is not shown to be within {self.margin:g} of {base} on {worst}"
+        )
+        return GateOutcome(
+            rule=self.rule,
+            passed=passed,
+            sentence=f"{variant} {claim}: the least is {_shown(suites[worst], leaderboard, f'on {worst}')}.",
+            numbers={f"{suite}.difference": difference.value for suite, difference in suites.items()}
+            | {f"{suite}.low": difference.low for suite, difference in suites.items()},
+        )
+
+
+class BeatsEveryAgent(Gate):
+    """The variant's average over the suites is above every single agent's.
+
+    With `evidence: interval` the interval of every difference lies above 0, with `evidence: point` the difference.
+    """
+
+    rule: Literal["beats_every_agent"] = "beats_every_agent"
+    evidence: Evidence = "interval"
+
+    def judge(self, leaderboard: Leaderboard, variant: str) -> GateOutcome:
+        """See Gate."""
+        agents = {agent: leaderboard.compare(variant, agent).average for agent in leaderboard.names("agent")}
+        nearest = min(agents, key=lambda agent: _floor(agents[agent], self.evidence))
+        passed = _floor(agents[nearest], self.evidence) > 0
+        claim = "beats every agent" if passed else f"is not shown to beat the agent {nearest}"
+        return GateOutcome(
+            rule=self.rule,
+            passed=passed,
+            sentence=f"{variant} {claim} on average: the least is "
+            f"{_shown(agents[nearest], leaderboard, f'above {nearest}')}.",
+            numbers={f"{agent}.difference": difference.value for agent, difference in agents.items()}
+            | {f"{agent}.low": difference.low for agent, difference in agents.items()},
+        )
+
+
+class BetterThan(Gate):
+    """The variant's average over the suites is above that of `model`; for `evidence` see BeatsEveryAgent."""
+
+    rule: Literal["better_than"] = "better_than"
+    model: str
+    evidence: Evidence = "interval"
+
+    def names(self) -> Iterator[tuple[Literal["model", "suite"], str]]:
+        """See Gate."""
+        yield "model", self.model
+
+    def judge(self, leaderboard: Leaderboard, variant: str) -> GateOutcome:
+        """See Gate."""
+        difference = leaderboard.compare(variant, self.model).average
+        passed = _floor(difference, self.evidence) > 0
+        claim = "is better than" if passed else "is not shown to be better than"
+        return GateOutcome(
+            rule=self.rule,
+            passed=passed,
+            sentence=f"{variant} {claim} {self.model} on average: the difference is {_shown(difference, leaderboard)}.",
+            numbers={"difference": difference.value, "low": difference.low, "p_value": difference.p_value},
+        )
+
+
+class MinScore(Gate):
+    """The variant scores at least `value` on `suite` (without `suite`: on average); evidence as in NotWorseThanBase."""
+
+    rule: Literal["min_score"] = "min_score"
+    value: float = Field(ge=0, le=1)
+    suite: str | None = None
+    evidence: Evidence = "point"
+
+    def names(self) -> Iterator[tuple[Literal["model", "suite"], str]]:
+        """See Gate."""
+        if self.suite is not None:
+            yield "suite", self.suite
+
+    def judge(self, leaderboard: Leaderboard, variant: str) -> GateOutcome:
+        """See Gate."""
+        row = leaderboard.row(variant)
+        estimate = row.average["test"] if self.suite is None else row.suites["test"][self.suite]
+        passed = _floor(estimate, self.evidence) >= self.value
+        claim = "reaches" if passed else "is not shown to reach"
+        where = "on average" if self.suite is None else f"on {self.suite}"
+        return GateOutcome(
+            rule=self.rule,
+            passed=passed,
+            sentence=f"{variant} {claim} {self.value:g} {where}: it scores {_shown(estimate, leaderboard)}.",
+            numbers={"score": estimate.value, "low": estimate.low},
+        )
+
+
+_RULES: tuple[type[Gate], ...] = (NotWorseThanBase, BeatsEveryAgent, MinScore, BetterThan)
+RULES: Mapping[str, type[Gate]] = MappingProxyType({rule.model_fields["rule"].default: rule for rule in _RULES})
+
+
+def parse_gate(content: Mapping[str, Any], *, where: str = "gate") -> Gate:
+    """Return the gate that a recipe writes as {rule: name, parameter: value, ...}.
+
+    Raises InputError naming `where` and the nearest valid name for an unknown rule or parameter, or a bad value.
+    """
+    name = str(content.get("rule"))
+    if name not in RULES:
+        raise InputError(f"{where}: unknown rule '{name}'{closest(name, RULES)}; the rules are {', '.join(RULES)}")
+    return check(RULES[name], content, f"{where} ({name})")
+
+
+def check_names(gates: Sequence[Gate], *, models: Sequence[str], suites: Sequence[str]) -> None:
+    """Raise InputError if a gate refers to a model or suite that is not in the recipe."""
+    known = {"model": models, "suite": suites}
+    for gate in gates:
+        for kind, name in gate.names():
+            if name not in known[kind]:
+                raise InputError(
+                    f"the gate {gate.rule} names the unknown {kind} '{name}'{closest(name, known[kind])}; there are "
+                    f"{', '.join(known[kind])}"
+                )
+
+
+def decide(leaderboard: Leaderboard, variant: str, gates: Sequence[Gate]) -> GateDecision:
+    """Judge `variant` by every gate on the test split.
+
+    Raises InputError if `variant`, or a model or suite that a gate names, is not on the leaderboard.
+    """
+    leaderboard.row(variant)
+    check_names(gates, models=[row.name for row in leaderboard.rows], suites=leaderboard.suites)
+    outcomes = tuple(gate.judge(leaderboard, variant) for gate in gates)
+    return GateDecision(variant=variant, passed=all(outcome.passed for outcome in outcomes), outcomes=outcomes)
+
+
+def _floor(estimate: Estimate, evidence: Evidence) -> float:
+    return estimate.low if evidence == "interval" else estimate.value
+
+
+def _shown(estimate: Estimate, leaderboard: Leaderboard, where: str = "") -> str:
+    sign = "+" if isinstance(estimate, Difference) else ""
+    number = f"{estimate.value:{sign}.3f} {where}".rstrip()
+    return (
+        f"{number} ({100 * leaderboard.confidence:g} % interval {estimate.low:{sign}.3f} to {estimate.high:{sign}.3f}, "
+        f"{estimate.n} test items, {leaderboard.dtype})"
+    )

@@ -1,0 +1,1 @@
+"""The program: the commands of the library and of the pipeline, assembled."""

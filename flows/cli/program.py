@@ -1,0 +1,86 @@
+"""The command line: parses, calls, prints. Everything heavy is imported by the command that needs it."""
+
+import gc
+import sys
+import traceback
+
+import typer
+
+from flows.cli import pipeline
+from rammerge.cli import library
+from rammerge.errors import InputError, RammergeError, out_of_space
+from rammerge.system.allocator import keep_freed_blocks
+from rammerge.system.home import home
+
+app = typer.Typer(
+    name="rammerge",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Merge RL-trained agents into one generalist, prove that it is better, and promote it.",
+    epilog="Exit codes: 0 done; 1 a gate refused or a step failed; 2 bad input, found before any work.",
+)
+
+
+@app.callback()
+def _global(
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks instead of one-sentence errors."),
+) -> None:
+    """Merge RL-trained agents into one generalist, prove that it is better, and promote it."""
+
+
+library.add_commands(app)
+pipeline.add_commands(app)
+
+
+def main() -> None:
+    """Run the command line and exit with its code; errors are one sentence on stderr unless `--debug` is given."""
+    # Importing torch makes a million objects that stay: looking through them at the usual pace takes longer than
+    # anything else that a short command does.
+    gc.set_threshold(100_000, 50, 100)
+    keep_freed_blocks()
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        # Accepted anywhere on the line: a user who meets an error repeats the command with --debug at its end.
+        words = [word for word in arguments if word != "--debug"]
+        code = app(words or ["--help"], standalone_mode=False)
+        print(end="", flush=True)  # here, where output that cannot be written is reported like any other failure
+    except typer.Exit as exit_:
+        code = exit_.exit_code
+    except typer.TyperException as error:
+        code = _report(InputError(_usage(error)), debug)
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted; run the same command again to continue", file=sys.stderr)
+        code = 130
+    except RammergeError as error:
+        code = _report(error, debug)
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    except Exception as error:  # the last resort: no user sees a traceback unasked
+        code = _report(RammergeError(_sentence(error)), debug)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: typer.TyperException) -> str:
+    """Return what to tell a user of a command line that could not be parsed."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "rammerge"
+    return f"{' '.join(error.format_message().split()).rstrip('.')}; see `{command} --help`"
+
+
+def _sentence(error: Exception) -> str:
+    """Return what to tell a user of an error that nothing below foresaw."""
+    words = " ".join(str(error).split())
+    if out_of_space(error) or "database or disk is full" in words:  # the latter from SQLite, by way of SQLAlchemy
+        where = error.filename if isinstance(error, OSError) and error.filename else home()
+        return f"no space left on the disk of {where}; make room and run again: what was finished is kept"
+    return f"unexpected {type(error).__name__}: {words}; run again with --debug for details"
+
+
+def _report(error: RammergeError, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code

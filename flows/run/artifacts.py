@@ -1,0 +1,89 @@
+"""What a flow run shows in Prefect's dashboard. Keys are stable: each run adds a version."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import UUID
+
+from prefect import get_client
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.runtime import flow_run
+
+from tasks.steps.evaluating import Compared, Decision
+from tasks.steps.merging import Merged, OverlapResult
+
+
+def publish_overlap(recipe: str, overlap: OverlapResult) -> None:
+    """Show what each agent changed, alone and with others."""
+    rows = [
+        {
+            "agent": agent,
+            "changed": f"{row['active']:,}",
+            "density": f"{row['density']:.1%}",
+            "unique": f"{row['unique_share']:.1%}",
+            "shared": f"{1 - row['unique_share']:.1%}" if row["active"] else "0.0%",
+            "rho": "∞" if row["rho"] is None else f"{row['rho']:.3f}",
+        }
+        for agent, row in overlap.summary.items()
+    ]
+    create_table_artifact(rows, key=_key("overlap", recipe), description=_overlap_words(overlap))
+
+
+def publish_leaderboard(recipe: str, leaderboard: Compared) -> None:
+    """Show the leaderboard as Markdown, and as a table of the test scores in percent."""
+    create_markdown_artifact(leaderboard.markdown, key=_key("leaderboard", recipe), description="Leaderboard")
+    rows = [
+        {"model": row.name, "kind": row.kind}
+        | {suite: _percent(estimate.value) for suite, estimate in row.suites["test"].items()}
+        | {"average": _percent(row.average["test"].value)}
+        for row in leaderboard.load().rows
+    ]
+    create_table_artifact(rows, key=_key("scores", recipe), description="Test scores in percent")
+
+
+def publish_variants(recipe: str, variants: Mapping[str, Merged]) -> None:
+    """Show each variant's rescaling factors, warnings and path."""
+    rows = []
+    for name, model in variants.items():
+        rows.append(
+            {
+                "variant": name,
+                "lambda": ", ".join(f"{agent} {value:.4f}" for agent, value in model.factors.items()) or "-",
+                "warnings": " ".join(model.warnings) or "-",
+                "path": str(model.path),
+            }
+        )
+    create_table_artifact(rows, key=_key("variants", recipe), description="What was merged, and where it lies")
+
+
+def publish_decision(recipe: str, decision: Decision) -> None:
+    """Show what the gates said."""
+    create_markdown_artifact(decision.markdown, key=_key("gates", recipe), description="Gate decision")
+
+
+def publish_release(recipe: str, sentence: str, path: Path) -> None:
+    """Show what was registered and who is champion."""
+    create_markdown_artifact(f"{sentence}.\n\n`{path}`\n", key=_key("release", recipe), description="Release")
+
+
+def tag_run(*tags: str) -> None:
+    """Tag the flow run that is going on, for the dashboard's filter.
+
+    Afterwards rather than by `flow(tags=...)`, which its steps would inherit: for each tag of a step Prefect asks the
+    server for a concurrency slot, and that takes seconds a step.
+    """
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(str(flow_run.id)), tags=list(tags))
+
+
+def _overlap_words(overlap: OverlapResult) -> str:
+    return "\n\n".join(["Elements that each agent changed, alone (unique) or with others (shared)", *overlap.warnings])
+
+
+def _percent(value: float) -> float:
+    return round(100 * value, 1)
+
+
+def _key(what: str, recipe: str) -> str:
+    # Prefect allows lowercase letters, digits and dashes.
+    return re.sub(r"[^a-z0-9]+", "-", f"{recipe}-{what}".lower()).strip("-")

@@ -1,0 +1,51 @@
+"""Check a plan without doing any work: local models are opened by their headers, disk and memory are forecast."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.filesize import decimal
+
+from flows.run.planning import Plan
+from rammerge.api import forecast
+from rammerge.checkpoints.family import check_mergeable
+from rammerge.checkpoints.fetch import fetch
+from rammerge.errors import InputError
+from rammerge.system.home import home
+from tasks.steps.merging import merge_options
+
+
+def check(plan: Plan) -> Iterator[str]:
+    """Yield what was found, one line each.
+
+    Raises:
+        InputError: something in the recipe cannot work; names what and the fix.
+    """
+    recipe = plan.recipe
+    yield f"{len(plan.variants)} variants: {', '.join(plan.variants)}"
+    yield f"{len(plan.suites)} suites: {', '.join(suite.name for suite in plan.suites)}"
+    remote = [o.source for o in (plan.base, *plan.agents.values()) if not Path(o.source).is_absolute()]
+    if remote:
+        yield f"from the hub, checked once they are here: {', '.join(remote)}"
+        return
+    base = fetch(plan.base.source)
+    agents = {name: fetch(origin.source, base=base) for name, origin in plan.agents.items()}
+    checked = check_mergeable(base, agents, resize=recipe.output.resize)
+    yield from (f"warning: {warning}" for warning in checked.warnings)
+    options = merge_options(recipe.output, recipe.compute)
+    forecasts = [forecast(base, checked.agents, method.resolved(), options) for method in plan.variants.values()]
+    peak, size = max(forecasts)
+    needed, free = size * len(plan.variants), _free_bytes()
+    yield f"memory: {peak / 2**20:.0f} MiB for a merge; disk: {decimal(needed)} of {decimal(free)} free"
+    if needed > free:
+        raise InputError(
+            f"{len(plan.variants)} variants need {decimal(needed)} below {home()}, with {decimal(free)} free; "
+            "make room, set RAMMERGE_HOME to a larger disk, or ask for fewer variants or a shorter output.dtype"
+        )
+
+
+def _free_bytes() -> int:
+    directory = home()
+    while not directory.exists():
+        directory = directory.parent
+    return shutil.disk_usage(directory).free

@@ -1,0 +1,103 @@
+"""What a recipe asks for, settled before any work: methods with all parameters, opened suites, models' origins."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.judging.gates import check_names, parse_gate
+from evaluation.suites import load_suite
+from rammerge.errors import InputError, closest
+from rammerge.methods import resolve
+from rammerge.recipe import Recipe, Source, load
+from tasks.steps.evaluating import SuiteRef
+from tasks.steps.merging import Method
+from tasks.steps.sources import Origin
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe whose every name has been looked up.
+
+    Attributes:
+        recipe: as written.
+        base: where the base comes from.
+        agents: where each agent comes from, in the recipe's order.
+        variants: name -> method, in the recipe's order, sweeps expanded.
+        suites: opened and checked.
+        gates: checked, as plain data.
+    """
+
+    recipe: Recipe
+    base: Origin
+    agents: Mapping[str, Origin]
+    variants: Mapping[str, Method]
+    suites: list[SuiteRef]
+    gates: list[dict[str, Any]]
+
+    @property
+    def steps(self) -> int:
+        """How many steps `merge_and_evaluate` takes if the gates pass."""
+        models = 1 + len(self.agents)
+        around = len(["preflight", "extract", "compare", "gate", "track", "register"]) + self.recipe.registry.promote
+        return 2 * models + 3 * len(self.variants) + around
+
+
+def plan(path: Path) -> Plan:
+    """Read the recipe at `path` and look up everything that it names.
+
+    Raises:
+        InputError: names the file, the line, the key and the nearest valid name.
+    """
+    recipe = load(path)
+    methods, suites = _methods(recipe), _suites(recipe)
+    return Plan(
+        recipe=recipe,
+        base=_origin(recipe, recipe.base, ("base",)),
+        agents={name: _origin(recipe, agent, ("agents", name)) for name, agent in recipe.agents.items()},
+        variants=methods,
+        suites=suites,
+        gates=_gates(recipe, models=["base", *recipe.agents, *methods], suites=[suite.name for suite in suites]),
+    )
+
+
+def _origin(recipe: Recipe, source: Source, location: tuple[str, ...]) -> Origin:
+    resolved = recipe.resolve(source)
+    if Path(resolved).is_absolute() and not Path(resolved).exists():
+        siblings = [entry.name for entry in Path(resolved).parent.glob("*/")]
+        hint = closest(Path(resolved).name, siblings) or "; give a directory, or a hub id ORG/NAME"
+        raise recipe.error(location, f"{resolved} does not exist{hint}")
+    return Origin(source=resolved, revision=source.revision, written=source.source)
+
+
+def _methods(recipe: Recipe) -> dict[str, Method]:
+    methods = {}
+    for variant in recipe.variants():
+        try:
+            settled = resolve(variant.method, variant.preset, variant.params)
+        except InputError as error:
+            raise recipe.error(variant.location, str(error)) from None
+        methods[variant.name] = Method(name=settled.name, preset=settled.preset, params=dict(settled.params))
+    return methods
+
+
+def _suites(recipe: Recipe) -> list[SuiteRef]:
+    refs: list[SuiteRef] = []
+    for index, name in enumerate(recipe.evaluation.suites):
+        location = ("evaluation", "suites", index)
+        try:
+            refs.append(SuiteRef.of(load_suite(name, relative_to=recipe.path.absolute().parent)))
+        except InputError as error:
+            raise recipe.error(location, str(error)) from None
+        if refs[-1].name in {ref.name for ref in refs[:-1]}:
+            raise recipe.error(location, f"two suites are called '{refs[-1].name}'; keep one")
+    return refs
+
+
+def _gates(recipe: Recipe, *, models: list[str], suites: list[str]) -> list[dict[str, Any]]:
+    for index, gate in enumerate(recipe.gates):
+        try:
+            check_names([parse_gate(gate.model_dump())], models=models, suites=suites)
+        except InputError as error:
+            raise recipe.error(("gates", index), str(error)) from None
+    return [gate.model_dump() for gate in recipe.gates]

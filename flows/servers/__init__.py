@@ -1,0 +1,1 @@
+"""Prefect and MLflow as servers on loopback."""

@@ -1,0 +1,162 @@
+"""Prefect's and MLflow's servers as children on loopback: started, waited for, and stopped with all they started."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from rammerge.errors import RammergeError
+from rammerge.system import libc
+from rammerge.system.home import home
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 120.0
+STOP_SECONDS = 10.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running child.
+
+    Attributes:
+        name: for messages.
+        url: address without a trailing slash.
+        health: path that answers 200 once it serves.
+        log: file with what it printed.
+        process: leader of a process group of its own.
+        starting: lock that is held until the server answers: two servers cannot make one database at once.
+    """
+
+    name: str
+    url: str
+    health: str
+    log: Path
+    process: subprocess.Popen[bytes]
+    starting: BinaryIO
+
+    def wait_until_healthy(self, ended: threading.Event | None = None) -> None:
+        """Return once the server answers or `ended` is set; RammergeError, naming its log, if it dies or is slow."""
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(self.url + self.health) and not (ended and ended.is_set()):
+            if self.process.poll() is not None:
+                raise RammergeError(
+                    f"{self.name} stopped while starting (code {self.process.returncode}); see {self.log}"
+                )
+            if time.monotonic() > deadline:
+                raise RammergeError(f"{self.name} did not answer within {START_SECONDS:.0f} s; see {self.log}")
+            time.sleep(0.1)
+        self.starting.close()
+
+    def stop(self) -> None:
+        """End the whole process group: asked first, forced after STOP_SECONDS."""
+        self.starting.close()
+        for signum, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signum)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(seconds)
+            if _group_ended(self.process.pid, seconds):
+                return
+
+
+@contextmanager
+def prefect_server(*, port: int, dashboard: bool) -> Iterator[Server]:
+    """Serve Prefect's API (and its dashboard) over the database below rammerge's home while the context lasts."""
+    command = ["uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", LOOPBACK, "--port", str(port)]
+    settings = {
+        "PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api",
+        "PREFECT_SERVER_UI_ENABLED": str(dashboard).lower(),
+        "PREFECT_SERVER_UI_API_URL": f"http://{LOOPBACK}:{port}/api",
+    }
+    yield from _serve("prefect", [*command, "--log-level", "warning"], port, "/api/health", settings)
+
+
+@contextmanager
+def mlflow_server(*, port: int) -> Iterator[Server]:
+    """Serve MLflow's dashboard over the database that the environment names while the context lasts."""
+    store = os.environ["MLFLOW_TRACKING_URI"]
+    command = [
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        store,
+        "--host",
+        LOOPBACK,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    command += ["--default-artifact-root", (home() / "mlflow" / "artifacts").as_uri()]
+    # Without the job runner it starts in half the time and needs two processes instead of ten.
+    yield from _serve("mlflow", command, port, "/health", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+
+
+def free_port(wanted: int = 0) -> int:
+    """Return `wanted` if nothing listens there, else a free port of loopback."""
+    for port in (wanted, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((LOOPBACK, port))
+            return int(probe.getsockname()[1])
+    raise RammergeError("no free port on loopback")
+
+
+def answers(url: str) -> bool:
+    """Say whether a GET of `url` succeeds at once."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def _serve(name: str, module: Sequence[str], port: int, health: str, settings: Mapping[str, str]) -> Iterator[Server]:
+    log = home() / "logs" / f"{name}-server.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    starting = log.with_suffix(".lock").open("ab")
+    fcntl.flock(starting, fcntl.LOCK_EX)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module],
+            env={**os.environ, **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
+    server = Server(name, f"http://{LOOPBACK}:{port}", health, log, process, starting)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _end_with_parent() -> None:
+    # Runs in the child before it starts: the kernel will send it SIGTERM when its parent dies, even by SIGKILL.
+    libc.call("prctl", _PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _group_ended(group: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False

@@ -1,0 +1,282 @@
+"""Refuse what cannot be merged before any work starts, each time in one sentence with the fix."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from rich.filesize import decimal
+
+from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.checkpoints.compare import same_bytes, same_tensors
+from rammerge.checkpoints.headers import TensorInfo
+from rammerge.checkpoints.tokenizers import compare_tokenizers
+from rammerge.checkpoints.tying import is_tied, text_setting, vocabulary_matrices
+from rammerge.errors import InputError
+from rammerge.numerics.dtypes import DType
+from rammerge.system.reading import refuse_os_error
+
+Resize = Literal["refuse", "common"]
+
+# Settings that change what the same weights compute. The merged model has the base's.
+_COMPUTING = (
+    "head_dim",
+    "hidden_act",
+    "num_attention_heads",
+    "num_experts_per_tok",
+    "num_key_value_heads",
+    "rms_norm_eps",
+    "rope_parameters",
+    "rope_scaling",
+    "rope_theta",
+    "sliding_window",
+)
+_QUANTISED_NAME = re.compile(r"(^|[._])q?weight(_packed)?$")
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What may be merged: `agents` as views with exactly the base's names and shapes, and what the user should know."""
+
+    agents: Mapping[str, Checkpoint]
+    warnings: tuple[str, ...]
+
+
+def check_mergeable(base: Checkpoint, agents: Mapping[str, Checkpoint], *, resize: Resize = "refuse") -> Preflight:
+    """Check that every agent can be merged into `base`, and return the agents seen as tensors of the base's shape.
+
+    A redundant copy of a tied head that only an agent stores is left out of its view. With `resize="common"`, an
+    agent that appended rows to its vocabulary (embedding, head, head bias) is seen as its first rows, those of the
+    base: the merged model has the base's vocabulary, and the appended rows are dropped; with `"refuse"` such an agent
+    is refused. Reads headers, configurations and tokenizers; of the weights only the integer tensors and as much as
+    it takes to see that no two checkpoints are the same.
+
+    Raises:
+        InputError: one sentence naming the agent, the tensor and the fix.
+    """
+    if not agents:
+        raise InputError("there is no agent to merge; name at least one")
+    _check_not_quantised("the base", base)
+    warnings: list[str] = []
+    views: dict[str, Checkpoint] = {}
+    for name, agent in agents.items():
+        _check_not_quantised(f"agent {name!r}", agent)
+        _check_family(name, base, agent)
+        view, dropped = _fit_vocabulary(name, base, _without_redundant_heads(base, agent), resize)
+        _check_names(name, base, view)
+        _check_shapes(name, base, view)
+        warnings += dropped + _check_dtypes(name, base, view) + _compare_settings(name, base, agent)
+        warnings += compare_tokenizers(base.path, agent.path, name)
+        views[name] = view
+    for name, view in views.items():
+        _check_integers(name, base, view)
+    _check_distinct(base, views)
+    return Preflight(MappingProxyType(views), tuple(warnings))
+
+
+def check_output(out: Path, *, force: bool, needed_bytes: int, inputs: Iterable[Path] = ()) -> None:
+    """Check that `needed_bytes` can be written to the new directory `out`, without leaving anything behind.
+
+    Args:
+        out: the directory to be made.
+        force: whether an existing `out` may be replaced.
+        needed_bytes: size of what will be written.
+        inputs: directories that must survive: `out` may be neither one of them nor above one.
+
+    Raises:
+        InputError: `out` exists and `force` is false, would replace an input, cannot be written, or does not fit.
+    """
+    out = out.expanduser().absolute()
+    try:
+        exists = out.exists() or out.is_symlink()
+        resolved = out.resolve()
+        for path in [*inputs, Path.cwd(), Path.home()]:
+            if path.resolve().is_relative_to(resolved):
+                raise InputError(f"output {out} contains {path}, which must not be replaced; choose another directory")
+        if exists and not force:
+            raise InputError(f"output {out} exists; choose another directory or replace it with --force")
+        if exists and not out.is_dir():
+            raise InputError(f"output {out} exists and is not a directory; choose another directory")
+        parent = next(parent for parent in resolved.parents if parent.exists())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise refuse_os_error(out, error if isinstance(error, OSError) else ValueError(str(error))) from error
+    _check_writable(out, parent)
+    free = shutil.disk_usage(parent).free
+    if free < needed_bytes:
+        raise InputError(
+            f"output {out} needs {decimal(needed_bytes)} and the disk has {decimal(free)} free; "
+            "make room or choose another disk"
+        )
+
+
+def _check_writable(out: Path, parent: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=parent):  # the only test that root and read-only mounts also answer rightly
+            pass
+    except OSError as error:
+        raise InputError(
+            f"output {out} cannot be written ({parent}: {error.strerror}); choose a directory that you may write"
+        ) from error
+
+
+def _check_not_quantised(who: str, checkpoint: Checkpoint) -> None:
+    fix = "merge the bfloat16, float16 or float32 checkpoint that it was made from"
+    settings = text_setting(checkpoint.config, "quantization_config")
+    if settings is not None:
+        kind = settings.get("quant_method") if isinstance(settings, Mapping) else None
+        raise InputError(f"{who} is quantised ({kind or 'quantization_config in its config.json'}); {fix}")
+    for tensor in checkpoint.tensors.values():
+        packed = not _is_float(tensor) and len(tensor.shape) > 1 and _QUANTISED_NAME.search(tensor.name)
+        if (_is_float(tensor) and tensor.dtype.itemsize == 1) or packed:
+            raise InputError(f"{who} is quantised ({tensor.name} is {tensor.dtype}); {fix}")
+
+
+def _check_family(name: str, base: Checkpoint, agent: Checkpoint) -> None:
+    for key in ("model_type", "architectures"):
+        wanted, found = base.config.get(key), agent.config.get(key)
+        if wanted != found and None not in (wanted, found):
+            raise InputError(
+                f"agent {name!r} is of another architecture: its config.json says {key} {_listed(found)} and the "
+                f"base's {_listed(wanted)}; merge agents trained from this base"
+            )
+
+
+def _without_redundant_heads(base: Checkpoint, agent: Checkpoint) -> Checkpoint:
+    """Leave out matrices that the base does not have and that repeat, byte for byte, one that it has."""
+    matrices = vocabulary_matrices(agent.config, agent.tensors)
+    extra = [tensor for tensor in matrices if tensor.name not in base.tensors]
+    shared = [tensor for tensor in matrices if tensor.name in base.tensors]
+    aliases: dict[str, str] = {}
+    for tensor in extra:
+        twin = next((other for other in shared if same_bytes(tensor, other)), None)
+        if twin is not None:
+            aliases[tensor.name] = twin.name
+    kept = {name: tensor for name, tensor in agent.tensors.items() if name not in aliases}
+    return replace(agent, tensors=MappingProxyType(kept), tied=MappingProxyType({**agent.tied, **aliases}))
+
+
+def _fit_vocabulary(name: str, base: Checkpoint, agent: Checkpoint, resize: Resize) -> tuple[Checkpoint, list[str]]:
+    """See an agent with appended vocabulary rows as its first rows; return it with the warning that says so."""
+    rows, agent_rows = (text_setting(checkpoint.config, "vocab_size") for checkpoint in (base, agent))
+    grown = [
+        tensor
+        for tensor in agent.tensors.values()
+        if tensor.name in base.tensors and _differs_by_rows(base.tensors[tensor.name], tensor, rows, agent_rows)
+    ]
+    if not grown:
+        return agent, []
+    first = f"{grown[0].name} has {agent_rows} rows and the base's {rows}"
+    if agent_rows < rows:
+        raise InputError(f"agent {name!r} has a smaller vocabulary: {first}; merge agents trained from this base")
+    if resize == "refuse":
+        raise InputError(
+            f"agent {name!r} has a larger vocabulary: {first}; if its rows were appended, merge the common rows with "
+            "--resize common (output.resize in a recipe)"
+        )
+    narrowed = {tensor.name: tensor.head_rows(rows) for tensor in grown}
+    view = replace(agent, tensors=MappingProxyType({**agent.tensors, **narrowed}))
+    return view, [
+        f"agent {name!r} appended {agent_rows - rows} rows to its vocabulary ({', '.join(narrowed)}): they are "
+        "dropped, and the merged model needs the base's tokenizer"
+    ]
+
+
+def _differs_by_rows(wanted: TensorInfo, found: TensorInfo, rows: object, agent_rows: object) -> bool:
+    if rows == agent_rows or not wanted.shape or not found.shape:
+        return False
+    return wanted.shape[1:] == found.shape[1:] and (wanted.shape[0], found.shape[0]) == (rows, agent_rows)
+
+
+def _check_names(name: str, base: Checkpoint, agent: Checkpoint) -> None:
+    missing = sorted(base.tensors.keys() - agent.tensors.keys())
+    extra = sorted(agent.tensors.keys() - base.tensors.keys())
+    if not missing and not extra:
+        return
+    if is_tied(base.config) != is_tied(agent.config):
+        tied, untied = ("the base", f"agent {name!r}") if is_tied(base.config) else (f"agent {name!r}", "the base")
+        raise InputError(
+            f"{tied} ties its output head to its embedding and {untied} does not ({(missing or extra)[0]}); "
+            "merge agents with tie_word_embeddings as in the base"
+        )
+    if missing:
+        raise InputError(
+            f"agent {name!r} lacks {_first(missing)}; save the whole model, or merge agents of the base's architecture"
+        )
+    raise InputError(
+        f"agent {name!r} has {_first(extra)}, which the base lacks; save the agent without, or merge it into the base "
+        "that it was trained from"
+    )
+
+
+def _check_shapes(name: str, base: Checkpoint, agent: Checkpoint) -> None:
+    for tensor in agent.tensors.values():
+        wanted = base.tensors[tensor.name]
+        if tensor.shape != wanted.shape:
+            raise InputError(
+                f"agent {name!r} has {tensor.name} of shape {list(tensor.shape)} and the base of "
+                f"{list(wanted.shape)}; merge agents trained from this base"
+            )
+
+
+def _check_dtypes(name: str, base: Checkpoint, agent: Checkpoint) -> list[str]:
+    pairs: dict[tuple[DType, DType], int] = {}
+    for tensor in agent.tensors.values():
+        wanted = base.tensors[tensor.name]
+        if tensor.dtype != wanted.dtype and not (_is_float(tensor) and _is_float(wanted)):
+            raise InputError(
+                f"agent {name!r} stores {tensor.name} as {tensor.dtype} and the base as "
+                f"{wanted.dtype}; save it in the base's dtype"
+            )
+        if tensor.dtype != wanted.dtype:
+            pairs[tensor.dtype, wanted.dtype] = pairs.get((tensor.dtype, wanted.dtype), 0) + 1
+    return [
+        f"agent {name!r} stores {count} tensors as {found} and the base as {wanted}: "
+        "what rounding alone changed can count as active"
+        for (found, wanted), count in sorted(pairs.items(), key=str)
+    ]
+
+
+def _compare_settings(name: str, base: Checkpoint, agent: Checkpoint) -> list[str]:
+    differing = []
+    for key in _COMPUTING:
+        wanted, found = text_setting(base.config, key), text_setting(agent.config, key)
+        if None not in (wanted, found) and wanted != found:
+            differing.append(f"{key} {found} instead of {wanted}")
+    if not differing:
+        return []
+    return [f"agent {name!r} was trained with {', '.join(differing)}: the merged model has the base's settings"]
+
+
+def _check_integers(name: str, base: Checkpoint, agent: Checkpoint) -> None:
+    for tensor in agent.tensors.values():
+        if not _is_float(tensor) and not same_bytes(tensor, base.tensors[tensor.name]):
+            raise InputError(
+                f"agent {name!r} differs from the base in {tensor.name}, which is {tensor.dtype} and cannot "
+                "be merged; save the agent with the base's tensor"
+            )
+
+
+def _check_distinct(base: Checkpoint, agents: Mapping[str, Checkpoint]) -> None:
+    for name, agent in agents.items():
+        if same_tensors(base.tensors, agent.tensors):
+            raise InputError(f"agent {name!r} has the same weights as the base; give the trained checkpoint")
+    for (one, agent), (two, other) in combinations(agents.items(), 2):
+        if same_tensors(agent.tensors, other.tensors):
+            raise InputError(f"agents {one!r} and {two!r} have the same weights; name each agent once")
+
+
+def _is_float(tensor: TensorInfo) -> bool:
+    return tensor.dtype.is_floating_point
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _first(names: list[str]) -> str:
+    return f"{names[0]} and {len(names) - 1} more tensors" if len(names) > 1 else names[0]

@@ -1,0 +1,1 @@
+"""What trainers leave on disk, read as checkpoints."""

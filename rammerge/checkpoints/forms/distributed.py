@@ -1,0 +1,119 @@
+"""torch.distributed.checkpoint directories: `.metadata`, a pickle, says where in the `*.distcp` files the parts lie."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from rammerge.checkpoints.forms.parts import Chunk, assemble, fault
+from rammerge.checkpoints.forms.pickled import Inert, load_metadata, load_tensor
+from rammerge.checkpoints.forms.tensors import LazyTensor
+from rammerge.errors import InputError
+from rammerge.system.lazy import torch
+from rammerge.system.reading import list_directory, open_regular, quote, read_exactly
+
+METADATA = ".metadata"
+# Where accelerate, and so transformers' and TRL's trainers, put the model of a sharded checkpoint.
+IN_TRAINER = "pytorch_model_fsdp_0"
+
+# Wrappers that trainers leave in parameter names; no architecture uses them.
+_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+
+
+def distributed_files(directory: Path) -> list[Path]:
+    """Return `.metadata` and the `*.distcp` files of `directory`."""
+    names = [entry.name for entry in list_directory(directory)]
+    return [directory / name for name in names if name == METADATA or name.endswith(".distcp")]
+
+
+def read_distributed(directory: Path) -> dict[str, LazyTensor]:
+    """Return the model's tensors in a torch.distributed.checkpoint directory, assembled when read.
+
+    The state dict may hold the model at its top or under a key (`model`, say) beside the optimizer; the largest group
+    of tensors that is not an optimizer's is taken.
+
+    Raises:
+        InputError: the metadata are not those of such a directory, or do not agree with its files.
+    """
+    metadata = load_metadata(directory / METADATA)
+    try:
+        entries = {
+            name: entry
+            for name, entry in metadata.get("state_dict_metadata").items()
+            if isinstance(name, str) and entry.is_a("TensorStorageMetadata")
+        }
+        places = {
+            (index.get("fqn"), tuple(index.get("offset") or ())): place
+            for index, place in metadata.get("storage_data").items()
+        }
+        chosen = _model_entries(metadata.get("planner_data"), entries)
+        return {
+            name: _tensor(directory, name, entries[entry_name], entry_name, places)
+            for name, entry_name in chosen.items()
+        }
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{directory / METADATA} does not describe a torch.distributed.checkpoint ({quote(str(error))[1:-1]}); "
+            "save the checkpoint again"
+        ) from error
+
+
+def _model_entries(planner_data: Any, entries: Mapping[str, Inert]) -> dict[str, str]:
+    """Return the model's parameter names, each with the name of its entry."""
+    paths = planner_data if isinstance(planner_data, dict) else {}
+    groups: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+    for entry in entries:
+        *group, name = paths.get(entry) or (entry,)
+        if not any(str(part).startswith("optim") for part in [*group, *entry.split(".")]):
+            for wrapper in _WRAPPERS:
+                name = str(name).replace(wrapper, "")
+            groups[tuple(map(str, group))][str(name)] = entry
+    if not groups:
+        raise ValueError("it has no model tensors")
+    return max(groups.values(), key=len)
+
+
+def _tensor(
+    directory: Path, name: str, entry: Inert, entry_name: str, places: Mapping[tuple[Any, Any], Inert]
+) -> LazyTensor:
+    dtype, shape = entry.get("properties").state[0], tuple(entry.get("size"))
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"{name} has no dtype")
+    chunks = [
+        _chunk(directory, name, dtype, chunk, places[entry_name, tuple(chunk.get("offsets"))])
+        for chunk in entry.get("chunks")
+    ]
+    wrong = fault(shape, chunks)
+    if wrong:
+        raise ValueError(f"of {name}, {wrong}")
+    return LazyTensor(dtype, shape, lambda: assemble(dtype, shape, chunks))
+
+
+def _chunk(directory: Path, name: str, dtype: torch.dtype, chunk: Inert, place: Inert) -> Chunk:
+    file_name, offset, length = (place.get(key) for key in ("relative_path", "offset", "length"))
+    if not isinstance(file_name, str) or "/" in file_name or not file_name.endswith(".distcp"):
+        raise ValueError(f"{name} lies in {file_name!r}")
+    if place.get("transform_descriptors"):
+        raise ValueError(f"{name} is stored transformed ({place.get('transform_descriptors')})")
+    file, sizes = directory / file_name, tuple(chunk.get("sizes"))
+    _check_range(file, offset, length, at_least=prod(sizes) * dtype.itemsize)
+
+    def read() -> torch.Tensor:
+        with open_regular(file) as (descriptor, _):
+            found = load_tensor(read_exactly(descriptor, length, offset, file), file)
+        if found.dtype != dtype or tuple(found.shape) != sizes:
+            raise InputError(f"{file} has another dtype or shape for {name} than {METADATA}; save the checkpoint again")
+        return found
+
+    return Chunk(tuple(chunk.get("offsets")), sizes, read)
+
+
+def _check_range(file: Path, offset: Any, length: Any, *, at_least: int) -> None:
+    # Before anything is allocated by a size that only the metadata claim.
+    with open_regular(file) as (_, size):
+        whole = type(offset) is int and type(length) is int and offset >= 0 and at_least <= length <= size - offset
+    if not whole:
+        raise InputError(f"{file} is truncated: its metadata places a tensor beyond its {size} bytes; copy it again")

@@ -1,0 +1,1 @@
+"""Block functions compiled ahead of time, kept on disk and run by a loop in C++."""

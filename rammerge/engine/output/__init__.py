@@ -1,0 +1,1 @@
+"""Where the output goes, and how it is written."""

@@ -1,0 +1,270 @@
+"""Writing output shards: preallocated, hashed while they grow, durable and renamed into place when whole."""
+
+import errno
+import fcntl
+import hashlib
+import heapq
+import json
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rammerge.checkpoints.digest import sha256_file
+from rammerge.engine.output.layout import Chunk, Shard
+from rammerge.engine.stream import allocate, pages, start_flush, write_from
+from rammerge.system.atomic import write_json
+
+# Chunks that may wait to be hashed or written, besides one for each thread.
+AHEAD = 6
+# What direct writing wants memory, offsets and lengths to be multiples of: the page size, or a disk's larger block.
+ALIGNMENT = 4096
+# Enough that the disk has the next chunk when it is done with one.
+_WRITERS = 2
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """A finished shard: its file, its SHA-256, and the counts of its chunks summed (see engine.merging)."""
+
+    file: str
+    sha256: str
+    counts: tuple[int, ...]
+
+
+@dataclass(order=True)
+class _Written:
+    """A chunk that was handed over: when it is hashed and on its way to the disk, its memory is free again."""
+
+    start: int
+    stop: int
+    memory: memoryview = field(compare=False)
+    unfinished: int = field(default=2, compare=False)
+
+
+class Output:
+    """What the shards of a merge share: memory for chunks, the threads that write them, and the news of a failure.
+
+    Attributes:
+        changed: guards everything below and in the shards' writers, and tells of every change.
+        failure: why a chunk could not be written.
+        allocated: bytes of memory for chunks.
+    """
+
+    def __init__(self, chunk_bytes: int) -> None:
+        """Serve chunks of up to `chunk_bytes`, a multiple of `ALIGNMENT`."""
+        self.changed = threading.Condition()
+        self.failure: BaseException | None = None
+        self.allocated = 0
+        self._chunk_bytes = chunk_bytes
+        self._free: list[memoryview] = []
+        self._held = 0
+        self._stopped = False
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="write")
+
+    def memory(self) -> memoryview:
+        """Return aligned memory for a chunk, to be handed over to `ShardWriter.write`; what is in it is undefined."""
+        with self.changed:
+            if self._free:
+                return self._free.pop()
+            self.allocated += self._chunk_bytes
+            return pages(self._chunk_bytes)
+
+    def stop(self) -> None:
+        """Let no thread wait for room any longer, after a failure elsewhere."""
+        with self.changed:
+            self._stopped = True
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        """End the threads; chunks that they have not begun to write are lost."""
+        self._writers.shutdown(cancel_futures=True)
+
+    def has_room(self) -> bool:
+        """Whether another chunk may be begun; with `changed` held."""
+        return self._stopped or self._held <= AHEAD
+
+    def hold(self, writer: "ShardWriter", written: _Written) -> None:
+        """Have a chunk written; with `changed` held."""
+        self._held += 1
+        self._writers.submit(self._put, writer, written)
+
+    def finish_part(self, written: _Written) -> None:
+        """Note that a chunk was hashed or written; with `changed` held."""
+        written.unfinished -= 1
+        if not written.unfinished:
+            self._held -= 1
+            self._free.append(written.memory)
+        self.changed.notify_all()
+
+    def raise_failure(self) -> None:
+        """Raise what kept a chunk from being written."""
+        if self.failure is not None:
+            raise self.failure
+
+    def _put(self, writer: "ShardWriter", written: _Written) -> None:
+        try:
+            writer.put(written)
+        except BaseException as error:  # whatever it is, it must end the waiting for this chunk
+            with self.changed:
+                self.failure = self.failure or error
+                self.stop()
+
+
+class ShardWriter:
+    """Takes a shard's chunks from any threads, which hash them between them in the order of their bytes.
+
+    Whoever hands over the next bytes to be hashed does so at once, while they are still in its processor's cache, and
+    goes on with what others handed over meanwhile; the others do not wait for it, unless there is no room. The chunks
+    go to the disk past the page cache where the file system can: copying them there takes more processor time than
+    computing them, and what is in it, such as the inputs, would make way for them.
+
+    `directory` is a staging directory: the shard goes to its `model`, the record of it to its `records`. A full disk is
+    an OSError here, and a sentence where the staging directory is held (rammerge.publishing.publish).
+    """
+
+    def __init__(self, directory: Path, shard: Shard, output: Output) -> None:
+        self.shard = shard
+        self._directory = directory
+        self._output = output
+        self._part = _part_path(directory, shard)
+        self._descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            allocate(self._descriptor, shard.size)
+            self._direct = _can_write_directly(self._descriptor)
+        except OSError:
+            os.close(self._descriptor)
+            raise
+        self._buffered = threading.Lock()
+        self._unhashed: list[_Written] = []
+        self._hashed = self._on_disk = 0
+        self._hashing = False
+        self._sha256 = hashlib.sha256()
+
+    def write(self, chunk: Chunk, memory: memoryview) -> None:
+        """Take over a chunk's memory from `Output.memory`; every chunk of the shard just once.
+
+        No wait in here is forever if chunks are begun in their order, and either all that are begun are handed over too
+        or `Output.stop` is called.
+
+        Raises:
+            OSError: an earlier chunk could not be written.
+        """
+        output = self._output
+        written = _Written(chunk.start, chunk.stop, memory)
+        with output.changed:
+            heapq.heappush(self._unhashed, written)
+            output.hold(self, written)
+            output.changed.wait_for(lambda: self._can_hash() or output.has_room())
+            while self._can_hash():
+                self._hash_next()
+            output.changed.wait_for(output.has_room)
+            output.raise_failure()
+
+    def put(self, written: _Written) -> None:
+        """Write a chunk; called by the output's threads."""
+        # The file ends where the shard does only once it is finished: direct writing is by whole blocks.
+        content = written.memory[: -(-(written.stop - written.start) // ALIGNMENT) * ALIGNMENT]
+        done = self._direct and self._put_directly(content, written.start)
+        if not done:
+            with self._buffered:  # the kernel lets one writer at a time into a file, and the others wait busily
+                write_from(self._descriptor, content, written.start)
+            # Starting the disk early, without waiting for it, keeps the last flush short.
+            start_flush(self._descriptor, written.start, len(content))
+        with self._output.changed:
+            self._on_disk += written.stop - written.start
+            self._output.finish_part(written)
+
+    def finish(self, counts: Sequence[int]) -> ShardRecord:
+        """Make the shard durable under its own name and leave a record beside it, from which a later run resumes.
+
+        Raises:
+            OSError: a chunk could not be written.
+        """
+        size, output = self.shard.size, self._output
+        with output.changed:
+            output.changed.wait_for(lambda: output.failure is not None or self._hashed == self._on_disk == size)
+            output.raise_failure()
+        os.ftruncate(self._descriptor, size)
+        os.fsync(self._descriptor)
+        record = ShardRecord(self.shard.file, self._sha256.hexdigest(), tuple(counts))
+        self._part.replace(_final_path(self._directory, self.shard))
+        write_json(_record_path(self._directory, self.shard), {"sha256": record.sha256, "counts": list(record.counts)})
+        return record
+
+    def close(self) -> None:
+        """Let go of the file, finished or not, once nothing is written to it any more.
+
+        A partial one stays for the next run to overwrite.
+        """
+        os.close(self._descriptor)
+
+    def _put_directly(self, content: memoryview, offset: int) -> bool:
+        try:
+            write_from(self._descriptor, content, offset)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # It was allowed, and then was not, as on a disk of larger blocks. The file's flag goes first: a writer that
+            # finds `_direct` cleared takes no refusal of a direct write for one.
+            _set_direct(self._descriptor, on=False)
+            self._direct = False
+            return False
+        return True
+
+    def _can_hash(self) -> bool:
+        return not self._hashing and bool(self._unhashed) and self._unhashed[0].start == self._hashed
+
+    def _hash_next(self) -> None:
+        """Hash the next chunk; with `changed` held, but not while hashing."""
+        changed, written = self._output.changed, heapq.heappop(self._unhashed)
+        self._hashing = True
+        changed.release()
+        try:
+            self._sha256.update(written.memory[: written.stop - written.start])
+        finally:
+            changed.acquire()
+        self._hashing, self._hashed = False, written.stop
+        self._output.finish_part(written)
+
+
+def finished(directory: Path, shard: Shard) -> ShardRecord | None:
+    """Return the record of a shard that an earlier run finished, if the file still is what was written."""
+    try:
+        content: Any = json.loads(_record_path(directory, shard).read_text(encoding="utf-8"))
+        record = ShardRecord(shard.file, str(content["sha256"]), tuple(int(count) for count in content["counts"]))
+        path = _final_path(directory, shard)
+        if path.stat().st_size == shard.size and sha256_file(path) == record.sha256:
+            return record
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no whole record: the shard is written anew
+    return None
+
+
+def _can_write_directly(descriptor: int) -> bool:
+    """Have a file written past the page cache; whether its file system can."""
+    try:
+        _set_direct(descriptor, on=True)
+    except OSError:
+        return False
+    return True
+
+
+def _set_direct(descriptor: int, *, on: bool) -> None:
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT if on else flags & ~os.O_DIRECT)
+
+
+def _final_path(directory: Path, shard: Shard) -> Path:
+    return directory / "model" / shard.file
+
+
+def _part_path(directory: Path, shard: Shard) -> Path:
+    return directory / "model" / f"{shard.file}.part"
+
+
+def _record_path(directory: Path, shard: Shard) -> Path:
+    return directory / "records" / f"{shard.file}.json"

@@ -1,0 +1,1 @@
+"""Passes over all tensors: statistics first, then the merge."""

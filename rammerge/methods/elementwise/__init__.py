@@ -1,0 +1,1 @@
+"""Methods that compute each element from the same element of every agent."""

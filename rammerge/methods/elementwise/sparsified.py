@@ -1,0 +1,179 @@
+"""TIES (arXiv 2306.01708) and DARE (arXiv 2311.03099): drop elements, settle signs, then add."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from rammerge.methods.spec import Block, Method, Params, Pass, Statistics, Update
+from rammerge.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Rows of the coefficients of the kernels below.
+_SCALE, _THRESHOLD, _DROP, _MEAN = range(4)
+
+
+class TiesParams(Params):
+    """TIES's trimming and merging."""
+
+    density: float = Field(0.2, gt=0, le=1, description="share of each task vector that trimming keeps, by magnitude")
+    scale: float = Field(1.0, ge=0, description="factor of the merged task vector")
+    scope: Literal["global", "tensor"] = Field("global", description="trim over the whole model or per tensor")
+    merge: Literal["mean", "sum"] = Field("mean", description="combine the agreeing values by mean or by sum")
+
+
+class DareParams(Params):
+    """DARE with task arithmetic."""
+
+    drop_rate: float = Field(0.9, ge=0, lt=1, description="probability with which an element is dropped")
+    scale: float = Field(1.0, ge=0, description="factor of the sum of the dropped and rescaled task vectors")
+
+
+class DareTiesParams(TiesParams):
+    """DARE before TIES."""
+
+    drop_rate: float = Field(0.9, ge=0, lt=1, description="probability with which an element is dropped")
+    density: float = Field(1.0, gt=0, le=1, description="share of each dropped task vector that trimming keeps")
+
+
+def _dare_rows(params: DareParams, _: Statistics, __: str, agents: int) -> list[list[float]]:
+    return [[value] * agents for value in (params.scale, 0.0, params.drop_rate)]
+
+
+def _ties_rows(params: TiesParams, statistics: Statistics, tensor: str, agents: int) -> list[list[float]]:
+    thresholds = [0.0] * agents
+    if params.density < 1.0:
+        thresholds = list(statistics.magnitude_thresholds(tensor if params.scope == "tensor" else None))
+    drop_rate = params.drop_rate if isinstance(params, DareTiesParams) else 0.0
+    return [
+        [params.scale] * agents,
+        thresholds,
+        [drop_rate] * agents,
+        [1.0 if params.merge == "mean" else 0.0] * agents,
+    ]
+
+
+def _needs_magnitudes(params: TiesParams) -> frozenset[Pass]:
+    return frozenset({"magnitude"}) if params.density < 1.0 else frozenset()
+
+
+def drop_and_rescale(delta: Tensor, noise: Tensor, drop_rate: Tensor) -> Tensor:
+    """Drop elements where `noise` < `drop_rate` and divide the others by 1 - `drop_rate` (DARE, Eq. 1).
+
+    Args:
+        delta: float32 [n], a task vector.
+        noise: float32 [n], uniform in [0, 1).
+        drop_rate: 0-d float32 in [0, 1).
+    """
+    return delta * (noise >= drop_rate).float() / (1.0 - drop_rate)
+
+
+def _dare(block: Block) -> Update:
+    total = _dropped(block, 0)
+    for agent in range(1, len(block.deltas)):
+        total = total + _dropped(block, agent)
+    return Update(total * block.coefficients[_SCALE, 0])
+
+
+def _dropped(block: Block, agent: int) -> Tensor:
+    return drop_and_rescale(block.deltas[agent], block.uniform(agent), block.coefficients[_DROP, agent])
+
+
+def _all_deltas(block: Block) -> Sequence[Tensor]:
+    return block.deltas
+
+
+def _all_dropped(block: Block) -> Sequence[Tensor]:
+    return [_dropped(block, agent) for agent in range(len(block.deltas))]
+
+
+def _ties(block: Block) -> Update:
+    return _elect_and_merge(block, _all_deltas(block))
+
+
+def _dare_ties(block: Block) -> Update:
+    return _elect_and_merge(block, _all_dropped(block))
+
+
+def _elect_and_merge(block: Block, deltas: Sequence[Tensor]) -> Update:
+    """Trim by magnitude, elect each element's sign by total mass, and merge the values that agree (TIES, Sec. 4).
+
+    An exact tie of the masses elects +1: the official code takes the sign of the whole model's sum instead, one more
+    pass for elements that cancel exactly.
+    """
+    trimmed = [
+        delta * (delta.abs() >= block.coefficients[_THRESHOLD, agent]).float() for agent, delta in enumerate(deltas)
+    ]
+    mass = trimmed[0]
+    for values in trimmed[1:]:
+        mass = mass + values
+    elected = torch.where(mass >= 0.0, 1.0, -1.0)
+    agreeing = [torch.relu(values * elected) for values in trimmed]
+    total, count = agreeing[0], torch.sign(agreeing[0])
+    for values in agreeing[1:]:
+        total = total + values
+        count = count + torch.sign(values)
+    use_mean = block.coefficients[_MEAN, 0]
+    divisor = 1.0 + use_mean * (torch.clamp(count, min=1.0) - 1.0)
+    return Update(elected * (total / divisor) * block.coefficients[_SCALE, 0])
+
+
+def kept_at_least(density: float, numel: int) -> int:
+    """Return how many of `numel` elements trimming to `density` keeps at least, ties of the last one aside.
+
+    The official code keeps every |x| that is not below the (d - int(d * density))-th smallest: int(d * density) + 1.
+    """
+    return min(numel, int(numel * density) + 1)
+
+
+METHODS: Sequence[Method] = (
+    Method(
+        name="ties",
+        summary="Keep each agent's largest changes, elect a sign for each element, and average what agrees.",
+        source="arXiv 2306.01708, Sec. 4",
+        params=TiesParams,
+        kernel=_ties,
+        coefficients=_ties_rows,
+        passes=_needs_magnitudes,
+        trimmed=_all_deltas,
+        presets={
+            "paper": {"density": 0.2, "scale": 1.0},
+            "fusion-bench": {"density": 0.2, "scale": 0.3, "merge": "sum"},
+            "mergekit": {"density": 1.0, "scale": 1.0, "scope": "tensor"},
+        },
+        preset_sources={
+            "paper": "Sec. 6, without tuning",
+            "fusion-bench": "FusionBench's default",
+            "mergekit": "mergekit's default",
+        },
+    ),
+    Method(
+        name="dare",
+        summary="Drop elements of each task vector at random, rescale the rest, and add them all.",
+        source="arXiv 2311.03099, Eq. 1, with task arithmetic",
+        params=DareParams,
+        kernel=_dare,
+        coefficients=_dare_rows,
+        presets={"paper": {"drop_rate": 0.9}, "fusion-bench": {"drop_rate": 0.5, "scale": 0.3}},
+        preset_sources={"paper": "Sec. 4", "fusion-bench": "FusionBench's default"},
+    ),
+    Method(
+        name="dare_ties",
+        summary="DARE's random dropping and rescaling, then TIES.",
+        source="arXiv 2311.03099, Sec. 4, with TIES",
+        params=DareTiesParams,
+        kernel=_dare_ties,
+        coefficients=_ties_rows,
+        passes=_needs_magnitudes,
+        trimmed=_all_dropped,
+        presets={
+            "paper": {"drop_rate": 0.9, "density": 1.0},
+            "fusion-bench": {"drop_rate": 0.5, "density": 0.2, "scale": 0.3, "merge": "sum"},
+        },
+        preset_sources={"paper": "Sec. 4", "fusion-bench": "FusionBench's default"},
+    ),
+)

@@ -1,0 +1,1 @@
+"""Element-wise arithmetic: dtypes, masks, rounding and random bits."""

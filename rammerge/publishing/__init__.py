@@ -1,0 +1,1 @@
+"""From a finished merge to a model directory: companions, manifest, card, verification."""

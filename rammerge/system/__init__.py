@@ -1,0 +1,1 @@
+"""The ground: files, locks, sizes and the C library; knows nothing of models."""

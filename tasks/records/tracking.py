@@ -1,0 +1,217 @@
+"""Record a pipeline run in MLflow: a parent run, and a child run for each variant."""
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evaluation.judging.leaderboard import Row
+from rammerge.recipe import Recipe
+from rammerge.store import Entry
+from rammerge.system.atomic import write_json
+from rammerge.system.home import home
+from tasks.records import registry
+from tasks.runtime.environment import tracking_server
+from tasks.runtime.step import TRACKING_RETRIES, Result, step
+from tasks.steps.evaluating import Compared, Decision, SuiteRef
+from tasks.steps.merging import Merged, Method, OverlapResult
+from tasks.steps.sources import Model
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
+
+TAG_PIPELINE = "rammerge.pipeline"
+# Without it MLflow's dashboard shows an experiment as one of traces and prompts, of which there are none.
+_SHOWN_AS_RUNS = {"mlflow.experimentKind": "custom_model_development"}
+
+
+class Tracked(Result):
+    """The MLflow runs: the parent's id, and each variant's."""
+
+    run_id: str
+    children: dict[str, str]
+
+    @property
+    def identity(self) -> str:
+        """Runs are told apart by MLflow."""
+        return self.run_id
+
+
+def tracked(entry: Entry) -> Tracked:
+    """Read what `track` wrote."""
+    return Tracked(path=entry.path, digest=entry.digest, **json.loads((entry.path / "runs.json").read_text("utf-8")))
+
+
+def recorded(entry: Entry) -> bool:
+    """Say whether MLflow still has the runs."""
+    from mlflow.exceptions import MlflowException
+
+    runs = tracked(entry)
+    try:
+        found = [registry.client().get_run(run) for run in (runs.run_id, *runs.children.values())]
+    except MlflowException:
+        return False
+    return all(run.info.lifecycle_stage == "active" and run.info.status == "FINISHED" for run in found)
+
+
+@step(
+    "track",
+    version=1,
+    run_name="record in MLflow",
+    result=tracked,
+    valid=recorded,
+    ignore=["recipe_file", "flow_run"],
+    retries=TRACKING_RETRIES,
+)
+def track(
+    out: Path,
+    recipe: Recipe,
+    base: Model,
+    agents: Mapping[str, Model],
+    methods: Mapping[str, Method],
+    variants: Mapping[str, Merged],
+    suites: Sequence[SuiteRef],
+    overlap: OverlapResult,
+    leaderboard: Compared,
+    decision: Decision,
+    recipe_file: str,
+    flow_run: str,
+) -> None:
+    """Record parameters, scores, the recipe, the leaderboard, the decision, figures and what was measured on.
+
+    Runs that an earlier, killed attempt left unfinished are removed first. Written: `runs.json`.
+    """
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+
+    sources = {name: model.provenance for name, model in {"base": base, **agents}.items()}
+    log = _Log(
+        registry.client(),
+        tags={
+            "rammerge.recipe": recipe.digest,
+            "rammerge.prefect_run": flow_run,
+            "rammerge.gates": "passed" if decision.passed else "refused",
+            **{f"rammerge.source.{name}": source for name, source in sources.items()},
+        },
+        params={f"output.{name}": value for name, value in recipe.output.model_dump().items()},
+        inputs=[_dataset(suite) for suite in suites],
+    )
+    log.open(recipe.name, key=f"{recipe.digest[:16]}-{decision.digest[:16]}")
+    rows = {row.name: row for row in leaderboard.load().rows}
+    parent = log.run(
+        recipe.name,
+        tags={TAG_PIPELINE: log.key, "rammerge.selected": decision.variant, MLFLOW_RUN_NOTE: leaderboard.markdown},
+        params={f"source.{name}": source for name, source in sources.items()}
+        | {f"evaluation.{name}": value for name, value in recipe.evaluation.model_dump().items()},
+        metrics=_metrics(rows[decision.variant])
+        | {f"{name}/{metric}": v for name in sources for metric, v in _metrics(rows[name]).items()},
+        files=[file for made in (leaderboard, decision, overlap) for file in sorted(made.path.glob("[!.]*"))],
+    )
+    log.mlflow.log_text(parent, Path(recipe_file).read_text("utf-8"), "recipe.yaml")
+    children = {
+        name: log.run(
+            name,
+            tags={
+                MLFLOW_PARENT_RUN_ID: parent,
+                registry.TAG_DIGEST: model.content,
+                "rammerge.selected": str(name == decision.variant).lower(),
+            },
+            params=_method_params(methods[name]),
+            metrics=_metrics(rows[name]) | {f"lambda/{agent}": v for agent, v in model.factors.items()},
+            files=[model.path / "rammerge.json", model.path / "README.md"],
+        )
+        for name, model in variants.items()
+    }
+    for run in (*children.values(), parent):
+        log.mlflow.set_terminated(run)
+    write_json(out / "runs.json", {"run_id": parent, "children": children})
+
+
+@dataclass
+class _Log:
+    """Writes the runs of one pipeline run: what all of them share is given once."""
+
+    mlflow: "MlflowClient"
+    tags: Mapping[str, str]
+    params: Mapping[str, Any]
+    inputs: "Sequence[DatasetInput]"
+    experiment: str = ""
+    key: str = ""
+
+    def open(self, name: str, *, key: str) -> None:
+        """Choose the experiment, making it if missing, and remove what a killed attempt at `key` left in it."""
+        self.experiment, self.key = _experiment(self.mlflow, name), key
+        unfinished = f"tags.`{TAG_PIPELINE}` = '{key}' and attributes.status = 'RUNNING'"
+        for parent in self.mlflow.search_runs([self.experiment], unfinished):
+            of_parent = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+            for run in (*self.mlflow.search_runs([self.experiment], of_parent), parent):
+                self.mlflow.delete_run(run.info.run_id)
+
+    def run(
+        self,
+        name: str,
+        *,
+        tags: Mapping[str, str],
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        files: Iterable[Path],
+    ) -> str:
+        """Write a run, leave it open, and return its id."""
+        from mlflow.entities import Metric, Param
+
+        run: str = self.mlflow.create_run(self.experiment, run_name=name, tags={**self.tags, **tags}).info.run_id
+        now = int(time.time() * 1000)
+        self.mlflow.log_batch(
+            run,
+            metrics=[Metric(metric, value, now, 0) for metric, value in metrics.items()],
+            params=[Param(param, _shown(value)) for param, value in {**params, **self.params}.items()],
+        )
+        self.mlflow.log_inputs(run, datasets=self.inputs)
+        for file in files:
+            self.mlflow.log_artifact(run, str(file))
+        return run
+
+
+def _experiment(mlflow: "MlflowClient", name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    if found := mlflow.get_experiment_by_name(name):
+        return str(found.experiment_id)
+    # A local place, so that models are registered by hard links; a server elsewhere chooses its own.
+    location = None if tracking_server() else (home() / "mlflow" / "artifacts" / name).as_uri()
+    try:
+        return str(mlflow.create_experiment(name, artifact_location=location, tags=_SHOWN_AS_RUNS))
+    except MlflowException:  # another run was faster
+        found = mlflow.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+def _metrics(row: Row) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for split, suites in row.suites.items():
+        average = row.average[split]
+        metrics |= {f"{split}/{suite}": estimate.value for suite, estimate in suites.items()}
+        metrics[f"{split}/average"] = average.value
+        metrics |= {f"{split}/average_low": average.low, f"{split}/average_high": average.high}
+    return metrics
+
+
+def _method_params(method: Method) -> dict[str, Any]:
+    settled = {f"method.{name}": value for name, value in method.params.items()}
+    return {"method": method.name, "preset": method.preset, **settled}
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, list | dict) else str(value)
+
+
+def _dataset(suite: SuiteRef) -> "DatasetInput":
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"suite": suite.name, "digest": suite.digest})
+    dataset = Dataset(name=suite.name, digest=suite.digest[:36], source_type="rammerge-suite", source=source)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "evaluation")])

@@ -1,0 +1,49 @@
+"""Settings that Prefect and MLflow must find before they are imported: own databases below rammerge's home, no
+telemetry, no chatter. Whatever the user has set in the environment stays."""
+
+import os
+
+from rammerge.errors import InputError
+from rammerge.system.home import home
+
+_PROFILE = {"PREFECT_HOME", "PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"}
+
+
+def prepare() -> None:
+    """Fill in what the environment leaves open. Call before `import prefect` and `import mlflow`."""
+    prefect_home = home() / "prefect"
+    try:
+        for directory in (prefect_home / "storage", home() / "mlflow"):
+            directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{home()} cannot be written ({error.strerror}); set RAMMERGE_HOME to a directory that can"
+        ) from None
+    if not _PROFILE & os.environ.keys():
+        os.environ["PREFECT_HOME"] = str(prefect_home)
+    defaults = {
+        # One place for results whether a run is started by hand or by a worker, so that each finds the other's.
+        "PREFECT_LOCAL_STORAGE_PATH": str(prefect_home / "storage"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{home() / 'mlflow' / 'mlflow.db'}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def tracking_server() -> str | None:
+    """Return the address of the user's MLflow server, or None where MLflow is used through its database."""
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return address if address.startswith(("http://", "https://")) else None
+
+
+def quiet() -> None:
+    """Keep log lines off the terminal; Prefect's database keeps its own for the dashboard."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

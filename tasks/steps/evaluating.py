@@ -1,0 +1,235 @@
+"""Evaluate models, compare them, choose a variant and put it to the gates."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from evaluation.judging.gates import GateDecision, decide, parse_gate
+from evaluation.judging.leaderboard import Leaderboard, build_leaderboard
+from evaluation.report.render import to_markdown
+from evaluation.results import SuiteResult
+from evaluation.runners.harness import evaluate_model
+from evaluation.suites import Split, Suite, load_suite
+from rammerge import store
+from rammerge.recipe import Recipe
+from rammerge.system.atomic import write_json, write_text
+from tasks.runtime.progress import progress
+from tasks.runtime.slots import MODEL_SLOT
+from tasks.runtime.step import Result, step
+from tasks.steps.sources import Model
+
+_SUITE_VERSION = 1
+
+
+class SuiteRef(BaseModel):
+    """A suite that has been opened and checked.
+
+    Attributes:
+        name: as results and reports call it.
+        path: its directory.
+        digest: of all that is asked and how it is scored.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    path: Path
+    digest: str
+
+    @property
+    def identity(self) -> list[str]:
+        """Where the suite lies does not count."""
+        return [self.name, self.digest]
+
+    @classmethod
+    def of(cls, suite: Suite) -> "SuiteRef":
+        """Return what the steps need to know of an opened suite."""
+        return cls(name=suite.name, path=suite.path, digest=suite.digest)
+
+
+class Conditions(BaseModel):
+    """Everything that scores depend on besides the model and the suite."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dtype: str
+    batch_size: int
+    limit: int | None
+    device: str
+    lm_eval: str
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Conditions":
+        """Return the conditions that a recipe asks for, on this installation."""
+        asked = recipe.evaluation
+        return cls(
+            dtype=asked.dtype,
+            batch_size=asked.batch_size,
+            limit=asked.limit,
+            device=recipe.compute.device,
+            lm_eval=installed("lm_eval"),
+        )
+
+
+class Scores(Result):
+    """One model's results by suite: the directory with `<split>.json` and `<split>.jsonl` (samples), and the means."""
+
+    directories: dict[str, Path]
+    digests: dict[str, str]
+    means: dict[str, dict[Split, float]]
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the results are; where they lie does not count."""
+        return self.digests
+
+    def load(self) -> dict[str, dict[Split, SuiteResult]]:
+        """Return the results, item by item, by suite and split."""
+        return {
+            suite: {
+                split: SuiteResult.from_json(json.loads((directory / f"{split}.json").read_text("utf-8")))
+                for split in self.means[suite]
+            }
+            for suite, directory in self.directories.items()
+        }
+
+
+def scored(entry: store.Entry) -> Scores:
+    """Read what `evaluate` wrote."""
+    return Scores(path=entry.path, digest=entry.digest, **json.loads((entry.path / "scores.json").read_text("utf-8")))
+
+
+def complete(entry: store.Entry) -> bool:
+    """Say whether every suite's results are still in the store, unharmed."""
+    return all(store.find("suite", directory.parent.name) for directory in scored(entry).directories.values())
+
+
+@step("evaluate", version=1, run_name="evaluate {name}", result=scored, ignore=["name"], valid=complete)
+def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], conditions: Conditions) -> None:
+    """Run the model on every suite with lm-eval; a suite that these very weights were run on before is not run again.
+
+    Args:
+        out: written: `scores.json`, which names the store's entries, one a suite.
+        name: what the model is to the recipe.
+        model: the model directory.
+        suites: what to ask.
+        conditions: how to ask.
+    """
+    entries: dict[str, store.Entry] = {}
+    for number, suite in enumerate(suites):
+        progress()(number / len(suites), suite.name)
+        inputs = {"model": model.content, "suite": suite.identity, "conditions": conditions.model_dump()}
+        run = partial(_run, model=model, suite=suite, conditions=conditions)
+        entries[suite.name] = store.materialise("suite", store.key_of("suite", _SUITE_VERSION, inputs), run)
+    scores = {
+        "directories": {suite: str(entry.path / suite) for suite, entry in entries.items()},
+        "digests": {suite: entry.digest for suite, entry in entries.items()},
+        "means": {suite: _means(entry.path / suite) for suite, entry in entries.items()},
+    }
+    write_json(out / "scores.json", scores)
+
+
+def _run(out: Path, *, model: Model, suite: SuiteRef, conditions: Conditions) -> None:
+    with MODEL_SLOT:
+        evaluate_model(
+            model.path,
+            [load_suite(suite.path)],
+            dtype=conditions.dtype,
+            batch_size=conditions.batch_size,
+            device=conditions.device,
+            limit=conditions.limit,
+            out=out,
+            model_digest=model.digest,
+        )
+
+
+def _means(directory: Path) -> dict[str, float]:
+    return {file.stem: json.loads(file.read_text("utf-8"))["mean"] for file in sorted(directory.glob("*.json"))}
+
+
+class Compared(Result):
+    """The leaderboard: `leaderboard.json`, `leaderboard.md` and `leaderboard.png` in `path`.
+
+    Attributes:
+        selected: the variant with the best validation average.
+        markdown: the leaderboard for people.
+    """
+
+    selected: str
+    markdown: str
+
+    def load(self) -> Leaderboard:
+        """Return the leaderboard with every model's scores of every item."""
+        return Leaderboard.from_json(json.loads((self.path / "leaderboard.json").read_text("utf-8")))
+
+
+def compared(entry: store.Entry) -> Compared:
+    """Read what `compare` wrote."""
+    selected = (entry.path / "selected").read_text("utf-8")
+    markdown = (entry.path / "leaderboard.md").read_text("utf-8")
+    return Compared(path=entry.path, digest=entry.digest, selected=selected, markdown=markdown)
+
+
+@step("compare", version=1, run_name="compare", result=compared)
+def compare(
+    out: Path, scores: Mapping[str, Scores], agents: Sequence[str], variants: Mapping[str, str], confidence: float
+) -> None:
+    """Compare all models item by item, and choose a variant on the validation split.
+
+    Args:
+        out: written: `leaderboard.json`, `.md` and `.png`, and `selected`.
+        scores: by model; the base is called `base`.
+        agents: which of them are agents.
+        variants: which of them are variants, and by which method.
+        confidence: level of the intervals.
+    """
+    from evaluation.report.figures import leaderboard_png  # matplotlib takes a second to import
+
+    results = {name: model.load() for name, model in scores.items()}
+    board = build_leaderboard(results, base="base", agents=agents, variants=variants, confidence=confidence)
+    write_json(out / "leaderboard.json", board.to_json())
+    write_text(out / "leaderboard.md", to_markdown(board))
+    write_text(out / "selected", board.select())
+    (out / "leaderboard.png").write_bytes(leaderboard_png(board))
+
+
+class Decision(Result):
+    """What the gates said about the selected variant: `decision.json` and `decision.md` in `path`."""
+
+    variant: str
+    passed: bool
+    refusals: list[str]
+    markdown: str
+
+    def load(self) -> GateDecision:
+        """Return every rule's outcome with its numbers."""
+        return GateDecision.from_json(json.loads((self.path / "decision.json").read_text("utf-8")))
+
+
+def decided(entry: store.Entry) -> Decision:
+    """Read what `gate` wrote."""
+    decision = json.loads((entry.path / "decision.json").read_text("utf-8"))
+    return Decision(
+        path=entry.path,
+        digest=entry.digest,
+        variant=decision["variant"],
+        passed=decision["passed"],
+        refusals=[outcome["sentence"] for outcome in decision["outcomes"] if not outcome["passed"]],
+        markdown=(entry.path / "decision.md").read_text("utf-8"),
+    )
+
+
+@step("gate", version=1, run_name="gate", result=decided)
+def gate(out: Path, leaderboard: Compared, gates: Sequence[Mapping[str, Any]]) -> None:
+    """Put the selected variant to the recipe's gates, on the test split; write `decision.json` and `decision.md`."""
+    decision = decide(leaderboard.load(), leaderboard.selected, [parse_gate(gate) for gate in gates])
+    verdict = "passes every gate" if decision.passed else "is refused"
+    lines = [f"**{decision.variant}** {verdict}.", "", "| gate | | why |", "| --- | --- | --- |"]
+    lines += [f"| {o.rule} | {'passed' if o.passed else '**refused**'} | {o.sentence} |" for o in decision.outcomes]
+    write_json(out / "decision.json", decision.to_json())
+    write_text(out / "decision.md", "\n".join([*lines, ""]))

@@ -1,0 +1,194 @@
+"""Overlap, merge and smoke test: what the library does, as steps of the pipeline."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from rammerge.api import EXTRACT_VERSION, MERGE_VERSION, MergeOptions, Progress
+from rammerge.api import extract as extract_overlap
+from rammerge.api import merge as merge_checkpoints
+from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from rammerge.checkpoints.family import Resize
+from rammerge.errors import RammergeError
+from rammerge.methods import ResolvedMethod
+from rammerge.overlap import Overlap
+from rammerge.recipe import Compute, Output
+from rammerge.store import Entry
+from rammerge.system.atomic import write_json
+from rammerge.system.sizes import parse_size
+from tasks.runtime.progress import progress
+from tasks.runtime.slots import MODEL_SLOT
+from tasks.runtime.step import Result, step
+from tasks.steps.sources import Checked, Model, digests
+
+PROMPT, NEW_TOKENS = "1 + 1 =", 8
+
+
+class Method(BaseModel):
+    """A variant's method with every parameter settled, as `rammerge.methods.resolve` returns it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    preset: str | None
+    params: dict[str, Any]
+
+    def resolved(self) -> ResolvedMethod:
+        """Return the same as the library takes it."""
+        return ResolvedMethod(self.name, self.preset, self.params)
+
+
+class OverlapResult(Result):
+    """Which elements the agents changed: `overlap.json` in `path`, and its summary by agent."""
+
+    summary: dict[str, dict[str, Any]]
+    warnings: list[str]
+
+    @property
+    def json_file(self) -> Path:
+        """The whole overlap, as `Overlap.from_json` reads it."""
+        return self.path / "overlap.json"
+
+
+class Merged(Model):
+    """A variant's model directory.
+
+    Attributes:
+        factors: each agent's lambda, where the method has one for the whole model.
+        warnings: what the user should know.
+    """
+
+    factors: dict[str, float]
+    warnings: list[str]
+
+
+def counted(entry: Entry) -> OverlapResult:
+    """Read what `extract` wrote."""
+    content = json.loads((entry.path / "overlap.json").read_text(encoding="utf-8"))
+    warnings = json.loads((entry.path / "warnings.json").read_text(encoding="utf-8"))
+    return OverlapResult(path=entry.path, digest=entry.digest, summary=content["summary"], warnings=warnings)
+
+
+@step(
+    "extract", version=EXTRACT_VERSION, run_name="extract task vectors", result=counted, ignore=["checked", "compute"]
+)
+def extract(
+    out: Path, base: Model, agents: Mapping[str, Model], resize: Resize, compute: Compute, checked: Checked
+) -> None:
+    """Count the elements that each agent changed, alone or with others, into `overlap.json` (RAM paper, Sec. 3)."""
+    options = MergeOptions(**_machine(compute))
+    overlap = extract_overlap(_open(base), _open_all(agents), options=options, resize=resize, progress=_report())
+    write_json(out / "overlap.json", overlap.to_json())
+    write_json(out / "warnings.json", overlap.warnings())
+
+
+def merged(entry: Entry) -> Merged:
+    """Read what `merge` wrote."""
+    return Merged(path=entry.path / "model", **json.loads((entry.path / "report.json").read_text(encoding="utf-8")))
+
+
+@step("merge", version=MERGE_VERSION, run_name="merge {name}", result=merged, ignore=["name", "overlap", "compute"])
+def merge(
+    out: Path,
+    name: str,
+    base: Model,
+    agents: Mapping[str, Model],
+    method: Method,
+    output: Output,
+    compute: Compute,
+    overlap: OverlapResult,
+) -> None:
+    """Merge the agents into the base by `method`, into the model directory `out/model`."""
+    report = merge_checkpoints(
+        _open(base),
+        _open_all(agents),
+        method.resolved(),
+        out / "model",
+        merge_options(output, compute),
+        overlap=Overlap.from_json(json.loads(overlap.json_file.read_text(encoding="utf-8"))),
+        tokenizer_from=output.tokenizer,
+        resize=output.resize,
+        force=True,  # a kill may have come between this and the store's own rename
+        progress=_report(),
+    )
+    digest, content = digests(open_checkpoint(report.path))
+    facts = {"digest": digest, "content": content, "warnings": list(report.warnings)}
+    write_json(out / "report.json", facts | {"factors": report.manifest["lambda"] or {}})
+
+
+class Smoked(Result):
+    """What a short generation gave: the proof that transformers loads the model and that it speaks."""
+
+    text: str
+
+
+def smoked(entry: Entry) -> Smoked:
+    """Read what `smoke` wrote."""
+    return Smoked(path=entry.path, digest=entry.digest, **json.loads((entry.path / "smoke.json").read_text()))
+
+
+@step("smoke", version=1, run_name="smoke {name}", result=smoked, ignore=["name", "compute"])
+def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
+    """Check that transformers loads the model, that its logits are finite and that it generates; write `smoke.json`.
+
+    Raises:
+        RammergeError: one of these does not hold; nothing has been registered then.
+    """
+    try:
+        with MODEL_SLOT:
+            text, finite = _generate(model, compute.device)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise RammergeError(f"the merge '{name}' at {model.path} does not run in transformers: {error}") from error
+    if not finite:
+        raise RammergeError(f"the merge '{name}' at {model.path} gives logits that are not finite; inspect the agents")
+    write_json(out / "smoke.json", {"text": text})
+
+
+def _generate(model: Model, device: str) -> tuple[str, bool]:
+    """Return what the model generates, and whether its logits are finite."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
+    network = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True).to(device).eval()
+    prompt = tokenizer(PROMPT, return_tensors="pt").input_ids.to(device)
+    with torch.inference_mode():
+        finite = bool(torch.isfinite(network(input_ids=prompt).logits).all())
+        tokens = network.generate(prompt, max_new_tokens=NEW_TOKENS, do_sample=False)
+    return tokenizer.decode(tokens[0, prompt.shape[1] :], skip_special_tokens=True), finite
+
+
+def _open(model: Model) -> Checkpoint:
+    return open_checkpoint(model.path, source=model.source, revision=model.revision)
+
+
+def _open_all(models: Mapping[str, Model]) -> dict[str, Checkpoint]:
+    return {name: _open(model) for name, model in models.items()}
+
+
+def merge_options(output: Output, compute: Compute) -> MergeOptions:
+    """Return the engine's options for what a recipe says."""
+    return MergeOptions(
+        dtype=output.dtype,
+        rounding=output.rounding,
+        seed=output.seed,
+        shard_size=parse_size(output.shard_size),
+        **_machine(compute),
+    )
+
+
+def _machine(compute: Compute) -> dict[str, Any]:
+    """Return the settings that do not change a byte of the result."""
+    memory = {"memory": parse_size(compute.memory)} if compute.memory else {}
+    return {"device": compute.device, **memory}
+
+
+def _report() -> Callable[[Progress], None]:
+    """Return what the engine calls, from threads of its own, to say how far it is."""
+    report = progress()
+    return lambda state: report(state.done / max(1, state.total), state.stage)

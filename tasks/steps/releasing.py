@@ -1,0 +1,114 @@
+"""Register the selected variant, and make it the champion: the pipeline's last steps."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from rammerge.store import Entry
+from rammerge.system.atomic import write_json
+from tasks.records import registry
+from tasks.records.tracking import Tracked
+from tasks.runtime.step import TRACKING_RETRIES, Result, step
+from tasks.steps.evaluating import Decision
+from tasks.steps.merging import Merged
+from tasks.steps.sources import Model
+
+
+class Registered(Result):
+    """The version that holds the selected variant."""
+
+    name: str
+    version: int
+
+    @property
+    def identity(self) -> list[str | int]:
+        """Versions are told apart by MLflow."""
+        return [self.name, self.version]
+
+
+def registered(entry: Entry) -> Registered:
+    """Read what `register` wrote."""
+    release = json.loads((entry.path / "release.json").read_text("utf-8"))
+    return Registered(path=release["path"], digest=entry.digest, name=release["name"], version=release["version"])
+
+
+def still_registered(entry: Entry) -> bool:
+    """Say whether MLflow still has the version, with its files."""
+    release = json.loads((entry.path / "release.json").read_text("utf-8"))
+    found = registry.find_release(release["name"], release["tags"][registry.TAG_DIGEST])
+    return found is not None and found.version == release["version"]
+
+
+@step(
+    "register",
+    version=1,
+    run_name="register {name}",
+    result=registered,
+    valid=still_registered,
+    ignore=["flow_run", "runs"],
+    retries=TRACKING_RETRIES,
+)
+def register(
+    out: Path,
+    name: str,
+    variants: Mapping[str, Merged],
+    decision: Decision,
+    recipe_digest: str,
+    sources: Mapping[str, Model],
+    runs: Tracked,
+    flow_run: str,
+) -> None:
+    """Register the selected variant as the challenger, by reference; write `release.json`."""
+    model = variants[decision.variant]
+    release = registry.register(
+        name,
+        model.path,
+        digest=model.content,
+        run_id=runs.children[decision.variant],
+        description=decision.markdown,
+        tags={
+            "rammerge.variant": decision.variant,
+            "rammerge.weights": model.digest,
+            "rammerge.recipe": recipe_digest,
+            "rammerge.gates": "passed" if decision.passed else "refused: " + " ".join(decision.refusals),
+            "rammerge.prefect_run": flow_run,
+            **{f"rammerge.source.{who}": source.provenance for who, source in sources.items()},
+        },
+    )
+    write_json(out / "release.json", release.model_dump(mode="json"))
+
+
+class Promoted(Result):
+    """Who is champion, and why."""
+
+    champion: int | None
+    sentence: str
+
+
+def promoted(entry: Entry) -> Promoted:
+    """Read what `promote` wrote."""
+    promotion = json.loads((entry.path / "promotion.json").read_text("utf-8"))
+    return Promoted(
+        path=entry.path, digest=entry.digest, champion=promotion["champion"], sentence=promotion["sentence"]
+    )
+
+
+def still_promoted(entry: Entry) -> bool:
+    """Say whether the champion is who it was when the step ended; a person may have changed it since."""
+    promotion = json.loads((entry.path / "promotion.json").read_text("utf-8"))
+    champions = [r.version for r in registry.releases(promotion["name"]) if registry.CHAMPION in r.aliases]
+    return champions == [promotion["champion"]]
+
+
+@step(
+    "promote",
+    version=1,
+    run_name="promote {name}",
+    result=promoted,
+    valid=still_promoted,
+    retries=TRACKING_RETRIES,
+)
+def promote(out: Path, name: str, release: Registered) -> None:
+    """Make the version the champion, unless a person rolled it back; write `promotion.json`."""
+    promotion = registry.promote(name, release.version)
+    write_json(out / "promotion.json", promotion.model_dump(mode="json"))

@@ -1,0 +1,155 @@
+"""The first steps: bring base and agents here, and refuse what cannot be merged."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from rammerge.checkpoints.digest import digest_checkpoint, digest_file
+from rammerge.checkpoints.family import check_mergeable
+from rammerge.checkpoints.fetch import fetch as fetch_checkpoint
+from rammerge.recipe import Output
+from rammerge.store import Entry
+from rammerge.system.atomic import write_json
+from tasks.runtime.progress import progress
+from tasks.runtime.step import DOWNLOAD_RETRIES, Result, step
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class Origin(BaseModel):
+    """Where a checkpoint is to come from.
+
+    Attributes:
+        source: an absolute directory, or a hub id.
+        revision: of the hub.
+        written: the source as the recipe writes it, which is what reports and model cards show.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    revision: str | None = None
+    written: str
+
+    @property
+    def identity(self) -> list[str | None]:
+        """Everything, and for a directory the status of its files: a directory that changed is another origin."""
+        return [self.source, self.revision, self.written, directory_state(Path(self.source))]
+
+
+class Model(Result):
+    """A model directory that transformers can load.
+
+    Attributes:
+        path: the directory.
+        digest: of its weights and config.json, as `digest_checkpoint` gives it.
+        content: of every file that travels with a merge (tokenizer, chat template, ...) as well.
+        source, revision: where it came from; empty for a merged model.
+    """
+
+    content: str
+    source: str = ""
+    revision: str | None = None
+
+    @property
+    def identity(self) -> list[str | None]:
+        """Content and provenance, which a merged model's card repeats; where the directory lies does not count."""
+        return [self.content, self.source, self.revision]
+
+    @property
+    def provenance(self) -> str:
+        """Where the model came from and what it is, for tags and parameters."""
+        return f"{self.source}{f'@{self.revision}' if self.revision else ''} sha256:{self.digest}"
+
+
+def fetched(entry: Entry) -> Model:
+    """Read what `fetch` wrote."""
+    return Model.model_validate(_record(entry)["model"])
+
+
+def still_there(entry: Entry) -> bool:
+    """Say whether the directory that was fetched is unchanged; a hub's moving branch has to be asked again."""
+    record = _record(entry)
+    return bool(record["settled"]) and record["state"] == directory_state(Path(record["model"]["path"]))
+
+
+@step(
+    "fetch",
+    version=1,
+    run_name="fetch {name}",
+    result=fetched,
+    ignore=["name"],
+    valid=still_there,
+    retries=DOWNLOAD_RETRIES,
+)
+def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> None:
+    """Bring a checkpoint here (download and convert if need be) and digest it.
+
+    Args:
+        out: written: `checkpoint.json`.
+        name: what it is to the recipe.
+        origin: where it comes from.
+        base: for an agent, the base that it was trained from; a LoRA adapter is merged into it.
+    """
+    opened_base = open_checkpoint(base.path) if base else None
+    checkpoint = fetch_checkpoint(origin.source, origin.revision, base=opened_base, progress=partial(progress(), None))
+    state = directory_state(checkpoint.path)
+    digest, content = digests(checkpoint)
+    model = Model(
+        path=checkpoint.path, digest=digest, content=content, source=origin.written, revision=checkpoint.revision
+    )
+    settled = Path(origin.source).is_dir() or _COMMIT.fullmatch(origin.revision or "") is not None
+    write_json(out / "checkpoint.json", {"model": model.model_dump(mode="json"), "settled": settled, "state": state})
+
+
+def checked(entry: Entry) -> "Checked":
+    """Read what `preflight` wrote."""
+    return Checked(
+        path=entry.path, digest=entry.digest, warnings=json.loads((entry.path / "preflight.json").read_text())
+    )
+
+
+class Checked(Result):
+    """What the preflight found: nothing that forbids the merge, perhaps something to know."""
+
+    warnings: list[str]
+
+
+@step("preflight", version=1, run_name="preflight", result=checked)
+def preflight(out: Path, base: Model, agents: Mapping[str, Model], output: Output) -> None:
+    """Refuse, with the fix, agents that cannot be merged into the base; write the warnings to `preflight.json`."""
+    opened = {name: open_checkpoint(agent.path) for name, agent in agents.items()}
+    found = check_mergeable(open_checkpoint(base.path), opened, resize=output.resize)
+    write_json(out / "preflight.json", list(found.warnings))
+
+
+def digests(checkpoint: Checkpoint) -> tuple[str, str]:
+    """Return the digest of weights and config, and that of every file that travels with a merge."""
+    weights = digest_checkpoint(checkpoint).digest
+    sidecars = [f"{path.relative_to(checkpoint.path)} {digest_file(path).sha256}" for path in checkpoint.sidecars]
+    return weights, hashlib.sha256("\n".join([weights, *sidecars]).encode()).hexdigest()
+
+
+def directory_state(path: Path) -> str | None:
+    """Return a digest of name, size, times and inode of the files in `path`, or None if it is no directory."""
+    if not path.is_dir():
+        return None
+    lines = []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            status = entry.stat()
+            lines.append(f"{entry.name} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((entry.path / "checkpoint.json").read_text(encoding="utf-8"))
+    return record

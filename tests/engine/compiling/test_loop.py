@@ -1,0 +1,141 @@
+"""Contract: compiled code reads its inputs by itself and gives the eager form's counts and bytes whatever the tile, and
+a file that fails under it is named."""
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rammerge.api import MergeOptions, merge
+from rammerge.engine.blocks import MagnitudeBlock, MergeBlock, Numbers
+from rammerge.engine.compiling import cache
+from rammerge.engine.compiling.loop import LEAST_ELEMENTS, Source, TileLoop
+from rammerge.engine.histogram import Histogram
+from rammerge.engine.stream import Buffer, as_tensor, pages
+from rammerge.errors import InputError, RammergeError
+from rammerge.methods import resolve
+from rammerge.numerics.dtypes import DTYPES, from_torch
+from tests.engine.models import merged_without_torch, weight_bytes, write_family
+
+pytestmark = pytest.mark.skipif(cache.compiler() is None, reason="compiles C++")
+
+ELEMENTS = 50_000
+BFLOAT16, FLOAT32 = DTYPES["bfloat16"], DTYPES["float32"]
+SIGNATURE = cache.Signature(MergeBlock("ties", "abs", "bfloat16", "nearest"), BFLOAT16, (FLOAT32, BFLOAT16), 4)
+MAGNITUDES = cache.Signature(MagnitudeBlock("ties"), BFLOAT16, (FLOAT32, BFLOAT16), 4)
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(scope="module")
+def loops(kernels: Path) -> list[TileLoop]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAMMERGE_HOME", str(kernels))
+        for build in [cache.start_build(signature) for signature in (SIGNATURE, MAGNITUDES)]:
+            assert build.wait() == 0, build.communicate()[1].decode()
+        runners = [cache.load(signature, threads=1) for signature in (SIGNATURE, MAGNITUDES)]
+    assert all(isinstance(runner, TileLoop) for runner in runners)
+    return runners
+
+
+@pytest.fixture
+def loop(loops: list[TileLoop]) -> TileLoop:
+    return loops[0]
+
+
+@pytest.fixture
+def inputs() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    base = torch.randn(ELEMENTS, generator=generator).bfloat16()
+    changed = torch.rand(ELEMENTS, generator=generator) < 0.3
+    return [base, base.float() + changed * 1e-2, base]
+
+
+def sources(directory: Path, inputs: list[torch.Tensor], flags: int = os.O_RDONLY) -> list[Source]:
+    """Write each input to a file of its own, a few bytes in, and open it."""
+    made = []
+    for index, values in enumerate(inputs):
+        path = directory / f"input{index}"
+        path.write_bytes(b"head" + values.view(torch.uint8).numpy().tobytes())
+        dtype = from_torch(values.dtype)
+        assert dtype is not None
+        made.append(Source(path, os.open(path, flags), 4, dtype, Buffer(pages(values.nbytes))))
+    return made
+
+
+def numbers() -> Numbers:
+    scale, trimmed_below, drop_rate, mean = [1.0] * 2, [1e-3] * 2, [0.0] * 2, [1.0] * 2
+    return Numbers([scale, trimmed_below, drop_rate, mean], 1e-5, [0, 0, 0], 0)
+
+
+@pytest.mark.parametrize("tile", [ELEMENTS, ELEMENTS - 1, 4096, 7777])
+@pytest.mark.parametrize("elements", [ELEMENTS, LEAST_ELEMENTS, LEAST_ELEMENTS - 1, 1])
+def test_tiles_change_nothing(
+    loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path, tile: int, elements: int
+) -> None:
+    base, *agents = [values[:elements] for values in inputs]
+    (merged,), counts = SIGNATURE.function(base, agents, numbers().tensors())
+    result = pages(ELEMENTS * 2)
+    found = loop(sources(tmp_path, inputs), numbers(), elements, tile, len(counts), [result])
+    assert torch.equal(as_tensor(result, BFLOAT16)[:elements].view(torch.int16), merged.view(torch.int16))
+    assert not any(result[elements * 2 :])  # nothing is written after the result
+    assert found == counts.tolist()
+
+
+@pytest.mark.parametrize("tile", [ELEMENTS, ELEMENTS - 1, 7777])
+@pytest.mark.parametrize(("first", "bins", "shift"), [(0, 1 << 16, 15), (0x3C23 << 16, 1 << 15, 0), (0, 1 << 15, 0)])
+def test_magnitudes_are_counted_as_eager_code_does(
+    loops: list[TileLoop], inputs: list[torch.Tensor], tmp_path: Path, tile: int, first: int, bins: int, shift: int
+) -> None:
+    eager, found = (Histogram.empty([first, 0], bins, shift) for _ in range(2))
+    magnitudes, _ = MAGNITUDES.function(inputs[0], inputs[1:], numbers().tensors())
+    eager.add(magnitudes)
+    scratch = [pages((tile + LEAST_ELEMENTS) * 4) for _ in magnitudes]
+    for _ in range(2):
+        loops[1](sources(tmp_path, inputs), numbers(), ELEMENTS, tile, 1, scratch, found)
+    assert np.array_equal(found.counts(), 2 * eager.counts())
+    assert found.lanes.sum() == 2 * 2 * ELEMENTS
+    assert found.counts()[1].sum() > 0
+
+
+@pytest.mark.usefixtures("loops")
+def test_ties_needs_no_torch(
+    inputs: list[torch.Tensor], tmp_path: Path, kernels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, changed, same = inputs
+    family = write_family(tmp_path, {"w": base}, [{"w": changed}, {"w": same.flip(0)}])
+    eager = merge(*family, resolve("ties"), tmp_path / "eager", MergeOptions("bfloat16", compile="never"))
+    monkeypatch.setenv("RAMMERGE_HOME", str(kernels))
+    assert merged_without_torch(family, "ties", tmp_path / "alone") == weight_bytes(eager.path)
+
+
+def test_a_file_that_became_shorter_is_named(loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path) -> None:
+    opened = sources(tmp_path, inputs)
+    os.truncate(opened[1].file, 4 + ELEMENTS)
+    with pytest.raises(RammergeError, match=r"input1 became shorter while it was read; run again") as refused:
+        loop(opened, numbers(), ELEMENTS, 4096, 9, [pages(ELEMENTS * 2)])
+    assert not isinstance(refused.value, InputError)  # which would discard the finished shards
+
+
+def test_a_file_that_cannot_be_read_is_named(loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path) -> None:
+    opened = [*sources(tmp_path, inputs)[:2], sources(tmp_path, inputs, os.O_WRONLY)[2]]
+    with pytest.raises(OSError) as refused:
+        loop(opened, numbers(), ELEMENTS, 4096, 9, [pages(ELEMENTS * 2)])
+    assert (refused.value.errno, refused.value.filename) == (errno.EBADF, str(opened[2].file))
+
+
+def test_a_loop_that_does_not_load_is_made_again(loop: TileLoop, tmp_path: Path) -> None:
+    from rammerge.engine.compiling.loop import loop_path
+
+    for path in (SIGNATURE.path(), loop_path()):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"not a library")
+    assert cache.load(SIGNATURE) is None
+    assert not SIGNATURE.path().exists()
+    assert not loop_path().exists()

@@ -1,0 +1,224 @@
+"""Contract: whichever threads hand over a shard's chunks in whichever order, its bytes and its digest are right, on any
+file system; no thread waits for one that has failed, and little is held in memory."""
+
+import errno
+import hashlib
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rammerge.engine.output import shards
+from rammerge.engine.output.layout import Chunk, OutputTensor, Shard, cut
+from rammerge.engine.output.shards import AHEAD, ALIGNMENT, Output, ShardWriter
+
+CHUNK = 2 * ALIGNMENT
+CHUNKS = 60
+SIZE = CHUNK * CHUNKS - 5000
+HEADER = b"\x08\0\0\0\0\0\0\0{}      "
+CONTENT = HEADER + random.Random(0).randbytes(SIZE - len(HEADER))
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Shard:
+    for name in ("model", "records"):
+        (tmp_path / name).mkdir()
+    tensor = OutputTensor("w", torch.uint8, (SIZE - len(HEADER),), len(HEADER), SIZE - len(HEADER))
+    return Shard("model.safetensors", HEADER, (tensor,), SIZE)
+
+
+@pytest.fixture
+def output() -> Iterator[Output]:
+    made = Output(CHUNK)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def writer(tmp_path: Path, shard: Shard, output: Output) -> ShardWriter:
+    return ShardWriter(tmp_path, shard, output)
+
+
+@pytest.fixture
+def chunks(shard: Shard) -> list[Chunk]:
+    return list(cut(shard, CHUNK))
+
+
+def hand_over(writer: ShardWriter, output: Output, chunk: Chunk) -> None:
+    memory = output.memory()
+    memory[: chunk.stop - chunk.start] = CONTENT[chunk.start : chunk.stop]
+    writer.write(chunk, memory)
+
+
+def in_threads(works: list) -> list[threading.Thread]:
+    threads = [threading.Thread(target=work, daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def joined(threads: list[threading.Thread]) -> bool:
+    for thread in threads:
+        thread.join(timeout=20)
+    return not any(thread.is_alive() for thread in threads)
+
+
+def written_by(threads: int, writer: ShardWriter, output: Output, chunks: list[Chunk]) -> bool:
+    begun, lock, pauses = iter(chunks), threading.Lock(), random.Random(threads)
+
+    def work() -> None:
+        while True:
+            with lock:  # chunks are begun in order and take their time
+                chunk, pause = next(begun, None), pauses.uniform(0, 2e-3)
+            if chunk is None:
+                return
+            time.sleep(pause)
+            hand_over(writer, output, chunk)
+
+    return joined(in_threads([work] * threads))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+def test_bytes_and_digest_are_right_in_any_order(
+    writer: ShardWriter, output: Output, chunks: list[Chunk], tmp_path: Path, threads: int
+) -> None:
+    assert written_by(threads, writer, output, chunks)
+    record = writer.finish([1, 2])
+    assert (tmp_path / "model" / record.file).read_bytes() == CONTENT
+    assert record.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert record.counts == (1, 2)
+    assert output.allocated <= CHUNK * (AHEAD + threads)
+
+
+@pytest.mark.parametrize("refusal", ["the flag", "the first chunk", "a later chunk", "half a chunk"])
+def test_file_systems_that_do_not_write_directly(
+    shard: Shard, chunks: list[Chunk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    control, write, calls = shards.fcntl.fcntl, os.pwrite, []
+
+    def flags(descriptor: int, command: int, argument: int = 0) -> int:
+        if refusal == "the flag" and argument & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        if command == shards.fcntl.F_SETFL:
+            time.sleep(0.05)  # the other writer goes on meanwhile
+        return control(descriptor, command, argument)
+
+    def refuse(descriptor: int, content: memoryview, offset: int) -> int:
+        if control(descriptor, shards.fcntl.F_GETFL) & os.O_DIRECT:
+            calls.append(offset)
+            if refusal == "the first chunk" or (refusal == "a later chunk" and len(calls) > 20):
+                raise OSError(errno.EINVAL, "Invalid argument")
+            if refusal == "half a chunk":
+                content = content[: len(content) // 3]
+        return write(descriptor, content, offset)
+
+    monkeypatch.setattr(shards.fcntl, "fcntl", flags)
+    monkeypatch.setattr(os, "pwrite", refuse)
+    output = Output(CHUNK)
+    writer = ShardWriter(tmp_path, shard, output)
+    assert written_by(2, writer, output, chunks)
+    record = writer.finish([])
+    output.close()
+    assert (tmp_path / "model" / shard.file).read_bytes() == CONTENT
+    assert record.sha256 == hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_threads_wait_while_much_is_unhashed_and_go_on_when_the_gap_closes(
+    writer: ShardWriter, output: Output, chunks: list[Chunk]
+) -> None:
+    later = [lambda chunk=chunk: hand_over(writer, output, chunk) for chunk in chunks[1:]]
+    first, rest = in_threads(later[:AHEAD]), later[AHEAD:]
+    assert joined(first)
+    waiting = in_threads(rest)
+    time.sleep(0.2)
+    assert all(thread.is_alive() for thread in waiting)
+    hand_over(writer, output, chunks[0])
+    assert joined(waiting)
+    assert writer.finish([]).sha256
+
+
+def test_threads_wait_while_much_is_unwritten(
+    writer: ShardWriter, output: Output, chunks: list[Chunk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, write = threading.Event(), os.pwrite
+
+    def slow(*arguments: object) -> int:
+        disk.wait()
+        return write(*arguments)
+
+    monkeypatch.setattr(os, "pwrite", slow)
+    done: list[Chunk] = []
+
+    def work() -> None:
+        for chunk in chunks:
+            hand_over(writer, output, chunk)
+            done.append(chunk)
+
+    working = in_threads([work])
+    time.sleep(0.2)
+    assert len(done) <= AHEAD
+    disk.set()
+    assert joined(working)
+    assert writer.finish([]).sha256 == hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_threads_return_when_the_chunk_before_theirs_has_failed(
+    writer: ShardWriter, output: Output, chunks: list[Chunk], shard: Shard, tmp_path: Path
+) -> None:
+    waiting = in_threads([lambda chunk=chunk: hand_over(writer, output, chunk) for chunk in chunks[1:]])
+    time.sleep(0.1)
+    output.stop()
+    assert joined(waiting)
+    output.close()
+    writer.close()
+    assert not (tmp_path / "model" / shard.file).exists()
+
+
+def test_a_disk_that_fails_ends_all_waiting(
+    writer: ShardWriter, output: Output, chunks: list[Chunk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        for chunk in chunks:
+            hand_over(writer, output, chunk)
+    with pytest.raises(OSError, match="Input/output error"):
+        writer.finish([])
+
+
+@given(
+    header=st.integers(1, 40),
+    sizes=st.lists(st.integers(0, 50), max_size=8),
+    units=st.integers(1, 6),
+    wide=st.booleans(),
+)
+def test_chunks_cover_the_header_and_every_element_once(header: int, sizes: list[int], units: int, wide: bool) -> None:
+    tensors, position = [], 8 * header
+    for index, size in enumerate(sizes):
+        dtype = torch.float64 if wide and index < 3 else torch.bfloat16
+        tensors.append(OutputTensor(str(index), dtype, (size,), position, size * dtype.itemsize))
+        position += tensors[-1].nbytes
+    shard = Shard("model.safetensors", bytes(8 * header), tuple(tensors), position)
+    chunks = list(cut(shard, 8 * units))
+    assert [chunk.start for chunk in chunks] == list(range(0, position, 8 * units))
+    assert b"".join(chunk.header for chunk in chunks) == shard.header
+    places = {tensor.name: tensor for tensor in tensors}
+    elements: list[tuple[str, int]] = []
+    for chunk in chunks:
+        at = chunk.start + len(chunk.header)
+        for piece in chunk.pieces:
+            unit, tensor = piece.unit, places[piece.unit.tensor]
+            assert at == chunk.start + piece.offset == tensor.offset + unit.start * tensor.dtype.itemsize
+            at += (unit.stop - unit.start) * tensor.dtype.itemsize
+            elements += [(unit.tensor, index) for index in range(unit.start, unit.stop)]
+        assert at == chunk.stop
+    assert elements == [(str(name), index) for name, size in enumerate(sizes) for index in range(size)]

@@ -1,0 +1,131 @@
+"""Contract: a gate passes on evidence from the test split, says why in one sentence, and is checked before any work."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from evaluation.judging.gates import RULES, GateDecision, GateOutcome, check_names, decide, parse_gate
+from evaluation.statistics import paired_difference
+from rammerge.errors import InputError
+from tests.evaluation.boards import SIZES, SUITES, all_results, board, model_results, result
+
+
+def judge(gate: Mapping[str, Any], abilities: tuple[float, float] | None = None) -> GateOutcome:
+    """The outcome of one gate for the variant `ram`, given its abilities on test."""
+    results = all_results()
+    if abilities is not None:
+        for suite, by_split in model_results(abilities).items():
+            results["ram"][suite]["test"] = by_split["test"]
+    decision = decide(board(results), "ram", [parse_gate(gate)])
+    assert decision.passed == decision.outcomes[0].passed
+    return decision.outcomes[0]
+
+
+def test_non_inferiority_is_decided_by_the_lower_limit() -> None:
+    chosen = board()
+    lows = {suite: chosen.compare("ram", "base").suites[suite].low for suite in SUITES}
+    outcome = judge({"rule": "not_worse_than_base", "margin": 0.02})
+    assert outcome.passed
+    assert {suite: outcome.numbers[f"{suite}.low"] for suite in SUITES} == lows
+    # As good as the base on every item: not worse by the point, but 60 items cannot show a margin of 0.02 ...
+    equal = (0.2, 0.1)
+    assert judge({"rule": "not_worse_than_base", "margin": 0.02, "evidence": "point"}, equal).passed
+    assert not judge({"rule": "not_worse_than_base", "margin": 0.02}, equal).passed
+    # ... and a margin beyond Tango's limit for no differing pair in 60 they can.
+    limit = -paired_difference([0.0] * 60, [0.0] * 60).low
+    assert judge({"rule": "not_worse_than_base", "margin": limit + 1e-6}, equal).passed
+    assert not judge({"rule": "not_worse_than_base", "margin": limit - 1e-6}, equal).passed
+
+
+def test_one_bad_suite_is_enough_to_fail() -> None:
+    outcome = judge({"rule": "not_worse_than_base", "margin": 0.02, "evidence": "point"}, (0.1, 1.0))
+    assert not outcome.passed
+    assert "zoo_tool" in outcome.sentence
+    assert outcome.numbers["zoo_tool.difference"] == pytest.approx(-0.1)
+
+
+def test_every_agent_must_be_beaten() -> None:
+    assert judge({"rule": "beats_every_agent"}).passed
+    slightly = (0.2 + 1 / 60, 0.95)  # one item better than the agent `code` on one suite
+    assert judge({"rule": "beats_every_agent", "evidence": "point"}, slightly).passed
+    outcome = judge({"rule": "beats_every_agent"}, slightly)
+    assert not outcome.passed
+    assert "code" in outcome.sentence
+    assert outcome.numbers["code.difference"] == pytest.approx(1 / 120)
+    assert set(outcome.numbers) == {"tool.difference", "tool.low", "code.difference", "code.low"}
+    assert not judge({"rule": "beats_every_agent", "evidence": "point"}, (0.2, 0.95)).passed
+
+
+def test_a_named_model_must_be_beaten() -> None:
+    assert judge({"rule": "better_than", "model": "half"}).passed
+    assert not judge({"rule": "better_than", "model": "half"}, (0.7, 0.7)).passed
+
+
+def test_a_score_must_be_reached() -> None:
+    assert judge({"rule": "min_score", "suite": "zoo_tool", "value": 0.9}).passed
+    assert not judge({"rule": "min_score", "suite": "zoo_tool", "value": 0.9, "evidence": "interval"}).passed
+    assert not judge({"rule": "min_score", "suite": "zoo_tool", "value": 0.91}).passed
+    assert judge({"rule": "min_score", "value": 0.9}).numbers["score"] == pytest.approx(0.9)
+
+
+def test_only_test_results_count() -> None:
+    results = all_results()
+    for suite in SUITES:
+        results["ram"][suite]["test"] = result(suite, "test", [0.0] * SIZES["test"])
+    assert not decide(board(results), "ram", [parse_gate({"rule": "min_score", "value": 0.5})]).passed
+
+
+def test_a_decision_needs_every_gate_and_survives_json() -> None:
+    gates = [parse_gate({"rule": "beats_every_agent"}), parse_gate({"rule": "min_score", "value": 0.99})]
+    decision = decide(board(), "ram", gates)
+    assert [outcome.passed for outcome in decision.outcomes] == [True, False]
+    assert (decision.variant, decision.passed) == ("ram", False)
+    assert decide(board(), "ram", gates[:1]).passed
+    assert decide(board(), "ram", []).passed
+    assert GateDecision.from_json(json.loads(json.dumps(decision.to_json(), allow_nan=False))) == decision
+
+
+@pytest.mark.parametrize("evidence", ["interval", "point"])
+@pytest.mark.parametrize("rule", RULES)
+def test_outcomes_are_one_sentence_with_the_conditions(rule: str, evidence: str) -> None:
+    needed = {"better_than": {"model": "full"}, "min_score": {"value": 0.5}}.get(rule, {})
+    sentence = judge({"rule": rule, "evidence": evidence, **needed}).sentence
+    assert sentence.startswith("ram ")
+    assert sentence.endswith(").")
+    assert "\n" not in sentence
+    for part in ("95 % interval", "test items", "float32"):
+        assert part in sentence
+
+
+@pytest.mark.parametrize(
+    ("gate", "sentence"),
+    [
+        (
+            {"rule": "beats_all_agents"},
+            r"gates\[1\]: unknown rule 'beats_all_agents' \(did you mean 'beats_every_agent'\?\)",
+        ),
+        ({"rule": "min_score", "valu": 0.5}, r"\(min_score\): unknown key 'valu' \(did you mean 'value'\?\)"),
+        ({"rule": "min_score"}, "the key 'value' is missing"),
+        ({"rule": "min_score", "value": 50}, r"value: .*less than or equal to 1 \(found 50\)"),
+        ({"rule": "not_worse_than_base", "margin": -0.1}, "margin: .*greater than or equal to 0"),
+        ({"rule": "beats_every_agent", "evidence": "hope"}, "evidence: .*'interval' or 'point'"),
+        ({}, "unknown rule 'None'"),
+    ],
+)
+def test_bad_gates_are_refused_in_one_sentence(gate: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence) as refusal:
+        parse_gate(gate, where="gates[1]")
+    assert "\n" not in str(refusal.value)
+
+
+def test_names_are_checked_before_any_work() -> None:
+    gates = [parse_gate({"rule": "better_than", "model": "tis"})]
+    with pytest.raises(InputError, match=r"better_than names the unknown model 'tis' \(did you mean 'ties'\?\)"):
+        check_names(gates, models=["base", "ties"], suites=SUITES)
+    gates = [parse_gate({"rule": "min_score", "value": 0.1, "suite": "zoo_tol"})]
+    with pytest.raises(InputError, match=r"min_score names the unknown suite 'zoo_tol' \(did you mean 'zoo_tool'\?\)"):
+        decide(board(), "ram", gates)
+    with pytest.raises(InputError, match="no model 'nobody'"):
+        decide(board(), "nobody", [])

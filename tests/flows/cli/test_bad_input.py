@@ -1,0 +1,329 @@
+"""Contract of the command line for bad input: exit code 2 before any work, one sentence that names what, where and the
+fix, no traceback, and nothing half-written left behind. Each case goes through `merge`, and through a recipe."""
+
+import errno
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from flows.cli.program import main
+from tests.fixtures.models import save_agents, save_model
+
+Spoil = Callable[[Path], None]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base and two agents, with an integer tensor such as the buffers that some architectures store."""
+    root = tmp_path_factory.mktemp("template")
+    base = save_model(root / "base")
+    edit(base, lambda tensors: tensors.update(position_ids=torch.arange(4)))
+    save_agents(base, root, {"tool": 0.2, "code": 0.3})
+    return root
+
+
+@pytest.fixture
+def root(template: Path, tmp_path: Path) -> Path:
+    """A copy to spoil, with a recipe over it."""
+    shutil.copytree(template, tmp_path / "root")
+    write_recipe(tmp_path / "root")
+    return tmp_path / "root"
+
+
+def write_recipe(root: Path, **changes: object) -> Path:
+    recipe = {
+        "name": "bad",
+        "base": "base",
+        "agents": {"tool": "tool", "code": "code"},
+        "merges": ["ram"],
+        "evaluation": {"suites": ["zoo_tool"]},
+        **changes,
+    }
+    (root / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    return root / "recipe.yaml"
+
+
+def edit(model: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    tensors = load_file(model / "model.safetensors")
+    change(tensors)
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+
+
+def edit_config(model: Path, **changes: object) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | changes))
+
+
+def refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int = 2
+) -> str:
+    """Run the command line, require a refusal in one sentence, and return the sentence."""
+    monkeypatch.setattr(sys, "argv", ["rammerge", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert exit_.value.code == code, errors
+    complaints = [line for line in errors if line.startswith("error: ")]
+    assert len(complaints) == 1 and errors[-1] == complaints[0], errors
+    return complaints[0]
+
+
+def merge_arguments(root: Path) -> list[str]:
+    agents = [f"--agent={name}={root / name}" for name in ("tool", "code")]
+    return ["merge", "--base", str(root / "base"), *agents, "--out", str(root / "out")]
+
+
+def assert_untouched(root: Path, home: Path) -> None:
+    left = {path.name for path in root.iterdir()} - {"base", "tool", "code", "recipe.yaml", "blocker"}
+    assert left == set()
+    assert not list(home.glob("store/*/[!.]*"))
+
+
+def missing(root: Path) -> None:
+    shutil.rmtree(root / "tool")
+
+
+def not_a_checkpoint(root: Path) -> None:
+    shutil.rmtree(root / "tool")
+    (root / "tool").mkdir()
+    (root / "tool" / "notes.txt").write_text("nothing")
+
+
+def truncated(root: Path) -> None:
+    file = root / "tool" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def other_architecture(root: Path) -> None:
+    shutil.rmtree(root / "tool")
+    save_model(root / "tool", "gpt2")
+
+
+def other_vocabulary(root: Path) -> None:
+    def grow(tensors: dict[str, torch.Tensor]) -> None:
+        for name in ("model.embed_tokens.weight", "lm_head.weight"):
+            tensors[name] = torch.cat([tensors[name], tensors[name][:4]])
+
+    edit(root / "tool", grow)
+    edit_config(root / "tool", vocab_size=100)
+
+
+def missing_tensor(root: Path) -> None:
+    edit(root / "tool", lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
+
+
+def different_integers(root: Path) -> None:
+    edit(root / "tool", lambda tensors: tensors.update(position_ids=torch.arange(4) + 1))
+
+
+def base_as_agent(root: Path) -> None:
+    shutil.rmtree(root / "tool")
+    shutil.copytree(root / "base", root / "tool")
+
+
+def same_agents(root: Path) -> None:
+    shutil.rmtree(root / "tool")
+    shutil.copytree(root / "code", root / "tool")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (missing, ["tool", "does not exist"]),
+        (not_a_checkpoint, ["tool", "config.json"]),
+        (truncated, ["tool", "model.safetensors"]),
+        (other_architecture, ["'tool'", "another architecture"]),
+        (other_vocabulary, ["'tool'", "vocabulary"]),
+        (missing_tensor, ["'tool'", "model.layers.1.mlp.up_proj.weight"]),
+        (different_integers, ["'tool'", "position_ids"]),
+        (base_as_agent, ["'tool'", "base"]),
+        (same_agents, ["'tool'", "'code'", "same weights"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["merge", "check", "run"])
+def test_unusable_models(
+    command: str,
+    spoil: Spoil,
+    words: list[str],
+    root: Path,
+    rammerge_home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spoil(root)
+    sentence = refused(
+        capsys, monkeypatch, merge_arguments(root) if command == "merge" else [command, str(root / "recipe.yaml")]
+    )
+    for word in words:
+        assert word in sentence
+    missing_ok = {"tool"} if spoil is missing else set()
+    assert {path.name for path in root.iterdir()} | missing_ok == {"base", "tool", "code", "recipe.yaml"}
+    assert not list(rammerge_home.glob("store/*/[!.]*"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_nan_and_infinity_name_agent_and_tensor(
+    value: float,
+    root: Path,
+    rammerge_home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    edit(root / "code", lambda tensors: tensors["lm_head.weight"].view(-1)[5:6].fill_(value))
+    sentence = refused(capsys, monkeypatch, merge_arguments(root))
+    assert "'code'" in sentence and "'lm_head.weight'" in sentence
+    assert_untouched(root, rammerge_home)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line", "words"),
+    [
+        ({"merges": ["rma"]}, 7, ["unknown method 'rma' (did you mean 'ram'?)"]),
+        ({"merges": [{"method": "ram_plus", "preset": "papper"}]}, 7, ["(did you mean 'paper'?)"]),
+        ({"merges": [{"method": "ram_plus", "params": {"alfa": 1}}]}, 7, ["(did you mean 'alpha'?)"]),
+        ({"merges": [{"method": "ram_plus", "params": {"r": "much"}}]}, 7, ["'r'", "not 'much'"]),
+        ({"evaluation": {"suites": ["zoo_tol"]}}, 10, ["unknown suite 'zoo_tol' (did you mean 'zoo_tool'?)"]),
+        ({"gates": [{"rule": "not_worse_then_base"}]}, 12, ["(did you mean 'not_worse_than_base'?)"]),
+        ({"gates": [{"rule": "better_than", "model": "rom"}]}, 12, ["'rom' (did you mean 'ram'?)"]),
+        ({"compute": {"memory": "lots"}}, 12, ["compute.memory", "a size is a number with a unit, such as 5GB"]),
+        ({"agnets": {}}, 11, ["unknown key (did you mean 'agents'?)"]),
+        ({"agents": {"tool": "tol", "code": "code"}}, 4, ["does not exist (did you mean 'tool'?)"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_mistakes_in_a_recipe(
+    command: str,
+    changes: dict[str, object],
+    line: int,
+    words: list[str],
+    root: Path,
+    rammerge_home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = write_recipe(root, **changes)
+    sentence = refused(capsys, monkeypatch, [command, str(recipe)])
+    assert sentence.startswith(f"error: {recipe}:{line}: ")
+    for word in words:
+        assert word in sentence
+    assert_untouched(root, rammerge_home)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nonsense"], ["nonsense", "rammerge --help"]),
+        (["merge"], ["--base", "merge --help"]),
+        (["merge", "--nope"], ["--nope", "merge --help"]),
+        (["merge", "--base=b", "--agent=a", "--out=o", "--dtype=int8"], ["int8", "bfloat16", "merge --help"]),
+        (["methods", "extra"], ["extra", "methods --help"]),
+    ],
+)
+def test_a_line_that_cannot_be_parsed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
+) -> None:
+    sentence = refused(capsys, monkeypatch, arguments)
+    for word in words:
+        assert word in sentence
+
+
+def test_an_output_that_exists_is_kept_unless_forced(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "out").mkdir()
+    (root / "out" / "precious").write_text("mine")
+    assert "--force" in refused(capsys, monkeypatch, merge_arguments(root))
+    assert (root / "out" / "precious").read_text() == "mine"
+    monkeypatch.setattr(sys, "argv", ["rammerge", *merge_arguments(root), "--force"])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 0
+    assert (root / "out" / "rammerge.json").is_file() and not (root / "out" / "precious").exists()
+
+
+def test_an_output_that_cannot_be_written(
+    root: Path, rammerge_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "blocker").write_text("a file where a directory should be")
+    arguments = merge_arguments(root)
+    arguments[-1] = str(root / "blocker" / "out")
+    assert "blocker" in refused(capsys, monkeypatch, arguments)
+    assert_untouched(root, rammerge_home)
+    monkeypatch.setenv("RAMMERGE_HOME", str(root / "blocker"))
+    assert "RAMMERGE_HOME" in refused(capsys, monkeypatch, ["run", str(root / "recipe.yaml")])
+
+
+@pytest.mark.parametrize("command", ["merge", "check", "run"])
+def test_a_full_disk_is_forecast(
+    command: str,
+    root: Path,
+    rammerge_home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usage = shutil.disk_usage(root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    arguments = merge_arguments(root) if command == "merge" else [command, str(root / "recipe.yaml")]
+    sentence = refused(capsys, monkeypatch, arguments)
+    assert "free" in sentence
+    assert_untouched(root, rammerge_home)
+
+
+def test_a_hub_id_without_network(
+    root: Path, rammerge_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = merge_arguments(root)
+    arguments[2] = "some-org/some-model"
+    sentence = refused(capsys, monkeypatch, arguments)
+    assert "some-org/some-model" in sentence and "HF_HUB_OFFLINE" in sentence
+    assert_untouched(root, rammerge_home)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["evaluate", "/nowhere", "--suite", "zoo_tool"], "/nowhere"),
+        (["evaluate", ".", "--suite", "zoo_tul"], "did you mean 'zoo_tool'?"),
+        (["releases", "nothing"], "no registered model is called 'nothing'"),
+        (["rollback", "nothing"], "no registered model is called 'nothing'"),
+        (["promote", "nothing", "1"], "no registered model is called 'nothing'"),
+        (["run", "/nowhere.yaml"], "no such recipe file"),
+        (["check"], "give the path of a recipe"),
+        (["merge", "--base=.", "--agent=.", "--out=out", "--shard-size=lots"], "--shard-size 'lots': a size is a"),
+        (["inspect", "--base=.", ".", "--memory=-1GB"], "--memory '-1GB': a size is a"),
+    ],
+)
+def test_other_commands(
+    arguments: list[str],
+    word: str,
+    rammerge_home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{rammerge_home / 'mlflow.db'}")
+    assert word in refused(capsys, monkeypatch, arguments)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("(sqlite3) database or disk is full")]
+)
+def test_a_disk_that_fills_up_on_the_way_is_told_as_such(
+    error: Exception,
+    root: Path,
+    rammerge_home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(recipe: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("flows.cli.pipeline._run", fail)
+    sentence = refused(capsys, monkeypatch, ["run", str(root / "recipe.yaml")], code=1)
+    assert sentence.startswith(f"error: no space left on the disk of {rammerge_home}; make room and run again")

@@ -1,0 +1,174 @@
+"""Contract: merge, inspect, methods and verify as a user calls them: what they print, write and exit with."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from rammerge.cli.library import name_agents, parse_settings
+from rammerge.errors import InputError
+from tests.fixtures.models import save_agents
+
+
+def rammerge(*words: object, stdout: int | IO[str] = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "rammerge", *map(str, words)]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A base and two agents."""
+    from tests.fixtures.models import save_model
+
+    root = tmp_path_factory.mktemp("models")
+    base = save_model(root / "base")
+    return [base, *save_agents(base, root, {"tool": 0.1, "code": 0.4}).values()]
+
+
+def test_merge_verify_and_refuse_to_overwrite(models: list[Path], tmp_path: Path) -> None:
+    base, tool, code = models
+    out = tmp_path / "merged"
+    words = ("merge", "--base", base, "--agent", tool, "--agent", f"coder={code}", "--out", out)
+    settings = ("--method", "ram_plus", "--preset", "authors-cli", "--set", "alpha=1.5", "--dtype", "bfloat16")
+    done = rammerge(*words, *settings)
+    assert done.returncode == 0, done.stderr
+    assert "tool" in done.stdout
+    assert "coder" in done.stdout
+    assert "forecast: peak memory" in done.stderr
+    manifest = json.loads((out / "rammerge.json").read_text())
+    assert list(manifest["sources"]) == ["base", "coder", "tool"]
+    assert manifest["recipe"]["preset"] == "authors-cli"
+    assert (manifest["method"]["params"]["r"], manifest["method"]["params"]["alpha"]) == (0.05, 1.5)
+    assert set(manifest["files"]) >= {"model.safetensors", "config.json", "README.md"}
+    assert rammerge("verify", out).returncode == 0
+    refused = rammerge(*words)
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "--force" in refused.stderr
+    assert rammerge(*words, "--force").returncode == 0
+    (out / "config.json").write_text("{}")
+    damaged = rammerge("verify", out)
+    assert damaged.returncode == 1
+    assert "config.json differs" in damaged.stderr
+
+
+def test_inspect_prints_tables_and_writes_json(models: list[Path], tmp_path: Path) -> None:
+    base, *agents = models
+    file = tmp_path / "overlap.json"
+    done = rammerge("inspect", "--base", base, *agents, "--json", file)
+    assert done.returncode == 0, done.stderr
+    assert "Density by rule" in done.stdout
+    content = json.loads(file.read_text())
+    for name, density in (("tool", 0.1), ("code", 0.4)):
+        assert content["summary"][name]["density"] == pytest.approx(density, abs=0.03)
+        row = content["summary"][name]
+        assert row["active"] == row["unique"] + row["shared"] == sum(row["co_active"])
+    printed = rammerge("inspect", "--base", base, *agents, "--json", "-")
+    assert json.loads(printed.stdout) == content
+
+
+def test_methods_lists_every_preset(models: list[Path]) -> None:
+    listed = json.loads(rammerge("methods", "--json").stdout)
+    assert set(listed["ram_plus"]["presets"]) == {"paper", "authors-cli", "authors-readme", "mergekit"}
+    assert listed["ram"]["parameters"]["epsilon"]["default"] == 1e-5
+    text = rammerge("methods").stdout
+    assert all(name in text for name in listed)
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    heavy = "('torch', 'prefect', 'mlflow', 'lm_eval')"
+    code = f"import sys, flows.cli.program; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    best = 9.0
+    for _ in range(3):
+        started = os.times()
+        assert rammerge("--help").returncode == 0
+        ended = os.times()
+        used = ended.children_user + ended.children_system - started.children_user - started.children_system
+        best = min(best, used)
+    assert best < 0.5, f"processor seconds of --help: {best}"
+
+
+def test_the_library_never_imports_the_pipeline(tiny_model: Callable[[str], Path]) -> None:
+    code = (
+        "import sys, rammerge.api, rammerge.checkpoints.fetch, rammerge.checkpoints.family\n"
+        "import rammerge.publishing.publish\n"
+        "print([m for m in ('prefect', 'mlflow', 'lm_eval', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_unforeseen_error_is_one_sentence_unless_debugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import sys, flows.cli.program, rammerge.publishing.publish\n"
+        "def broken(path): raise ZeroDivisionError('nobody\\nexpected this')\n"
+        "rammerge.publishing.publish.verify = broken\n"
+        "sys.argv = ['rammerge', 'verify', 'x', *sys.argv[1:]]\n"
+        "from flows.cli.program import main; main()"
+    )
+    plain = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (plain.returncode, plain.stdout) == (1, "")
+    assert plain.stderr == (
+        "error: unexpected ZeroDivisionError: nobody expected this; run again with --debug for details\n"
+    )
+    debugged = subprocess.run([sys.executable, "-c", code, "--debug"], capture_output=True, text=True, check=False)
+    assert "Traceback" in debugged.stderr
+
+
+def test_the_process_ends_with_its_code_and_all_its_output() -> None:
+    listed = rammerge("methods", "--json")
+    assert listed.returncode == 0
+    assert "ram_plus" in json.loads(listed.stdout)
+    refused = rammerge("verify", "nowhere")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    helped = rammerge()
+    assert helped.returncode == 0 and "merge" in helped.stdout
+
+
+def test_output_that_cannot_be_written_is_no_success() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = rammerge("methods", "--json", stdout=full)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no space left")
+
+
+def test_names_of_agents(tmp_path: Path) -> None:
+    assert name_agents(["/a/tool", "/b/tool", "x=/c", "org/model@main", "/d/base"]) == {
+        "tool": "/a/tool",
+        "tool-2": "/b/tool",
+        "x": "/c",
+        "model": "org/model@main",
+        "base-2": "/d/base",
+    }
+    odd = tmp_path / "a=b"
+    odd.mkdir()
+    assert name_agents([str(odd)]) == {"a=b": str(odd)}
+    with pytest.raises(InputError, match="two models are named 'x'"):
+        name_agents(["x=/a", "x=/b"])
+
+
+def test_settings_are_yaml_scalars() -> None:
+    parsed = parse_settings(["r=0.1", "epsilon=1e-6", "scope=tensor", "ulps=2"])
+    assert parsed == {"r": 0.1, "epsilon": 1e-6, "scope": "tensor", "ulps": 2}
+    for wrong in (["r"], ["=1"], ["r="], ["r=1", "r=2"], ["r=[1"]):
+        with pytest.raises(InputError, match="--set"):
+            parse_settings(wrong)
+
+
+def test_time_to_refuse_bad_input(tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = rammerge(
+        "merge", "--base", tmp_path / "no", "--agent", tmp_path / "no2", "--out", tmp_path / "out", "--method", "rma"
+    )
+    assert done.returncode == 2
+    assert "did you mean 'ram'" in done.stderr
+    assert time.monotonic() - started < 20
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,187 @@
+"""Contract of the pipeline's flow: it ends with a registered and promoted model that loads; a second run does nothing
+and says so; each change redoes what depends on it and nothing else; what was lost or damaged is made again."""
+
+import hashlib
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rammerge.errors import InputError
+from tests.fixtures.models import save_agent
+from tests.fixtures.pipeline import World
+
+Steps = dict[str, list[str]]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(autouse=True)
+def environment(
+    world: World, rammerge_home: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: None
+) -> Iterator[None]:
+    """The module shares one home: each test begins where the one before ended."""
+    (world.home / "mlflow").mkdir(parents=True, exist_ok=True)
+    for name, value in world.environment().items():
+        monkeypatch.setenv(name, value)
+    yield
+
+
+def run(recipe: Path) -> tuple[object, Steps]:
+    """Run the flow; return its outcome, and the steps' names by how they ended."""
+    from flows.merge_and_evaluate import merge_and_evaluate
+    from tasks.runtime.progress import Event, listening
+
+    ended: Steps = defaultdict(list)
+
+    def note(event: Event) -> None:
+        if event.state != "running":
+            ended[event.state].append(event.step)
+
+    with listening(note):
+        state = merge_and_evaluate(recipe, return_state=True)
+    return state.result(raise_on_failure=False), {how: sorted(names) for how, names in ended.items()}
+
+
+ALL = sorted(
+    ["fetch base", "fetch tool", "fetch code", "preflight", "extract task vectors", "compare", "gate"]
+    + [
+        f"{verb} {variant}"
+        for verb in ("merge", "smoke", "evaluate")
+        for variant in ("average", "ram", "ram_plus-paper")
+    ]
+    + [f"evaluate {model}" for model in ("base", "tool", "code")]
+    + ["record in MLflow", "register tiny", "promote tiny"]
+)
+
+
+def test_the_first_run_ends_with_a_champion_that_generates(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow.transformers
+
+    from flows.run.planning import plan
+    from tasks.records.registry import releases
+    from tasks.runtime import progress
+
+    monkeypatch.setattr(progress, "LONG_SECONDS", 0.0)
+    outcome, steps = run(world.write())
+    assert steps == {"done": ALL}
+    assert len(ALL) == plan(world.recipe).steps
+    assert outcome.passed and outcome.registered == ("tiny", 1)
+    (release,) = releases("tiny")
+    assert release.aliases == ("champion",)
+    assert release.tags["rammerge.variant"] == outcome.selected
+    assert "rammerge.source.tool" in release.tags
+    # By reference: the registered weights are the store's own file.
+    assert (Path(release.path) / "model" / "model.safetensors").samefile(outcome.model / "model.safetensors")
+    pipeline = mlflow.transformers.load_model("models:/tiny@champion")
+    assert pipeline("abc")[0]["generated_text"].startswith("abc")
+
+
+def test_the_run_is_on_record_in_mlflow(world: World) -> None:
+    from tasks.records.registry import client
+
+    mlflow = client()
+    experiment = mlflow.get_experiment_by_name("tiny").experiment_id
+    runs = {run.info.run_name: run for run in mlflow.search_runs([experiment])}
+    assert set(runs) == {"tiny", "average", "ram", "ram_plus-paper"}
+    parent = runs.pop("tiny")
+    assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in runs.values())
+    assert all(run.info.status == "FINISHED" for run in (parent, *runs.values()))
+    assert runs["ram_plus-paper"].data.params["method.r"] == "0.1"
+    assert 0 <= runs["ram"].data.metrics["test/words"] <= 1
+    names = {file.path for file in mlflow.list_artifacts(parent.info.run_id)}
+    assert {
+        "recipe.yaml",
+        "leaderboard.json",
+        "leaderboard.md",
+        "leaderboard.png",
+        "decision.json",
+        "overlap.json",
+    } <= names
+    assert [entry.dataset.name for entry in parent.inputs.dataset_inputs] == ["words"]
+
+
+def test_prefect_has_the_artifacts(world: World) -> None:
+    from prefect.artifacts import Artifact
+
+    for key in ("tiny-overlap", "tiny-leaderboard", "tiny-scores", "tiny-variants", "tiny-gates", "tiny-release"):
+        assert Artifact.get(key) is not None, key
+    # What a step that takes longer shows while it runs; the test above made every step one.
+    assert Artifact.get("progress-merge-ram") is not None
+
+
+def test_the_second_run_does_nothing_and_says_so(world: World) -> None:
+    _, steps = run(world.recipe)
+    assert steps == {"cached": ALL}
+
+
+def test_another_gate_redoes_the_gate_and_what_follows(world: World) -> None:
+    outcome, steps = run(world.write(gates=[{"rule": "min_score", "value": 1.0}]))
+    assert steps["done"] == ["gate", "record in MLflow", "register tiny"]
+    assert not outcome.passed and "is not shown to reach 1 on average" in outcome.refusals[0]
+    assert outcome.registered == ("tiny", 1), "the same content is registered once"
+
+
+def test_a_lost_file_and_a_changed_one_are_made_again(world: World) -> None:
+    run(world.write())
+    merges = world.home / "store" / "merge"
+    changed, lost = (entry / "model" / "model.safetensors" for entry in sorted(merges.glob("[!.]*"))[:2])
+    before = changed.read_bytes()
+    lost.unlink()
+    replaced = bytearray(before)
+    replaced[-1] ^= 1
+    changed.unlink()  # a registered model may share the file
+    changed.write_bytes(replaced)
+    _, steps = run(world.recipe)
+    assert len(steps["done"]) == 2 and all(step.startswith("merge ") for step in steps["done"])
+    assert changed.read_bytes() == before and lost.is_file()
+    _, steps = run(world.recipe)
+    assert steps == {"cached": ALL}
+
+
+def test_what_another_release_wrote_is_made_again(world: World) -> None:
+    entry = next((world.home / "store" / "smoke").glob("[!.]*"))
+    text = '{"words": "as another release called it"}'
+    (entry / "smoke.json").write_text(text)
+    manifest = json.loads((entry / ".manifest").read_text())
+    status = (entry / "smoke.json").stat()
+    manifest["files"]["smoke.json"] = {
+        "size": len(text),
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "status": [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino],
+    }
+    (entry / ".manifest").write_text(json.dumps(manifest))
+    _, steps = run(world.recipe)
+    assert len(steps["done"]) == 1 and steps["done"][0].startswith("smoke ")
+    assert "text" in json.loads((entry / "smoke.json").read_text())
+
+
+def test_a_changed_agent_redoes_what_depends_on_it(world: World) -> None:
+    shutil.rmtree(world.agents["code"])
+    save_agent(world.base, world.agents["code"], density=0.3, seed=7)
+    _, steps = run(world.recipe)
+    untouched = {"fetch base", "fetch tool", "evaluate base", "evaluate tool"}
+    assert untouched <= set(steps["cached"])
+    assert {"fetch code", "extract task vectors", "merge ram", "evaluate code", "evaluate ram"} <= set(steps["done"])
+
+
+def test_a_prefect_database_that_forgot_does_not_redo_the_work(world: World) -> None:
+    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
+
+    shutil.rmtree(PREFECT_LOCAL_STORAGE_PATH.value())
+    _, steps = run(world.recipe)
+    assert steps == {"cached": ALL}
+
+
+def test_bad_input_found_by_a_step_keeps_its_sentence_and_is_not_retried(world: World) -> None:
+    shutil.copytree(world.base, world.root / "twin")
+    recipe = world.write(agents={"tool": "tool", "twin": "twin"})
+    error, steps = run(recipe)
+    assert isinstance(error, InputError) and "twin" in str(error) and "base" in str(error)
+    assert steps["failed"][0] != "fetch twin"

@@ -1,0 +1,29 @@
+"""Contract: a size means the same wherever it is written, and what names none is refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rammerge.system.sizes import parse_size
+
+
+@given(st.integers(1, 10**12), st.sampled_from(["", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti"]), st.booleans())
+def test_sizes(number: int, prefix: str, spelled_out: bool) -> None:
+    step = 1024 if "i" in prefix else 1000
+    size = number * step ** (" KMGT".index(prefix[0].upper()) if prefix else 0)
+    unit = prefix + "B" * spelled_out
+    for text in (f"{number}{unit}", f"{number} {unit}".strip(), f"{number}{unit}".lower(), f"{number}{unit}".upper()):
+        assert parse_size(text) == size
+
+
+def test_fractions_are_exact() -> None:
+    assert parse_size("1.5GiB") == 3 << 29
+    assert parse_size("0.1TB") == 10**11
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "lots", "-1GB", "0", "0GB", "0.1B", "1e3GB", "5 G B", "5.5.5GB", "1QB", "5i", "٣GB"]
+)
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="a size is a number with a unit, such as 5GB or 512MiB"):
+        parse_size(text)
