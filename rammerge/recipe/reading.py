@@ -12,20 +12,20 @@ from pydantic_core import ErrorDetails
 
 from rammerge.errors import InputError, closest
 from rammerge.recipe.location import Location, error_at
-from rammerge.recipe.model import NAME_PATTERN, RESERVED, Recipe
+from rammerge.recipe.model import NAME_PATTERN, RESERVED, Gate, Merge, Recipe, Source
 
 MAX_BYTES = 1 << 20
 
 
 def load(path: Path) -> Recipe:
     """Read and check the recipe at `path`; raise InputError naming file, line, key and the nearest valid key."""
-    content, lines = _parse(path, _read(path))
+    content, lines, unquoted = _parse(path, _read(path))
     try:
         recipe = Recipe.model_validate(content).place(path, lines)
     except ValidationError as error:
         # A misspelt key also makes the right one missing: the misspelling is what the user has to see.
         errors = sorted(error.errors(), key=lambda details: details["type"] != "extra_forbidden")
-        raise _explain(path, lines, errors[0]) from None
+        raise _explain(path, lines, unquoted, errors[0]) from None
     for name in recipe.agents.keys() & RESERVED:
         raise recipe.error(("agents", name), "the name is reserved; choose another")
     if (whose := recipe.output.tokenizer) not in {"base", *recipe.agents}:
@@ -59,7 +59,8 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _parse(path: Path, text: str) -> tuple[Any, dict[Location, int]]:
+def _parse(path: Path, text: str) -> tuple[Any, dict[Location, int], dict[Location, str]]:
+    """Return the content, the line of each part, and what stands in the file for each value without quotes."""
     try:
         loader = _Loader(text)
         # An alias can make a small file expand without end, and has no line of its own to report.
@@ -69,7 +70,9 @@ def _parse(path: Path, text: str) -> tuple[Any, dict[Location, int]]:
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             raise InputError(f"{path}:1: not a recipe: it needs the keys name, base, agents, merges and evaluation")
-        lines = {(): 1, **dict(_lines(path, node, ()))}
+        parts = list(_parts(path, node, ()))
+        lines = {(): 1, **{location: line for location, line, _ in parts}}
+        unquoted = {location: text for location, _, text in parts if text is not None}
         content = loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         where = f"{path}:{error.problem_mark.line + 1}" if error.problem_mark else str(path)
@@ -82,25 +85,38 @@ def _parse(path: Path, text: str) -> tuple[Any, dict[Location, int]]:
         ) from None
     for location in _not_finite(content, ()):
         raise error_at(path, lines, location, "not a finite number; give one")
-    return content, lines
+    return content, lines, unquoted
 
 
-def _lines(path: Path, node: yaml.Node, at: Location) -> Iterator[tuple[Location, int]]:
-    """Yield the line of each part; refuse a key that stands twice, since the later one would win silently."""
+def _parts(path: Path, node: yaml.Node, at: Location) -> Iterator[tuple[Location, int, str | None]]:
+    """Yield location, line and, for a scalar without quotes, the text of each part.
+
+    Raises:
+        InputError: a key stands twice, where the later one would win silently, or is not text to YAML.
+    """
     children: dict[str | int, tuple[yaml.Node, int]] = {}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
                 raise InputError(f"{path}:{line}: a key must be a plain word")
+            if key.tag != "tag:yaml.org,2002:str":
+                raise InputError(f"{path}:{line}: {_misread(key.value, key.tag.rpartition(':')[2])}")
             if key.value in children:
                 raise InputError(f"{path}:{line}: the key '{key.value}' stands twice; keep one")
             children[key.value] = (value, line)
     elif isinstance(node, yaml.SequenceNode):
         children = {index: (value, value.start_mark.line + 1) for index, value in enumerate(node.value)}
     for name, (value, line) in children.items():
-        yield (*at, name), line
-        yield from _lines(path, value, (*at, name))
+        yield (*at, name), line, value.value if isinstance(value, yaml.ScalarNode) and value.style is None else None
+        yield from _parts(path, value, (*at, name))
+
+
+def _misread(text: str, kind: str) -> str:
+    """Return the sentence for unquoted text that YAML reads as something else."""
+    kinds = {"bool": "true or false", "int": "a number", "float": "a number", "null": "nothing"}
+    kinds |= {"timestamp": "a date", "date": "a date", "datetime": "a date", "NoneType": "nothing"}
+    return f'YAML reads {text} as {kinds.get(kind, kind)}; put it in quotes: "{text}"'
 
 
 def _not_finite(value: Any, at: Location) -> Iterator[Location]:
@@ -111,7 +127,9 @@ def _not_finite(value: Any, at: Location) -> Iterator[Location]:
         yield from _not_finite(child, (*at, name))
 
 
-def _explain(path: Path, lines: Mapping[Location, int], error: ErrorDetails) -> InputError:
+def _explain(
+    path: Path, lines: Mapping[Location, int], unquoted: Mapping[Location, str], error: ErrorDetails
+) -> InputError:
     kind, given = error["type"], error["input"]
     # For a mapping's key, pydantic adds a part "[key]"; for a union, the member's type, which no file has.
     location = tuple(part for part in error["loc"] if part not in {"[key]", "bool", "int", "float", "str"})
@@ -124,6 +142,10 @@ def _explain(path: Path, lines: Mapping[Location, int], error: ErrorDetails) -> 
         return error_at(path, lines, location[:-1], f"the key '{location[-1]}' is missing; add it")
     if kind == "string_pattern_mismatch" and error["ctx"]["pattern"] == NAME_PATTERN:
         return error_at(path, lines, location, f"'{given}' is no name: use letters, digits, '.', '_', '-', at most 64")
+    if location in unquoted and (kind == "string_type" or _text_will_do(error)):
+        text = unquoted[location]
+        message = _misread(text, type(given).__name__) if text else "has no value; give one or remove the key"
+        return error_at(path, lines, location, message)
     message = error["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return error_at(path, lines, location, message)
@@ -136,6 +158,12 @@ def _explain(path: Path, lines: Mapping[Location, int], error: ErrorDetails) -> 
     return error_at(
         path, lines, location, f"{message[0].lower()}{message[1:]}, not {shown}{closest(str(given), options)}"
     )
+
+
+def _text_will_do(error: ErrorDetails) -> bool:
+    """Say whether plain text may stand for the section that `error` asks for."""
+    sections = {section.__name__ for section in (Source, Merge, Gate)}
+    return error["type"] == "model_type" and error["ctx"]["class_name"] in sections
 
 
 def _keys(location: Location) -> list[str]:

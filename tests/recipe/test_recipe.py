@@ -114,6 +114,53 @@ def test_each_mistake_is_named_with_its_line(
     assert "\n" not in str(error.value)
 
 
+# Text that YAML 1.1 takes for something else when it stands without quotes, and what it takes it for.
+MISREAD = {
+    "on": "true or false",
+    "No": "true or false",
+    "12345e6": "a number",
+    "0123": "a number",
+    "1_000": "a number",
+    "12:30": "a number",
+    "2026-11-26": "a date",
+    "2026-11-26T10:00:00Z": "a date",
+    "~": "nothing",
+}
+
+
+@pytest.mark.parametrize("text", MISREAD)
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("name: zoo", "name: {}"),
+        ("tool: agents/tool", "{}: agents/tool"),
+        ("tool: agents/tool", "tool: {}"),
+        ("{source: ./base}", "{{source: {}}}"),
+        ("- ram\n", "- {}\n"),
+        ("tokenizer: tool", "tokenizer: {}"),
+        ("suites: [zoo_tool]", "suites: [{}]"),
+    ],
+    ids=["name", "agent", "short source", "source", "method", "tokenizer", "suite"],
+)
+def test_text_that_yaml_misreads_is_shown_as_written(
+    read: Callable[[str], Recipe], text: str, old: str, new: str
+) -> None:
+    assert FULL.count(old) >= 1
+    with pytest.raises(InputError) as error:
+        read(FULL.replace(old, new.format(text), 1))
+    assert f'YAML reads {text} as {MISREAD[text]}; put it in quotes: "{text}"' in str(error.value)
+
+
+def test_text_in_quotes_is_text(read: Callable[[str], Recipe]) -> None:
+    recipe = read(FULL.replace("tool: agents/tool", '"on": "0123"').replace("tokenizer: tool", 'tokenizer: "on"'))
+    assert recipe.agents["on"].source == "0123"
+
+
+def test_a_key_without_a_value_is_said_to_have_none(read: Callable[[str], Recipe]) -> None:
+    with pytest.raises(InputError, match=r"agents\.tool: has no value; give one or remove the key"):
+        read(FULL.replace("tool: agents/tool", "tool:", 1))
+
+
 @pytest.mark.parametrize(
     "content",
     [
