@@ -1,0 +1,1 @@
+"""Measurements of the merge engine, run by hand: python -m benchmarks.merge --help."""

@@ -1,0 +1,1 @@
+"""Examples: the demo's zoo, and a recipe for models of real size."""

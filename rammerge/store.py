@@ -77,7 +77,7 @@ def find(kind: str, key: str) -> Entry | None:
 
 
 def materialise(
-    kind: str, key: str, build: Callable[[Path], None], *, valid: Callable[[Entry], bool] = lambda entry: True
+    kind: str, key: str, build: Callable[[Path], None], *, valid: Callable[[Entry], bool] = lambda _: True
 ) -> Entry:
     """Return the entry of `key`, calling `build(directory)` to write it if it is missing, damaged or not `valid`.
 

@@ -1,5 +1,7 @@
-"""Contract of the store: an entry is complete from the moment it is visible, is made once however many ask for it, is
-never served lost or damaged, and what a killed maker left is resumed by the next."""
+"""Contract: an entry of the store is complete from the moment it is visible, and is made once however many ask for it.
+
+It is never served lost or damaged, and the next maker resumes what a killed one left.
+"""
 
 import os
 import signal
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,7 +30,7 @@ def write_two(directory: Path) -> None:
     (directory / "b.txt").write_text("beta")
 
 
-def never(directory: Path) -> None:
+def never(_: Path) -> None:
     raise AssertionError("built again")
 
 
@@ -75,7 +78,7 @@ def overwrite_keeping_times(path: Path) -> None:
     ],
     ids=["lost", "changed", "changed-with-old-times", "added", "manifest-torn", "manifest-lost"],
 )
-def test_damaged_entry_is_noticed_and_made_again(damage) -> None:
+def test_damaged_entry_is_noticed_and_made_again(damage: Callable[[Path], object]) -> None:
     entry = store.materialise("kind", "k", write_two)
     damage(entry.path)
     assert store.find("kind", "k") is None
@@ -133,7 +136,7 @@ def test_many_threads_make_an_entry_once() -> None:
     assert sum(not entry.reused for entry in entries) == 1
 
 
-def test_killed_maker_frees_the_lock_and_leaves_its_work(tmp_path: Path) -> None:
+def test_killed_maker_frees_the_lock_and_leaves_its_work() -> None:
     maker = textwrap.dedent(
         """
         import sys, time

@@ -1,0 +1,1 @@
+"""The zoo: three small agents trained by GRPO from one base, and everything that makes them."""

@@ -41,10 +41,9 @@ def train(
     report: Callable[[int, float], None],
 ) -> None:
     """Train `model`, float32, in place; `report` is told after each step its number and the mean reward seen."""
-
     steps = count(1)
 
-    def reward(prompts: list[str], completions: list[str], doc: list[str], **_: Any) -> list[float]:
+    def reward(*, completions: list[str], doc: list[str], **_: Any) -> list[float]:
         rewards = [domain.score(json.loads(of), completion) for of, completion in zip(doc, completions, strict=True)]
         report(next(steps), sum(rewards) / len(rewards))  # called once a step, with all of its samples
         return rewards

@@ -35,7 +35,7 @@ def fetch(
         InputError: there is no such model, or it cannot be used; the sentence says how to mend it.
         RammergeError: the hub did not answer, or a download was damaged; the same call may succeed later.
     """
-    say = progress or (lambda line: None)
+    say = progress or (lambda _: None)
     path, commit = _locate(source, revision, say)
     if not has_safetensors(entry.name for entry in list_directory(path)):
         path = as_safetensors(path, source, base, say)

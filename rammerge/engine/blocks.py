@@ -164,8 +164,11 @@ class CountBlock:
         return []
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
-        """Return float64 [agents**2 + 1]: entry [t, k - 1] counts agent t's changed elements that
-        k agents changed; the last is zero, or NaN if an input is not finite."""
+        """Return float64 [agents**2 + 1].
+
+        Entry [t, k - 1] counts agent t's changed elements that k agents changed; the last is zero, or NaN if an input
+        is not finite.
+        """
         block = read_changes(base, agents, self.mask_mode, arguments)
         active = _total(block.masks)
         by_count = [(active == float(k)).float() for k in range(1, self.agents + 1)]
@@ -192,8 +195,11 @@ class DensityBlock:
         return []
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
-        """Return float64 [agents * 6 + 1]: per agent |delta| above each of `DENSITY_EPSILONS`,
-        relative change above `DENSITY_ETA`, and elements that differ in the base's dtype; then as `CountBlock`."""
+        """Return float64 [agents * 6 + 1].
+
+        Per agent: |delta| above each of `DENSITY_EPSILONS`, relative change above `DENSITY_ETA`, and elements that
+        differ in the base's dtype. The last entry is that of `CountBlock`.
+        """
         exact = read_changes(base, agents, "exact", arguments)
         counted: list[Tensor] = []
         for agent, delta, differs in zip(agents, exact.deltas, exact.masks, strict=True):

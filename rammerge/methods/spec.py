@@ -98,7 +98,7 @@ class Method:
     params: type[Params]
     kernel: Callable[[Block], Update]
     coefficients: Callable[[Any, Statistics, str, int], Sequence[Sequence[float]]]
-    passes: Callable[[Any], frozenset[Pass]] = field(default=lambda params: frozenset())
+    passes: Callable[[Any], frozenset[Pass]] = field(default=lambda _: frozenset())
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     preset_sources: Mapping[str, str] = field(default_factory=dict)
     trimmed: Callable[[Block], Sequence[Tensor]] | None = None

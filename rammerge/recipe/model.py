@@ -1,5 +1,8 @@
-"""The typed recipe. Whether a method, a suite or a gate rule exists is for other rooms to say: they report it with
-`Recipe.error`, so that every complaint about a recipe names its file, line and key."""
+"""The typed recipe.
+
+Other modules know which methods, suites and gate rules exist. They report unknown ones with `Recipe.error`, so that
+every complaint about a recipe names its file, line and key.
+"""
 
 import hashlib
 import itertools

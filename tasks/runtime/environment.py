@@ -1,5 +1,8 @@
-"""Settings that Prefect and MLflow must find before they are imported: own databases below rammerge's home, no
-telemetry, no chatter. Whatever the user has set in the environment stays."""
+"""Settings that Prefect and MLflow must find before they are imported.
+
+Their databases lie below rammerge's home; telemetry and chatter are off. What the user has set in the environment
+stays.
+"""
 
 import os
 

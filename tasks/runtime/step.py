@@ -52,7 +52,7 @@ def step(
     run_name: str,
     result: Callable[[store.Entry], R],
     ignore: Collection[str] = (),
-    valid: Callable[[store.Entry], bool] = lambda entry: True,
+    valid: Callable[[store.Entry], bool] = lambda _: True,
     retries: int = 0,
 ) -> Callable[[Callable[Concatenate[Path, P], None]], Task[..., R]]:
     """Make a task of a function that writes its output into the directory given first.
@@ -79,7 +79,7 @@ def step(
         def holds(entry: store.Entry) -> bool:
             return _can_read(result, entry) and valid(entry)
 
-        def cache_key(context: TaskRunContext, given: dict[str, Any]) -> str:
+        def cache_key(_: TaskRunContext, given: dict[str, Any]) -> str:
             key = key_of(given)
             entry = store.find(kind, key)
             attempts = store.attempts(kind, key, valid=entry is not None and holds(entry))
@@ -147,5 +147,5 @@ def retrying(times: int) -> dict[str, Any]:
     }
 
 
-def _may_recover(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+def _may_recover(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     return not isinstance(state.result(raise_on_failure=False), InputError)

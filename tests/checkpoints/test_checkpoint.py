@@ -1,5 +1,7 @@
-"""Contract of opening: every architecture opens by its headers alone, sharded or not; an index that contradicts the
-files is an InputError and never leads out of the directory; tied tensors appear once."""
+"""Contract: a checkpoint of any architecture opens by its headers alone, sharded or not.
+
+An index that contradicts the files is an InputError and never leads out of the directory. Tied tensors appear once.
+"""
 
 import json
 import os

@@ -1,5 +1,7 @@
-"""Contract of digests: they follow the content and nothing else, and a remembered hash is never served for a file
-that changed."""
+"""Contract: a digest follows the content and nothing else.
+
+A remembered hash is never served for a file that changed.
+"""
 
 import hashlib
 import json
@@ -58,7 +60,7 @@ def test_an_unchanged_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.Mo
     file = tmp_path / "file"
     file.write_bytes(b"content")
     first = digest_file(file)
-    monkeypatch.setattr(digest, "sha256_file", lambda path: pytest.fail("hashed again"))
+    monkeypatch.setattr(digest, "sha256_file", lambda _: pytest.fail("hashed again"))
     assert digest_file(file) == first
 
 

@@ -1,5 +1,8 @@
-"""Contract of the preflight: what cannot be merged is refused before any work, in one sentence that names the agent,
-the tensor and the fix; what can be merged comes back with exactly the base's names and shapes."""
+"""Contract: the preflight refuses what cannot be merged before any work.
+
+One sentence names the agent, the tensor and the fix. Mergeable agents come back with exactly the base's names and
+shapes.
+"""
 
 import errno
 import json

@@ -1,5 +1,8 @@
-"""Contract of header reading: what the reference implementation writes is read exactly; anything else, however built,
-is an InputError, soon, and without allocating by a size that a file only claims."""
+"""Contract: headers that the reference implementation writes are read exactly.
+
+Anything else, however built, is an InputError. It comes soon, and no memory is allocated for a size that a file only
+claims.
+"""
 
 import json
 import os
@@ -224,7 +227,7 @@ def test_a_fifo_that_takes_the_name_after_the_check_does_not_block(
     os.mkfifo(fifo)
     regular.write_bytes(b"x")
     harmless = regular.stat()
-    monkeypatch.setattr(Path, "stat", lambda self, **_: harmless)
+    monkeypatch.setattr(Path, "stat", lambda *_, **__: harmless)
     with pytest.raises(InputError, match="fifo"):
         read_header(fifo)
 

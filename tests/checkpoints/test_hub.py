@@ -1,5 +1,7 @@
-"""Contract of hub ids: pinned to a commit, only the needed files, resumed, damaged files never used, and one sentence
-for everything that goes wrong; offline, what is in the cache serves."""
+"""Contract: a hub id is pinned to a commit, and only the needed files are downloaded.
+
+Downloads resume, damaged files are never used, and every failure is one sentence. Offline, the cache serves.
+"""
 
 import shutil
 import time
@@ -57,7 +59,8 @@ def same_tensors(path: Path, model: Path) -> bool:
     )
 
 
-def test_a_model_is_pinned_to_its_commit(hub: FakeHub, model: Path) -> None:
+@pytest.mark.usefixtures("hub")
+def test_a_model_is_pinned_to_its_commit(model: Path) -> None:
     said: list[str] = []
     checkpoint = fetch(REPO, progress=said.append)
     assert checkpoint.revision == MAIN
@@ -141,7 +144,8 @@ def test_a_file_that_stays_damaged_is_refused(hub: FakeHub, model: Path) -> None
     assert same_tensors(fetch(REPO).path, model)
 
 
-def test_a_file_that_rots_in_the_cache_is_noticed(hub: FakeHub, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("hub")
+def test_a_file_that_rots_in_the_cache_is_noticed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def rot() -> None:
         content = bytearray((path / SHARD).read_bytes())
         content[-1] ^= 1
@@ -187,7 +191,8 @@ def test_a_hub_that_is_down_leaves_the_cache(hub: FakeHub, model: Path) -> None:
     assert same_tensors(fetch(REPO).path, model)
 
 
-def test_no_network_is_said_in_one_sentence(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("hub")
+def test_no_network_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     began = time.perf_counter()
     with pytest.raises(RammergeError, match=r"could not be downloaded from http://127\.0\.0\.1:9") as refusal:
@@ -221,7 +226,7 @@ def test_what_the_hub_does_not_have(hub: FakeHub, model: Path, tmp_path: Path) -
 
 @pytest.mark.filterwarnings("ignore:Not enough free disk space")
 def test_a_cache_without_room_is_refused(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(InputError, match=r"the hub's cache has 0 bytes free"):
         fetch(REPO)
     assert hub.downloads(SHARD) == []

@@ -1,5 +1,8 @@
-"""Contract: any architecture merges from its tensors alone, and transformers loads what was written: same dtype, same
-weights, companions byte for byte, no code per architecture."""
+"""Contract: any architecture merges from its tensors alone, and transformers loads the result.
+
+The dtype and the weights are the same, companion files are copied byte for byte, and no architecture has code of its
+own.
+"""
 
 import json
 from collections.abc import Callable

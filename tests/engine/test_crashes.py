@@ -1,5 +1,7 @@
-"""Contract: a merge that dies at any moment, or finds the disk full, leaves nothing that could pass for a model, and
-the next run finishes with the same bytes, redoing at most the shards that were in flight."""
+"""Contract: a merge that dies at any moment, or finds the disk full, leaves nothing that could pass for a model.
+
+The next run finishes with the same bytes and redoes at most the shards that were in flight.
+"""
 
 import errno
 import fcntl

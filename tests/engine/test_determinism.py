@@ -1,5 +1,7 @@
-"""Contract: the bytes of a merge depend on inputs, method, dtype, rounding and seed alone: not on hash seeds, threads,
-memory, block or shard size, nor on whether code is compiled."""
+"""Contract: the bytes of a merge depend on inputs, method, dtype, rounding and seed alone.
+
+They do not depend on hash seeds, threads, memory, block or shard size, nor on whether code is compiled.
+"""
 
 import os
 import subprocess
@@ -83,7 +85,7 @@ def test_compiled_and_eager(family: tuple, tmp_path: Path) -> None:
     assert merged_without_torch(family, "ram_plus", tmp_path / "alone", seed=3) == eager
 
 
-def test_a_compiled_form_that_differs_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_form_that_differs_is_not_trusted() -> None:
     signature = cache.Signature(CountBlock(2, "abs"), DTYPES["bfloat16"], (DTYPES["bfloat16"],) * 2, 1)
     path = signature.path()
     path.parent.mkdir(parents=True)

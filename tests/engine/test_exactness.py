@@ -1,5 +1,7 @@
-"""Contract: for any float tensors and any number of agents the engine counts exactly what a float64 reference counts,
-and writes what it computes to within one rounding of the output dtype."""
+"""Contract: for any float tensors and any number of agents the engine counts exactly what a float64 reference counts.
+
+What it writes is within one rounding of the output dtype of what the reference computes.
+"""
 
 import tempfile
 from pathlib import Path

@@ -1,5 +1,7 @@
-"""Contract: every RAM variant gives the numbers of the golden fixture, which was worked out by hand and checked against
-the reference codes."""
+"""Contract: every RAM variant gives the numbers of the golden fixture.
+
+The fixture was worked out by hand and checked against the reference codes.
+"""
 
 from pathlib import Path
 

@@ -1,5 +1,7 @@
-"""Contract: peak resident memory is what the forecast said, whatever the size of a tensor, and too small a limit is
-refused with the limit that would do."""
+"""Contract: peak resident memory is what the forecast said, whatever the size of a tensor.
+
+A limit that is too small is refused, and the message names one that is enough.
+"""
 
 import json
 import os

@@ -1,5 +1,7 @@
-"""Contract of the command line under a kill: `kill -9` at any moment leaves no process behind, and running the same
-command again, even twice at once, finishes, redoing at most what was being done."""
+"""Contract: `kill -9` of a command at any moment leaves no process behind.
+
+Running the same command again, even twice at once, finishes and redoes at most what was being done.
+"""
 
 import os
 import shutil

@@ -1,11 +1,13 @@
-"""Contract of the pipeline's flow: it ends with a registered and promoted model that loads; a second run does nothing
-and says so; each change redoes what depends on it and nothing else; what was lost or damaged is made again."""
+"""Contract: the pipeline ends with a registered and promoted model that loads.
+
+A second run does nothing and says so. Each change redoes what depends on it and nothing else. What was lost or damaged
+is made again.
+"""
 
 import hashlib
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,15 +24,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
 
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
 @pytest.fixture(autouse=True)
-def environment(
-    world: World, rammerge_home: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: None
-) -> Iterator[None]:
-    """The module shares one home: each test begins where the one before ended."""
+def environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Share one home among the tests of this module: each test begins where the one before ended."""
     (world.home / "mlflow").mkdir(parents=True, exist_ok=True)
     for name, value in world.environment().items():
         monkeypatch.setenv(name, value)
-    yield
 
 
 def run(recipe: Path) -> tuple[object, Steps]:
@@ -83,7 +85,7 @@ def test_the_first_run_ends_with_a_champion_that_generates(world: World, monkeyp
     assert pipeline("abc")[0]["generated_text"].startswith("abc")
 
 
-def test_the_run_is_on_record_in_mlflow(world: World) -> None:
+def test_the_run_is_on_record_in_mlflow() -> None:
     from tasks.records.registry import client
 
     mlflow = client()
@@ -107,7 +109,7 @@ def test_the_run_is_on_record_in_mlflow(world: World) -> None:
     assert [entry.dataset.name for entry in parent.inputs.dataset_inputs] == ["words"]
 
 
-def test_prefect_has_the_artifacts(world: World) -> None:
+def test_prefect_has_the_artifacts() -> None:
     from prefect.artifacts import Artifact
 
     for key in ("tiny-overlap", "tiny-leaderboard", "tiny-scores", "tiny-variants", "tiny-gates", "tiny-release"):

@@ -1,5 +1,8 @@
-"""Contract: stochastic rounding goes to a neighbour, with the right expectation, never moves what the dtype holds, and
-draws from names and indices alone. The rounding report says what a cast destroys."""
+"""Contract: stochastic rounding goes to a neighbor, with the right expectation.
+
+It never moves a value that the dtype holds, and it draws from names and indices alone. The rounding report says what a
+cast destroys.
+"""
 
 from pathlib import Path
 

@@ -1,5 +1,7 @@
-"""Contract of the recipe: what is written is what is meant, every mistake is named with its file, line and fix, and the
-digest depends on what the recipe says and on nothing else."""
+"""Contract: a recipe means what it says, and every mistake is named with its file, line and fix.
+
+The digest depends on what the recipe says and on nothing else.
+"""
 
 import json
 import textwrap

@@ -39,7 +39,7 @@ def test_grpo_raises_the_probability_of_what_is_rewarded() -> None:
     model = pretrain.build_model(tokenizer, seed=3)
     wanted = tuple(string.ascii_lowercase)
     code = DOMAINS["code"]
-    domain = Domain("code", code.draw, 1, lambda doc, completion: float(completion.startswith(wanted)), 2)
+    domain = Domain("code", code.draw, 1, lambda _, completion: float(completion.startswith(wanted)), 2)
     prompt = tokenizer(domain.held_out("test", seed=1, count=1)[0].prompt, return_tensors="pt").input_ids
     rewarded = [index for token, index in tokenizer.get_vocab().items() if token.startswith(wanted)]
 

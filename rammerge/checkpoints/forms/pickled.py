@@ -23,7 +23,7 @@ from rammerge.system.reading import open_regular, quote, read_exactly, stat_file
 _REAL: Mapping[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch", "Size"): tuple,
-    ("torch._utils", "_rebuild_parameter"): lambda data, requires_grad, hooks: data,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
 }
 # What tensors are rebuilt with; each of these checks its arguments against the storage and runs nothing else.
 _REBUILDING = {"_rebuild_tensor", "_rebuild_tensor_v2"}
@@ -43,12 +43,13 @@ class Inert:
     origin = ""
 
     def __new__(cls, *args: Any, **_: Any) -> Inert:
+        """Keep the arguments that the pickle would have called the real class with."""
         record = super().__new__(cls)
         record.args = args
         record.state = None
         return record
 
-    def __init__(self, *args: Any, **_: Any) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         self.args: tuple[Any, ...]
         self.state: Any
 

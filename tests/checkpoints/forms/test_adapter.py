@@ -1,5 +1,7 @@
-"""Contract of adapters: a LoRA adapter merged here is, bit for bit, what PEFT's merge_and_unload makes of it; what
-cannot be merged exactly is refused by name."""
+"""Contract: a LoRA adapter merged here equals, bit for bit, the output of PEFT's merge_and_unload.
+
+An adapter that cannot be merged exactly is refused by name.
+"""
 
 import json
 import shutil

@@ -1,5 +1,7 @@
-"""Contract of conversion: what trainers leave becomes safetensors with the same tensors, once per content; a pickle is
-never executed, whatever it holds."""
+"""Contract: conversion turns what trainers leave into safetensors with the same tensors, once per content.
+
+A pickle is never executed, whatever it holds.
+"""
 
 import json
 import os
@@ -118,11 +120,11 @@ def test_a_conversion_for_which_there_is_no_room(agent: Path, monkeypatch: pytes
     state = weights(agent)
     pickled(agent, state)
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 100))
+        patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 100))
         size = sum(tensor.nbytes for tensor in state.values())
         refused(agent, f"0 bytes free and the conversion needs {size / 1e3:,.1f} kB")
 
-    def full(directory: Path, tensors: object) -> None:
+    def full(directory: Path, *_: object) -> None:
         (directory / "model.safetensors").write_bytes(b"begun")
         raise OSError(28, "No space left on device")
 
@@ -360,7 +362,7 @@ def test_verl_sharded_tensors(agent: Path, tmp_path: Path, base: Checkpoint) -> 
 
 
 def test_verl_masters_are_exported_as_the_base_is_stored(agent: Path, tmp_path: Path, base: Checkpoint) -> None:
-    """verl's own merger writes bfloat16, so without a base that is the dtype; nothing is lost for a float32 base."""
+    """Without a base the export is bfloat16, as from verl's own merger; for a float32 base nothing is lost."""
     masters = {name: tensor.float() + 1e-5 for name, tensor in weights(agent).items()}
     actor = save_dtensors(tmp_path / "actor", masters, {"fsdp": 2}, [Shard(0)])
     shutil.copyfile(agent / "config.json", actor / "config.json")

@@ -1,5 +1,7 @@
-"""Contract: compiled code reads its inputs by itself and gives the eager form's counts and bytes whatever the tile, and
-a file that fails under it is named."""
+"""Contract: compiled code reads its own inputs and gives the eager form's counts and bytes, whatever the tile.
+
+A file that fails under it is named.
+"""
 
 import errno
 import os
@@ -130,7 +132,8 @@ def test_a_file_that_cannot_be_read_is_named(loop: TileLoop, inputs: list[torch.
     assert (refused.value.errno, refused.value.filename) == (errno.EBADF, str(opened[2].file))
 
 
-def test_a_loop_that_does_not_load_is_made_again(loop: TileLoop, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("loop")
+def test_a_loop_that_does_not_load_is_made_again() -> None:
     from rammerge.engine.compiling.loop import loop_path
 
     for path in (SIGNATURE.path(), loop_path()):

@@ -1,5 +1,7 @@
-"""Contract: whichever threads hand over a shard's chunks in whichever order, its bytes and its digest are right, on any
-file system; no thread waits for one that has failed, and little is held in memory."""
+"""Contract: a shard's bytes and digest are right, whichever threads hand over its chunks in whichever order.
+
+This holds on any file system. No thread waits for one that has failed, and little is held in memory.
+"""
 
 import errno
 import hashlib

@@ -1,5 +1,7 @@
-"""Contract: scores are those of plain greedy decoding of each item alone, kept by item, offline, and the same whatever
-the batch size, the other suites or the checkpoint's decoding settings."""
+"""Contract: scores are those of plain greedy decoding of each item alone, kept by item, offline.
+
+They are the same whatever the batch size, the other suites or the checkpoint's decoding settings.
+"""
 
 import dataclasses
 import json
@@ -69,10 +71,11 @@ def items(suite: Suite, split: str) -> dict[str, dict[str, object]]:
     return {str(item["id"]): item for item in suite.task_files[f"{suite.name}_{split}"].items()}
 
 
+@pytest.mark.usefixtures("results")
 @pytest.mark.parametrize("index", [0, 1])
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_completions_are_greedy_decoding_of_each_item_alone(
-    model: Path, suites: list[Suite], results: Results, out: Path, index: int, split: str
+    model: Path, suites: list[Suite], out: Path, index: int, split: str
 ) -> None:
     suite = suites[index]
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -100,9 +103,8 @@ def test_completions_are_greedy_decoding_of_each_item_alone(
     assert len({sample["completion"] for sample in logged}) > 1
 
 
-def test_multiple_choice_takes_the_most_likely_choice(
-    model: Path, suites: list[Suite], results: Results, out: Path
-) -> None:
+@pytest.mark.usefixtures("results")
+def test_multiple_choice_takes_the_most_likely_choice(model: Path, suites: list[Suite], out: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model)
     network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
     docs = items(suites[2], "test")

@@ -1,5 +1,8 @@
-"""Contract of the command line for bad input: exit code 2 before any work, one sentence that names what, where and the
-fix, no traceback, and nothing half-written left behind. Each case goes through `merge`, and through a recipe."""
+"""Contract: the command line refuses bad input before any work, with exit code 2.
+
+One sentence names what, where and the fix; there is no traceback, and nothing half-written is left. Each case goes
+through `merge` and through a recipe.
+"""
 
 import errno
 import json
@@ -269,7 +272,7 @@ def test_a_full_disk_is_forecast(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     usage = shutil.disk_usage(root)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     arguments = merge_arguments(root) if command == "merge" else [command, str(root / "recipe.yaml")]
     sentence = refused(capsys, monkeypatch, arguments)
     assert "free" in sentence
@@ -321,7 +324,7 @@ def test_a_disk_that_fills_up_on_the_way_is_told_as_such(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(recipe: Path) -> None:
+    def fail(_: Path) -> None:
         raise error
 
     monkeypatch.setattr("flows.cli.pipeline._run", fail)

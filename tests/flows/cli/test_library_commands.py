@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -73,7 +72,7 @@ def test_inspect_prints_tables_and_writes_json(models: list[Path], tmp_path: Pat
     assert json.loads(printed.stdout) == content
 
 
-def test_methods_lists_every_preset(models: list[Path]) -> None:
+def test_methods_lists_every_preset() -> None:
     listed = json.loads(rammerge("methods", "--json").stdout)
     assert set(listed["ram_plus"]["presets"]) == {"paper", "authors-cli", "authors-readme", "mergekit"}
     assert listed["ram"]["parameters"]["epsilon"]["default"] == 1e-5
@@ -96,7 +95,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     assert best < 0.5, f"processor seconds of --help: {best}"
 
 
-def test_the_library_never_imports_the_pipeline(tiny_model: Callable[[str], Path]) -> None:
+def test_the_library_never_imports_the_pipeline() -> None:
     code = (
         "import sys, rammerge.api, rammerge.checkpoints.fetch, rammerge.checkpoints.family\n"
         "import rammerge.publishing.publish\n"
@@ -106,7 +105,7 @@ def test_the_library_never_imports_the_pipeline(tiny_model: Callable[[str], Path
     assert done.stdout.strip() == "[]"
 
 
-def test_an_unforeseen_error_is_one_sentence_unless_debugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unforeseen_error_is_one_sentence_unless_debugged() -> None:
     code = (
         "import sys, flows.cli.program, rammerge.publishing.publish\n"
         "def broken(path): raise ZeroDivisionError('nobody\\nexpected this')\n"

@@ -1,12 +1,13 @@
-"""Contract of releases: the same content is registered once, whoever asks and how many at once; there is one champion
-at a time; a rollback is undone by a person only; and nothing is promoted whose files are gone."""
+"""Contract: the same content is registered once, whoever asks and however many ask at once.
+
+There is one champion at a time. Only a person undoes a rollback. Nothing is promoted whose files are gone.
+"""
 
 import json
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,10 +33,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def environment(place: Path, rammerge_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def environment(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAMMERGE_HOME", str(place))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")
-    yield
 
 
 def register(name: str, model: Path, digest: str, place: Path) -> Release:

@@ -14,8 +14,11 @@ def _read(entry: Entry) -> Result:
     return Result(path=entry.path, digest=entry.digest)
 
 
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, prefect_api: None) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAMMERGE_BACKOFF_SECONDS", "0.05")
 
 
@@ -36,7 +39,7 @@ def test_only_what_may_recover_is_tried_again(error: Exception, failures: int, a
         tried.append(len(tried))
         if len(tried) <= failures:
             raise error
-        (out / "done").write_text("done")
+        (out / "done").write_text(salt)
 
     @flow
     def run() -> None:

@@ -1,0 +1,1 @@
+"""The suite `zoo_code`: how completions are scored."""

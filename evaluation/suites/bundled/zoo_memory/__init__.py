@@ -1,0 +1,1 @@
+"""The suite `zoo_memory`: how completions are scored."""

@@ -1,0 +1,1 @@
+"""The suite `zoo_tool`: how completions are scored."""
