@@ -10,12 +10,17 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-pytest_plugins = ["tests.fixtures.pipeline"]
+pytest_plugins = ["tests.fixtures.browser", "tests.fixtures.pipeline", "tests.fixtures.program"]
 
-# On a machine that judges, the same examples every time; elsewhere new ones, which find new faults.
-hypothesis.settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    hypothesis.settings.load_profile("ci")
+# How long an example takes says nothing; and the examples of a test may share its tmp_path, which they overwrite.
+hypothesis.settings.register_profile(
+    "any speed",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+    # On a machine that judges, the same examples every time; elsewhere new ones, which find new faults.
+    derandomize=bool(os.environ.get("CI")),
+)
+hypothesis.settings.load_profile("any speed")
 
 # Importing the steps, which collecting the tests does, settles where Prefect keeps results: not where the user's are,
 # nor where those of an earlier run of the tests would be found.

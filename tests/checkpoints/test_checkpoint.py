@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
@@ -148,7 +148,7 @@ def test_a_tensor_that_the_index_forgot_is_kept(sharded: Path, tmp_path: Path) -
         max_leaves=8,
     ).map(lambda value: json.dumps(value).encode())
 )
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 def test_any_index_is_refused_or_valid(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / INDEX).write_bytes(content)

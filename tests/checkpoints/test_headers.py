@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -31,7 +31,7 @@ def test_dtypes_are_as_torch_has_them(dtype: DType) -> None:
     assert from_torch(found) is dtype
 
 
-TORN = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+TORN = settings(max_examples=300)
 
 
 def write(path: Path, header: Any, data: bytes = b"", *, claimed: int | None = None) -> Path:
@@ -52,7 +52,7 @@ def entry(dtype: str = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[
         max_size=6,
     )
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_reads_what_safetensors_wrote(tmp_path: Path, layout: dict[str, tuple[DType, list[int]]]) -> None:
     file = tmp_path / "model.safetensors"
     sizes = {name: torch.Size(shape).numel() * dtype.itemsize for name, (dtype, shape) in layout.items()}

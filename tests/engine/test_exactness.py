@@ -59,7 +59,7 @@ def magnitude(base: np.ndarray, agents: list[np.ndarray]) -> np.ndarray:
     return np.abs(base) + np.sum([np.abs(agent - base) for agent in agents], axis=0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     family=families(),
     method=st.sampled_from(
@@ -118,7 +118,7 @@ def reference(
     return merged
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(family=families(), epsilon=st.sampled_from([0.0, 1e-5, 1e-3]))
 def test_overlap_is_counted_exactly(family: Any, epsilon: float) -> None:
     from rammerge.numerics.masks import Mask

@@ -17,7 +17,7 @@ def pair(values: list[tuple[float, float]], base: torch.dtype, agent: torch.dtyp
     return torch.tensor(left).to(base), torch.tensor(right).to(agent)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     values=st.lists(st.tuples(FLOATS, FLOATS) | FLOATS.map(lambda x: (x, x)), min_size=1, max_size=40),
     dtypes=st.tuples(DTYPES, DTYPES),
@@ -39,7 +39,7 @@ def test_abs_relative_and_exact(values: list, dtypes: tuple, threshold: float) -
         assert np.array_equal(mask.numpy(), active.astype(np.float32)), mode
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(start=FLOATS, steps=st.integers(-300, 300), ulps=st.integers(1, 200), dtype=DTYPES | st.just(torch.float64))
 def test_ulp_counts_representable_steps(start: float, steps: int, ulps: int, dtype: torch.dtype) -> None:
     base = torch.tensor([start]).to(dtype)

@@ -25,7 +25,7 @@ def stochastic(values: torch.Tensor, dtype: torch.dtype, seed: int = 1, start: i
     return cast(values, dtype, "stochastic", torch.tensor(seed), torch.tensor(start))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=50),
     dtype=st.sampled_from(DTYPES),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
@@ -255,7 +255,7 @@ VALUES = st.none() | st.booleans() | st.integers(-3, 20) | st.floats() | st.text
         max_size=3,
     )
 )
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 def test_any_configuration_is_refused_or_merges(
     plain: Path, base: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:

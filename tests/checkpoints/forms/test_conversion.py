@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch.distributed.tensor import Placement, Replicate, Shard
@@ -204,7 +204,7 @@ def test_what_torch_could_run_is_recorded_only(tmp_path: Path, opcodes: bytes) -
 
 
 @given(content=st.binary(max_size=80))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 def test_any_pickle_is_refused_or_inert(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "metadata"
     file.write_bytes(content)
