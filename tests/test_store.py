@@ -91,7 +91,12 @@ def test_untouched_file_is_not_hashed_again_and_a_touched_one_once(monkeypatch: 
     entry = store.materialise("kind", "k", write_two)
     hashed: list[Path] = []
     real = store._sha256
-    monkeypatch.setattr(store, "_sha256", lambda path: hashed.append(path) or real(path))
+
+    def note(path: Path) -> str:
+        hashed.append(path)
+        return real(path)
+
+    monkeypatch.setattr(store, "_sha256", note)
     assert store.find("kind", "k") and hashed == []
     os.link(entry.path / "b.txt", entry.path.parent / "link")  # as registering a model does
     assert store.find("kind", "k") and hashed == [entry.path / "b.txt"]

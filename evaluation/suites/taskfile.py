@@ -141,7 +141,7 @@ def _read(path: Path) -> dict[str, Any]:
     class Loader(yaml.SafeLoader):
         pass
 
-    def function(_: yaml.SafeLoader, node: yaml.Node) -> FunctionReference:
+    def function(_loader: yaml.SafeLoader, node: yaml.Node) -> FunctionReference:
         module, _, name = str(node.value).rpartition(".")
         return FunctionReference(path.parent, module, name)
 

@@ -31,7 +31,7 @@ def age(path: Path, seconds: float = 10) -> None:
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a minute pass for the code under test, so that files written by the test are settled."""
     now = time.time_ns
-    monkeypatch.setattr(digest.time, "time_ns", lambda: now() + 60 * 10**9)
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 60 * 10**9)
 
 
 def test_digest_is_that_of_the_content(tiny_model: TinyModel, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -14,6 +15,8 @@ from safetensors.torch import save_file
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
 
 Tensors = Mapping[str, torch.Tensor]
+# A base and its agents by name, as `merge(*models, ...)` takes them.
+Models = tuple[Checkpoint, dict[str, Checkpoint]]
 
 _MERGE = """
 import json, sys
@@ -39,7 +42,7 @@ def write(directory: Path, tensors: Tensors) -> Checkpoint:
     return open_checkpoint(directory)
 
 
-def write_family(root: Path, base: Tensors, agents: Sequence[Tensors]) -> tuple[Checkpoint, dict[str, Checkpoint]]:
+def write_family(root: Path, base: Tensors, agents: Sequence[Tensors]) -> Models:
     """Write a base and its agents, named agent0, agent1, ..."""
     written = {f"agent{index}": write(root / f"agent{index}", agent) for index, agent in enumerate(agents)}
     return write(root / "base", base), written
@@ -54,7 +57,7 @@ def read(directory: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def as_float64(tensors: Tensors) -> dict[str, np.ndarray]:
+def as_float64(tensors: Tensors) -> dict[str, npt.NDArray[np.float64]]:
     """Return the same as numpy float64."""
     return {name: tensor.double().numpy() for name, tensor in tensors.items()}
 
@@ -65,9 +68,7 @@ def weight_bytes(directory: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(files)}
 
 
-def merged_without_torch(
-    family: tuple[Checkpoint, Mapping[str, Checkpoint]], method: str, out: Path, seed: int = 0
-) -> dict[str, bytes]:
+def merged_without_torch(family: Models, method: str, out: Path, seed: int = 0) -> dict[str, bytes]:
     """Merge to bfloat16 in a process of its own, whose functions are compiled already; return the content of `out`."""
     base, agents = family
     arguments = [method, str(seed), *map(str, (base.path, out, *(agent.path for agent in agents.values())))]

@@ -53,12 +53,14 @@ def ram(base: Array, agents: list[Array], epsilon: float, factors: list[float]) 
     unique = np.sum(
         [factor * np.where(mask, delta, 0) for factor, mask, delta in zip(factors, active, deltas, strict=True)], axis=0
     )
-    return base + np.where(together == 0, 0, np.where(together == 1, unique, shared / np.maximum(together, 1)))
+    merged: Array = base + np.where(together == 0, 0, np.where(together == 1, unique, shared / np.maximum(together, 1)))
+    return merged
 
 
 def task_arithmetic(base: Array, agents: list[Array], scale: float) -> Array:
     """Return base + scale * sum of task vectors."""
-    return base + scale * np.sum([agent - base for agent in agents], axis=0)
+    merged: Array = base + scale * np.sum([agent - base for agent in agents], axis=0)
+    return merged
 
 
 def ties(base: Model, agents: list[Model], density: float, scale: float, *, per_tensor: bool, mean: bool) -> Model:

@@ -11,7 +11,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ import torch
 
 from rammerge.api import MergeOptions, merge
 from rammerge.engine.output import shards
+from rammerge.engine.output.layout import Shard
 from rammerge.engine.passes.counting import GlobalStatistics, statistics_for
 from rammerge.engine.passes.merging import merge_shards
+from rammerge.engine.stream import allocate
 from rammerge.errors import InputError, RammergeError
 from rammerge.methods import METHODS, ResolvedMethod, resolve
 from rammerge.publishing.publish import locked_staging, staging_directory, verify
 from rammerge.system import libc
-from tests.engine.models import sparse_family, weight_bytes, write, write_family
+from tests.engine.models import Models, sparse_family, weight_bytes, write, write_family
 
 SHAPES = {f"layer.{index}.weight": (200, 100) for index in range(6)}
 OPTIONS = MergeOptions("bfloat16", shard_size=45_000, compile="never", threads=2)
@@ -36,16 +38,16 @@ KILLS = 50
 
 
 @pytest.fixture
-def family(tmp_path: Path) -> tuple:
+def family(tmp_path: Path) -> Models:
     return write_family(tmp_path, *sparse_family(SHAPES, [0.05, 0.5]))
 
 
 @pytest.fixture
-def expected(family: tuple, tmp_path: Path) -> dict[str, bytes]:
+def expected(family: Models, tmp_path: Path) -> dict[str, bytes]:
     return weight_bytes(merge(*family, METHOD, tmp_path / "expected", OPTIONS).path)
 
 
-def merge_in_child(family: tuple, out: Path, delay: float | None) -> bool:
+def merge_in_child(family: Models, out: Path, delay: float | None) -> bool:
     """Merge in a forked process, killed after `delay` seconds; return whether it finished."""
     child = os.fork()
     if child == 0:
@@ -61,7 +63,7 @@ def merge_in_child(family: tuple, out: Path, delay: float | None) -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
-def test_kill_9_at_random_moments(family: tuple, expected: dict[str, bytes], tmp_path: Path) -> None:
+def test_kill_9_at_random_moments(family: Models, expected: dict[str, bytes], tmp_path: Path) -> None:
     started = time.monotonic()
     assert merge_in_child(family, tmp_path / "timed", None)
     duration = time.monotonic() - started
@@ -83,13 +85,13 @@ def test_kill_9_at_random_moments(family: tuple, expected: dict[str, bytes], tmp
 
 
 def test_finished_shards_are_not_merged_again(
-    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: Models, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     finish = shards.ShardWriter.finish
     done: list[str] = []
 
-    def stop_after_two(writer: shards.ShardWriter, counts: object) -> shards.ShardRecord:
+    def stop_after_two(writer: shards.ShardWriter, counts: Sequence[int]) -> shards.ShardRecord:
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(writer.shard.file)
@@ -103,7 +105,7 @@ def test_finished_shards_are_not_merged_again(
     opened: list[str] = []
     make = shards.ShardWriter.__init__
 
-    def note(writer: shards.ShardWriter, directory: Path, shard: shards.Shard, output: shards.Output) -> None:
+    def note(writer: shards.ShardWriter, directory: Path, shard: Shard, output: shards.Output) -> None:
         opened.append(shard.file)
         make(writer, directory, shard, output)
 
@@ -120,7 +122,7 @@ def test_finished_shards_are_not_merged_again(
     ids=["ram_plus", "ties", "ties by tensor", "ram"],
 )
 def test_statistics_are_not_made_again(
-    family: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: ResolvedMethod
+    family: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: ResolvedMethod
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("rammerge.api.merge_shards", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -134,7 +136,7 @@ def test_statistics_are_not_made_again(
 
 
 def test_a_finished_shard_that_was_damaged_is_merged_again(
-    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: Models, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
@@ -149,9 +151,8 @@ def test_a_finished_shard_that_was_damaged_is_merged_again(
     assert weight_bytes(out) == expected
 
 
-def test_full_disk(family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(family: Models, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    allocate = shards.allocate
     calls: list[int] = []
 
     def full(descriptor: int, size: int) -> None:
@@ -173,7 +174,7 @@ def test_full_disk(family: tuple, expected: dict[str, bytes], tmp_path: Path, mo
 
 @pytest.mark.parametrize("where", ["a record", "a companion", "the manifest"])
 def test_full_disk_between_the_shards(
-    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    family: Models, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     name = {
         "a record": "rammerge.engine.output.shards.write_json",
@@ -209,7 +210,7 @@ def failing(call: Callable[..., Any], chances: random.Random) -> Callable[..., A
 
 @pytest.mark.parametrize("call", [os.pwrite, os.fsync, os.ftruncate, os.preadv, libc.call], ids=lambda it: it.__name__)
 def test_any_call_of_the_disk_may_fail(
-    family: tuple,
+    family: Models,
     expected: dict[str, bytes],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -234,7 +235,7 @@ def test_any_call_of_the_disk_may_fail(
 
 
 def test_a_disk_that_fails_when_the_model_has_its_name(
-    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: Models, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, fsync = tmp_path / "out", os.fsync
 
@@ -251,7 +252,7 @@ def test_a_disk_that_fails_when_the_model_has_its_name(
 
 
 def test_a_disk_that_fails_leaves_no_file_open(
-    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: Models, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> int:
         time.sleep(0.1)  # until the whole shard was handed over
@@ -272,7 +273,7 @@ def test_a_disk_that_fails_leaves_no_file_open(
 
 
 def test_a_home_that_cannot_be_written_is_no_obstacle(
-    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: Models, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("a file where a directory should be")
     monkeypatch.setenv("RAMMERGE_HOME", str(tmp_path / "file" / "home"))
@@ -282,7 +283,7 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(
 
 
 def test_changed_inputs_or_settings_start_afresh(
-    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: Models, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     base, agents = family
@@ -298,7 +299,7 @@ def test_changed_inputs_or_settings_start_afresh(
 
 
 def test_inputs_that_change_meanwhile_are_noticed(
-    family: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, agents = family
     file = agents["agent0"].weight_files[0]
@@ -314,7 +315,7 @@ def test_inputs_that_change_meanwhile_are_noticed(
 
 
 def test_what_was_made_of_inputs_that_were_others_meanwhile_is_not_taken_up(
-    family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: Models, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, file = tmp_path / "out", family[1]["agent0"].weight_files[0]
     content = file.read_bytes()
@@ -334,12 +335,12 @@ def test_what_was_made_of_inputs_that_were_others_meanwhile_is_not_taken_up(
     assert weight_bytes(out) == expected
 
 
-def test_two_merges_into_one_output(family: tuple, tmp_path: Path) -> None:
+def test_two_merges_into_one_output(family: Models, tmp_path: Path) -> None:
     with locked_staging(tmp_path / "out"), pytest.raises(InputError, match="another process is merging into"):
         merge(*family, METHOD, tmp_path / "out", OPTIONS)
 
 
-def test_an_output_on_nfs(family: tuple, expected: dict[str, bytes], tmp_path: Path, monkeypatch: Any) -> None:
+def test_an_output_on_nfs(family: Models, expected: dict[str, bytes], tmp_path: Path, monkeypatch: Any) -> None:
     """NFS locks only what is open for writing, and many of its servers set no room aside."""
     lock, call = fcntl.flock, libc.call
 
@@ -360,7 +361,7 @@ def test_an_output_on_nfs(family: tuple, expected: dict[str, bytes], tmp_path: P
     test_two_merges_into_one_output(family, tmp_path / "another")
 
 
-def test_a_file_system_without_locks(family: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks(family: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(*_: int) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
@@ -370,7 +371,8 @@ def test_a_file_system_without_locks(family: tuple, tmp_path: Path, monkeypatch:
 
 
 def test_a_lock_that_its_holder_removed_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, lock, taken = tmp_path / "out", fcntl.flock, []
+    out, lock = tmp_path / "out", fcntl.flock
+    taken: list[int] = []
 
     def late(descriptor: int, operation: int) -> None:
         if not taken:
@@ -384,7 +386,7 @@ def test_a_lock_that_its_holder_removed_is_taken_anew(tmp_path: Path, monkeypatc
         assert (tmp_path / ".out.lock").exists()
 
 
-def test_force_replaces_in_one_step(family: tuple, expected: dict[str, bytes], tmp_path: Path) -> None:
+def test_force_replaces_in_one_step(family: Models, expected: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "out"
     merge(*family, resolve("average"), out, OPTIONS)
     with pytest.raises(InputError, match="--force"):
@@ -424,7 +426,7 @@ def test_overflow_of_float16_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "add"])
-def test_verify_names_the_damaged_file(family: tuple, tmp_path: Path, damage: str) -> None:
+def test_verify_names_the_damaged_file(family: Models, tmp_path: Path, damage: str) -> None:
     out = merge(*family, METHOD, tmp_path / "out", OPTIONS).path
     victim = out / "model-00002-of-00006.safetensors"
     content = victim.read_bytes()

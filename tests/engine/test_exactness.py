@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from rammerge.api import MergeOptions, extract, merge
 from rammerge.methods import resolve
+from rammerge.recipe.model import Dtype
 from tests.engine import oracle
 from tests.engine.models import as_float64, read, sparse_family, write_family
 
@@ -48,15 +49,16 @@ def families(draw: st.DrawFn) -> tuple[dict[str, torch.Tensor], list[dict[str, t
     return base, agents
 
 
-def close(found: torch.Tensor, expected: np.ndarray, dtype: str, scale: np.ndarray) -> None:
+def close(found: torch.Tensor, expected: oracle.Array, dtype: str, scale: oracle.Array) -> None:
     """Assert half a step of the output dtype, and a few roundings of float32 at the inputs' magnitude `scale`."""
     step = np.maximum(np.abs(expected) * 2.0 ** (1 - MANTISSA[dtype]), SMALLEST_STEP[dtype])
     error = np.abs(found.double().numpy() - expected)
     assert np.all(error <= 0.5 * step * (1 + 2.0**-7) + 4 * scale * 2.0**-24), error.max()
 
 
-def magnitude(base: np.ndarray, agents: list[np.ndarray]) -> np.ndarray:
-    return np.abs(base) + np.sum([np.abs(agent - base) for agent in agents], axis=0)
+def magnitude(base: oracle.Array, agents: list[oracle.Array]) -> oracle.Array:
+    total: oracle.Array = np.abs(base) + np.sum([np.abs(agent - base) for agent in agents], axis=0)
+    return total
 
 
 @settings(max_examples=40)
@@ -76,7 +78,7 @@ def magnitude(base: np.ndarray, agents: list[np.ndarray]) -> np.ndarray:
     ),
     dtype=st.sampled_from(["float32", "bfloat16", "float16"]),
 )
-def test_against_the_float64_reference(family: Any, method: tuple[str, dict[str, Any]], dtype: str) -> None:
+def test_against_the_float64_reference(family: Any, method: tuple[str, dict[str, Any]], dtype: Dtype) -> None:
     base, agents = family
     name, params = method
     with tempfile.TemporaryDirectory() as directory:
@@ -97,9 +99,7 @@ def test_against_the_float64_reference(family: Any, method: tuple[str, dict[str,
     assert [row["unique"] for row in found.values()] == [row[0] for row in counts]
 
 
-def reference(
-    base: oracle.Model, agents: list[oracle.Model], name: str, params: dict[str, Any]
-) -> dict[str, np.ndarray]:
+def reference(base: oracle.Model, agents: list[oracle.Model], name: str, params: dict[str, Any]) -> oracle.Model:
     if name == "ties":
         density, scale = params.get("density", 0.2), params.get("scale", 1.0)
         per_tensor, mean = params.get("scope") == "tensor", params.get("merge") != "sum"

@@ -4,6 +4,7 @@ The fixture was worked out by hand and checked against the reference codes.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,9 @@ DELTAS = [
 AGENTS = [{"A": A + torch.tensor(a), "B": B + torch.tensor(b)} for a, b in DELTAS]
 
 # (method, preset, overrides) -> deltas at A[0], B[0], B[2], B[3]
-UNIQUE = {
+Case = tuple[str, str | None, tuple[tuple[str, Any], ...]]
+
+UNIQUE: dict[Case, tuple[float, ...]] = {
     ("ram", None, ()): (0.1, 0.4, 0.6, -0.5),
     ("ram_plus", "paper", ()): (0.11, 0.44, 0.72, -0.6),
     ("ram_plus", None, (("alpha", 1.0),)): (0.11, 0.44, 0.66, -0.55),
@@ -33,7 +36,7 @@ UNIQUE = {
 
 
 @pytest.mark.parametrize(("case", "unique"), UNIQUE.items(), ids=str)
-def test_variants(tmp_path: Path, case: tuple, unique: tuple[float, ...]) -> None:
+def test_variants(tmp_path: Path, case: Case, unique: tuple[float, ...]) -> None:
     method, preset, overrides = case
     base, agents = write_family(tmp_path, BASE, AGENTS)
     report = merge(base, agents, resolve(method, preset, dict(overrides)), tmp_path / "out")

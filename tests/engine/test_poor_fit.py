@@ -7,10 +7,10 @@ import torch
 
 from rammerge.api import extract, merge
 from rammerge.methods import resolve
-from tests.engine.models import write_family
+from tests.engine.models import Models, write_family
 
 
-def family(root: Path, *shares: tuple[float, float]) -> tuple:
+def family(root: Path, *shares: tuple[float, float]) -> Models:
     """Agents that changed the elements in [from, to) of a base, as shares of its length."""
     base = {"w": torch.zeros(1000)}
     agents = []
@@ -21,7 +21,7 @@ def family(root: Path, *shares: tuple[float, float]) -> tuple:
     return write_family(root, base, agents)
 
 
-def said(models: tuple, out: Path, method: str) -> list[str]:
+def said(models: Models, out: Path, method: str) -> list[str]:
     return [warning for warning in merge(*models, resolve(method), out).warnings if "compare with" in warning]
 
 

@@ -1,6 +1,7 @@
 """Results made up without a model: each item has a difficulty, and a model solves what lies below its ability."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +26,8 @@ ABILITIES: dict[str, Sequence[float]] = {
 ModelResults = dict[str, dict[Split, SuiteResult]]
 
 
-def result(suite: str, split: Split, scores: Sequence[float], **changes: object) -> SuiteResult:
-    fields = {
+def result(suite: str, split: Split, scores: Iterable[float], **changes: Any) -> SuiteResult:
+    fields: dict[str, Any] = {
         "suite": suite,
         "suite_digest": f"digest of {suite}",
         "split": split,
@@ -58,7 +59,7 @@ def all_results() -> dict[str, ModelResults]:
     return {name: model_results(abilities) for name, abilities in ABILITIES.items()}
 
 
-def board(results: Mapping[str, ModelResults] | None = None, **options: object) -> Leaderboard:
+def board(results: Mapping[str, ModelResults] | None = None, **options: Any) -> Leaderboard:
     return build_leaderboard(
         all_results() if results is None else results, base="base", agents=AGENTS, variants=VARIANTS, **options
     )

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,15 +137,15 @@ def test_bca_does_not_depend_on_how_resamples_are_split(monkeypatch: pytest.Monk
     assert (statistics.bca_interval(values, seed=1), statistics.sign_flip_p([values - 0.45], seed=1)) == whole
 
 
-def exact_sign_flip_p(suites: list[np.ndarray]) -> float:
-    observed = abs(sum(suite.mean() for suite in suites))
+def exact_sign_flip_p(suites: list[npt.NDArray[np.float64]]) -> float:
+    observed = abs(sum(float(suite.mean()) for suite in suites))
     sizes = [len(suite) for suite in suites]
     extreme = 0
     for signs in itertools.product((-1, 1), repeat=sum(sizes)):
         parts = np.split(np.array(signs), np.cumsum(sizes)[:-1])
         flipped = sum(float(part @ suite) / len(suite) for part, suite in zip(parts, suites, strict=True))
         extreme += abs(flipped) >= observed - 1e-12
-    return extreme / 2 ** sum(sizes)
+    return float(extreme / 2 ** sum(sizes))
 
 
 @pytest.mark.parametrize(("wins", "losses"), [(0, 0), (1, 0), (6, 1), (5, 5), (2, 9), (12, 0)])
@@ -202,10 +203,10 @@ def test_any_scores_give_ordered_limits_and_the_same_answer_again(pairs: list[tu
 
 
 def test_global_random_state_is_left_alone() -> None:
-    before = np.random.get_state()[1].copy()
+    before = np.random.get_state(legacy=False)["state"]["key"].copy()
     values = np.linspace(0, 1, 30)
     statistics.paired_difference(values, values[::-1])
-    assert (np.random.get_state()[1] == before).all()
+    assert (np.random.get_state(legacy=False)["state"]["key"] == before).all()
 
 
 def test_seeds_follow_from_names_alone() -> None:

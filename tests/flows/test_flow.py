@@ -9,6 +9,7 @@ import json
 import shutil
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,8 +36,8 @@ def environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def run(recipe: Path) -> tuple[object, Steps]:
-    """Run the flow; return its outcome, and the steps' names by how they ended."""
+def run(recipe: Path) -> tuple[Any, Steps]:
+    """Run the flow; return its outcome or its error, and the steps' names by how they ended."""
     from flows.merge_and_evaluate import merge_and_evaluate
     from tasks.runtime.progress import Event, listening
 

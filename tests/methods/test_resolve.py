@@ -1,5 +1,7 @@
 """Contract: names, presets and overrides settle into typed parameters; a mistake is named with the nearest right."""
 
+from typing import Any
+
 import pytest
 
 from rammerge.errors import InputError
@@ -41,6 +43,6 @@ def test_overrides_go_over_presets() -> None:
         (("average", None, {"scale": 1}), r"its parameters: none"),
     ],
 )
-def test_mistakes_are_named(arguments: tuple, message: str) -> None:
+def test_mistakes_are_named(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         resolve(*arguments)

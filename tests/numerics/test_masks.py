@@ -1,12 +1,13 @@
 """Contract: each mask mode marks exactly the elements that its definition names, for every pair of stored dtypes."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rammerge.numerics.masks import changes
+from rammerge.numerics.masks import MaskMode, changes
 
 FLOATS = st.floats(-4, 4, width=32)
 DTYPES = st.sampled_from([torch.bfloat16, torch.float16, torch.float32])
@@ -23,12 +24,14 @@ def pair(values: list[tuple[float, float]], base: torch.dtype, agent: torch.dtyp
     dtypes=st.tuples(DTYPES, DTYPES),
     threshold=st.sampled_from([0.0, 1e-5, 1e-3, 0.5]),
 )
-def test_abs_relative_and_exact(values: list, dtypes: tuple, threshold: float) -> None:
+def test_abs_relative_and_exact(
+    values: list[tuple[float, float]], dtypes: tuple[torch.dtype, torch.dtype], threshold: float
+) -> None:
     base, agent = pair(values, *dtypes)
     before, after = base.float().numpy(), agent.float().numpy()
     limit = np.float32(threshold)
     delta = after - before
-    expected = {
+    expected: dict[MaskMode, npt.NDArray[np.bool_]] = {
         "abs": np.abs(delta) > limit,
         "relative": np.abs(delta) > limit * np.maximum(np.abs(before), np.abs(after)),
         "exact": agent.to(base.dtype).float().numpy() != before,
@@ -53,7 +56,7 @@ def test_ulp_counts_representable_steps(start: float, steps: int, ulps: int, dty
 
 @pytest.mark.parametrize("mode", ["abs", "relative", "exact", "ulp"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_not_finite_stays_visible(mode: str, value: float) -> None:
+def test_what_is_not_finite_stays_visible(mode: MaskMode, value: float) -> None:
     for base, agent in (([0.5], [value]), ([value], [0.5])):
         delta, mask = changes(torch.tensor(base), torch.tensor(agent), mode, torch.tensor(1.0))
         assert not torch.isfinite(delta * mask).all() or not torch.isfinite(delta).all()

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from rammerge.api import MergeOptions, merge
 from rammerge.methods import resolve
 from rammerge.numerics.randomness import random_bits, seed_from, uniform
-from rammerge.numerics.rounding import cast
+from rammerge.numerics.rounding import Rounding, cast
+from rammerge.recipe.model import Dtype
 from tests.engine.models import read, sparse_family, write_family
 
 ZERO = torch.tensor(0)
@@ -53,7 +54,7 @@ def test_stochastic_goes_to_a_neighbour(values: list[float], dtype: torch.dtype,
 def test_stochastic_is_unbiased(dtype: torch.dtype, value: float) -> None:
     count = 200_000
     exact = torch.full((count,), value)
-    rounded = stochastic(exact, dtype, seed_from(value, str(dtype))).double()
+    rounded = stochastic(exact, dtype, seed_from(str(value), str(dtype))).double()
     low, high = rounded.min().item(), rounded.max().item()
     share = (float(exact[0]) - low) / (high - low) if high > low else 0.0
     spread = (high - low) * (share * (1 - share) / count) ** 0.5
@@ -90,7 +91,7 @@ def test_bits_are_balanced() -> None:
 @pytest.mark.parametrize(
     ("dtype", "rounding"), [("bfloat16", "nearest"), ("float32", "nearest"), ("bfloat16", "stochastic")]
 )
-def test_report_counts_what_survives(tmp_path: Path, dtype: str, rounding: str) -> None:
+def test_report_counts_what_survives(tmp_path: Path, dtype: Dtype, rounding: Rounding) -> None:
     base, agents = sparse_family({"w": (200, 100)}, [0.2, 0.3], dtype=torch.float32)
     base = {name: values.bfloat16() for name, values in base.items()}
     models = write_family(tmp_path, base, agents)

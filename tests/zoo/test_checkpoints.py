@@ -7,7 +7,9 @@ import pytest
 
 from examples.zoo.checkpoint import CHECKPOINTS, RECORD, read_record
 from examples.zoo.domains import DOMAINS
+from examples.zoo.grpo import GrpoSettings
 from examples.zoo.measure import accuracies, missed_floors, sparsities
+from examples.zoo.pretrain import PretrainSettings
 from examples.zoo.train import AGENTS, BASE
 
 MOST_BYTES = 16_000_000
@@ -31,7 +33,7 @@ def test_the_records_tell_the_committed_weights_sparsity() -> None:
 
 def test_the_records_tell_how_the_training_script_trains() -> None:
     # Changing a seed, a rate or a number of steps without training anew would leave records that lie.
-    settings = {"base": BASE, **AGENTS}
+    settings: dict[str, PretrainSettings | GrpoSettings] = {"base": BASE, **AGENTS}
     for name in MODELS:
         record = read_record(CHECKPOINTS / name)
         assert record["settings"] == json.loads(json.dumps(asdict(settings[name])))

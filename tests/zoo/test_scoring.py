@@ -1,6 +1,6 @@
 """The zoo's scores are strict, judge behaviour rather than text, and survive any completion a model can write."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -14,7 +14,11 @@ from evaluation.suites.bundled.zoo_tool import scoring as tool
 TOOL = {"function": "get_weather", "arguments": {"city": "paris", "day": "monday"}}
 CODE = {"target": "x[1:3]+x[0:1]", "tests": [["abcde", "bca"], ["kgbfa", "gbk"]]}
 MEMORY = {"target": "jade"}
-ZOO = [(tool.score, TOOL), (code.score, CODE), (memory.score, MEMORY)]
+ZOO: list[tuple[Callable[[Mapping[str, Any], str], float], dict[str, Any]]] = [
+    (tool.score, TOOL),
+    (code.score, CODE),
+    (memory.score, MEMORY),
+]
 
 # Text that comes near a right answer on the way to anything at all.
 PIECES = ["get_weather", "(", ")", "=", ",", "city", "paris", "x", "[", "]", ":", "+", "*", "-", "9", "x[1:3]", "jade"]

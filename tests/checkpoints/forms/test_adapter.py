@@ -58,7 +58,6 @@ def load(base: Path, kind: str, dtype: torch.dtype) -> Any:
     return type(KINDS[kind]()).from_pretrained(base, dtype=dtype)
 
 
-@pytest.mark.filterwarnings("ignore")
 def save_adapter(base: Path, directory: Path, kind: str, dtype: torch.dtype, options: dict[str, Any]) -> Path:
     import peft
 

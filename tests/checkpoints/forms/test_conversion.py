@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import Placement, Replicate, Shard
 
 from rammerge import store
@@ -50,7 +50,8 @@ def base(tiny_model: TinyModel) -> Checkpoint:
 
 
 def weights(model: Path) -> State:
-    return load_file(model / "model.safetensors")
+    found: State = load_file(model / "model.safetensors")
+    return found
 
 
 def equal(one: State, other: State) -> bool:
@@ -148,8 +149,8 @@ def test_sharded_pickled_weights(agent: Path) -> None:
 
     torch.save({name: state[name] for name in names[4:]}, agent / "two.bin")
     refused(agent, "stores .* once more; remove the stale shard")
-    for shard in ("../one.bin", "/etc/passwd.bin", "missing.bin", "config.json", 3):
-        index.write_text(json.dumps({"weight_map": {"a": shard}}))
+    for wrong in ("../one.bin", "/etc/passwd.bin", "missing.bin", "config.json", 3):
+        index.write_text(json.dumps({"weight_map": {"a": wrong}}))
         refused(agent, "names the shard")
 
 
@@ -256,7 +257,7 @@ def test_wrapped_state_dicts(agent: Path) -> None:
 
 
 def save_distributed(directory: Path, content: Any) -> Path:
-    dcp.save(content, checkpoint_id=directory)
+    save(content, checkpoint_id=directory)
     return directory
 
 
@@ -417,11 +418,11 @@ def cuts(size: int) -> Iterator[tuple[int, int]]:
 
 def test_parts_must_fill_the_tensor_exactly() -> None:
     whole = torch.arange(35.0).reshape(5, 7)
-    chunks = [
-        Chunk((r, c), (rows, columns), lambda r=r, c=c, h=rows, w=columns: whole[r : r + h, c : c + w])
-        for r, rows in cuts(5)
-        for c, columns in cuts(7)
-    ]
+
+    def part(row: int, column: int, height: int, width: int) -> Chunk:
+        return Chunk((row, column), (height, width), lambda: whole[row : row + height, column : column + width])
+
+    chunks = [part(r, c, rows, columns) for r, rows in cuts(5) for c, columns in cuts(7)]
     assert fault((5, 7), chunks) is None
     assert torch.equal(assemble(torch.float32, (5, 7), chunks), whole)
     assert fault((5, 7), chunks[1:]) == "its parts do not fill it"

@@ -42,8 +42,9 @@ def loops(kernels: Path) -> list[TileLoop]:
         for build in [cache.start_build(signature) for signature in (SIGNATURE, MAGNITUDES)]:
             assert build.wait() == 0, build.communicate()[1].decode()
         runners = [cache.load(signature, threads=1) for signature in (SIGNATURE, MAGNITUDES)]
-    assert all(isinstance(runner, TileLoop) for runner in runners)
-    return runners
+    made = [runner for runner in runners if isinstance(runner, TileLoop)]
+    assert made == runners
+    return made
 
 
 @pytest.fixture

@@ -4,22 +4,24 @@ This holds on any file system. No thread waits for one that has failed, and litt
 """
 
 import errno
+import fcntl
 import hashlib
 import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rammerge.engine.output import shards
 from rammerge.engine.output.layout import Chunk, OutputTensor, Shard, cut
 from rammerge.engine.output.shards import AHEAD, ALIGNMENT, Output, ShardWriter
+from rammerge.numerics.dtypes import DTYPES
 
 CHUNK = 2 * ALIGNMENT
 CHUNKS = 60
@@ -32,7 +34,7 @@ CONTENT = HEADER + random.Random(0).randbytes(SIZE - len(HEADER))
 def shard(tmp_path: Path) -> Shard:
     for name in ("model", "records"):
         (tmp_path / name).mkdir()
-    tensor = OutputTensor("w", torch.uint8, (SIZE - len(HEADER),), len(HEADER), SIZE - len(HEADER))
+    tensor = OutputTensor("w", DTYPES["uint8"], (SIZE - len(HEADER),), len(HEADER), SIZE - len(HEADER))
     return Shard("model.safetensors", HEADER, (tensor,), SIZE)
 
 
@@ -59,7 +61,7 @@ def hand_over(writer: ShardWriter, output: Output, chunk: Chunk) -> None:
     writer.write(chunk, memory)
 
 
-def in_threads(works: list) -> list[threading.Thread]:
+def in_threads(works: Sequence[Callable[[], None]]) -> list[threading.Thread]:
     threads = [threading.Thread(target=work, daemon=True) for work in works]
     for thread in threads:
         thread.start()
@@ -103,17 +105,18 @@ def test_bytes_and_digest_are_right_in_any_order(
 def test_file_systems_that_do_not_write_directly(
     shard: Shard, chunks: list[Chunk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str
 ) -> None:
-    control, write, calls = shards.fcntl.fcntl, os.pwrite, []
+    control, write = fcntl.fcntl, os.pwrite
+    calls: list[int] = []
 
     def flags(descriptor: int, command: int, argument: int = 0) -> int:
         if refusal == "the flag" and argument & os.O_DIRECT:
             raise OSError(errno.EINVAL, "Invalid argument")
-        if command == shards.fcntl.F_SETFL:
+        if command == fcntl.F_SETFL:
             time.sleep(0.05)  # the other writer goes on meanwhile
         return control(descriptor, command, argument)
 
     def refuse(descriptor: int, content: memoryview, offset: int) -> int:
-        if control(descriptor, shards.fcntl.F_GETFL) & os.O_DIRECT:
+        if control(descriptor, fcntl.F_GETFL) & os.O_DIRECT:
             calls.append(offset)
             if refusal == "the first chunk" or (refusal == "a later chunk" and len(calls) > 20):
                 raise OSError(errno.EINVAL, "Invalid argument")
@@ -121,7 +124,7 @@ def test_file_systems_that_do_not_write_directly(
                 content = content[: len(content) // 3]
         return write(descriptor, content, offset)
 
-    monkeypatch.setattr(shards.fcntl, "fcntl", flags)
+    monkeypatch.setattr(fcntl, "fcntl", flags)
     monkeypatch.setattr(os, "pwrite", refuse)
     output = Output(CHUNK)
     writer = ShardWriter(tmp_path, shard, output)
@@ -135,7 +138,7 @@ def test_file_systems_that_do_not_write_directly(
 def test_threads_wait_while_much_is_unhashed_and_go_on_when_the_gap_closes(
     writer: ShardWriter, output: Output, chunks: list[Chunk]
 ) -> None:
-    later = [lambda chunk=chunk: hand_over(writer, output, chunk) for chunk in chunks[1:]]
+    later = [partial(hand_over, writer, output, chunk) for chunk in chunks[1:]]
     first, rest = in_threads(later[:AHEAD]), later[AHEAD:]
     assert joined(first)
     waiting = in_threads(rest)
@@ -151,7 +154,7 @@ def test_threads_wait_while_much_is_unwritten(
 ) -> None:
     disk, write = threading.Event(), os.pwrite
 
-    def slow(*arguments: object) -> int:
+    def slow(*arguments: Any) -> int:
         disk.wait()
         return write(*arguments)
 
@@ -174,7 +177,7 @@ def test_threads_wait_while_much_is_unwritten(
 def test_threads_return_when_the_chunk_before_theirs_has_failed(
     writer: ShardWriter, output: Output, chunks: list[Chunk], shard: Shard, tmp_path: Path
 ) -> None:
-    waiting = in_threads([lambda chunk=chunk: hand_over(writer, output, chunk) for chunk in chunks[1:]])
+    waiting = in_threads([partial(hand_over, writer, output, chunk) for chunk in chunks[1:]])
     time.sleep(0.1)
     output.stop()
     assert joined(waiting)
@@ -206,7 +209,7 @@ def test_a_disk_that_fails_ends_all_waiting(
 def test_chunks_cover_the_header_and_every_element_once(header: int, sizes: list[int], units: int, wide: bool) -> None:
     tensors, position = [], 8 * header
     for index, size in enumerate(sizes):
-        dtype = torch.float64 if wide and index < 3 else torch.bfloat16
+        dtype = DTYPES["float64" if wide and index < 3 else "bfloat16"]
         tensors.append(OutputTensor(str(index), dtype, (size,), position, size * dtype.itemsize))
         position += tensors[-1].nbytes
     shard = Shard("model.safetensors", bytes(8 * header), tuple(tensors), position)

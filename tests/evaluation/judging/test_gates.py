@@ -90,8 +90,8 @@ def test_a_decision_needs_every_gate_and_survives_json() -> None:
 @pytest.mark.parametrize("evidence", ["interval", "point"])
 @pytest.mark.parametrize("rule", RULES)
 def test_outcomes_are_one_sentence_with_the_conditions(rule: str, evidence: str) -> None:
-    needed = {"better_than": {"model": "full"}, "min_score": {"value": 0.5}}.get(rule, {})
-    sentence = judge({"rule": rule, "evidence": evidence, **needed}).sentence
+    required: dict[str, dict[str, Any]] = {"better_than": {"model": "full"}, "min_score": {"value": 0.5}}
+    sentence = judge({"rule": rule, "evidence": evidence, **required.get(rule, {})}).sentence
     assert sentence.startswith("ram ")
     assert sentence.endswith(").")
     assert "\n" not in sentence

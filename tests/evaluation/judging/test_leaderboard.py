@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from evaluation.judging.leaderboard import Leaderboard, build_leaderboard
 from evaluation.report.figures import leaderboard_png
 from evaluation.report.render import differences_to_rich, to_markdown, to_rich
 from evaluation.results import SuiteResult
+from evaluation.suites import SPLITS
 from rammerge.errors import InputError
 from tests.evaluation.boards import AGENTS, SUITES, VARIANTS, ModelResults, all_results, board, model_results, result
 
@@ -58,8 +60,8 @@ def test_ties_go_to_the_better_worst_suite_then_to_the_name() -> None:
 def test_averages_weigh_suites_alike_whatever_their_sizes() -> None:
     results = {
         name: {
-            "small": {split: result("small", split, [1.0] * 10) for split in ("validation", "test")},
-            "large": {split: result("large", split, [0.0] * 90) for split in ("validation", "test")},
+            "small": {split: result("small", split, [1.0] * 10) for split in SPLITS},
+            "large": {split: result("large", split, [0.0] * 90) for split in SPLITS},
         }
         for name in all_results()
     }
@@ -102,7 +104,7 @@ def test_without_a_reference_method_its_column_is_left_out() -> None:
         ({"scores": {f"other-{index}": 1.0 for index in range(60)}}, "the item ids differ"),
     ],
 )
-def test_what_does_not_compare_is_refused(changes: dict[str, object], what: str) -> None:
+def test_what_does_not_compare_is_refused(changes: dict[str, Any], what: str) -> None:
     results = all_results()
     results["ram"]["zoo_code"]["test"] = dataclasses.replace(results["ram"]["zoo_code"]["test"], **changes)
     with pytest.raises(InputError, match=rf"'ram' and 'base' on zoo_code \(test\) do not compare, for {what}"):
