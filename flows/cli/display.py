@@ -1,4 +1,4 @@
-"""Show the steps of a run while it runs: live on a terminal, one line a step elsewhere."""
+"""Where commands print results, and how a run shows its steps: live on a terminal, one line a step elsewhere."""
 
 import sys
 import threading
@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from tasks.runtime.progress import Event
 
 _PLAIN_EVERY_SECONDS = 15.0
+_PLAIN_WIDTH = 140
 _MARKS = {"done": "[green]✓[/]", "cached": "[cyan]=[/]", "failed": "[red]✗[/]", "skipped": "[dim]-[/]"}
+
+
+def console() -> Console:
+    """Return where results are printed: as wide as the terminal, and wide enough for tables elsewhere."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=_PLAIN_WIDTH)
 
 
 @dataclass
 class Steps:
-    """What is known of the steps. Called from many threads."""
+    """Count the steps by how they ended, and show them. Called from many threads."""
 
     console: Console
     live: "Progress | None"
@@ -79,9 +86,9 @@ class Steps:
 @contextmanager
 def steps_display(expected: int) -> Iterator[Steps]:
     """Yield a listener that shows steps, `expected` in number, on stderr while the context lasts."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Steps(console, None, expected)
+    errors = Console(stderr=True)
+    if not errors.is_terminal:
+        yield Steps(errors, None, expected)
         return
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -92,5 +99,5 @@ def steps_display(expected: int) -> Iterator[Steps]:
         TimeElapsedColumn(),
         TextColumn("[dim]{task.fields[detail]}"),
     )
-    with Progress(*columns, console=console, transient=True) as live:
-        yield Steps(console, live, expected)
+    with Progress(*columns, console=errors, transient=True) as live:
+        yield Steps(errors, live, expected)

@@ -1,26 +1,14 @@
 """Commands of the pipeline: run, check, evaluate, promote, rollback, releases, ui, demo."""
 
 import json
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from rammerge.cli.terminal import say
-from rammerge.errors import InputError, RammergeError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from flows.cli.display import Steps
-    from flows.run.outcome import Outcome
-
-_RECORDING_SECONDS = 5.0
-_PLAIN_WIDTH = 140
+from rammerge.errors import InputError
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
 Name = Annotated[str, typer.Argument(help="Registered model.", metavar="NAME")]
@@ -37,12 +25,14 @@ def run(recipe: RecipeFile) -> None:
 
     Exit code 1 when a gate refuses the selected variant: the run is recorded and registered, but not promoted.
     """
-    _run(recipe)
+    from flows.cli.running import run as run_recipe
+
+    run_recipe(recipe)
 
 
 def demo() -> None:
     """Merge the bundled zoo of three RL-trained agents, evaluate everything, and promote the best merge."""
-    _run(_bundled("zoo.yaml"))
+    run(_bundled("zoo.yaml"))
 
 
 def check(
@@ -99,12 +89,14 @@ def evaluate(
     )
     from rich.table import Table
 
+    from flows.cli.display import console
+
     table = Table("suite", "split", "score", "95 % interval", "items", title=f"{model} ({dtype})", title_justify="left")
     for (name, split), result in results.items():
         estimate = mean(list(result.scores.values()))
         interval = f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
         table.add_row(name, split, f"{100 * estimate.value:.1f} %", interval, str(result.n))
-    _console().print(table)
+    console().print(table)
     if json_ is not None:
         write_json(json_, [result.to_json() for result in results.values()])
 
@@ -130,6 +122,7 @@ def releases(name: Name) -> None:
     _prepare()
     from rich.table import Table
 
+    from flows.cli.display import console
     from tasks.records.registry import releases as list_releases
 
     table = Table("version", "alias", "variant", "gates", "registered", "weights", box=None)
@@ -145,7 +138,7 @@ def releases(name: Name) -> None:
             tags.get("rammerge.weights", "")[:12],
             release.path,
         )
-    _console().print(table)
+    console().print(table)
 
 
 def ui(
@@ -158,115 +151,11 @@ def ui(
     serve(port)
 
 
-def _run(recipe: Path) -> None:
-    from rammerge.recipe import load
-
-    started = time.monotonic()
-    load(recipe)  # most mistakes are in the recipe, and show before anything starts
-    _prepare()
-    say(f"{recipe}: checking, and starting Prefect ...")
-    with _prefect() as healthy:
-        from flows.cli.display import steps_display
-        from flows.merge_and_evaluate import merge_and_evaluate
-        from flows.run.checking import check
-        from flows.run.planning import plan
-        from tasks.runtime.progress import listening
-
-        todo = plan(recipe)
-        for _ in check(todo):
-            pass
-        healthy()
-        with steps_display(todo.steps) as steps, listening(steps):
-            state: Any = merge_and_evaluate(recipe, return_state=True)
-            _wait_until_recorded(state.state_details.flow_run_id)
-        outcome: Outcome = state.result()
-        _report(outcome, steps, time.monotonic() - started)
-    if not outcome.passed:
-        raise RammergeError(f"'{outcome.selected}' was refused by a gate: {' '.join(outcome.refusals)}")
-
-
-def _report(outcome: "Outcome", steps: "Steps", seconds: float) -> None:
-    from rich.markup import escape
-
-    from evaluation.judging.leaderboard import Leaderboard
-    from evaluation.report.render import differences_to_rich, to_rich
-
-    board = Leaderboard.from_json(json.loads(outcome.leaderboard.read_text("utf-8")))
-    decision = json.loads(outcome.decision.read_text("utf-8"))
-    console = _console()
-    console.print()
-    console.print(to_rich(board))
-    console.print(differences_to_rich(board))
-    for warning in outcome.warnings:
-        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
-    name, version = outcome.registered
-    lines = [f"{steps.summary()}, {seconds:.0f} s", ""]
-    for gate in decision["outcomes"]:
-        verdict = "[green]passed[/] " if gate["passed"] else "[red]refused[/]"
-        lines.append(f"gate       {verdict} {escape(gate['sentence'])}")
-    lines += [
-        f"selected   {outcome.selected}",
-        f"model      {outcome.model}",
-        f"registry   {outcome.champion}",
-        "",
-        "look further:",
-        "  rammerge ui                        the run in Prefect, the scores and releases in MLflow",
-        f"  rammerge releases {name:<16} what is registered, and who is champion",
-        f"  export MLFLOW_TRACKING_URI={os.environ['MLFLOW_TRACKING_URI']}",
-        f"  python -c 'import mlflow; mlflow.transformers.load_model(\"models:/{name}/{version}\")'",
-    ]
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
-
-
 def _prepare() -> None:
     from tasks.runtime.environment import prepare, quiet
 
     prepare()
     quiet()
-
-
-@contextmanager
-def _prefect() -> Iterator[Any]:
-    """Make a Prefect API available: the user's, that of `rammerge ui`, or one of our own while the context lasts.
-
-    Yields a function that returns once the API answers, so that imports go on beside the server's start. Our own rather
-    than Prefect's temporary one: its log stays off the terminal, and a kill of this process ends it too.
-    """
-    from flows.servers.dashboards import running_dashboard
-    from flows.servers.local import free_port, prefect_server
-
-    if "PREFECT_API_URL" in os.environ or "PREFECT_PROFILE" in os.environ:
-        yield lambda: None
-    elif address := running_dashboard():
-        os.environ["PREFECT_API_URL"] = f"{address}/api"
-        yield lambda: None
-    else:
-        with prefect_server(port=free_port(), dashboard=False) as server:
-            os.environ["PREFECT_API_URL"] = f"{server.url}/api"
-            yield server.wait_until_healthy
-
-
-def _wait_until_recorded(flow_run: Any) -> None:
-    """Return once Prefect's database has the log and the end of every step, which it learns a moment after the flow."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-    from prefect.logging.handlers import APILogWorker
-
-    APILogWorker.drain_all()
-    deadline = time.monotonic() + _RECORDING_SECONDS
-    with get_client(sync_client=True) as client:
-        while time.monotonic() < deadline:
-            runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])))
-            if all(run.state is not None and run.state.is_final() for run in runs):
-                return
-            time.sleep(0.1)
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=_PLAIN_WIDTH)
 
 
 def _bundled(name: str) -> Path:

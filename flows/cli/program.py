@@ -7,7 +7,7 @@ import traceback
 import typer
 
 from flows.cli import pipeline
-from rammerge.cli import library
+from rammerge.cli import commands
 from rammerge.errors import InputError, RammergeError, out_of_space
 from rammerge.system.allocator import keep_freed_blocks
 from rammerge.system.home import home
@@ -29,7 +29,7 @@ def _global(
     """Merge RL-trained agents into one generalist, prove that it is better, and promote it."""
 
 
-library.add_commands(app)
+commands.add_commands(app)
 pipeline.add_commands(app)
 
 

@@ -327,6 +327,6 @@ def test_a_disk_that_fills_up_on_the_way_is_told_as_such(
     def fail(_: Path) -> None:
         raise error
 
-    monkeypatch.setattr("flows.cli.pipeline._run", fail)
+    monkeypatch.setattr("flows.cli.running.run", fail)
     sentence = refused(capsys, monkeypatch, ["run", str(root / "recipe.yaml")], code=1)
     assert sentence.startswith(f"error: no space left on the disk of {rammerge_home}; make room and run again")

@@ -10,7 +10,7 @@ from typing import IO
 
 import pytest
 
-from rammerge.cli.library import name_agents, parse_settings
+from rammerge.cli.parsing import name_agents, parse_settings
 from rammerge.errors import InputError
 from tests.fixtures.models import save_agents
 

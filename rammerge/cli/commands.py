@@ -1,0 +1,163 @@
+"""Commands of the library alone: merge, inspect, methods, verify."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rammerge.cli.parsing import name_agents, parse_option_size, parse_settings
+from rammerge.cli.terminal import progress_display, say
+
+if TYPE_CHECKING:
+    from rammerge.checkpoints.checkpoint import Checkpoint
+
+Base = Annotated[str, typer.Option("--base", help="Base model: a directory, or a hub id ORG/NAME[@REVISION].")]
+Memory = Annotated[
+    str | None, typer.Option(help="Peak resident memory of the process, such as 800MiB.", show_default="1GiB")
+]
+Threads = Annotated[int | None, typer.Option(help="Worker threads; by default one a processor.", min=1)]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+Resize = Annotated[
+    Literal["refuse", "common"],
+    typer.Option(
+        help="Agents that appended vocabulary rows: refuse them, or merge the rows that they share with the base."
+    ),
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands to the program."""
+    app.command("merge")(merge)
+    app.command("inspect")(inspect)
+    app.command("methods")(methods)
+    app.command("verify")(verify)
+
+
+def merge(
+    base: Base,
+    agent: Annotated[list[str], typer.Option("--agent", help="An agent: [NAME=]directory or hub id. Repeat it.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory to make.")],
+    method: Annotated[str, typer.Option("--method", help="See `rammerge methods`.")] = "ram",
+    preset: Annotated[str | None, typer.Option(help="A named set of the method's parameters.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter: r=0.1. Repeat it.")] = None,
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Output dtype.")] = "float32",
+    rounding: Annotated[Literal["nearest", "stochastic"], typer.Option(help="How to round to it.")] = "nearest",
+    seed: Annotated[int, typer.Option(help="Seed of stochastic rounding and of DARE.")] = 0,
+    device: Device = "cpu",
+    memory: Memory = None,
+    threads: Threads = None,
+    shard_size: Annotated[str, typer.Option(help="Largest size of an output shard.")] = "5GB",
+    compile_: Annotated[
+        Literal["auto", "always", "never"],
+        typer.Option("--compile", help="Compiled kernels; the same bytes either way."),
+    ] = "auto",
+    tokenizer: Annotated[str, typer.Option(help="Whose tokenizer to copy: base, or an agent's name.")] = "base",
+    resize: Resize = "refuse",
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False,
+) -> None:
+    """Merge agents into one model directory that transformers and vLLM load as it is."""
+    from rammerge.methods import resolve
+
+    chosen = resolve(method, preset, parse_settings(set_ or []))
+    size, limit = parse_option_size("--shard-size", shard_size), _memory_limit(memory)
+    from rich.filesize import decimal
+
+    from rammerge.api import MergeOptions, forecast
+    from rammerge.api import merge as merge_models
+    from rammerge.checkpoints.family import check_mergeable, check_output
+    from rammerge.cli.printing import print_merge
+
+    check_output(out, force=force, needed_bytes=0)
+    base_model, agents = _open_models(base, agent)
+    options = MergeOptions(dtype, rounding, seed, size, device, limit, threads, compile_)
+    checked = check_mergeable(base_model, agents, resize=resize)
+    peak, nbytes = forecast(base_model, checked.agents, chosen, options)
+    say(f"forecast: peak memory {peak / 2**20:.0f} MiB, output {decimal(nbytes)}")
+    with progress_display() as progress:
+        report = merge_models(
+            base_model, agents, chosen, out, options,
+            tokenizer_from=tokenizer, resize=resize, force=force, progress=progress,
+        )  # fmt: skip
+    print_merge(report)
+
+
+def inspect(
+    base: Base,
+    agents: Annotated[list[str], typer.Argument(metavar="AGENT...", help="[NAME=]directory or hub id.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON; - for stdout.")] = None,
+    epsilon: Annotated[float, typer.Option(help="A change counts when it is larger than this.", min=0)] = 1e-5,
+    mask: Annotated[Literal["abs", "exact", "relative", "ulp"], typer.Option(help="What counts as changed.")] = "abs",
+    eta: Annotated[float, typer.Option(help="Threshold of --mask relative.", min=0)] = 1e-3,
+    ulps: Annotated[int, typer.Option(help="Threshold of --mask ulp.", min=1)] = 1,
+    device: Device = "cpu",
+    memory: Memory = None,
+    threads: Threads = None,
+    resize: Resize = "refuse",
+) -> None:
+    """Show how densely each agent changed the base and how the changes overlap."""
+    from rammerge.api import MergeOptions, extract
+    from rammerge.cli.printing import print_overlap
+    from rammerge.methods.spec import mask_from
+
+    options = MergeOptions(device=device, memory=_memory_limit(memory), threads=threads)
+    rule = mask_from(mask, epsilon, eta, ulps)
+    base_model, models = _open_models(base, agents)
+    with progress_display() as progress:
+        overlap = extract(base_model, models, mask=rule, options=options, resize=resize, progress=progress)
+    if json_file is not None and str(json_file) == "-":
+        print(json.dumps(overlap.to_json(), indent=2))
+        return
+    if json_file is not None:
+        from rammerge.system.atomic import write_json
+
+        write_json(json_file, overlap.to_json())
+    print_overlap(overlap)
+
+
+def methods(json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the merge methods with their parameters, defaults, presets and sources."""
+    from rammerge.methods import METHODS
+
+    described = {
+        name: {
+            "summary": method.summary,
+            "source": method.source,
+            "parameters": method.params.model_json_schema().get("properties", {}),
+            "presets": {
+                preset: {"params": dict(values), "source": method.preset_sources[preset]}
+                for preset, values in method.presets.items()
+            },
+        }
+        for name, method in METHODS.items()
+    }
+    if json_output:
+        print(json.dumps(described, indent=2))
+        return
+    from rammerge.cli.printing import print_methods
+
+    print_methods(described)
+
+
+def verify(directory: Annotated[Path, typer.Argument(help="A model directory that rammerge wrote.")]) -> None:
+    """Check every file of a merged model against the SHA-256 recorded when it was written."""
+    from rammerge.publishing.publish import verify as verify_model
+
+    manifest = verify_model(directory)
+    total = sum(entry["size"] for entry in manifest["files"].values())
+    print(f"{directory} is as it was merged: {len(manifest['files'])} files, {total:,} bytes")
+
+
+def _open_models(base: str, agents: Sequence[str]) -> "tuple[Checkpoint, dict[str, Checkpoint]]":
+    """Fetch the base and the agents, each given as `[NAME=]SOURCE`; names default to the last part of the source."""
+    from rammerge.checkpoints.fetch import fetch
+
+    base_model = fetch(base, progress=say)
+    return base_model, {
+        name: fetch(source, base=base_model, progress=say) for name, source in name_agents(agents).items()
+    }
+
+
+def _memory_limit(text: str | None) -> int | None:
+    return None if text is None else parse_option_size("--memory", text)

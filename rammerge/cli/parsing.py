@@ -1,0 +1,73 @@
+"""From the words of a command line to what the library takes: names of models, parameters, sizes."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rammerge.errors import InputError
+from rammerge.system.sizes import parse_size
+
+_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)=(.+)", re.DOTALL)
+
+
+def name_agents(agents: Sequence[str]) -> dict[str, str]:
+    """Return name -> source, in the order given, of agents written as `[NAME=]SOURCE`.
+
+    An agent without a name is called after the last part of its source, with a number if that name is taken.
+
+    Raises:
+        InputError: the same name was given twice.
+    """
+    named: dict[str, str] = {}
+    for text in agents:
+        match = None if Path(text).exists() else _NAMED.fullmatch(text)
+        if match and match[1] in {*named, "base"}:
+            raise InputError(f"two models are named '{match[1]}'; give the agent a different NAME=")
+        stem = match[1] if match else Path(text.split("@")[0]).expanduser().absolute().name or "agent"
+        taken = {*named, "base"}
+        name = next(
+            n for number in range(1, len(agents) + 3) if (n := stem if number == 1 else f"{stem}-{number}") not in taken
+        )
+        named[name] = match[2] if match else text
+    return named
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters of `--set KEY=VALUE` options; values are read as YAML scalars.
+
+    Raises:
+        InputError: not of that form, or a key given twice.
+    """
+    import yaml
+
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not key or not equals or not value:
+            raise InputError(f"--set '{setting}' is not of the form KEY=VALUE, such as r=0.1")
+        if key in parsed:
+            raise InputError(f"--set {key} is given twice; give it once")
+        try:
+            parsed[key] = _number(value, yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise InputError(f"--set '{setting}' has no readable value; write it like r=0.1") from error
+    return parsed
+
+
+def parse_option_size(option: str, text: str) -> int:
+    """Return the bytes that `text` names; InputError naming the `option` when it names none."""
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise InputError(f"{option} {text!r}: {error}") from error
+
+
+def _number(text: str, value: Any) -> Any:
+    # YAML 1.1 reads 1e-5, without a point, as a string.
+    if isinstance(value, str):
+        try:
+            return float(text)
+        except ValueError:
+            return value
+    return value
