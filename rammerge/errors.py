@@ -1,4 +1,4 @@
-"""The two kinds of error that a user meets, and the hint that names what they probably meant."""
+"""The two kinds of error that a user meets, and the hint that names the option they probably meant."""
 
 import difflib
 import errno
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class RammergeError(Exception):
-    """A step failed or was refused; the message is one sentence that says what, where and how to mend it."""
+    """A step failed or was refused. The message is one sentence: what, where, and how to fix it."""
 
     exit_code = 1
 
@@ -18,11 +18,11 @@ class InputError(RammergeError):
 
 
 def closest(name: str, options: Iterable[str]) -> str:
-    """Return `" (did you mean 'x'?)"` for the option nearest to `name`, or `""` when none is near."""
+    """Return `" (did you mean 'x'?)"` for the option closest to `name`, or `""` when none is close."""
     near = difflib.get_close_matches(name, sorted(options), n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def out_of_space(error: BaseException) -> bool:
-    """Say whether `error` means that a disk or a quota is used up."""
+    """Tell whether `error` means that a disk or a quota is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -1,13 +1,13 @@
-"""A content-addressed store: the output of a step lies under the digest of everything that determines it.
+"""A content-addressed store: a step's output is kept under the digest of everything that determines it.
 
-Layout, below `home()/store` (a kind can be deleted as a whole; so can any entry, at any time):
+Layout below `home()/store`. A whole kind, or any single entry, may be deleted at any time:
 
-    <kind>/<key>/             one entry, complete from the moment it is visible; its files are the step's output
-    <kind>/<key>/.manifest    size, SHA-256 and file status of each of them, checked whenever the entry is used
-    <kind>/.staging/<key>/    an output being made; kept when the maker dies, so that the next one can resume
-    <kind>/.locks/<key>       held (flock) by the process that makes the entry; the kernel frees it on any death
+    <kind>/<key>/             one entry, complete as soon as it is visible; its files are the step's output
+    <kind>/<key>/.manifest    size, SHA-256 and file status of each file, checked at each use of the entry
+    <kind>/.staging/<key>/    an unfinished output; it survives its maker, so that the next one can resume
+    <kind>/.locks/<key>       locked by the process that makes the entry; the kernel frees it on any death
 
-Nothing here knows what the outputs are.
+Nothing here knows what an output contains.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ class Entry:
     """A verified entry of the store.
 
     Attributes:
-        path: directory of the output; its content must not be changed.
-        digest: SHA-256 over the sorted names, sizes and SHA-256 of the files: equal for equal output.
+        path: directory of the output. Do not change its content.
+        digest: SHA-256 over the sorted names, sizes and SHA-256 of the files. Equal outputs have equal digests.
         files: SHA-256 by path relative to `path`.
-        reused: whether it was there already.
+        reused: whether the entry existed before.
     """
 
     path: Path
@@ -46,16 +46,16 @@ class Entry:
 
 
 def key_of(step: str, version: int, inputs: Mapping[str, Any]) -> str:
-    """Return the key (40 hex digits) of what algorithm `version` of `step` makes from `inputs`, JSON values."""
+    """Return the key, 40 hex digits, of the output of `step` (algorithm `version`) for `inputs`, which are JSON."""
     content = json.dumps([step, version, inputs], sort_keys=True, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()[:40]
 
 
 def find(kind: str, key: str) -> Entry | None:
-    """Return the entry if it is there and every file is what it was when made, else None.
+    """Return the entry if it exists and every file still has its original content, else None.
 
-    A file is hashed again only if its status (size, times, inode) is no longer what the manifest remembers, so finding
-    a large model costs no reading; a hard link to it, which changes the status, costs one.
+    A file is hashed again only if its status (size, times, inode) differs from the manifest. So finding a large model
+    reads nothing. Making a hard link to a file changes its status, and costs one more hash.
     """
     path = _root() / kind / key
     try:
@@ -79,12 +79,13 @@ def find(kind: str, key: str) -> Entry | None:
 def materialise(
     kind: str, key: str, build: Callable[[Path], None], *, valid: Callable[[Entry], bool] = lambda _: True
 ) -> Entry:
-    """Return the entry of `key`, calling `build(directory)` to write it if it is missing, damaged or not `valid`.
+    """Return the entry of `key`. If it is missing, damaged or not `valid`, call `build(directory)` to write it.
 
-    One process at a time builds a key; the others wait for it and then share its entry. The directory is the same
-    for every attempt at a key and keeps what an attempt that was killed left there, so `build` can resume. What
-    `build` raises is passed on; its directory stays only after an interrupt or a failure of the world (OSError, or
-    RammergeError other than InputError: a full disk, say), when the next attempt may find it useful.
+    One process at a time builds a key; the others wait and then share its entry. Every attempt at a key gets the same
+    directory, with the files of an attempt that was killed, so `build` can resume.
+
+    An error of `build` is passed on. After an interrupt, an OSError or a RammergeError that is not an InputError (such
+    as a full disk) the directory is kept for the next attempt; after any other error it is removed.
     """
     with locked(_lock(kind, key)):
         found = find(kind, key)
@@ -110,10 +111,10 @@ def materialise(
 
 
 def attempts(kind: str, key: str, *, valid: bool) -> int:
-    """Return how often `key` had to be made, counting one more unless what it made is still `valid`.
+    """Return how many times `key` had to be made. The count goes up by one unless the present entry is `valid`.
 
-    A cache that remembers results by key (Prefect's) takes this number into its own key, and so forgets a result
-    whose entry was lost or damaged.
+    A cache that remembers results by key, such as Prefect's, makes this number a part of its own key. So it forgets a
+    result whose entry was lost or damaged.
     """
     with locked(_lock(kind, f"{key}.attempts")):
         counter = _root() / kind / ".attempts" / key
@@ -156,7 +157,7 @@ def _sha256(path: Path) -> str:
 
 
 def _remove(directory: Path) -> None:
-    # Renamed first: a half-removed entry must never be found under its key.
+    # Rename first: a half-removed entry must never be found under its key.
     if directory.exists():
         trash = directory.parent / f".removed-{directory.name}-{os.getpid()}"
         directory.rename(trash)

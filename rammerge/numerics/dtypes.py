@@ -1,4 +1,4 @@
-"""The dtypes that safetensors files hold, and what is known of them without torch."""
+"""The dtypes of safetensors files, described without torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class DType:
     """A dtype of stored elements.
 
     Attributes:
-        name: as torch and recipes call it.
-        code: as safetensors headers call it.
-        itemsize: bytes of an element.
+        name: its name in torch and in recipes.
+        code: its name in safetensors headers.
+        itemsize: bytes per element.
     """
 
     name: str
@@ -32,7 +32,7 @@ class DType:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """The same as torch's."""
+        """The torch dtype of the same name."""
         found: torch.dtype = getattr(torch, self.name)
         return found
 
@@ -64,5 +64,5 @@ DTYPES: Mapping[str, DType] = {
 
 
 def from_torch(dtype: torch.dtype) -> DType | None:
-    """Return the dtype of torch's, or None where safetensors files hold none such."""
+    """Return our dtype for a torch dtype, or None where safetensors files cannot hold it."""
     return DTYPES.get(str(dtype).removeprefix("torch."))

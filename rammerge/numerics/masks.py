@@ -1,7 +1,7 @@
 """Which elements of an agent count as changed: the mask of the paper (Sec. 3.1) and its alternatives.
 
-Everything is element-wise and written once for both devices and for eager and compiled execution. Masks are float32
-tensors of zeros and ones rather than booleans: on a CPU, float arithmetic vectorises and comparisons into bool do not.
+Everything is element-wise and written once for CPU and GPU, eager and compiled. A mask is a float32 tensor of zeros and
+ones rather than booleans, because on a CPU float arithmetic vectorizes and comparisons that yield bool do not.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ MaskMode = Literal["abs", "exact", "relative", "ulp"]
 
 @dataclass(frozen=True)
 class Mask:
-    """How to tell a changed element from an unchanged one; `threshold` is compared in float32.
+    """How to tell a changed element from an unchanged one. Comparisons with `threshold` are made in float32.
 
     Modes, with w0 the base's element and w the agent's:
         abs: |w - w0| > threshold, strictly (RAM paper, epsilon = 1e-5).
-        exact: w, cast to the base's dtype, differs from w0; `threshold` is not used.
+        exact: w, cast to the base's dtype, differs from w0; `threshold` has no effect.
         relative: |w - w0| > threshold * max(|w|, |w0|) (arXiv 2511.08567 uses threshold = 1e-3).
         ulp: w, cast to the base's dtype, is at least `threshold` representable steps from w0.
     """
@@ -59,7 +59,7 @@ def changes(base: Tensor, agent: Tensor, mode: MaskMode, threshold: Tensor) -> t
 
 
 def _ulp_distance(left: Tensor, right: Tensor) -> Tensor:
-    # The bit patterns of floats, read as sign and magnitude, are numbered in the order of their values.
+    # Read as sign and magnitude, the bit patterns of floats are numbered in the order of their values.
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[left.dtype.itemsize]
 
     def rank(values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Random bits that depend on a name and an element's index alone, so that any order of work draws the same."""
+"""Random bits that depend only on a name and an element's index, so the order of work does not change them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def seed_from(*parts: str | int) -> int:
 def random_bits(seed: Tensor, start: Tensor, like: Tensor) -> Tensor:
     """Return 32 random bits for each element of a block.
 
-    A counter-based generator: three rounds of multiply and xor-shift over the element's index, keyed by both halves of
-    the seed. Blocks of any size draw the same bits for the same element.
+    The generator is counter-based: three rounds of multiply and xor-shift over the element's index, keyed by both
+    halves of the seed. Blocks of any size draw the same bits for the same element.
 
     Args:
         seed: 0-d int64 in [0, 2**62).
-        start: 0-d int64, the index in its tensor of the block's first element.
-        like: any tensor of shape [n] on the wanted device.
+        start: 0-d int64, the index of the block's first element in its tensor.
+        like: a tensor of shape [n] on the device where the bits are wanted.
 
     Returns:
         int64 of shape [n], values in [0, 2**32).

@@ -1,4 +1,4 @@
-"""Casting float32 results to the output dtype, to nearest or stochastically."""
+"""Casting float32 results to the output dtype, to the nearest value or stochastically."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ FLOAT_DTYPES = {name: DTYPES[name] for name in ("float32", "bfloat16", "float16"
 def cast(values: Tensor, dtype: torch.dtype, rounding: Rounding, seed: Tensor, start: Tensor) -> Tensor:
     """Cast float32 `values` of shape [n] to `dtype`.
 
-    Stochastic rounding goes to one of the two neighbours in `dtype`, up with the probability of the distance to the
-    lower one, so that its expectation is the value itself: exactly for bfloat16 and to 2**-13 of a step for float16. A
-    value that `dtype` holds is never moved.
+    Stochastic rounding picks one of the two neighbors in `dtype`. The probability of the upper one is the distance
+    from the lower one, in steps, so the expectation is the value itself: exactly for bfloat16, to within 2**-13 of a
+    step for float16. A value that `dtype` can hold never moves.
 
     Args:
         values: float32, shape [n].
         dtype: float32, bfloat16 or float16.
         rounding: `nearest` (ties to even) or `stochastic`.
-        seed: 0-d int64 that names the tensor, used by `stochastic` alone.
-        start: 0-d int64, index in the tensor of the first value.
+        seed: 0-d int64, one per tensor; only `stochastic` uses it.
+        start: 0-d int64, the index of the first value in its tensor.
     """
     if rounding == "nearest" or dtype == torch.float32:
         return values.to(dtype)
@@ -42,7 +42,7 @@ def _stochastic_bfloat16(values: Tensor, bits: Tensor) -> Tensor:
     pattern = values.view(torch.int32).to(torch.int64)
     carried = (pattern + (bits & 0xFFFF)) & ~0xFFFF
     rounded = carried.to(torch.int32).view(torch.float32)
-    # A carry out of the largest finite value would reach infinity; there the lower neighbour is the only one.
+    # A carry out of the largest finite value would give infinity, so the lower neighbor is the only choice there.
     lower = (pattern & ~0xFFFF).to(torch.int32).view(torch.float32)
     return torch.where(torch.isinf(rounded), lower, rounded).to(torch.bfloat16)
 
@@ -52,7 +52,7 @@ def _stochastic_float16(values: Tensor, bits: Tensor) -> Tensor:
     _, exponent = torch.frexp(values)
     step = torch.ldexp(torch.ones_like(values), torch.clamp(exponent - 11, min=-24))
     steps = torch.floor(values / step + (bits >> 8).float() * 2.0**-24)
-    # The sum above is rounded to float32 when the value is whole steps already: keep those where they are.
+    # A value that is a whole number of steps stays as it is: the sum above could round it up in float32.
     whole = values / step
     steps = torch.where(whole == torch.floor(whole), whole, steps)
     limit = torch.finfo(torch.float16).max

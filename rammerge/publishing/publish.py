@@ -14,7 +14,7 @@ from rammerge.checkpoints.digest import sha256_file
 from rammerge.errors import InputError, RammergeError, out_of_space
 from rammerge.system import libc
 from rammerge.system.atomic import sync, write_json, write_text
-from rammerge.system.locks import locked_at_once
+from rammerge.system.locks import try_locked
 
 MANIFEST = "rammerge.json"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -40,7 +40,7 @@ def locked_staging(out: Path) -> Iterator[Path]:
     staging = staging_directory(out)
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked_at_once(out.parent / f".{out.name}.lock"))
+            stack.enter_context(try_locked(out.parent / f".{out.name}.lock"))
         except BlockingIOError as error:
             raise InputError(f"another process is merging into {out}; wait for it or choose another output") from error
         except OSError as error:

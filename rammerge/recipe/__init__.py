@@ -1,4 +1,4 @@
-"""The recipe: one YAML file that says what is merged, how it is judged and what may be promoted."""
+"""The recipe: one YAML file that says what to merge, how to judge the merges and what may be promoted."""
 
 from rammerge.recipe.model import Compute, Evaluation, Gate, Merge, Output, Recipe, Source, Variant, schema
 from rammerge.recipe.reading import load

@@ -30,11 +30,11 @@ from rammerge.recipe.location import Location, error_at
 from rammerge.system.sizes import parse_size
 
 MAX_VARIANTS = 256
-# What a leaderboard, a registry or a report already calls something else.
+# Names that have a meaning of their own in leaderboards, registries and reports.
 RESERVED = frozenset({"base", "overall", "best_agent"})
 
 Scalar = bool | int | float | str
-# Names become directories, run names and tags, so only what is safe in all of them is allowed.
+# A name becomes a directory, a run name and a tag; these characters are safe in all of them.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -51,22 +51,22 @@ Size = Annotated[str, AfterValidator(_check_size)]
 
 
 class Section(BaseModel):
-    """A part of the recipe: unknown keys are refused, and nothing changes after parsing."""
+    """A part of the recipe. Unknown keys are refused, and nothing changes after parsing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Source(Section):
-    """Where a checkpoint comes from. A plain string will do."""
+    """Where a checkpoint comes from. A plain string is the source."""
 
     source: str = Field(min_length=1, description="Directory (relative to the recipe file) or hub id `org/name`.")
     revision: str | None = Field(
-        default=None, description="Branch, tag or commit SHA on the hub; a SHA pins it for ever."
+        default=None, description="Branch, tag or commit SHA on the hub; a SHA pins it forever."
     )
 
 
 class Merge(Section):
-    """One variant, or several when `sweep` is given. A plain string is the method with its default parameters."""
+    """One variant, or several with `sweep`. A plain string is a method with its default parameters."""
 
     method: str = Field(description="A name from `rammerge methods`.")
     preset: str | None = Field(default=None, description="A named set of parameters of the method.")
@@ -75,13 +75,13 @@ class Merge(Section):
         default={}, description="Lists of values; each combination becomes one variant."
     )
     name: Name | None = Field(
-        default=None, description="The variant's name; with `sweep`, what their names begin with."
+        default=None, description="The variant's name; with `sweep`, the start of each variant's name."
     )
 
     @model_validator(mode="after")
     def _sweep_makes_sense(self) -> "Merge":
         if both := sorted(self.params.keys() & self.sweep.keys()):
-            raise ValueError(f"'{both[0]}' stands both in params and in sweep; keep one")
+            raise ValueError(f"'{both[0]}' is both in params and in sweep; keep one")
         for parameter, values in self.sweep.items():
             if not values or len(set(map(repr, values))) != len(values):
                 raise ValueError(f"sweep.{parameter} needs one or more different values")
@@ -92,7 +92,7 @@ class Output(Section):
     """How merged models are written."""
 
     dtype: Dtype = Field(
-        default="float32", description="A shorter dtype can erase what RAM+ adds; the run says how much is lost."
+        default="float32", description="A shorter dtype can erase what RAM+ adds; the run reports how much is lost."
     )
     rounding: Literal["nearest", "stochastic"] = Field(
         default="nearest", description="How values are rounded to the dtype."
@@ -102,35 +102,36 @@ class Output(Section):
     )
     shard_size: Size = Field(default="5GB", description="Largest size of one weight file.")
     tokenizer: str = Field(
-        default="base", description="`base` or an agent's name: whose tokenizer and chat template are copied."
+        default="base", description="`base` or an agent's name: the model whose tokenizer and chat template are copied."
     )
     resize: Literal["refuse", "common"] = Field(
-        default="refuse", description="`common`: agents that appended vocabulary rows merge on the base's rows."
+        default="refuse", description="`common`: agents with appended vocabulary rows are merged on the base's rows."
     )
 
 
 class Compute(Section):
-    """Where the merge runs and with how much memory; `memory` does not change the bytes that are written."""
+    """Where a merge runs and how much memory it may take; `memory` does not change the bytes of the result."""
 
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="`cpu`, `cuda` or `cuda:N`.")
     memory: Size | None = Field(
-        default=None, description="Peak memory of a merging process; default: 1 GiB, or 512 MiB above a larger one."
+        default=None,
+        description="Peak memory of the merging process; default: 1 GiB, or 512 MiB more than it already holds.",
     )
 
 
 class Evaluation(Section):
-    """What the models are measured on: variants are chosen on the validation split and reported on the test split."""
+    """How models are evaluated. A variant is chosen on the validation split and reported on the test split."""
 
     suites: list[str] = Field(min_length=1, description="Bundled suites, or directories (relative to the recipe file).")
     dtype: Dtype = Field(
-        default="float32", description="Every model is loaded in this one dtype, or scores would not compare."
+        default="float32", description="Every model is loaded in this dtype, so that scores can be compared."
     )
     batch_size: int = Field(
-        default=100, ge=1, le=65536, description="Fixed, because scores can depend on it in the last bit."
+        default=100, ge=1, le=65536, description="Fixed, because it can change the last bit of a score."
     )
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Level of every interval.")
     limit: int | None = Field(
-        default=None, ge=1, description="Items a suite and split, for a quick look; default: all."
+        default=None, ge=1, description="Number of items per suite and split, for a quick look; default: all."
     )
 
     @field_validator("suites")
@@ -142,7 +143,7 @@ class Evaluation(Section):
 
 
 class Gate(BaseModel):
-    """A rule that the chosen variant must pass to be promoted; further keys are the rule's own parameters."""
+    """A rule that the chosen variant must pass to be promoted. All other keys are the rule's own parameters."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -150,14 +151,14 @@ class Gate(BaseModel):
 
 
 class Registry(Section):
-    """Where the chosen variant is registered, and whether passing every gate makes it the champion."""
+    """Where the chosen variant is registered, and whether it becomes the champion when it passes every gate."""
 
     model: Name | None = Field(default=None, description="Registered model's name; default: the recipe's name.")
     promote: bool = Field(default=True, description="Move the alias `champion` when every gate passes.")
 
 
 class Variant(BaseModel):
-    """One method with one set of parameters, named uniquely within the recipe."""
+    """One method with one set of parameters. The name is unique within the recipe."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -165,11 +166,11 @@ class Variant(BaseModel):
     method: str
     preset: str | None
     params: dict[str, Scalar]
-    location: Location  # the part of the recipe that asks for it
+    location: Location  # the part of the recipe that makes it
 
 
 def _short_form(key: str, section: type[BaseModel]) -> BeforeValidator:
-    """A plain string stands for `{key: string}`."""
+    """Accept a plain string as short for `{key: string}`."""
     return BeforeValidator(
         lambda value: {key: value} if isinstance(value, str) else value, json_schema_input_type=str | section
     )
@@ -206,27 +207,27 @@ class Recipe(Section):
 
     @property
     def model_name(self) -> str:
-        """The name under which the chosen variant is registered."""
+        """The name of the registered model."""
         return self.registry.model or self.name
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the recipe says, defaults filled in; comments, layout and the order of keys do not count."""
+        """SHA-256 of the recipe with its defaults filled in; comments, layout and the order of keys do not count."""
         content = json.dumps(self.model_dump(mode="json"), sort_keys=True, allow_nan=False)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def place(self, path: Path, lines: Mapping[Location, int]) -> "Recipe":
-        """Return the recipe knowing its file and the line of each of its parts."""
+        """Return a copy of the recipe that knows its file and the line of each part."""
         placed = self.model_copy()
         placed._path, placed._lines = path, lines
         return placed
 
     def error(self, location: Location, message: str) -> InputError:
-        """Return an InputError that says `message` about the part of the file at `location`."""
+        """Return an InputError with `message` about the part of the file at `location`."""
         return error_at(self._path, self._lines, location, message)
 
     def resolve(self, source: Source) -> str:
-        """Return the absolute path of a local `source`, or the hub id as it is written.
+        """Return the absolute path of a local `source`, or the hub id as written.
 
         `org/name` is a directory beside the recipe if there is one, and a model on the hub otherwise.
         """
@@ -234,12 +235,12 @@ class Recipe(Section):
         return source.source if _HUB_ID.fullmatch(source.source) and not Path(beside).exists() else beside
 
     def resolve_suite(self, suite: str) -> str:
-        """Return the absolute path of a suite directory beside the recipe, or the name of a bundled suite as it is."""
+        """Return the absolute path of a suite directory beside the recipe, or a bundled suite's name as written."""
         beside = self._beside(suite)
         return beside if Path(beside).is_dir() else suite
 
     def variants(self) -> list[Variant]:
-        """Return the variants in the order of the file, sweeps expanded; raise InputError when two share a name."""
+        """Return the variants in the order of the file, with sweeps expanded; InputError when two share a name."""
         variants: dict[str, Variant] = {}
         for variant in self._expand():
             if variant.name in variants or variant.name in self.agents or variant.name in RESERVED:
@@ -262,7 +263,7 @@ class Recipe(Section):
                 )
 
     def _beside(self, written: str) -> str:
-        # normpath rather than resolve: a symlink is the user's name for a checkpoint and stays in what is reported.
+        # normpath rather than resolve: a symbolic link is the user's name for a checkpoint, and reports keep it.
         return os.path.normpath(self._path.absolute().parent / Path(written).expanduser())
 
 

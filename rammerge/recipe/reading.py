@@ -1,4 +1,4 @@
-"""Read a recipe file, and turn every complaint into one sentence that names file, line, key and fix."""
+"""Read a recipe file, and turn every error into one sentence that names file, line, key and fix."""
 
 import math
 import re
@@ -18,12 +18,12 @@ MAX_BYTES = 1 << 20
 
 
 def load(path: Path) -> Recipe:
-    """Read and check the recipe at `path`; raise InputError naming file, line, key and the nearest valid key."""
+    """Return the checked recipe at `path`; InputError names file, line, key and the closest valid key."""
     content, lines, unquoted = _parse(path, _read(path))
     try:
         recipe = Recipe.model_validate(content).place(path, lines)
     except ValidationError as error:
-        # A misspelt key also makes the right one missing: the misspelling is what the user has to see.
+        # A misspelled key is also reported as a missing one. The misspelling is the error to show.
         errors = sorted(error.errors(), key=lambda details: details["type"] != "extra_forbidden")
         raise _explain(path, lines, unquoted, errors[0]) from None
     for name in recipe.agents.keys() & RESERVED:
@@ -51,7 +51,7 @@ def _read(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: `1e-5` is a number (YAML 1.1 wants `1.0e-5`)."""
+    """YAML in which `1e-5` is a number; YAML 1.1 would require `1.0e-5`."""
 
 
 _Loader.add_implicit_resolver(
@@ -60,10 +60,10 @@ _Loader.add_implicit_resolver(
 
 
 def _parse(path: Path, text: str) -> tuple[Any, dict[Location, int], dict[Location, str]]:
-    """Return the content, the line of each part, and what stands in the file for each value without quotes."""
+    """Return the content, the line of each part, and the text in the file of each unquoted value."""
     try:
         loader = _Loader(text)
-        # An alias can make a small file expand without end, and has no line of its own to report.
+        # Aliases can make a small file expand without limit, and an expanded part has no line to report.
         if alias := next((event for event in yaml.parse(text) if isinstance(event, yaml.AliasEvent)), None):
             line = alias.start_mark.line + 1 if alias.start_mark else 1
             raise InputError(f"{path}:{line}: YAML aliases are not allowed; write the value out")
@@ -89,10 +89,10 @@ def _parse(path: Path, text: str) -> tuple[Any, dict[Location, int], dict[Locati
 
 
 def _parts(path: Path, node: yaml.Node, at: Location) -> Iterator[tuple[Location, int, str | None]]:
-    """Yield location, line and, for a scalar without quotes, the text of each part.
+    """Yield each part's location, its line and, for an unquoted scalar, its text.
 
     Raises:
-        InputError: a key stands twice, where the later one would win silently, or is not text to YAML.
+        InputError: a key occurs twice, so that the later one would silently win, or YAML does not read it as text.
     """
     children: dict[str | int, tuple[yaml.Node, int]] = {}
     if isinstance(node, yaml.MappingNode):
@@ -103,7 +103,7 @@ def _parts(path: Path, node: yaml.Node, at: Location) -> Iterator[tuple[Location
             if key.tag != "tag:yaml.org,2002:str":
                 raise InputError(f"{path}:{line}: {_misread(key.value, key.tag.rpartition(':')[2])}")
             if key.value in children:
-                raise InputError(f"{path}:{line}: the key '{key.value}' stands twice; keep one")
+                raise InputError(f"{path}:{line}: the key '{key.value}' occurs twice; keep one")
             children[key.value] = (value, line)
     elif isinstance(node, yaml.SequenceNode):
         children = {index: (value, value.start_mark.line + 1) for index, value in enumerate(node.value)}
@@ -113,7 +113,7 @@ def _parts(path: Path, node: yaml.Node, at: Location) -> Iterator[tuple[Location
 
 
 def _misread(text: str, kind: str) -> str:
-    """Return the sentence for unquoted text that YAML reads as something else."""
+    """Return the sentence about unquoted text that YAML does not read as text."""
     kinds = {"bool": "true or false", "int": "a number", "float": "a number", "null": "nothing"}
     kinds |= {"timestamp": "a date", "date": "a date", "datetime": "a date", "NoneType": "nothing"}
     return f'YAML reads {text} as {kinds.get(kind, kind)}; put it in quotes: "{text}"'
@@ -131,7 +131,7 @@ def _explain(
     path: Path, lines: Mapping[Location, int], unquoted: Mapping[Location, str], error: ErrorDetails
 ) -> InputError:
     kind, given = error["type"], error["input"]
-    # For a mapping's key, pydantic adds a part "[key]"; for a union, the member's type, which no file has.
+    # pydantic adds a part "[key]" for a mapping's key, and a type's name for a member of a union; the file has neither.
     location = tuple(part for part in error["loc"] if part not in {"[key]", "bool", "int", "float", "str"})
     if kind == "extra_forbidden":
         known = _keys(location[:-1])
@@ -141,7 +141,9 @@ def _explain(
     if kind == "missing":
         return error_at(path, lines, location[:-1], f"the key '{location[-1]}' is missing; add it")
     if kind == "string_pattern_mismatch" and error["ctx"]["pattern"] == NAME_PATTERN:
-        return error_at(path, lines, location, f"'{given}' is no name: use letters, digits, '.', '_', '-', at most 64")
+        return error_at(
+            path, lines, location, f"'{given}' is not a name: use letters, digits, '.', '_', '-', at most 64"
+        )
     if location in unquoted and (kind == "string_type" or _text_will_do(error)):
         text = unquoted[location]
         message = _misread(text, type(given).__name__) if text else "has no value; give one or remove the key"
@@ -161,13 +163,13 @@ def _explain(
 
 
 def _text_will_do(error: ErrorDetails) -> bool:
-    """Say whether plain text may stand for the section that `error` asks for."""
+    """Tell whether plain text is allowed in place of the section that `error` is about."""
     sections = {section.__name__ for section in (Source, Merge, Gate)}
     return error["type"] == "model_type" and error["ctx"]["class_name"] in sections
 
 
 def _keys(location: Location) -> list[str]:
-    """Return the keys that the section at `location` knows, by walking the models' annotations."""
+    """Return the valid keys of the section at `location`, found in the models' annotations."""
     current: Any = Recipe
     for part in location:
         if isinstance(current, type) and issubclass(current, BaseModel):

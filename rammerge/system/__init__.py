@@ -1,1 +1,1 @@
-"""The ground: files, locks, sizes and the C library; knows nothing of models."""
+"""The ground floor: files, locks, sizes and the C library. Nothing here knows what a model is."""

@@ -1,4 +1,4 @@
-"""Settings of the C library's allocator, without which merging takes more memory and time."""
+"""Settings of the C library's allocator that save memory and time in a merge."""
 
 from contextlib import suppress
 
@@ -9,12 +9,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def keep_freed_blocks() -> None:
-    """Have glibc keep large blocks that are freed for the next ones, in one heap; nothing on other C libraries.
+    """Make glibc keep freed large blocks for reuse, in a single heap; other C libraries are left alone.
 
-    Merging makes and frees tensors by the thousand. By default glibc returns large ones to the kernel, which clears
-    their memory anew each time; and a heap for each thread grows, because an aligned block does not fit into the hole
-    that its like has left (bug 14581 of glibc before 2.38). The sooner it is called the better: heaps that threads have
-    already stay in use.
+    A merge makes and frees thousands of tensors. By default glibc returns large blocks to the kernel, which clears
+    their memory again each time. It also gives each thread a heap of its own. Those heaps grow, because an aligned
+    block does not fit into the hole that an equal block left (bug 14581 of glibc before 2.38). Call this early: a heap
+    that a thread already has stays in use.
     """
     with suppress(OSError):
         for option, value in ((_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 64 << 20), (_M_ARENA_MAX, 1)):

@@ -1,4 +1,4 @@
-"""Writes of which a crash at any moment leaves either the old content or the new."""
+"""Atomic writes: after a crash the old content or the new is there, never a mix."""
 
 import json
 import os
@@ -8,7 +8,10 @@ from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` with `text` (UTF-8), creating parent directories; what has the name is on the disk."""
+    """Replace the content of `path` with `text` (UTF-8), creating parent directories.
+
+    The new content is on the disk before it takes the name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -24,12 +27,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace `path` with `content` as indented JSON with sorted keys."""
+    """Replace the content of `path` with `content` as indented JSON with sorted keys."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def sync(path: Path) -> None:
-    """Return once a file's content, or the names in a directory, are on the disk."""
+    """Flush a file's content, or the names in a directory, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -38,7 +41,7 @@ def sync(path: Path) -> None:
 
 
 def _umask() -> int:
-    # The umask can only be read by setting it; mkstemp's 0600 would make a shared store unreadable to other users.
+    # The only way to read the umask is to set it. mkstemp's mode 0600 would hide a shared store from other users.
     current = os.umask(0)
     os.umask(current)
     return current

@@ -1,9 +1,9 @@
-"""Where rammerge keeps what it makes by itself: stores, downloads, digests and the servers' databases."""
+"""The directory for everything that rammerge keeps: the store, conversions, digests and the servers' databases."""
 
 import os
 from pathlib import Path
 
 
 def home() -> Path:
-    """Return the absolute root of rammerge's own files: `$RAMMERGE_HOME`, else `~/.cache/rammerge`."""
+    """Return the absolute path of `$RAMMERGE_HOME`, or of `~/.cache/rammerge` where that is not set."""
     return Path(os.environ.get("RAMMERGE_HOME") or "~/.cache/rammerge").expanduser().absolute()

@@ -1,7 +1,7 @@
-"""Torch, imported when its first attribute is asked for.
+"""Torch, imported when one of its attributes is first used.
 
-Importing it takes a second, which most commands can do without: a merge, too, whose functions are compiled already.
-Modules that those go through say `from rammerge.system.lazy import torch`, and are annotated by name only.
+The import takes about a second. Most commands never need it; a merge whose functions are already compiled does not
+either. Modules on their way say `from rammerge.system.lazy import torch` and keep torch's types in annotations only.
 """
 
 from importlib import import_module

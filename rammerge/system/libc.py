@@ -8,10 +8,14 @@ from typing import Any
 
 
 def call(name: str, *arguments: Any) -> int:
-    """Call a function that returns an int; of the arguments, ints are C's `int`, and others ctypes' own.
+    """Call the C function `name`, which returns an int, and return its result.
+
+    Args:
+        name: the function.
+        arguments: Python ints are passed as C `int`; any other type is passed as a ctypes value.
 
     Raises:
-        OSError: it returned less than zero; with ENOSYS, this library does not have it.
+        OSError: the function returned a negative number, or this C library does not have it (ENOSYS).
     """
     function = getattr(_library(), name, None)
     result = -1 if function is None else int(function(*arguments))

@@ -1,4 +1,4 @@
-"""Locks between processes: files, which the kernel frees however their holder ends."""
+"""Lock files between processes. The kernel frees a lock however its holder ends."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, made if missing, waiting for it."""
+    """Wait for the lock file `path`, then hold it. The file is made if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -17,21 +17,21 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked_at_once(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, made if missing and removed in the end.
+def try_locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` without waiting for it. The file is made if it is missing, and removed at the end.
 
-    A file, because NFS locks nothing that is not open for writing, as a directory cannot be. It must not lie in a
-    directory that is removed meanwhile: NFS removes none in which a file is open.
+    It is a file because NFS locks only what is open for writing, and a directory cannot be. Do not put it into a
+    directory that is removed while the lock is held: NFS does not remove a directory that contains an open file.
 
     Raises:
-        BlockingIOError: another process holds it.
+        BlockingIOError: another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _hold(path)
     try:
         yield
     finally:
-        with suppress(OSError):  # one that stays is taken by the next
+        with suppress(OSError):  # a file that stays does no harm: the next holder takes it
             path.unlink()
         os.close(descriptor)
 
@@ -47,4 +47,4 @@ def _hold(path: Path) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its last holder has removed it since it was opened
+        os.close(descriptor)  # the last holder removed the file after this process had opened it

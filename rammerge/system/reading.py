@@ -1,4 +1,4 @@
-"""Opening files that strangers made: regular files only, never blocking, sizes known before anything is read."""
+"""Opening files that strangers made: only regular files, without blocking, with the size known before any read."""
 
 import errno
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 from rammerge.errors import InputError
 
-# Larger than any tokenizer.json or index file in use; a JSON file beyond it is not one that a checkpoint carries.
+# No tokenizer.json or index file in use is as large as this.
 MAX_JSON_BYTES = 256 * 1024 * 1024
 
 _REASONS = {
@@ -25,7 +25,7 @@ _REASONS = {
 
 
 def refuse_os_error(path: Path, error: OSError | ValueError) -> InputError:
-    """Return the one-sentence refusal for an error that the system raised about `path`."""
+    """Return an InputError that says in one sentence what the system reported about `path`."""
     number = error.errno if isinstance(error, OSError) else None
     if number in _REASONS:
         return InputError(f"{path} {_REASONS[number]}")
@@ -45,7 +45,7 @@ def stat_file(path: Path) -> os.stat_result:
 
 
 def list_directory(path: Path) -> list[os.DirEntry[str]]:
-    """Return the entries of the directory `path` sorted by name; refuse what is no readable directory."""
+    """Return the entries of the directory `path` sorted by name; InputError when it is not a readable directory."""
     try:
         with os.scandir(path) as entries:
             return sorted(entries, key=lambda entry: entry.name)
@@ -59,8 +59,8 @@ def list_directory(path: Path) -> list[os.DirEntry[str]]:
 def open_regular(path: Path) -> Iterator[tuple[int, int]]:
     """Yield (file descriptor, size in bytes) of the regular file `path`.
 
-    The kind is checked before opening, because opening a device can act on it, and again after, because the name may
-    have changed hands in between; O_NONBLOCK keeps a fifo that wins that race from blocking.
+    The kind of file is checked twice: before opening, because opening a device can act on it, and after, because the
+    name may point to another file by then. O_NONBLOCK keeps a fifo that appears in between from blocking.
     """
     stat_file(path)
     try:
@@ -77,14 +77,14 @@ def open_regular(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def read_exactly(descriptor: int, size: int, offset: int, path: Path) -> bytearray:
-    """Return the `size` bytes at `offset`; the caller has checked that the file is that long."""
+    """Return `size` bytes at `offset`. The caller has checked that the file is long enough."""
     content = bytearray(size)
     read_into(descriptor, memoryview(content), offset, path)
     return content
 
 
 def read_into(descriptor: int, buffer: memoryview, offset: int, path: Path) -> None:
-    """Fill `buffer` with the bytes at `offset`; InputError when the file ends before."""
+    """Fill `buffer` with the bytes at `offset`; InputError when the file ends too early."""
     while buffer:
         try:
             count = os.preadv(descriptor, [buffer], offset)
@@ -97,7 +97,7 @@ def read_into(descriptor: int, buffer: memoryview, offset: int, path: Path) -> N
 
 
 def read_json_object(path: Path, *, unique_keys: bool = False) -> dict[str, Any]:
-    """Return the JSON object in the file `path`; InputError when it is anything else."""
+    """Return the JSON object in the file `path`; InputError when the file holds anything else."""
     with open_regular(path) as (descriptor, size):
         if size > MAX_JSON_BYTES:
             raise InputError(f"{path} is too long for JSON ({size} bytes); download or save it again")
@@ -106,7 +106,7 @@ def read_json_object(path: Path, *, unique_keys: bool = False) -> dict[str, Any]
 
 
 def parse_json_object(content: bytes | bytearray, what: str, *, unique_keys: bool = False) -> dict[str, Any]:
-    """Return the JSON object in `content`, which `what` names in messages; duplicate keys are refused on demand."""
+    """Return the JSON object in `content`. Messages call it `what`; `unique_keys` refuses a key that occurs twice."""
     try:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_refuse_duplicates if unique_keys else None)
     except (ValueError, RecursionError) as error:
@@ -118,7 +118,7 @@ def parse_json_object(content: bytes | bytearray, what: str, *, unique_keys: boo
 
 
 def quote(value: Any) -> str:
-    """Return `value`, which a file dictated, escaped and shortened so that a message stays one readable line."""
+    """Return `value`, which comes from a file, escaped and shortened to fit into one line of a message."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:197]}..."
 

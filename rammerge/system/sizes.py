@@ -7,10 +7,10 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([kmgt])(i?))?b?", re.ASCII | re.IGNORE
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that `text` names (`5GB`, `1.5 GiB`, `800m`, `1000000`).
+    """Return the number of bytes that `text` means (`5GB`, `1.5 GiB`, `800m`, `1000000`).
 
     Raises:
-        ValueError: it names none.
+        ValueError: `text` is not a size.
     """
     match = _SIZE.fullmatch(text.strip())
     if match:
