@@ -32,7 +32,7 @@ bench: ## the merge engine against plain copies; SCRATCH=DIR needs 20 GB
 
 constraints: ## take the newest versions that pyproject.toml allows into constraints.txt
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \
-	python3 -m venv "$$fresh" && "$$fresh/bin/pip" install -q --upgrade-strategy eager ".[test]" && \
+	python3 -m venv "$$fresh" && "$$fresh/bin/pip" install -q --upgrade-strategy eager -e ".[test]" && \
 	{ head -n 1 constraints.txt && "$$fresh/bin/pip" freeze --exclude rammerge | sed 's/+.*//' | LC_ALL=C sort -f; } \
 	  > constraints.new && mv constraints.new constraints.txt
 	@echo "constraints.txt is renewed: run 'make install test', then commit it"

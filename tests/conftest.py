@@ -10,7 +10,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-pytest_plugins = ["tests.fixtures.browser", "tests.fixtures.pipeline", "tests.fixtures.program"]
+pytest_plugins = [
+    "tests.fixtures.browser",
+    "tests.fixtures.installed",
+    "tests.fixtures.pipeline",
+    "tests.fixtures.program",
+]
 
 # How long an example takes says nothing; and the examples of a test may share its tmp_path, which they overwrite.
 hypothesis.settings.register_profile(

@@ -3,9 +3,11 @@
 import gc
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
+import rammerge
 from flows.cli import pipeline
 from rammerge.cli import commands
 from rammerge.errors import InputError, RammergeError, out_of_space
@@ -22,9 +24,18 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rammerge {rammerge.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _global(
-    debug: bool = typer.Option(False, "--debug", help="Show tracebacks instead of one-sentence errors."),
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one-sentence errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Merge RL-trained agents into one generalist, prove that it is better, and promote it."""
 

@@ -1,26 +1,27 @@
-"""Contract of `rammerge demo`: from the committed agents to a promoted model in one command; again, it does no work."""
+"""Contract of `rammerge demo`: from the bundled agents to a promoted model in one command; again, it does no work.
 
-import os
+It is run as a user has it: from the installed wheel, in an empty directory.
+"""
+
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "rammerge", "demo"]
+from tests.fixtures.installed import Installation
 
 
-def demo(home: Path) -> tuple[str, str]:
-    """Run it, and return what it printed to stdout and to stderr."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_"))}
-    environment["RAMMERGE_HOME"] = str(home)
-    process = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=300)
-    assert process.returncode == 0, process.stderr
-    assert "Traceback" not in process.stderr
-    return process.stdout, process.stderr
+def demo(installed: Installation, home: Path, directory: Path) -> tuple[str, str]:
+    """Run it in an empty directory, and return what it printed to stdout and to stderr."""
+    done = installed.run(installed.rammerge, "demo", cwd=directory, RAMMERGE_HOME=str(home))
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(directory.iterdir())
+    return done.stdout, done.stderr
 
 
-def test_the_demo_promotes_a_merge_and_does_no_work_twice(rammerge_home: Path) -> None:
-    first, steps = demo(rammerge_home)
+def test_the_demo_promotes_a_merge_and_does_no_work_twice(
+    installed: Installation, rammerge_home: Path, tmp_path: Path
+) -> None:
+    first, steps = demo(installed, rammerge_home, tmp_path)
     for row in (
         "base",
         "tool",
@@ -38,7 +39,7 @@ def test_the_demo_promotes_a_merge_and_does_no_work_twice(rammerge_home: Path) -
     (count,) = re.findall(r"^(\d+) steps: \1 done, ", first, re.MULTILINE)
     assert len(re.findall(rf"^ *\d+/{count}  .* done ", steps, re.MULTILINE)) == int(count)
 
-    second, _ = demo(rammerge_home)
+    second, _ = demo(installed, rammerge_home, tmp_path)
     assert f"{count} steps: {count} cached, " in second
 
     def table(text: str) -> str:
