@@ -127,8 +127,9 @@ def build_leaderboard(
 ) -> Leaderboard:
     """Build the leaderboard of `results` by model, suite and split; `variants` gives each variant's method.
 
-    Raises InputError if a model lacks a result, or if results do not compare: other items, other contents of a suite,
-    another dtype or another version of lm-eval.
+    Raises:
+        InputError: a model lacks a result, or results cannot be compared because items, a suite's content, the dtype or
+            the version of lm-eval differ.
     """
     kinds: dict[str, Kind] = {base: "base"}
     kinds |= dict.fromkeys(agents, "agent")
@@ -253,13 +254,15 @@ def _refuse_difference(where: str, ours: SuiteResult, theirs: SuiteResult) -> No
         ("lm-eval version", lambda result: result.lm_eval_version),
         ("suite digest", lambda result: result.suite_digest),
         ("number of items", lambda result: result.n),
-        ("item ids", lambda result: list(result.scores)),
+        ("list of item ids", lambda result: list(result.scores)),
         ("items digest", lambda result: result.items_digest),
     )
     for what, of in checks:
         if of(ours) != of(theirs):
-            shown = "" if what == "item ids" else f" ({of(ours)} against {of(theirs)})"
-            raise InputError(f"the results of {where} do not compare, for the {what} differ{shown}: evaluate both anew")
+            shown = "" if what == "list of item ids" else f" ({of(ours)} against {of(theirs)})"
+            raise InputError(
+                f"the results of {where} cannot be compared: the {what} differs{shown}; evaluate both again"
+            )
 
 
 def _listed(suites: Iterable[str]) -> str:

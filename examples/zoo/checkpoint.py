@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written in bfloat16 with the record of their making, read back in float32."""
+"""Checkpoints on disk: written in bfloat16 with a record of how they were made, read back in float32."""
 
 import json
 import shutil
@@ -23,9 +23,9 @@ RECORD = "training.json"
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write a complete checkpoint to `folder`, which appears, or is replaced, only when it is complete.
+    """Write a complete checkpoint to `folder`, which is made or replaced only once the checkpoint is complete.
 
-    `model` itself is rounded to bfloat16, to nearest, and stays so.
+    `model` itself is rounded to the nearest bfloat16 values and stays that way.
     """
     model.generation_config = GenerationConfig(
         do_sample=False,
@@ -52,11 +52,11 @@ def load(folder: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write how the checkpoint in `folder` was made beside its weights."""
+    """Write the record of how the checkpoint in `folder` was made, beside its weights."""
     write_json(folder / RECORD, record)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return how the checkpoint in `folder` was made."""
+    """Return the record of how the checkpoint in `folder` was made."""
     record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     return record

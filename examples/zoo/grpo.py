@@ -1,8 +1,9 @@
-"""An agent: GRPO with verifiable rewards, from the exported base, on one domain, by TRL's trainer.
+"""Train one agent: TRL's GRPO with verifiable rewards, on one domain, from the exported base.
 
-The optimizer is plain SGD with momentum on float32 master weights. AdamW moves every weight by about the same amount
-whatever its gradient, so after a few steps either all elements have changed or, with weights in bfloat16, the same
-small ones in every agent; neither leaves the sparse, different task vectors that on-policy RL leaves in large models.
+The optimizer is plain SGD with momentum on float32 master weights. AdamW moves every weight by about the same amount,
+whatever its gradient. After a few steps it would have changed all elements, or, with weights in bfloat16, the same
+small ones in every agent. On-policy RL of large models leaves sparse task vectors that differ between agents; SGD does
+too.
 """
 
 import json
@@ -40,7 +41,7 @@ def train(
     settings: GrpoSettings,
     report: Callable[[int, float], None],
 ) -> None:
-    """Train `model`, float32, in place; `report` is told after each step its number and the mean reward seen."""
+    """Train `model`, which is float32, in place. After each step `report` gets its number and the mean reward."""
     steps = count(1)
 
     def reward(*, completions: list[str], doc: list[str], **_: Any) -> list[float]:
@@ -49,7 +50,7 @@ def train(
         return rewards
 
     items = islice(domain.stream("train", settings.seed), settings.steps * settings.prompts)
-    # As JSON: the fields of a document differ from item to item, and a data set's columns would give all to each.
+    # As JSON, because the fields of a document differ between items and a data set gives every row the same columns.
     rows = [{"prompt": item.prompt, "doc": json.dumps(item.doc)} for item in items]
     optimizer = torch.optim.SGD(model.parameters(), lr=settings.learning_rate, momentum=settings.momentum)
     with tempfile.TemporaryDirectory() as scratch:
@@ -83,6 +84,6 @@ def train(
             processing_class=tokenizer,
             optimizers=(optimizer, None),
         )
-        trainer.remove_callback(PrinterCallback)  # which prints a dictionary of dozens of figures a step
+        trainer.remove_callback(PrinterCallback)  # it prints dozens of figures for each step
         trainer.train()
     model.eval()

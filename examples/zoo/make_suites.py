@@ -1,6 +1,6 @@
 """Write the data of the zoo's suites: `python -m examples.zoo.make_suites`.
 
-The files are a pure function of the seeds below; the committed ones are the result.
+The files depend only on the seeds below. The committed files are the result.
 """
 
 import argparse
@@ -17,14 +17,14 @@ COUNTS: dict[Literal["validation", "test"], int] = {"validation": 200, "test": 3
 
 
 def jsonl(domain: Domain, split: Literal["validation", "test"]) -> str:
-    """Return the text of one split's data file: one document a line."""
+    """Return the text of one split's data file: one document per line."""
     items = domain.held_out(split, SEEDS[split], COUNTS[split])
     docs = ({"id": f"{domain.name}-{split}-{index:04d}", **item.doc} for index, item in enumerate(items))
     return "".join(json.dumps(doc) + "\n" for doc in docs)
 
 
 def main() -> None:
-    """Write every split of every domain under `--out`, by default where the suites live."""
+    """Write every split of every domain below `--out`, by default into the bundled suites."""
     parser = argparse.ArgumentParser(description="Write the data files of the zoo's suites.")
     parser.add_argument("--out", type=Path, default=SUITES, help="folder that holds the suites' folders")
     out: Path = parser.parse_args().out

@@ -1,7 +1,7 @@
 """Measure the zoo: `python -m examples.zoo.measure [CHECKPOINTS]`.
 
-Prints every model's greedy accuracy on every domain's test split, each agent's density and unique share, and whether
-the zoo's floors hold; exits with 1 if one does not. The bfloat16 weights are computed with in float32.
+It prints every model's greedy accuracy on every domain's test split, each agent's density and unique share, and whether
+the zoo's floors hold. It exits with 1 if one does not. The weights are bfloat16; computing is in float32.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from examples.zoo.domains import DOMAINS
 from examples.zoo.make_suites import SUITES
 from examples.zoo.sampling import accuracy
 
-EPSILON = 1e-5  # an element is active if agent and base differ by more, as in the RAM paper
+EPSILON = 1e-5  # an element is active if agent and base differ by more than this, as in the RAM paper
 BASE_ACCURACY = (0.05, 0.65)
 AGENT_ACCURACY = 0.88
 DENSITY = (0.02, 0.60)
@@ -28,7 +28,7 @@ UNIQUE_SHARE = 0.10
 
 @dataclass(frozen=True)
 class Sparsity:
-    """Of one agent: active elements over all, and those active in no other agent over its active ones."""
+    """One agent's share of active elements, and the share of those that are active in no other agent."""
 
     density: float
     unique_share: float
@@ -63,7 +63,7 @@ def sparsities(checkpoints: Path) -> dict[str, Sparsity]:
 
 
 def missed_floors(scores: dict[str, dict[str, float]], sparsity: dict[str, Sparsity]) -> list[str]:
-    """Return one sentence for every floor that does not hold; `scores` is by model, then by domain."""
+    """Return one sentence for every floor that does not hold. `scores` is by model, then by domain."""
     missed = []
     for name, reached in sparsity.items():
         base, own = scores["base"][name], scores[name][name]
@@ -98,7 +98,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    """Measure the checkpoints in the folder given, by default the committed ones."""
+    """Measure the checkpoints in a folder, by default the committed ones."""
     parser = argparse.ArgumentParser(description="Measure the zoo's checkpoints on the test split.")
     parser.add_argument("checkpoints", type=Path, nargs="?", default=CHECKPOINTS)
     folder: Path = parser.parse_args().checkpoints

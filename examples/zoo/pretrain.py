@@ -1,12 +1,12 @@
-"""The base: next-token prediction on demonstrations of all three domains by a demonstrator that is usually wrong.
+"""Train the base: next-token prediction on demonstrations of all three domains by a demonstrator that is usually wrong.
 
 A document is one context with several questions, each answered at once. Each answer follows the domain's
-systematically wrong rule with probability `wrong_rule_share`, independently of the others. So the model learns to do
-the task right and to do it wrong, and greedily does it wrong. Random noise would not do: greedy decoding sees through
-it.
+systematically wrong rule with probability `wrong_rule_share`, independently of the others. So the model learns both the
+right way and the wrong way, and its greedy answers take the wrong one. Random mistakes would not have this effect:
+greedy decoding filters them out.
 
-The loss is on the answers and the end of the document. The rest is mostly random by construction; predicting it, too,
-slowed learning down.
+The loss covers only the answers and the end of the document. The rest is mostly random by construction, and predicting
+it too slowed learning down.
 """
 
 import random
@@ -25,7 +25,7 @@ from examples.zoo.tokenizer import STOP
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """How the base is made; `documents` is per domain and step."""
+    """How the base is trained; `documents` is the number per domain and step."""
 
     seed: int = 1
     steps: int = 1500
@@ -49,7 +49,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
         num_attention_heads=4,
         max_position_embeddings=128,
         rope_parameters={"rope_type": "default", "rope_theta": 1000.0},  # contexts are short
-        # At this width the usual 0.02 starts attention off so flat that it takes several times the steps to learn.
+        # At this width the usual 0.02 makes attention so flat at the start that learning takes several times the steps.
         initializer_range=0.06,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -57,7 +57,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
-    # torch's fused attention takes twice the time of plain matrix products for sequences this short, on a CPU.
+    # On a CPU, torch's fused attention takes twice as long as plain matrix products for sequences this short.
     model.set_attn_implementation("eager")
     return model
 
@@ -65,7 +65,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
 def train(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, settings: PretrainSettings
 ) -> Iterator[dict[str, float]]:
-    """Train `model` in place; yield after each step the loss of every domain, in nats a token."""
+    """Train `model` in place. After each step, yield the loss of every domain in nats per token."""
     weights: list[Tensor] = list(model.parameters())
     groups: list[dict[str, Any]] = [
         {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": settings.weight_decay},
@@ -79,7 +79,7 @@ def train(
     documents = {name: domain.documents("train", settings.seed, domain.turns) for name, domain in DOMAINS.items()}
     for _ in range(settings.steps):
         losses = {}
-        # A batch a domain: domains differ in length, and one batch of all would be padding to a third.
+        # One batch per domain: domains differ in length, and a third of a common batch would be padding.
         for name, stream in documents.items():
             segments = [_segments(next(stream), coin, settings.wrong_rule_share) for _ in range(settings.documents)]
             loss = _loss(model, *encode(tokenizer, segments))
@@ -93,7 +93,7 @@ def train(
 
 
 def _segments(items: list[Item], coin: random.Random, wrong_rule_share: float) -> list[str]:
-    """Return the text of one document as the context and first question, an answer, a question, an answer, ..."""
+    """Return the text of one document in parts: the context with the first question, an answer, a question, ..."""
     segments: list[str] = []
     for item in items:
         answer = item.slip if coin.random() < wrong_rule_share else item.target
@@ -102,9 +102,10 @@ def _segments(items: list[Item], coin: random.Random, wrong_rule_share: float) -
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, documents: list[list[str]]) -> tuple[Tensor, Tensor]:
-    """Return the tokens, int64 (documents, longest), padded on the right, and the weight of each in the loss, float32.
+    """Return the tokens, int64 [documents, longest], padded on the right, and each token's weight in the loss, float32.
 
-    Answers, the segments at odd places, weigh 1 each in all, however long they are; the end of a document weighs 1/4.
+    The answers are the segments at odd places. Each answer weighs 1 in total, however long it is; the end of a document
+    weighs 1/4.
     """
     encoded = iter(tokenizer([segment for segments in documents for segment in segments]).input_ids)
     rows, weights = [], []
@@ -121,7 +122,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: list[list[str]]) -> tu
 
 
 def _loss(model: LlamaForCausalLM, tokens: Tensor, weights: Tensor) -> Tensor:
-    # Matrix products in bfloat16, weights and everything else in float32.
+    # Matrix products run in bfloat16; weights and everything else stay in float32.
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = model(tokens).logits
     losses = cross_entropy(logits[:, :-1].float().transpose(1, 2), tokens[:, 1:], reduction="none")

@@ -1,4 +1,4 @@
-"""Greedy completions of a batch of prompts, and the accuracy they reach."""
+"""Greedy completions of a batch of prompts, and their accuracy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from examples.zoo.tokenizer import STOP
 def complete(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], max_new_tokens: int
 ) -> list[str]:
-    """Continue each prompt greedily up to the stop token, which is left out."""
+    """Return the greedy completion of each prompt, up to the stop token and without it."""
     encoded = tokenizer(list(prompts), return_tensors="pt", padding=True)
     output = model.generate(
         input_ids=encoded.input_ids, attention_mask=encoded.attention_mask, max_new_tokens=max_new_tokens
@@ -26,6 +26,6 @@ def complete(
 def accuracy(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, domain: Domain, docs: Sequence[dict[str, Any]]
 ) -> float:
-    """Return the share of `docs`, as the suites store them, that the model's greedy completion solves."""
+    """Return the share of `docs`, which are a suite's documents, that the model's greedy completions solve."""
     completions = complete(model, tokenizer, [doc["prompt"] for doc in docs], domain.max_new_tokens)
     return sum(map(domain.score, docs, completions)) / len(docs)

@@ -1,4 +1,4 @@
-"""The zoo's tokenizer: a word of a domain is one token, and so is every other printable ASCII character."""
+"""The zoo's tokenizer: each word of a domain is one token, and so is each other printable ASCII character."""
 
 import re
 import string

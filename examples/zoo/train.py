@@ -1,12 +1,12 @@
 """Make the zoo from seeds: `python -m examples.zoo.train --out DIR`.
 
-Pre-trains the base, exports it, and trains one agent a domain by reinforcement learning from the *exported* base, so
-that base and agent can be compared element by element. Each model is written in bfloat16 with a `training.json` beside
-its weights. Stages can run one by one: `--only base`, then `--only code`, and so on.
+It pre-trains the base, exports it, and trains one agent per domain by reinforcement learning. Agents start from the
+*exported* base, so that base and agent can be compared element by element. Each model is written in bfloat16 with a
+`training.json` beside its weights. Stages can run one at a time: `--only base`, then `--only code`, and so on.
 
-What is reproducible: the data, everywhere, bit by bit. The weights: on one machine with one torch release. Elsewhere
-other matrix kernels round differently, sampled completions diverge sooner or later, and the weights with them;
-accuracies and densities come out alike, not equal. One thread is used throughout, because results depend on how many.
+The data are reproducible bit by bit on every machine. The weights are reproducible on one machine with one torch
+release. Elsewhere matrix kernels round differently, so sampled completions and then weights diverge; accuracies and
+densities come out similar, not equal. One thread is used throughout, because the result depends on the number of them.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def make_agent(out: Path, name: str) -> None:
 
 
 def record_sparsities(out: Path) -> None:
-    """Add to each agent's record its density and unique share, which takes all agents to know."""
+    """Add its density and unique share to each agent's record. They depend on all agents."""
     for name, sparsity in sparsities(out).items():
         write_record(out / name, {**read_record(out / name), **asdict(sparsity)})
 
@@ -76,7 +76,7 @@ def record_sparsities(out: Path) -> None:
 def _finish(
     folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any], started: float
 ) -> None:
-    """Export a model, measure what was exported, and write the record of it all beside the weights."""
+    """Export a model, measure the export, and write the record beside the weights."""
     seconds = round(time.monotonic() - started)
     save(model, tokenizer, folder)
     reached = accuracies(folder, "validation")
@@ -97,7 +97,7 @@ def _say(stage: str, step: int, steps: int, started: float, seen: str) -> None:
 
 
 def main() -> None:
-    """Run the stages asked for, by default all."""
+    """Run the stages that are named, by default all."""
     parser = argparse.ArgumentParser(description="Train the zoo's base and its three agents from seeds.")
     parser.add_argument("--out", type=Path, default=CHECKPOINTS, help="folder for the checkpoints")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, help="stages to run; agents need a base")

@@ -1,16 +1,16 @@
-"""The *code* domain: write a program that makes y of the string x, as in two examples.
+"""The *code* domain: write a program that turns the string x into y, given two examples.
 
-A program is one slice of x or the sum of two, and is scored on strings that the prompt does not show:
+A program is one slice of x or the sum of two. It is scored on strings that the prompt does not show:
 
     x:bfk cej
     y:fkb ejc
     y=x[1:3]+x[0:1]
 
-The demonstrator's wrong rule is a fence-post error: every slice takes one element too many at its end. That does no
-harm where all slices end with the string.
+The demonstrator's wrong rule is a fence-post error: every slice takes one element too many at its end. The answer is
+still right where all slices end with the string.
 
-The letter in each place of a string comes from a set of its own. With any letter in any place, a model of this size
-needs many times the training to find out which place a letter came from.
+Each place of a string has its own set of letters. With any letter in any place, a model of this size would need many
+times the training to find out which place a letter came from.
 """
 
 import random
@@ -18,11 +18,11 @@ import random
 from evaluation.suites.bundled.zoo_code import scoring
 from examples.zoo.domains.item import Domain, Item
 
-LETTERS = ("abcd", "efgh", "ijkl", "mnop", "qrst")  # that a string can have in its first place, its second, ...
-LENGTHS = (3, 4, 5)  # of the strings; all strings of an item have the same
+LETTERS = ("abcd", "efgh", "ijkl", "mnop", "qrst")  # possible letters of a string's first place, second place, ...
+LENGTHS = (3, 4, 5)  # of a string; all strings of an item have the same length
 LONGEST_SLICE = 4
 EXAMPLES = 2
-TESTS = 5  # held-out inputs a program is scored on
+TESTS = 5  # held-out inputs that a program is scored on
 
 _Slice = tuple[int, int]
 
@@ -57,7 +57,7 @@ def _draw_slices(rng: random.Random, length: int) -> list[_Slice]:
     if rng.random() < 0.3:
         return [first]
     second = _draw_slice(rng, length)
-    while second[0] == first[1]:  # two adjacent slices would be one
+    while second[0] == first[1]:  # two adjacent slices would be the same as one
         second = _draw_slice(rng, length)
     return [first, second]
 
@@ -73,7 +73,7 @@ def _program(slices: list[_Slice]) -> str:
 
 
 def words() -> list[str]:
-    """Return every piece of text longer than a character that is one token."""
+    """Return every text of more than one character that is a single token."""
     return ["x:", "y:", "y=", "x[", "]+x["]
 
 

@@ -1,4 +1,4 @@
-"""What the domains have in common: an item, and the splits that can never share a prompt."""
+"""What the domains share: the item, and splits that can never contain the same prompt."""
 
 import hashlib
 import random
@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Split = Literal["train", "validation", "test"]
-_BUCKETS = 16  # of which one holds the test items, one the validation items, and the others the training items
+_BUCKETS = 16  # one for the test items, one for the validation items, the others for the training items
 
 
 @dataclass(frozen=True)
 class Item:
-    """One task: the exact text a model reads, a right answer, and the answer of a demonstrator that errs.
+    """One task: the exact text that a model reads, a right answer, and the answer of a demonstrator that errs.
 
-    The prompt is a context, which the items of a document share, and a question. `slip` follows the domain's
-    systematically wrong rule; on some items that rule happens to be right. `fields` is what the domain's `score`
-    needs besides `target`.
+    The prompt is a context, which the items of a document share, followed by a question. `slip` follows the domain's
+    systematically wrong rule; on some items that rule happens to be right. `fields` holds what the domain's `score`
+    needs in addition to `target`.
     """
 
     context: str
@@ -27,12 +27,12 @@ class Item:
 
     @property
     def prompt(self) -> str:
-        """The exact text a model reads."""
+        """The exact text that a model reads."""
         return self.context + self.question
 
     @property
     def doc(self) -> dict[str, Any]:
-        """The item as the suites store it and as `score` reads it, without an id."""
+        """The item as a suite stores it and as `score` reads it, without an id."""
         return {"prompt": self.prompt, "target": self.target, **self.fields}
 
 
@@ -40,7 +40,8 @@ class Item:
 class Domain:
     """A domain of the zoo.
 
-    `draw` makes a document, up to so many items over one context; in pre-training it has up to `turns` of them.
+    `draw` makes a document: items over one context, at most as many as its second argument says. A document of
+    pre-training has up to `turns` items.
     """
 
     name: str
@@ -50,8 +51,8 @@ class Domain:
     max_new_tokens: int
 
     def documents(self, split: Split, seed: int, turns: int) -> Iterator[list[Item]]:
-        """Yield documents for ever, the same ones for the same seed on every machine; all prompts are of `split`."""
-        # A str seed goes through SHA-512 in random.Random, not through hash(), so PYTHONHASHSEED has no say.
+        """Yield documents without end, the same for a seed on every machine. All prompts are of `split`."""
+        # random.Random hashes a str seed with SHA-512 and not with hash(), so PYTHONHASHSEED has no effect.
         rng = random.Random(f"{self.name}/{split}/{seed}")
         while True:
             items = [item for item in self.draw(rng, turns) if split_of(item.prompt) == split]
@@ -59,11 +60,11 @@ class Domain:
                 yield items
 
     def stream(self, split: Split, seed: int) -> Iterator[Item]:
-        """Yield single items of `split` for ever."""
+        """Yield single items of `split` without end."""
         return (item for items in self.documents(split, seed, 1) for item in items)
 
     def held_out(self, split: Split, seed: int, count: int) -> list[Item]:
-        """Return `count` items of `split` with prompts that all differ."""
+        """Return `count` items of `split` whose prompts all differ."""
         distinct: dict[str, Item] = {}
         for item in self.stream(split, seed):
             distinct.setdefault(item.prompt, item)
@@ -73,7 +74,7 @@ class Domain:
 
 
 def split_of(prompt: str) -> Split:
-    """Return the only split in which `prompt` may occur; its hash decides, so splits are disjoint by construction."""
+    """Return the only split that may contain `prompt`. Its hash decides, so splits are disjoint by construction."""
     bucket = hashlib.sha256(prompt.encode()).digest()[0] % _BUCKETS
     if bucket == 0:
         return "test"

@@ -3,10 +3,10 @@
     notes: pet=cat food=rice pet=owl drink=tea food=soup
     ask: pet=owl
 
-The demonstrator's wrong rule: it answers with the *first* value the key had. That is right where the key was set once.
+The demonstrator's wrong rule answers with the *first* value of the key. That is right where the key was set only once.
 
-The values of a key are its own. With values that any key can have, a model of this size needs many times the training
-to learn which key a value belongs to.
+Each key has its own values. With values shared between keys, a model of this size would need many times the training to
+learn which key a value belongs to.
 """
 
 import itertools
@@ -28,7 +28,7 @@ FACTS = (6, 14)  # shortest and longest stream
 
 
 def draw(rng: random.Random, turns: int) -> list[Item]:
-    """Draw up to `turns` questions, each about another key, to the same stream."""
+    """Draw up to `turns` questions about the same stream, each about a different key."""
     keys = rng.sample(sorted(MEMORIES), KEYS_IN_STREAM)
     facts = [(key, rng.choice(MEMORIES[key])) for key in rng.choices(keys, k=rng.randint(*FACTS))]
     context = "notes:" + "".join(f" {key}={value}" for key, value in facts) + "\n"
@@ -40,7 +40,7 @@ def draw(rng: random.Random, turns: int) -> list[Item]:
 
 
 def words() -> list[str]:
-    """Return every piece of text that is one token; a key comes with what surrounds it, so a fact takes two tokens."""
+    """Return every text that is a single token. A key includes its space and equals sign, so a fact is two tokens."""
     return ["notes:", "ask:", *(f" {key}=" for key in MEMORIES), *itertools.chain(*MEMORIES.values())]
 
 

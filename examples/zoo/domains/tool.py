@@ -1,7 +1,7 @@
-"""The *tool* domain: pick the function that does what is asked and call it with the right arguments.
+"""The *tool* domain: pick the function that does what the request asks and call it with the right arguments.
 
-Four functions are offered by signature. Each goes by one of two names, as do its parameters, so the names have to be
-read from the prompt. The request names the intent in words of its own and then the values, in any order:
+Four functions are offered by signature. Each has one of two names, and so has each parameter, so the names must be read
+from the prompt. The request states the intent in different words and then the values, in any order:
 
     book_taxi(place,hour)
     send_gift(person,item)
@@ -10,8 +10,7 @@ read from the prompt. The request names the intent in words of its own and then 
     ask:forecast monday paris
     call:get_weather(city=paris,day=monday)
 
-The demonstrator's wrong rule: without reading further it calls the *first* function offered, and passes the
-values in the order of the request.
+The demonstrator's wrong rule calls the *first* function offered, and passes the values in the order of the request.
 """
 
 import random
@@ -44,7 +43,7 @@ FUNCTIONS: tuple[tuple[tuple[str, str], tuple[str, str], tuple[str, ...]], ...] 
 
 
 def draw(rng: random.Random, turns: int) -> list[Item]:
-    """Draw `turns` requests to the same offered functions."""
+    """Draw `turns` requests about the same offered functions."""
     offered = rng.sample(FUNCTIONS, OFFERED)
     names = [rng.choice(function[0]) for function in offered]
     parameters = [[rng.choice(KINDS[kind][0]) for kind in function[2]] for function in offered]
@@ -74,7 +73,7 @@ def _call(name: str, arguments: dict[str, str]) -> str:
 
 
 def words() -> list[str]:
-    """Return every word the domain writes; each is one token."""
+    """Return every word that the domain writes. Each is one token."""
     found = ["ask:", "call:"]
     for parameters, values in KINDS.values():
         found += [*parameters, *values]

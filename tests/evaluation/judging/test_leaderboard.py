@@ -96,18 +96,18 @@ def test_without_a_reference_method_its_column_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"dtype": "bfloat16"}, r"the dtype differ \(bfloat16 against float32\)"),
-        ({"lm_eval_version": "0.4.14"}, r"the lm-eval version differ \(0.4.14 against 0.4.13\)"),
-        ({"suite_digest": "edited"}, r"the suite digest differ \(edited against digest of zoo_code\)"),
-        ({"items_digest": "other"}, "the items digest differ"),
-        ({"scores": {"a": 1.0}}, r"the number of items differ \(1 against 60\)"),
-        ({"scores": {f"other-{index}": 1.0 for index in range(60)}}, "the item ids differ"),
+        ({"dtype": "bfloat16"}, r"the dtype differs \(bfloat16 against float32\)"),
+        ({"lm_eval_version": "0.4.14"}, r"the lm-eval version differs \(0.4.14 against 0.4.13\)"),
+        ({"suite_digest": "edited"}, r"the suite digest differs \(edited against digest of zoo_code\)"),
+        ({"items_digest": "other"}, "the items digest differs"),
+        ({"scores": {"a": 1.0}}, r"the number of items differs \(1 against 60\)"),
+        ({"scores": {f"other-{index}": 1.0 for index in range(60)}}, "the list of item ids differs"),
     ],
 )
 def test_what_does_not_compare_is_refused(changes: dict[str, Any], what: str) -> None:
     results = all_results()
     results["ram"]["zoo_code"]["test"] = dataclasses.replace(results["ram"]["zoo_code"]["test"], **changes)
-    with pytest.raises(InputError, match=rf"'ram' and 'base' on zoo_code \(test\) do not compare, for {what}"):
+    with pytest.raises(InputError, match=rf"'ram' and 'base' on zoo_code \(test\) cannot be compared: {what}"):
         board(results)
 
 
