@@ -17,6 +17,7 @@ from rammerge.checkpoints import digest
 from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.checkpoints.digest import digest_checkpoint, digest_file, fingerprint, sha256_file
 from tests.fixtures.models import edit_config, save_agent
+from tests.fixtures.waiting import let_the_clock_tick
 
 TinyModel = Callable[[str], Path]
 
@@ -71,16 +72,20 @@ def test_a_changed_file_is_hashed_again(tmp_path: Path) -> None:
     file.write_bytes(b"one")
     status = file.stat()
     first = digest_file(file)
-    time.sleep(0.02)
+    let_the_clock_tick(file)
     file.write_bytes(b"two")
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert digest_file(file) != first
     assert digest_file(file).sha256 == hashlib.sha256(b"two").hexdigest()
 
 
-def test_a_file_written_just_now_is_not_remembered(tmp_path: Path, rammerge_home: Path) -> None:
+def test_a_file_written_just_now_is_not_remembered(
+    tmp_path: Path, rammerge_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"one")
+    just_now = file.stat().st_ctime_ns + 10**8
+    monkeypatch.setattr(time, "time_ns", lambda: just_now)
     digest_file(file)
     assert not list((rammerge_home / "digests").glob("*.json"))
 

@@ -7,7 +7,6 @@ claims.
 import json
 import os
 import struct
-import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from rammerge.checkpoints.headers import read_header
 from rammerge.errors import InputError
 from rammerge.numerics.dtypes import DTYPES, DType, from_torch
+from tests.fixtures.waiting import no_hanging
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
@@ -184,11 +184,9 @@ def test_a_lying_size_allocates_nothing(tmp_path: Path) -> None:
     os.truncate(sparse, 8 * 10**12)
     tracemalloc.start()
     try:
-        began = time.perf_counter()
         for file in (length, below_limit, offset, sparse):
             with pytest.raises(InputError):
                 read_header(file)
-        assert time.perf_counter() - began < 1
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
@@ -201,7 +199,7 @@ def test_a_huge_sparse_tensor_is_only_described(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", ["fifo", "loop", "directory", "device", "dangling", "missing"])
-def test_special_files_are_refused_at_once(tmp_path: Path, make: str) -> None:
+def test_special_files_are_refused_and_not_waited_for(tmp_path: Path, make: str) -> None:
     file = tmp_path / "model.safetensors"
     match make:
         case "fifo":
@@ -214,10 +212,8 @@ def test_special_files_are_refused_at_once(tmp_path: Path, make: str) -> None:
             file.symlink_to("/dev/zero")
         case "dangling":
             file.symlink_to(tmp_path / "nowhere")
-    began = time.perf_counter()
-    with pytest.raises(InputError, match=r"model\.safetensors"):
+    with no_hanging(), pytest.raises(InputError, match=r"model\.safetensors"):
         read_header(file)
-    assert time.perf_counter() - began < 1
 
 
 def test_a_fifo_that_takes_the_name_after_the_check_does_not_block(
@@ -228,7 +224,7 @@ def test_a_fifo_that_takes_the_name_after_the_check_does_not_block(
     regular.write_bytes(b"x")
     harmless = regular.stat()
     monkeypatch.setattr(Path, "stat", lambda *_, **__: harmless)
-    with pytest.raises(InputError, match="fifo"):
+    with no_hanging(), pytest.raises(InputError, match="fifo"):
         read_header(fifo)
 
 

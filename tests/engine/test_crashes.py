@@ -10,7 +10,7 @@ import os
 import random
 import shutil
 import signal
-import time
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,10 @@ SHAPES = {f"layer.{index}.weight": (200, 100) for index in range(6)}
 OPTIONS = MergeOptions("bfloat16", shard_size=45_000, compile="never", threads=2)
 METHOD = resolve("ram_plus")
 KILLS = 50
+DISK_CALLS = [
+    *((os, name) for name in ("mkdir", "open", "pwrite", "ftruncate", "fsync", "rename", "replace", "unlink", "rmdir")),
+    (libc, "call"),
+]
 
 
 @pytest.fixture
@@ -47,34 +51,53 @@ def expected(family: Models, tmp_path: Path) -> dict[str, bytes]:
     return weight_bytes(merge(*family, METHOD, tmp_path / "expected", OPTIONS).path)
 
 
-def merge_in_child(family: Models, out: Path, delay: float | None) -> bool:
-    """Merge in a forked process, killed after `delay` seconds; return whether it finished."""
+def note_disk_calls(patch: pytest.MonkeyPatch, note: Callable[[], None]) -> None:
+    """Have `note` called before each call by which a merge changes what is on the disk."""
+
+    def noting(call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any, **settings: Any) -> Any:
+            note()
+            return call(*arguments, **settings)
+
+        return noted
+
+    for module, name in DISK_CALLS:
+        patch.setattr(module, name, noting(getattr(module, name)))
+
+
+def merge_in_child(family: Models, out: Path, moment: int | None) -> bool:
+    """Merge in a forked process, killed before its call number `moment` to the disk; return whether it finished."""
     child = os.fork()
     if child == 0:
-        code = 1
+        code, calls = 1, itertools.count()
+
+        def die_in_time() -> None:
+            if next(calls) == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+
         try:
-            merge(*family, METHOD, out, OPTIONS)
+            with pytest.MonkeyPatch.context() as patch:
+                note_disk_calls(patch, die_in_time)
+                merge(*family, METHOD, out, OPTIONS)
             code = 0
         finally:
             os._exit(code)
-    if delay is not None:
-        time.sleep(delay)
-        os.kill(child, signal.SIGKILL)
     return os.waitpid(child, 0)[1] == 0
 
 
-def test_kill_9_at_random_moments(family: Models, expected: dict[str, bytes], tmp_path: Path) -> None:
-    started = time.monotonic()
-    assert merge_in_child(family, tmp_path / "timed", None)
-    duration = time.monotonic() - started
-    moments = random.Random(0)
-    killed = 0
+def test_kill_9_at_any_moment(family: Models, expected: dict[str, bytes], tmp_path: Path) -> None:
+    """Between two calls to the disk nothing changes on it, so a moment is such a call, not a time."""
+    calls: list[None] = []
+    with pytest.MonkeyPatch.context() as patch:
+        note_disk_calls(patch, lambda: calls.append(None))
+        merge(*family, METHOD, tmp_path / "counted", OPTIONS)
+    chances, killed = random.Random(0), 0
     for attempt in itertools.count():
         if killed >= KILLS:
             break
         out = tmp_path / f"out{attempt}"
         for _ in range(3):  # the same merge may die more than once
-            if merge_in_child(family, out, moments.uniform(0, duration)):
+            if merge_in_child(family, out, chances.randrange(len(calls))):
                 break
             killed += 1
             if out.exists():  # it died after the rename that publishes
@@ -254,8 +277,14 @@ def test_a_disk_that_fails_when_the_model_has_its_name(
 def test_a_disk_that_fails_leaves_no_file_open(
     family: Models, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    handed_over, finish = threading.Event(), shards.ShardWriter.finish
+
+    def finish_then(writer: shards.ShardWriter, counts: Any) -> shards.ShardRecord:
+        handed_over.set()
+        return finish(writer, counts)
+
     def fail(*_: object) -> int:
-        time.sleep(0.1)  # until the whole shard was handed over
+        handed_over.wait()
         raise OSError(errno.EIO, "Input/output error")
 
     def opened() -> list[Path]:
@@ -263,7 +292,9 @@ def test_a_disk_that_fails_leaves_no_file_open(
         return [file for link in links if (file := link.readlink()).is_relative_to(tmp_path)]
 
     for where in ("os.pwrite", "os.fsync", "rammerge.engine.output.shards.write_json"):
+        handed_over.clear()
         with monkeypatch.context() as patch:
+            patch.setattr(shards.ShardWriter, "finish", finish_then)
             patch.setattr(where, fail)
             with pytest.raises((OSError, RammergeError)):
                 merge(*family, METHOD, tmp_path / "out", OPTIONS)

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from rammerge.engine.output.layout import Chunk, OutputTensor, Shard, cut
 from rammerge.engine.output.shards import AHEAD, ALIGNMENT, Output, ShardWriter
 from rammerge.numerics.dtypes import DTYPES
+from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until
 
 CHUNK = 2 * ALIGNMENT
 CHUNKS = 60
@@ -70,8 +71,27 @@ def in_threads(works: Sequence[Callable[[], None]]) -> list[threading.Thread]:
 
 def joined(threads: list[threading.Thread]) -> bool:
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(PATIENCE_SECONDS)
     return not any(thread.is_alive() for thread in threads)
+
+
+@pytest.fixture
+def refused(output: Output, monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Return the threads, by number, that were told that there is no room, and so wait for some."""
+    numbers, has_room = set(), output.has_room
+
+    def note() -> bool:
+        if not (room := has_room()):
+            numbers.add(threading.get_ident())
+        return room
+
+    monkeypatch.setattr(output, "has_room", note)
+    return numbers
+
+
+def wait_until_waiting(threads: list[threading.Thread], refused: set[int]) -> None:
+    """Return once each of `threads` waits for room or has ended."""
+    wait_until(lambda: all(each.ident in refused or not each.is_alive() for each in threads), "threads to wait")
 
 
 def written_by(threads: int, writer: ShardWriter, output: Output, chunks: list[Chunk]) -> bool:
@@ -136,13 +156,13 @@ def test_file_systems_that_do_not_write_directly(
 
 
 def test_threads_wait_while_much_is_unhashed_and_go_on_when_the_gap_closes(
-    writer: ShardWriter, output: Output, chunks: list[Chunk]
+    writer: ShardWriter, output: Output, chunks: list[Chunk], refused: set[int]
 ) -> None:
     later = [partial(hand_over, writer, output, chunk) for chunk in chunks[1:]]
     first, rest = in_threads(later[:AHEAD]), later[AHEAD:]
     assert joined(first)
     waiting = in_threads(rest)
-    time.sleep(0.2)
+    wait_until_waiting(waiting, refused)
     assert all(thread.is_alive() for thread in waiting)
     hand_over(writer, output, chunks[0])
     assert joined(waiting)
@@ -150,7 +170,7 @@ def test_threads_wait_while_much_is_unhashed_and_go_on_when_the_gap_closes(
 
 
 def test_threads_wait_while_much_is_unwritten(
-    writer: ShardWriter, output: Output, chunks: list[Chunk], monkeypatch: pytest.MonkeyPatch
+    writer: ShardWriter, output: Output, chunks: list[Chunk], refused: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk, write = threading.Event(), os.pwrite
 
@@ -167,7 +187,8 @@ def test_threads_wait_while_much_is_unwritten(
             done.append(chunk)
 
     working = in_threads([work])
-    time.sleep(0.2)
+    wait_until_waiting(working, refused)
+    assert working[0].is_alive()
     assert len(done) <= AHEAD
     disk.set()
     assert joined(working)
@@ -175,10 +196,10 @@ def test_threads_wait_while_much_is_unwritten(
 
 
 def test_threads_return_when_the_chunk_before_theirs_has_failed(
-    writer: ShardWriter, output: Output, chunks: list[Chunk], shard: Shard, tmp_path: Path
+    writer: ShardWriter, output: Output, chunks: list[Chunk], refused: set[int], shard: Shard, tmp_path: Path
 ) -> None:
     waiting = in_threads([partial(hand_over, writer, output, chunk) for chunk in chunks[1:]])
-    time.sleep(0.1)
+    wait_until_waiting(waiting, refused)
     output.stop()
     assert joined(waiting)
     output.close()

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -142,10 +141,20 @@ def test_content_whose_files_are_gone_is_registered_anew(model: Path, place: Pat
 def test_a_kill_while_the_database_is_made_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database = tmp_path / "mlflow" / "mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
-    process = subprocess.Popen([sys.executable, "-c", "from tasks.records import registry; registry.client()"])
-    while not any(made.stat().st_size for made in database.parent.glob(f".*/{database.name}")):
-        assert process.poll() is None and not database.exists(), "it was made before it could be killed"
-        time.sleep(0.002)
+    halfway = """if True:
+        import sys, alembic.command
+        def upgrade(*_):
+            print("the first tables are made", flush=True)
+            sys.stdin.read()
+        alembic.command.upgrade = upgrade
+        from tasks.records import registry
+        registry.client()
+    """
+    command = [sys.executable, "-c", halfway]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "the first tables are made\n"
+    (made,) = database.parent.glob(f".*/{database.name}")
+    assert made.stat().st_size and not database.exists()
     process.kill()
     process.wait()
     assert not database.exists()
