@@ -11,11 +11,11 @@ from flows.run.outcome import Outcome
 from flows.run.planning import plan
 from flows.run.settling import settle
 from rammerge.recipe import load
+from tasks.records.releasing import promote, register
 from tasks.records.tracking import track
 from tasks.runtime.runner import workers
 from tasks.steps.evaluating import Conditions, compare, evaluate, gate
 from tasks.steps.merging import extract, merge, smoke
-from tasks.steps.releasing import promote, register
 from tasks.steps.sources import fetch, preflight
 
 
