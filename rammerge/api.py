@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,17 @@ from rammerge.checkpoints.digest import CheckpointDigest, digest_checkpoint, fin
 from rammerge.checkpoints.family import Resize, check_mergeable, check_output
 from rammerge.engine.output.layout import Layout, plan_layout
 from rammerge.engine.output.shards import ShardRecord
-from rammerge.engine.passes.counting import GlobalStatistics, count_overlap, statistics_for, statistics_kernels
-from rammerge.engine.passes.merging import DISTINCT_SHARE, Survival, merge_kernel, merge_shards
+from rammerge.engine.passes.densities import DensitiesByRule
+from rammerge.engine.passes.measuring import measure, runners_for
+from rammerge.engine.passes.merging import DISTINCT_SHARE, Survival, merge_runner, merge_shards
+from rammerge.engine.passes.overlap import OverlapCounts
+from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.session import MergeOptions, Progress, Session
 from rammerge.errors import InputError, RammergeError, closest
-from rammerge.methods import METHODS, Params, ResolvedMethod, parameters
-from rammerge.methods.elementwise.ram import RamParams
+from rammerge.methods import ResolvedMethod, Rule
 from rammerge.numerics.masks import Mask
 from rammerge.numerics.rounding import FLOAT_DTYPES
-from rammerge.overlap import Overlap, poor_fits
+from rammerge.overlap import Overlap
 from rammerge.publishing.card import model_card
 from rammerge.publishing.publish import locked_staging, publish, staging_directory, write_companions, write_manifest
 from rammerge.system.atomic import write_json
@@ -85,8 +87,13 @@ def extract(
         InputError: the agents cannot be merged into the base, or hold a NaN or an infinity.
     """
     views = check_mergeable(base, agents, resize=resize).agents
+    counts, by_rule = OverlapCounts(mask or Mask()), DensitiesByRule()
     with Session(base, views, options or MergeOptions(), progress) as session:
-        return count_overlap(session, mask or Mask(), densities=densities)
+        runners = runners_for(session, [counts, by_rule] if densities else [counts])
+        for runner in runners.values():
+            runner.compile()
+        statistics = measure(session, runners)
+    return replace(statistics[counts], densities=statistics.find(by_rule) or {})
 
 
 def forecast(
@@ -100,11 +107,11 @@ def forecast(
     Raises:
         InputError: `options.memory` is too little, or the device is not there.
     """
-    params = parameters(method)
+    rule = method.bind(agents)
     layout = plan_layout(base.tensors, FLOAT_DTYPES[options.dtype], options.shard_size)
     with Session(base, agents, options) as session:
-        merge_kernel(session, method.name, params)
-        statistics_kernels(session, method.name, params)
+        merge_runner(session, rule)
+        runners_for(session, rule.passes)
         return session.plan.forecast, layout.size
 
 
@@ -154,24 +161,25 @@ def merge(
     before = {checkpoint.path: fingerprint(checkpoint) for checkpoint in (base, *agents.values())}
     digests = {name: digest_checkpoint(checkpoint) for name, checkpoint in {"base": base, **agents}.items()}
     clock.lap("check and digest inputs")
-    params = parameters(method)
-    usable = overlap if overlap and overlap.mask == params.mask() and overlap.agents == tuple(agents) else None
+    rule = method.bind(agents)
+    counted = _counted_before(rule, overlap)
     identity = _identity(digests, method, options, tokenizer_from, resize)
     with locked_staging(out) as staging, Session(base, checked.agents, options, progress) as session:
         _prepare(staging, {**identity, "status": list(before.values())})
-        kernel = merge_kernel(session, method.name, params)
-        statistics = _recall_statistics(staging)
-        counting = {} if statistics else statistics_kernels(session, method.name, params, usable)
-        for each in (kernel, *counting.values()):
+        runner = merge_runner(session, rule)
+        recalled = _recall_statistics(staging, rule)
+        missing = [] if recalled else [each for each in rule.passes if counted.find(each) is None]
+        runners = runners_for(session, missing)
+        for each in (runner, *runners.values()):
             each.compile()
-        if statistics is None:
-            statistics = statistics_for(session, method.name, params, counting, usable)
-            write_json(staging / _STATISTICS, statistics.to_json())
+        statistics = counted | (recalled or measure(session, runners))
+        if recalled is None:
+            write_json(staging / _STATISTICS, statistics.to_json(rule.passes))
         clock.lap("statistics")
-        records = merge_shards(session, method.name, params, statistics, kernel, layout, staging)
+        records = merge_shards(session, rule, statistics, runner, layout, staging)
         clock.lap("merge and write")
         _refuse_changed(before, (base, *agents.values()))
-        manifest, warnings = _describe(session, method, identity, digests, statistics, records)
+        manifest, warnings = _describe(session, rule, identity, digests, statistics, records)
         model, known = staging / "model", {record.file: record.sha256 for record in records}
         _keep_only(model, known)
         if layout.index is not None:
@@ -182,7 +190,12 @@ def merge(
         notes = tuple(session.notes)
     clock.lap("publish")
     return MergeReport(
-        out, manifest, statistics.overlap, (*checked.warnings, *warnings, *notes), clock.laps, layout.size
+        out,
+        manifest,
+        statistics.find(OverlapCounts(rule.mask)),
+        (*checked.warnings, *warnings, *notes),
+        clock.laps,
+        layout.size,
     )
 
 
@@ -235,9 +248,16 @@ def _prepare(staging: Path, identity: Mapping[str, Any]) -> None:
         (staging / name).mkdir(exist_ok=True)
 
 
-def _recall_statistics(staging: Path) -> GlobalStatistics | None:
+def _counted_before(rule: Rule, overlap: Overlap | None) -> Statistics:
+    """Return what an earlier `extract` counted, if it counted what the rule's mask says, of the same agents."""
+    if overlap is None or overlap.mask != rule.mask or overlap.agents != rule.agents:
+        return Statistics()
+    return Statistics({OverlapCounts(rule.mask): overlap})
+
+
+def _recall_statistics(staging: Path, rule: Rule) -> Statistics | None:
     try:
-        return GlobalStatistics.from_json(_read_json(staging / _STATISTICS))
+        return Statistics.from_json(rule.passes, _read_json(staging / _STATISTICS))
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -267,21 +287,19 @@ def _refuse_changed(before: Mapping[Path, str], checkpoints: tuple[Checkpoint, .
 
 def _describe(
     session: Session,
-    method: ResolvedMethod,
+    rule: Rule,
     identity: Mapping[str, Any],
     digests: Mapping[str, CheckpointDigest],
-    statistics: GlobalStatistics,
+    statistics: Statistics,
     records: list[ShardRecord],
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the content of rammerge.json, nothing of which depends on when, where or how fast the merge ran."""
-    spec, params, agents = METHODS[method.name], parameters(method), list(session.agents)
     counts = [sum(column) for column in zip(*(record.counts for record in records), strict=True)]
-    survival = Survival.from_counts(counts, len(agents))
-    has_reference = spec.improves_on is not None
+    survival = Survival.from_counts(counts, len(rule.agents))
     manifest: dict[str, Any] = {
         "rammerge": __version__,
         "recipe": {key: value for key, value in identity.items() if key not in ("inputs", "merge_version")},
-        "method": {**method.to_json(), "source": spec.source},
+        "method": {**rule.to_json(), "source": rule.settled.method.source},
         "sources": {
             name: {
                 "source": checkpoint.source,
@@ -292,42 +310,32 @@ def _describe(
             for name, checkpoint in {"base": session.base, **session.agents}.items()
         },
         "elements": session.elements,
-        "lambda": _lambdas(method, params, statistics, agents),
-        "rounding_report": survival.to_json(agents, has_reference=has_reference),
+        "lambda": rule.factors(statistics),
+        "rounding_report": survival.to_json(rule.agents, rule.improves_on),
         "versions": {name: version(name) for name in ("torch", "safetensors", "huggingface_hub")},
     }
-    if statistics.overlap is not None:
-        manifest["overlap"] = statistics.overlap.summary()
-    return manifest, _warnings(session, method, survival, has_reference)
+    overlap = statistics.find(OverlapCounts(rule.mask))
+    if overlap is not None:
+        manifest["overlap"] = overlap.summary()
+    misfits = rule.misfits(survival.active, survival.unique, session.elements)
+    return manifest, [*misfits, *_losses(rule, survival, session.options.dtype)]
 
 
-def _lambdas(
-    method: ResolvedMethod, params: Params, statistics: GlobalStatistics, agents: list[str]
-) -> dict[str, float] | None:
-    """Return each agent's lambda, when the method has one for the whole model."""
-    if not isinstance(params, RamParams) or method.params.get("scope") == "tensor":
-        return None
-    (row,) = METHODS[method.name].coefficients(params, statistics, "", len(agents))
-    return dict(zip(agents, row, strict=True))
-
-
-def _warnings(session: Session, method: ResolvedMethod, survival: Survival, has_reference: bool) -> list[str]:
-    warnings = []
-    if isinstance(parameters(method), RamParams):
-        counts = zip(survival.active, survival.unique, strict=True)
-        warnings += poor_fits(dict(zip(session.agents, counts, strict=True)), session.elements)
+def _losses(rule: Rule, survival: Survival, dtype: str) -> list[str]:
+    """Return a sentence for each thing that the cast to the output dtype erased."""
+    losses = []
     unique = sum(survival.unique)
-    if has_reference and unique and survival.distinct < DISTINCT_SHARE * unique:
-        warnings.append(
-            f"in {session.options.dtype} this {method.name} differs from plain ram in {survival.distinct / unique:.2%} "
+    if rule.improves_on and unique and survival.distinct < DISTINCT_SHARE * unique:
+        losses.append(
+            f"in {dtype} this {rule.name} differs from plain {rule.improves_on} in {survival.distinct / unique:.2%} "
             "of the unique elements: rounding erases its rescaling; use dtype float32 or rounding stochastic"
         )
     if survival.changed and survival.kept < 0.5 * survival.changed:
-        warnings.append(
-            f"only {survival.kept / survival.changed:.0%} of the merged change survives the cast to "
-            f"{session.options.dtype}; use dtype float32 or rounding stochastic"
+        losses.append(
+            f"only {survival.kept / survival.changed:.0%} of the merged change survives the cast to {dtype}; "
+            "use dtype float32 or rounding stochastic"
         )
-    return warnings
+    return losses
 
 
 class _Clock:

@@ -1,9 +1,14 @@
 """Seeds of a tensor's random numbers, from the run's seed and names."""
 
-from functools import cache
+from __future__ import annotations
 
-from rammerge.engine.session import Session
+from functools import cache
+from typing import TYPE_CHECKING
+
 from rammerge.numerics.randomness import seed_from
+
+if TYPE_CHECKING:
+    from rammerge.engine.session import Session
 
 
 def tensor_seeds(session: Session, tensor: str) -> tuple[int, ...]:

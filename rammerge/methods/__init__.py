@@ -1,20 +1,34 @@
 """The merge methods, and how a name, a preset and overrides become a settled set of parameters."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
+from rammerge.engine.blocks import Block, Update
+from rammerge.engine.passes.statistics import Statistics
 from rammerge.errors import InputError, closest
 from rammerge.methods.elementwise import arithmetic, ram, sparsified
-from rammerge.methods.spec import Block, Method, Params, ResolvedMethod, Statistics, Update
+from rammerge.methods.spec import Method, Params, ResolvedMethod, Rule
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {method.name: method for method in (*ram.METHODS, *arithmetic.METHODS, *sparsified.METHODS)}
 )
 
-__all__ = ["METHODS", "Block", "Method", "Params", "ResolvedMethod", "Statistics", "Update", "parameters", "resolve"]
+__all__ = [
+    "METHODS",
+    "Block",
+    "Method",
+    "Params",
+    "ResolvedMethod",
+    "Rule",
+    "Statistics",
+    "Update",
+    "resolve",
+    "restore",
+]
 
 
 def resolve(method: str, preset: str | None = None, overrides: Mapping[str, Any] | None = None) -> ResolvedMethod:
@@ -35,12 +49,16 @@ def resolve(method: str, preset: str | None = None, overrides: Mapping[str, Any]
         params = spec.params.model_validate(chosen)
     except ValidationError as error:
         raise InputError(_explain(spec, error)) from error
-    return ResolvedMethod(method, preset, MappingProxyType(params.model_dump()))
+    return ResolvedMethod(spec, preset, params)
 
 
-def parameters(method: ResolvedMethod) -> Params:
-    """Return the typed parameters of a resolved method."""
-    return METHODS[method.name].params.model_validate(dict(method.params))
+def restore(method: str, preset: str | None, params: Mapping[str, Any]) -> ResolvedMethod:
+    """Return what `resolve` gave, from its name, preset and settled parameters.
+
+    Raises:
+        InputError: there is no such method, or these are not its parameters.
+    """
+    return replace(resolve(method, None, params), preset=preset)
 
 
 def _explain(spec: Method, error: ValidationError) -> str:

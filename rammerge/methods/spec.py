@@ -1,19 +1,19 @@
-"""What a merge method is: a pure kernel on tensors, typed parameters, named presets, and the statistics it needs."""
+"""What a merge method is, and how it becomes a rule that the engine can run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from rammerge.engine.blocks import Block, Rows, Update
+from rammerge.engine.passes.statistics import Pass, Statistics
+from rammerge.errors import InputError
 from rammerge.numerics.masks import Mask, MaskMode
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Pass = Literal["overlap", "magnitude"]
 
 
 class Params(BaseModel):
@@ -26,70 +26,27 @@ class Params(BaseModel):
         return Mask()
 
 
-class Block(Protocol):
-    """One run of elements of one tensor, as a kernel sees it. All tensors are float32 of shape [n]."""
-
-    @property
-    def base(self) -> Tensor:
-        """The base's elements."""
-
-    @property
-    def deltas(self) -> Sequence[Tensor]:
-        """Each agent's task vector, in the recipe's order."""
-
-    @property
-    def masks(self) -> Sequence[Tensor]:
-        """1 where that agent changed the element and 0 elsewhere."""
-
-    @property
-    def coefficients(self) -> Tensor:
-        """Float32 [rows, agents]: what the method's `coefficients` returned."""
-
-    def uniform(self, agent: int) -> Tensor:
-        """Random numbers in [0, 1) that depend on run seed, agent, tensor name and element alone."""
-
-
-@dataclass(frozen=True)
-class Update:
-    """What a kernel returns, float32 of shape [n].
-
-    Attributes:
-        delta: what is added to the base.
-        reference: the same by a simpler rule that the method claims to improve on (RAM for RAM+), when there is one;
-            the rounding report counts where the two differ once they are cast.
-    """
-
-    delta: Tensor
-    reference: Tensor | None = None
-
-
-class Statistics(Protocol):
-    """Global statistics that earlier passes made, as `coefficients` asks for them."""
-
-    def shared_and_unique(self, tensor: str | None) -> Sequence[tuple[int, int]]:
-        """Per agent: shared and unique elements, of one tensor or (None) of the whole model."""
-
-    def magnitude_thresholds(self, tensor: str | None) -> Sequence[float]:
-        """Per agent: the smallest magnitude that trimming keeps, of one tensor or (None) of the whole model."""
-
-
 @dataclass(frozen=True)
 class Method:
-    """A merge rule.
+    """A merge rule with open parameters.
 
     Attributes:
         name: as recipes and the command line call it.
         summary: one sentence.
         source: where the formula comes from.
         params: the parameters' model.
-        kernel: the rule itself, a pure function of a block.
-        coefficients: (parameters, statistics, tensor name, number of agents) -> rows of one number per agent, what the
-            kernel reads as `block.coefficients`.
-        passes: the statistics that must be made before merging.
+        kernel: the formula, a pure function of a module.
+        coefficients: (parameters, statistics, tensor name, number of agents) -> rows of one number for each agent, what
+            the kernel reads as `block.coefficients`.
+        height: how many rows that is.
+        passes: (parameters, number of agents) -> the statistics that `coefficients` reads.
+        factors: (parameters, statistics, number of agents) -> the factor of each agent's unique changes, for reports;
+            None if the method has none that holds for the whole model.
+        misfits: (changed and unique elements by agent, elements of the model) -> a sentence for each agent that the
+            method fits poorly.
+        improves_on: the method that the kernel's `reference` computes.
         presets: named parameter sets.
         preset_sources: where each preset comes from.
-        trimmed: the task vectors, float32 [n] per agent, whose magnitudes the `magnitude` pass ranks.
-        improves_on: the method that the kernel's `reference` computes.
     """
 
     name: str
@@ -97,25 +54,118 @@ class Method:
     source: str
     params: type[Params]
     kernel: Callable[[Block], Update]
-    coefficients: Callable[[Any, Statistics, str, int], Sequence[Sequence[float]]]
-    passes: Callable[[Any], frozenset[Pass]] = field(default=lambda _: frozenset())
+    coefficients: Callable[[Any, Statistics, str, int], Rows] = lambda _params, _statistics, _tensor, n: [[1.0] * n]
+    height: int = 1
+    passes: Callable[[Any, int], Sequence[Pass[Any]]] = lambda _params, _agents: ()
+    factors: Callable[[Any, Statistics, int], Sequence[float] | None] = lambda _params, _statistics, _n: None
+    misfits: Callable[[Mapping[str, tuple[int, int]], int], list[str]] = lambda _counts, _elements: []
+    improves_on: str | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     preset_sources: Mapping[str, str] = field(default_factory=dict)
-    trimmed: Callable[[Block], Sequence[Tensor]] | None = None
-    improves_on: str | None = None
 
 
 @dataclass(frozen=True)
 class ResolvedMethod:
     """A method with all its parameters settled; what cache keys and `rammerge.json` are made of."""
 
-    name: str
+    method: Method
     preset: str | None
-    params: Mapping[str, Any]
+    settled: Params
+
+    @property
+    def name(self) -> str:
+        """As recipes and the command line call the method."""
+        return self.method.name
+
+    @cached_property
+    def params(self) -> Mapping[str, Any]:
+        """The parameters as plain values."""
+        return MappingProxyType(self.settled.model_dump())
+
+    def bind(self, agents: Iterable[str]) -> Rule:
+        """Return the rule that merges `agents`, in their order."""
+        return Rule(self, tuple(agents))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the same as plain JSON."""
+        """Return everything as plain JSON."""
         return {"method": self.name, "preset": self.preset, "params": dict(self.params)}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A method with its parameters and the agents that it merges: all that the engine runs and a report tells.
+
+    Attributes:
+        settled: the method and its parameters.
+        agents: the agents' names, in the order of summation.
+    """
+
+    settled: ResolvedMethod
+    agents: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """As recipes and the command line call the method."""
+        return self.settled.name
+
+    @property
+    def kernel(self) -> Callable[[Block], Update]:
+        """The formula."""
+        return self.settled.method.kernel
+
+    @property
+    def height(self) -> int:
+        """How many rows of coefficients the kernel reads."""
+        return self.settled.method.height
+
+    @property
+    def improves_on(self) -> str | None:
+        """The method that the kernel's `reference` computes."""
+        return self.settled.method.improves_on
+
+    @cached_property
+    def mask(self) -> Mask:
+        """What counts as changed."""
+        return self.settled.settled.mask()
+
+    @cached_property
+    def passes(self) -> tuple[Pass[Any], ...]:
+        """The statistics that `rows` reads."""
+        return tuple(self.settled.method.passes(self.settled.settled, len(self.agents)))
+
+    def rows(self, tensor: str, statistics: Statistics) -> Rows:
+        """Return the coefficients of a tensor.
+
+        Raises:
+            InputError: the method returns other rows than it declares.
+        """
+        rows = self.settled.method.coefficients(self.settled.settled, statistics, tensor, len(self.agents))
+        if [len(row) for row in rows] != [len(self.agents)] * self.height:
+            raise InputError(
+                f"method '{self.name}' returned coefficients of {[len(row) for row in rows]} numbers for '{tensor}'; "
+                f"it declares {self.height} rows of one for each of {len(self.agents)} agents: correct the method"
+            )
+        return rows
+
+    def factors(self, statistics: Statistics) -> dict[str, float] | None:
+        """Return each agent's factor (RAM's lambda), when the method has one for the whole model."""
+        found = self.settled.method.factors(self.settled.settled, statistics, len(self.agents))
+        return None if found is None else dict(zip(self.agents, found, strict=True))
+
+    def misfits(self, active: Sequence[int], unique: Sequence[int], elements: int) -> list[str]:
+        """Return a sentence for each agent that the method fits poorly.
+
+        Args:
+            active: per agent, the elements that it changed.
+            unique: per agent, those that no other agent changed.
+            elements: float elements of the model.
+        """
+        counts = dict(zip(self.agents, zip(active, unique, strict=True), strict=True))
+        return self.settled.method.misfits(counts, elements)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return method, preset and parameters as plain JSON."""
+        return self.settled.to_json()
 
 
 def mask_from(mode: MaskMode, epsilon: float, eta: float, ulps: int) -> Mask:

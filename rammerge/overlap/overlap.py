@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from rammerge.numerics.masks import Mask
@@ -48,8 +49,10 @@ class Overlap:
 
     def histogram(self, tensor: str | None = None) -> list[list[int]]:
         """Return [agent][k - 1] for one tensor or (None) the whole model."""
-        if tensor is not None:
-            return [list(row) for row in self.by_tensor[tensor]]
+        return [list(row) for row in (self._whole_model if tensor is None else self.by_tensor[tensor])]
+
+    @cached_property
+    def _whole_model(self) -> list[list[int]]:
         total = [[0] * len(self.agents) for _ in self.agents]
         for rows in self.by_tensor.values():
             total = [[x + y for x, y in zip(a, b, strict=True)] for a, b in zip(total, rows, strict=True)]

@@ -13,7 +13,7 @@ from rammerge.api import merge as merge_checkpoints
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from rammerge.checkpoints.family import Resize
 from rammerge.errors import RammergeError
-from rammerge.methods import ResolvedMethod
+from rammerge.methods import ResolvedMethod, restore
 from rammerge.overlap import Overlap
 from rammerge.recipe import Compute, Output
 from rammerge.store import Entry
@@ -38,7 +38,7 @@ class Method(BaseModel):
 
     def resolved(self) -> ResolvedMethod:
         """Return the same as the library takes it."""
-        return ResolvedMethod(self.name, self.preset, self.params)
+        return restore(self.name, self.preset, self.params)
 
 
 class OverlapResult(Result):

@@ -22,8 +22,9 @@ import torch
 from rammerge.api import MergeOptions, merge
 from rammerge.engine.output import shards
 from rammerge.engine.output.layout import Shard
-from rammerge.engine.passes.counting import GlobalStatistics, statistics_for
+from rammerge.engine.passes.measuring import measure
 from rammerge.engine.passes.merging import merge_shards
+from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.stream import allocate
 from rammerge.errors import InputError, RammergeError
 from rammerge.methods import METHODS, ResolvedMethod, resolve
@@ -152,7 +153,7 @@ def test_statistics_are_not_made_again(
         with pytest.raises(KeyboardInterrupt):
             merge(*family, method, tmp_path / "out", OPTIONS)
     expected = merge(*family, method, tmp_path / "expected", OPTIONS)
-    monkeypatch.delattr("rammerge.api.statistics_for")
+    monkeypatch.delattr("rammerge.api.measure")
     found = merge(*family, method, tmp_path / "out", OPTIONS)
     assert weight_bytes(found.path) == weight_bytes(expected.path)
     assert found.overlap == expected.overlap
@@ -335,11 +336,11 @@ def test_inputs_that_change_meanwhile_are_noticed(
     base, agents = family
     file = agents["agent0"].weight_files[0]
 
-    def touch_then_count(*arguments: Any) -> GlobalStatistics:
+    def touch_then_count(*arguments: Any) -> Statistics:
         os.utime(file, ns=(1, 1))
-        return statistics_for(*arguments)
+        return measure(*arguments)
 
-    monkeypatch.setattr("rammerge.api.statistics_for", touch_then_count)
+    monkeypatch.setattr("rammerge.api.measure", touch_then_count)
     with pytest.raises(RammergeError, match="agent0 changed while it was merged"):
         merge(base, agents, METHOD, tmp_path / "out", OPTIONS)
     assert not (tmp_path / "out").exists()

@@ -15,9 +15,10 @@ import torch
 
 from rammerge.api import MergeOptions, merge
 from rammerge.engine import session
-from rammerge.engine.blocks import CountBlock, MergeBlock
 from rammerge.engine.compiling import build, cache
 from rammerge.engine.compiling.loop import TileLoop
+from rammerge.engine.passes.merging import MergeBlock
+from rammerge.engine.passes.overlap import CountBlock
 from rammerge.errors import RammergeError
 from rammerge.methods import resolve
 from rammerge.numerics.dtypes import DTYPES
@@ -85,7 +86,7 @@ def test_compiled_and_eager(family: Models, tmp_path: Path) -> None:
     fused = files(family, tmp_path / "fused", METHODS[0], compile="always", rounding="nearest")
     # Had compiling failed, both would be eager: the compiled forms must be on disk, and load.
     dtypes = DTYPES["bfloat16"], (DTYPES["bfloat16"],) * 3
-    for function in (CountBlock(3, "abs"), MergeBlock("ram_plus", "abs", "bfloat16", "nearest")):
+    for function in (CountBlock(3, "abs"), MergeBlock.of(resolve("ram_plus").bind(family[1]), "bfloat16", "nearest")):
         assert cache.load(cache.Signature(function, *dtypes, 1)) is not None
     assert fused == eager
 

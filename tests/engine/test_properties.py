@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from rammerge.api import merge
-from rammerge.engine.blocks import CountBlock, DensityBlock, MergeBlock, Numbers
+from rammerge.engine.blocks import Numbers
+from rammerge.engine.passes.densities import DensityBlock
+from rammerge.engine.passes.merging import MergeBlock
+from rammerge.engine.passes.overlap import CountBlock
 from rammerge.methods import METHODS, resolve
 from rammerge.numerics.masks import MaskMode
 from tests.engine.models import read, sparse_family, weight_bytes, write_family
@@ -61,7 +64,7 @@ def test_order_of_two_agents_does_not_matter(tmp_path: Path) -> None:
 
 def test_an_agent_equal_to_the_base_changes_nothing() -> None:
     base, (agent,) = sparse_family({"w": (5000,)}, [0.4])
-    block = MergeBlock("ram_plus", "abs", "bfloat16", "nearest")
+    block = MergeBlock.of(resolve("ram_plus").bind(["agent"]), "bfloat16", "nearest")
 
     def run(agents: list[torch.Tensor]) -> torch.Tensor:
         numbers = Numbers([[1.2] * len(agents)], 1e-5, [0] * (len(agents) + 1), 0)
@@ -79,9 +82,10 @@ def test_zeros_count_as_nothing(method: str, mode: MaskMode) -> None:
     longer = [torch.cat([values, torch.zeros(77, dtype=values.dtype)]) for values in inputs]
     rows = [[0.7, 0.7], [1e-5, 1e-5], [0.1, 0.1], [1.0, 1.0]]
     arguments = Numbers(rows, 1.0 if mode == "ulp" else 1e-5, [1, 2, 3], 5).tensors()
+    kernel, has_reference = METHODS[method].kernel, METHODS[method].improves_on is not None
     for function in (
-        MergeBlock(method, mode, "bfloat16", "nearest"),
-        MergeBlock(method, mode, "float16", "stochastic"),
+        MergeBlock(kernel, has_reference, mode, "bfloat16", "nearest"),
+        MergeBlock(kernel, has_reference, mode, "float16", "stochastic"),
         CountBlock(2, mode),
         DensityBlock(2),
     ):

@@ -7,6 +7,7 @@ has to wait for one begins eagerly and changes over when it is ready: both give 
 """
 
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
@@ -16,10 +17,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from rammerge.engine.blocks import BlockFunction, CountBlock, DensityBlock, MagnitudeBlock, MergeBlock
+from rammerge.engine.blocks import BlockFunction
 from rammerge.engine.compiling.loop import TileLoop, loop_path
 from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.system.home import home
@@ -33,12 +35,14 @@ _CODE = (
     "rammerge.engine.compiling.build",
     "rammerge.engine.compiling.cache",
     "rammerge.engine.compiling.loop",
-    "rammerge.methods.spec",
+    "rammerge.engine.passes.densities",
+    "rammerge.engine.passes.magnitudes",
+    "rammerge.engine.passes.merging",
+    "rammerge.engine.passes.overlap",
     "rammerge.methods.elementwise.ram",
     "rammerge.methods.elementwise.arithmetic",
     "rammerge.methods.elementwise.sparsified",
 )
-_FUNCTIONS = {"merge": MergeBlock, "count": CountBlock, "density": DensityBlock, "magnitude": MagnitudeBlock}
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Signature:
     def describe(self) -> dict[str, Any]:
         """Return everything that decides the compiled code, but code and machine, as JSON."""
         names = {"base": self.base.name, "agents": [dtype.name for dtype in self.agents], "rows": self.rows}
-        return {"function": self.function.describe(), **names}
+        return {"function": _describe(self.function), **names}
 
     @property
     def in_place(self) -> bool:
@@ -70,8 +74,7 @@ class Signature:
     @classmethod
     def read(cls, described: dict[str, Any]) -> "Signature":
         """Return the signature that `describe` gave."""
-        fields = dict(described["function"])
-        function: BlockFunction = _FUNCTIONS[fields.pop("function")](**fields)
+        function: BlockFunction = _read(described["function"])
         agents = tuple(DTYPES[name] for name in described["agents"])
         return cls(function, DTYPES[described["base"]], agents, described["rows"])
 
@@ -84,6 +87,28 @@ class Signature:
             digest.update(Path(str(spec.origin)).read_bytes())
         digest.update(processor_digest().encode())
         return home() / "kernels" / f"{digest.hexdigest()[:32]}.so"
+
+
+def _describe(function: BlockFunction) -> dict[str, Any]:
+    """Return a block function as JSON: where its class is defined, and its fields, which may be functions too."""
+    fields: dict[str, Any] = vars(function)
+    values = {name: {"code": _place(value)} if callable(value) else value for name, value in fields.items()}
+    return {"code": _place(type(function)), "fields": values}
+
+
+def _read(described: dict[str, Any]) -> Any:
+    fields = described["fields"].items()
+    values = {name: _find(value["code"]) if isinstance(value, dict) else value for name, value in fields}
+    return _find(described["code"])(**values)
+
+
+def _place(code: Any) -> str:
+    return f"{code.__module__}:{code.__qualname__}"
+
+
+def _find(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return attrgetter(name)(importlib.import_module(module))
 
 
 def compiler() -> str | None:

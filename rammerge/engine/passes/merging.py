@@ -1,27 +1,115 @@
 """Pass 2: merge chunk by chunk into output shards, resuming from those that are finished."""
 
+from __future__ import annotations
+
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rammerge.engine.blocks import MergeBlock, Numbers
-from rammerge.engine.kernel import Kernel, added
+from rammerge.engine.blocks import Arguments, Block, Numbers, Rows, Update, added, counted, health, read_block, total
 from rammerge.engine.output.layout import Chunk, Layout, Piece, Shard, Unit, cut
 from rammerge.engine.output.shards import Output, ShardRecord, ShardWriter, finished
-from rammerge.engine.passes.counting import GlobalStatistics, rows_without_statistics
+from rammerge.engine.passes.statistics import Statistics
+from rammerge.engine.running import Runner
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session
-from rammerge.methods import METHODS, Params
-from rammerge.numerics.rounding import FLOAT_DTYPES
+from rammerge.numerics.dtypes import DTYPES, DType
+from rammerge.numerics.masks import Mask, MaskMode
+from rammerge.numerics.rounding import FLOAT_DTYPES, Rounding, cast
+from rammerge.system.lazy import torch
 
-# A method's coefficients.
-Rows = Sequence[Sequence[float]]
+if TYPE_CHECKING:
+    from torch import Tensor
 
-# Fewer indistinguishable elements than this share, and the method is worth its name in the output dtype.
+# If a smaller share of the elements differs from the reference, the output dtype has erased what the method adds to it.
 DISTINCT_SHARE = 0.01
+
+
+class MergeRule(Protocol):
+    """What the engine knows of a merge rule: a method whose parameters and agents are settled (rammerge.methods)."""
+
+    @property
+    def kernel(self) -> Callable[[Block], Update]:
+        """The formula: a pure function of a module."""
+
+    @property
+    def mask(self) -> Mask:
+        """What counts as changed."""
+
+    @property
+    def height(self) -> int:
+        """How many rows of coefficients the kernel reads."""
+
+    @property
+    def improves_on(self) -> str | None:
+        """The method that the kernel computes beside its own as a reference, if any."""
+
+    def rows(self, tensor: str, statistics: Statistics) -> Rows:
+        """Return the coefficients of a tensor."""
+
+
+@dataclass(frozen=True)
+class MergeBlock:
+    """Merge a block and count what survives the output dtype."""
+
+    kernel: Callable[[Block], Update]
+    has_reference: bool
+    mask_mode: MaskMode
+    dtype: str
+    rounding: Rounding
+
+    @classmethod
+    def of(cls, rule: MergeRule, dtype: str, rounding: Rounding) -> MergeBlock:
+        """Return what merges a block by `rule`."""
+        return cls(rule.kernel, rule.improves_on is not None, rule.mask.mode, dtype, rounding)
+
+    def counts(self, agents: int) -> int:
+        """Return how many counts are made, the health aside."""
+        return 3 * agents + (3 if self.has_reference else 2)
+
+    def results(self, agents: int) -> list[DType]:
+        """Return the dtypes of the tensors that are made."""
+        return [DTYPES[self.dtype]]
+
+    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
+        """Return the merged elements in the output dtype, and counts.
+
+        The counts are: per agent its changed elements, those of them that no other agent changed, and those whose
+        merged value differs from the base's once both are cast; elements that the method changed, that differ from the
+        base once cast and, where the method has a reference, that differ from the reference once cast.
+        """
+        block = read_block(base, agents, self.mask_mode, arguments)
+        update = self.kernel(block)
+        rounded_base = base if base.dtype == DTYPES[self.dtype].torch_dtype else self._cast(block.base, arguments)
+        merged = self._cast(_apply(block.base, update.delta), arguments)
+        changed = _differs(merged, rounded_base)
+        only_one = (total(block.masks) == 1.0).float()
+        indicators = [
+            *block.masks,
+            *(mask * only_one for mask in block.masks),
+            *(mask * changed for mask in block.masks),
+            1.0 - (update.delta == 0.0).float(),
+            changed,
+        ]
+        if self.has_reference:
+            assert update.reference is not None, f"{self.kernel.__qualname__} returns no reference"
+            indicators.append(_differs(merged, self._cast(_apply(block.base, update.reference), arguments)))
+        return [merged], counted(indicators, health(merged))
+
+    def _cast(self, values: Tensor, arguments: Arguments) -> Tensor:
+        return cast(values, DTYPES[self.dtype].torch_dtype, self.rounding, arguments.seeds[0], arguments.start)
+
+
+def _apply(base: Tensor, delta: Tensor) -> Tensor:
+    # Not `base + delta` throughout: adding zero would turn a stored -0.0 into 0.0.
+    return torch.where(delta == 0.0, base, base + delta)
+
+
+def _differs(left: Tensor, right: Tensor) -> Tensor:
+    return (left.float() != right.float()).float()
 
 
 @dataclass(frozen=True)
@@ -46,14 +134,14 @@ class Survival:
     distinct: int
 
     @classmethod
-    def from_counts(cls, counts: Sequence[int], agents: int) -> "Survival":
+    def from_counts(cls, counts: Sequence[int], agents: int) -> Survival:
         """Read the sums of the counts that `MergeBlock` returns."""
         active, unique, survived = (tuple(counts[start : start + agents]) for start in range(0, 3 * agents, agents))
         changed, kept, *distinct = counts[3 * agents :]
         return cls(active, unique, survived, changed, kept, sum(distinct))
 
-    def to_json(self, agents: Sequence[str], *, has_reference: bool) -> dict[str, Any]:
-        """Return the report with shares."""
+    def to_json(self, agents: Sequence[str], improves_on: str | None) -> dict[str, Any]:
+        """Return the report with shares, for a method that improves on another if `improves_on` is given."""
         report: dict[str, Any] = {
             "agents": {
                 name: {
@@ -69,9 +157,9 @@ class Survival:
             "kept": self.kept,
             "kept_share": _share(self.kept, self.changed),
         }
-        if has_reference:
-            report["distinct_from_ram"] = self.distinct
-            report["distinct_from_ram_share"] = _share(self.distinct, sum(self.unique))
+        if improves_on:
+            report[f"distinct_from_{improves_on}"] = self.distinct
+            report[f"distinct_from_{improves_on}_share"] = _share(self.distinct, sum(self.unique))
         return report
 
 
@@ -84,21 +172,14 @@ class _OpenShard:
     missing: int
 
 
-def merge_kernel(session: Session, name: str, params: Params) -> Kernel:
-    """Return the kernel that merges by a method; asked for before the statistics, it can be compiled meanwhile."""
-    rows = len(rows_without_statistics(name, params, len(session.agents)))
-    function = MergeBlock(name, params.mask().mode, session.options.dtype, session.options.rounding)
-    return Kernel(session, function, rows)
+def merge_runner(session: Session, rule: MergeRule) -> Runner:
+    """Return what merges by `rule`; asked for before the statistics, it can be compiled while they are made."""
+    function = MergeBlock.of(rule, session.options.dtype, session.options.rounding)
+    return Runner(session, function, rule.height)
 
 
 def merge_shards(
-    session: Session,
-    name: str,
-    params: Params,
-    statistics: GlobalStatistics,
-    kernel: Kernel,
-    layout: Layout,
-    directory: Path,
+    session: Session, rule: MergeRule, statistics: Statistics, runner: Runner, layout: Layout, directory: Path
 ) -> list[ShardRecord]:
     """Merge into the staging directory `directory`, whose `model` afterwards holds every shard of `layout`.
 
@@ -109,7 +190,7 @@ def merge_shards(
     records = {shard.file: record for shard in layout.shards if (record := finished(directory, shard))}
     size = session.plan.block * FLOAT_DTYPES[session.options.dtype].itemsize
     chunks = [chunk for shard in layout.shards if shard.file not in records for chunk in cut(shard, size)]
-    merger = _Merger(session, name, params, statistics, kernel, directory, Output(size), chunks)
+    merger = _Merger(session, rule, statistics, runner, directory, Output(size), chunks)
     try:
         session.run("merge", chunks, merger.work)
         records.update(merger.records)
@@ -122,10 +203,9 @@ class _Merger:
     def __init__(
         self,
         session: Session,
-        name: str,
-        params: Params,
-        statistics: GlobalStatistics,
-        kernel: Kernel,
+        rule: MergeRule,
+        statistics: Statistics,
+        runner: Runner,
         directory: Path,
         output: Output,
         chunks: Sequence[Chunk],
@@ -134,10 +214,9 @@ class _Merger:
         self._directory = directory
         self._output = output
         self.records: dict[str, ShardRecord] = {}
-        agents = len(session.agents)
-        self._threshold = params.mask().threshold
-        self._coefficients = _memoised(lambda tensor: METHODS[name].coefficients(params, statistics, tensor, agents))
-        self._kernel = kernel
+        self._threshold = rule.mask.threshold
+        self._rows = _memoised(lambda tensor: rule.rows(tensor, statistics))
+        self._runner = runner
         self._chunks = Counter(chunk.shard.file for chunk in chunks)
         self._open: dict[str, _OpenShard] = {}
         self._lock = threading.Lock()
@@ -159,7 +238,7 @@ class _Merger:
         current = self._opened(chunk.shard)
         memory = self._output.memory()
         memory[: len(chunk.header)] = chunk.header
-        counts = [0] * self._kernel.width
+        counts = [0] * self._runner.width
         for piece in chunk.pieces:
             counts = added(counts, self._compute(piece, memory))
         current.writer.write(chunk, memory)
@@ -175,15 +254,15 @@ class _Merger:
         dtype = FLOAT_DTYPES[self._session.options.dtype] if info.dtype.is_floating_point else info.dtype
         result = memory[piece.offset :][: (unit.stop - unit.start) * dtype.itemsize]
         if info.dtype.is_floating_point:
-            return self._kernel.run(unit, self._numbers(unit), [result])
+            return self._runner.run(unit, self._numbers(unit), [result])
         self._session.files.read(info, unit.start, result)
-        return [0] * self._kernel.width
+        return [0] * self._runner.width
 
     def _opened(self, shard: Shard) -> _OpenShard:
         with self._lock:
             if shard.file not in self._open:
                 writer = ShardWriter(self._directory, shard, self._output)
-                self._open[shard.file] = _OpenShard(writer, [0] * self._kernel.width, self._chunks[shard.file])
+                self._open[shard.file] = _OpenShard(writer, [0] * self._runner.width, self._chunks[shard.file])
             return self._open[shard.file]
 
     def _finish(self, shard: Shard, current: _OpenShard) -> None:
@@ -194,7 +273,7 @@ class _Merger:
 
     def _numbers(self, unit: Unit) -> Numbers:
         seeds = tensor_seeds(self._session, unit.tensor)
-        return Numbers(self._coefficients(unit.tensor), self._threshold, seeds, unit.start)
+        return Numbers(self._rows(unit.tensor), self._threshold, seeds, unit.start)
 
 
 def _memoised(make: Callable[[str], Rows]) -> Callable[[str], Rows]:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from rammerge.methods.spec import Block, Method, Params, Statistics, Update
+from rammerge.engine.blocks import Block, Update
+from rammerge.engine.passes.statistics import Statistics
+from rammerge.methods.spec import Method, Params
 
 
 class AverageParams(Params):

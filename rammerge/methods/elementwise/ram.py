@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from rammerge.methods.spec import Block, Method, Params, Pass, Statistics, Update, mask_from
+from rammerge.engine.blocks import Block, Update
+from rammerge.engine.passes.overlap import OverlapCounts
+from rammerge.engine.passes.statistics import Statistics
+from rammerge.methods.spec import Method, Params, mask_from
 from rammerge.numerics.masks import Mask, MaskMode
-from rammerge.overlap.ratio import overlap_ratio
+from rammerge.overlap import overlap_ratio, poor_fits
 from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
@@ -38,11 +41,19 @@ class RamPlusSoftParams(RamParams):
     r: float = Field(0.1, ge=0, description="strength of the rescaling of unique elements")
     scope: Literal["global", "tensor"] = Field("global", description="count overlap over the model or per tensor")
 
+    def rescale(self, rho: float) -> float:
+        """Return lambda for an overlap ratio."""
+        return soft_rescale(rho, self.r)
+
 
 class RamPlusParams(RamPlusSoftParams):
     """RAM+: RAM+s and the bound of the overlap ratio."""
 
     alpha: float = Field(2.0, ge=0, description="upper bound of the overlap ratio rho")
+
+    def rescale(self, rho: float) -> float:
+        """Return lambda for an overlap ratio."""
+        return clipped_rescale(rho, self.r, self.alpha)
 
 
 def clipped_rescale(rho: float, r: float, alpha: float) -> float:
@@ -55,21 +66,22 @@ def soft_rescale(rho: float, r: float) -> float:
     return 1.0 + r * (1.0 if math.isinf(rho) else rho / (1.0 + rho))
 
 
-def _scoped(params: RamPlusSoftParams, statistics: Statistics, tensor: str) -> list[float]:
-    counts = statistics.shared_and_unique(tensor if params.scope == "tensor" else None)
-    return [overlap_ratio(shared, unique) for shared, unique in counts]
+def _overlap_counts(params: RamPlusSoftParams, _: int) -> list[OverlapCounts]:
+    return [OverlapCounts(params.mask())]
 
 
-def _ram_lambdas(_: RamParams, __: Statistics, ___: str, agents: int) -> list[list[float]]:
-    return [[1.0] * agents]
+def _lambdas(params: RamPlusSoftParams, statistics: Statistics, tensor: str, agents: int) -> list[list[float]]:
+    (wanted,) = _overlap_counts(params, agents)
+    counts = statistics[wanted].shared_and_unique(tensor if params.scope == "tensor" else None)
+    return [[params.rescale(overlap_ratio(shared, unique)) for shared, unique in counts]]
 
 
-def _ram_plus_lambdas(params: RamPlusParams, statistics: Statistics, tensor: str, _: int) -> list[list[float]]:
-    return [[clipped_rescale(rho, params.r, params.alpha) for rho in _scoped(params, statistics, tensor)]]
+def _lambdas_of_the_model(params: RamPlusSoftParams, statistics: Statistics, agents: int) -> list[float] | None:
+    return None if params.scope == "tensor" else _lambdas(params, statistics, "", agents)[0]
 
 
-def _ram_plus_soft_lambdas(params: RamPlusSoftParams, statistics: Statistics, tensor: str, _: int) -> list[list[float]]:
-    return [[soft_rescale(rho, params.r) for rho in _scoped(params, statistics, tensor)]]
+def _no_rescaling(_: RamParams, __: Statistics, agents: int) -> list[float]:
+    return [1.0] * agents
 
 
 def _reinforced_merge(block: Block) -> Update:
@@ -98,10 +110,6 @@ def _mean_of_changes(block: Block) -> Tensor:
     return total / torch.clamp(active, min=1.0)
 
 
-def _needs_overlap(_: RamParams) -> frozenset[Pass]:
-    return frozenset({"overlap"})
-
-
 METHODS: Sequence[Method] = (
     Method(
         name="ram",
@@ -109,7 +117,8 @@ METHODS: Sequence[Method] = (
         source=f"{PAPER}, Sec. 4.1, Alg. 1",
         params=RamParams,
         kernel=_ram,
-        coefficients=_ram_lambdas,
+        factors=_no_rescaling,
+        misfits=poor_fits,
         presets={"paper": {"epsilon": 1e-5}},
         preset_sources={"paper": "Sec. 5.1"},
     ),
@@ -119,8 +128,10 @@ METHODS: Sequence[Method] = (
         source=f"{PAPER}, Sec. 4.2, Alg. 1",
         params=RamPlusParams,
         kernel=_reinforced_merge,
-        coefficients=_ram_plus_lambdas,
-        passes=_needs_overlap,
+        coefficients=_lambdas,
+        factors=_lambdas_of_the_model,
+        misfits=poor_fits,
+        passes=_overlap_counts,
         improves_on="ram",
         presets={
             "paper": {"r": 0.1, "alpha": 2.0, "scope": "global"},
@@ -141,8 +152,10 @@ METHODS: Sequence[Method] = (
         source=f"{PAPER}, App. E",
         params=RamPlusSoftParams,
         kernel=_reinforced_merge,
-        coefficients=_ram_plus_soft_lambdas,
-        passes=_needs_overlap,
+        coefficients=_lambdas,
+        factors=_lambdas_of_the_model,
+        misfits=poor_fits,
+        passes=_overlap_counts,
         improves_on="ram",
         presets={"paper": {"r": 0.1}},
         preset_sources={"paper": "App. E"},

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from rammerge.methods.spec import Block, Method, Params, Pass, Statistics, Update
+from rammerge.engine.blocks import Block, Rows, Update
+from rammerge.engine.passes.magnitudes import KeptMagnitudes
+from rammerge.engine.passes.statistics import Statistics
+from rammerge.methods.spec import Method, Params
 from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
@@ -44,21 +47,25 @@ def _dare_rows(params: DareParams, _: Statistics, __: str, agents: int) -> list[
     return [[value] * agents for value in (params.scale, 0.0, params.drop_rate)]
 
 
-def _ties_rows(params: TiesParams, statistics: Statistics, tensor: str, agents: int) -> list[list[float]]:
-    thresholds = [0.0] * agents
-    if params.density < 1.0:
-        thresholds = list(statistics.magnitude_thresholds(tensor if params.scope == "tensor" else None))
+def _ties_rows(params: TiesParams, statistics: Statistics, tensor: str, agents: int) -> Rows:
+    thresholds: Sequence[float] = [0.0] * agents
+    for wanted in _trimming(params, agents):
+        thresholds = statistics[wanted][tensor if params.scope == "tensor" else None]
+    return _rows(params, thresholds)
+
+
+def _rows(params: TiesParams, thresholds: Sequence[float]) -> tuple[tuple[float, ...], ...]:
     drop_rate = params.drop_rate if isinstance(params, DareTiesParams) else 0.0
-    return [
-        [params.scale] * agents,
-        thresholds,
-        [drop_rate] * agents,
-        [1.0 if params.merge == "mean" else 0.0] * agents,
-    ]
+    mean = 1.0 if params.merge == "mean" else 0.0
+    agents = len(thresholds)
+    return (params.scale,) * agents, tuple(thresholds), (drop_rate,) * agents, (mean,) * agents
 
 
-def _needs_magnitudes(params: TiesParams) -> frozenset[Pass]:
-    return frozenset({"magnitude"}) if params.density < 1.0 else frozenset()
+def _trimming(params: TiesParams, agents: int) -> list[KeptMagnitudes]:
+    if params.density == 1.0:
+        return []
+    ranked = _all_dropped if isinstance(params, DareTiesParams) else _all_deltas
+    return [KeptMagnitudes(ranked, _rows(params, [0.0] * agents), params.density, params.scope == "tensor")]
 
 
 def drop_and_rescale(delta: Tensor, noise: Tensor, drop_rate: Tensor) -> Tensor:
@@ -122,14 +129,6 @@ def _elect_and_merge(block: Block, deltas: Sequence[Tensor]) -> Update:
     return Update(elected * (total / divisor) * block.coefficients[_SCALE, 0])
 
 
-def kept_at_least(density: float, numel: int) -> int:
-    """Return how many of `numel` elements trimming to `density` keeps at least, ties of the last one aside.
-
-    The official code keeps every |x| that is not below the (d - int(d * density))-th smallest: int(d * density) + 1.
-    """
-    return min(numel, int(numel * density) + 1)
-
-
 METHODS: Sequence[Method] = (
     Method(
         name="ties",
@@ -138,8 +137,8 @@ METHODS: Sequence[Method] = (
         params=TiesParams,
         kernel=_ties,
         coefficients=_ties_rows,
-        passes=_needs_magnitudes,
-        trimmed=_all_deltas,
+        height=4,
+        passes=_trimming,
         presets={
             "paper": {"density": 0.2, "scale": 1.0},
             "fusion-bench": {"density": 0.2, "scale": 0.3, "merge": "sum"},
@@ -158,6 +157,7 @@ METHODS: Sequence[Method] = (
         params=DareParams,
         kernel=_dare,
         coefficients=_dare_rows,
+        height=3,
         presets={"paper": {"drop_rate": 0.9}, "fusion-bench": {"drop_rate": 0.5, "scale": 0.3}},
         preset_sources={"paper": "Sec. 4", "fusion-bench": "FusionBench's default"},
     ),
@@ -168,8 +168,8 @@ METHODS: Sequence[Method] = (
         params=DareTiesParams,
         kernel=_dare_ties,
         coefficients=_ties_rows,
-        passes=_needs_magnitudes,
-        trimmed=_all_dropped,
+        height=4,
+        passes=_trimming,
         presets={
             "paper": {"drop_rate": 0.9, "density": 1.0},
             "fusion-bench": {"drop_rate": 0.5, "density": 0.2, "scale": 0.3, "merge": "sum"},

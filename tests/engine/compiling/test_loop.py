@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from rammerge.api import MergeOptions, merge
-from rammerge.engine.blocks import MagnitudeBlock, MergeBlock, Numbers
+from rammerge.engine.blocks import Numbers
 from rammerge.engine.compiling import cache
 from rammerge.engine.compiling.loop import LEAST_ELEMENTS, Source, TileLoop
 from rammerge.engine.histogram import Histogram
+from rammerge.engine.passes.merging import MergeBlock
 from rammerge.engine.stream import Buffer, as_tensor, pages
 from rammerge.errors import InputError, RammergeError
 from rammerge.methods import resolve
@@ -26,8 +27,9 @@ pytestmark = pytest.mark.skipif(cache.compiler() is None, reason="compiles C++")
 
 ELEMENTS = 50_000
 BFLOAT16, FLOAT32 = DTYPES["bfloat16"], DTYPES["float32"]
-SIGNATURE = cache.Signature(MergeBlock("ties", "abs", "bfloat16", "nearest"), BFLOAT16, (FLOAT32, BFLOAT16), 4)
-MAGNITUDES = cache.Signature(MagnitudeBlock("ties"), BFLOAT16, (FLOAT32, BFLOAT16), 4)
+RULE = resolve("ties").bind(["one", "other"])
+SIGNATURE = cache.Signature(MergeBlock.of(RULE, "bfloat16", "nearest"), BFLOAT16, (FLOAT32, BFLOAT16), 4)
+MAGNITUDES = cache.Signature(RULE.passes[0].function(2), BFLOAT16, (FLOAT32, BFLOAT16), 4)
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from subprocess import Popen
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from rammerge.engine.blocks import BlockFunction, Numbers
+from rammerge.engine.blocks import BlockFunction, Numbers, added
 from rammerge.engine.compiling import cache
 from rammerge.engine.compiling.loop import LEAST_ELEMENTS, TileLoop
 from rammerge.engine.output.layout import Unit
@@ -27,27 +27,20 @@ COMPILE_FROM_ELEMENTS = 1_000_000_000
 # The base's and each agent's.
 Dtypes = tuple[DType, ...]
 
-Number = TypeVar("Number", int, float)
-
-
-def added(total: Sequence[Number], counts: Sequence[Number]) -> list[Number]:
-    """Return the sums of counts."""
-    return [so_far + count for so_far, count in zip(total, counts, strict=True)]
-
 
 @dataclass
-class Kernel:
+class Runner:
     """A block function that runs compiled where a compiled form is at hand, else eagerly; same bytes either way.
 
     Attributes:
         session: what it runs in.
         function: the block function.
-        rows: the height of its coefficients.
+        height: how many rows of coefficients it reads.
     """
 
     session: Session
     function: BlockFunction
-    rows: int
+    height: int
     _compiled: dict[Dtypes, TileLoop] = field(default_factory=dict)
     _builds: dict[Dtypes, Popen[bytes]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -157,7 +150,7 @@ class Kernel:
 
     def _signature(self, dtypes: Dtypes) -> cache.Signature:
         base, *agents = dtypes
-        return cache.Signature(self.function, base, tuple(agents), self.rows)
+        return cache.Signature(self.function, base, tuple(agents), self.height)
 
     def _start(self, dtypes: Dtypes) -> None:
         if cache.compiler() is None:

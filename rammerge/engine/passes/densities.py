@@ -1,0 +1,97 @@
+"""The pass that measures densities: which share of its elements each agent changed, by several rules at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rammerge.engine.blocks import Arguments, counted, health, read_block, total
+from rammerge.engine.passes.statistics import count_by_tensor
+from rammerge.numerics.dtypes import DType
+from rammerge.overlap import Densities
+from rammerge.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rammerge.checkpoints.checkpoint import Checkpoint
+    from rammerge.engine.running import Runner
+    from rammerge.engine.session import Session
+
+EPSILONS = (0.0, 1e-6, 1e-5, 1e-4)
+ETA = 1e-3
+_RULES = len(EPSILONS) + 2
+
+
+@dataclass(frozen=True)
+class DensityBlock:
+    """Count each agent's changed elements by all rules."""
+
+    agents: int
+
+    def counts(self, agents: int) -> int:
+        """Return how many counts are made, the health aside."""
+        return agents * _RULES
+
+    def results(self, agents: int) -> list[DType]:
+        """Return the dtypes of the tensors that are made: none."""
+        return []
+
+    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
+        """Return float64 [agents * 6 + 1].
+
+        Per agent: |delta| above each of `EPSILONS`, relative change above `ETA`, and elements that differ in the base's
+        dtype.
+        """
+        exact = read_block(base, agents, "exact", arguments)
+        indicators: list[Tensor] = []
+        for agent, delta, differs in zip(agents, exact.deltas, exact.masks, strict=True):
+            magnitude = delta.abs()
+            indicators += [(magnitude > epsilon).float() for epsilon in EPSILONS]
+            largest = torch.maximum(exact.base.abs(), agent.float().abs())
+            indicators += [(magnitude > ETA * largest).float(), differs]
+        return [], counted(indicators, health(total(exact.deltas)))
+
+
+@dataclass(frozen=True)
+class DensitiesByRule:
+    """Each agent's densities, by name."""
+
+    name: ClassVar[str] = "densities"
+    height: ClassVar[int] = 1
+
+    def function(self, agents: int) -> DensityBlock:
+        """Return what is computed on each block."""
+        return DensityBlock(agents)
+
+    def reserved(self, agents: int) -> int:
+        """Return the bytes that a thread needs to collect results: none to speak of."""
+        return 0
+
+    def collect(self, session: Session, runner: Runner) -> dict[str, Densities]:
+        """Count over the model."""
+        found = count_by_tensor(session, "measure densities", runner, 0.0)
+        sums = [sum(column) for column in zip(*found.values(), strict=True)] or [0] * runner.width
+        shares = [count / max(1, session.elements) for count in sums]
+        return {
+            name: _densities(agent, session.floats, shares[index * _RULES : (index + 1) * _RULES])
+            for index, (name, agent) in enumerate(session.agents.items())
+        }
+
+    def to_json(self, result: Mapping[str, Densities]) -> dict[str, Any]:
+        """Return a result as plain JSON."""
+        return {name: asdict(densities) for name, densities in result.items()}
+
+    def from_json(self, content: Any) -> dict[str, Densities]:
+        """Return what `to_json` was given."""
+        return {name: Densities(**densities) for name, densities in content.items()}
+
+
+def _densities(agent: Checkpoint, floats: Sequence[str], shares: Sequence[float]) -> Densities:
+    dtypes: Counter[str] = Counter()
+    for tensor in floats:
+        dtypes[agent.tensors[tensor].dtype.name] += agent.tensors[tensor].numel
+    above = {f"{epsilon:g}": share for epsilon, share in zip(EPSILONS, shares, strict=False)}
+    return Densities(dict(sorted(dtypes.items())), above, relative=shares[-2], exact=shares[-1])

@@ -1,0 +1,169 @@
+"""The pass that ranks task vectors by magnitude: the smallest magnitudes that trimming keeps."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rammerge.engine.blocks import Arguments, Block, Numbers, Rows, counted, health, total
+from rammerge.engine.seeds import tensor_seeds
+from rammerge.numerics.dtypes import DTYPES, DType
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from rammerge.engine.histogram import Histogram
+    from rammerge.engine.output.layout import Unit
+    from rammerge.engine.running import Runner
+    from rammerge.engine.session import Session
+
+# A float32 magnitude has 31 bits: 16 choose a coarse bin, the 15 below a place in it.
+_FINE_BITS = 15
+
+Ranked = Callable[[Block], Sequence["Tensor"]]
+
+
+@dataclass(frozen=True)
+class MagnitudeBlock:
+    """Return the magnitudes of what `ranked` makes of a block."""
+
+    ranked: Ranked
+
+    def counts(self, agents: int) -> int:
+        """Return how many counts are made, the health aside."""
+        return 0
+
+    def results(self, agents: int) -> list[DType]:
+        """Return the dtypes of the tensors that are made: one for each agent."""
+        return [DTYPES["float32"]] * agents
+
+    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
+        """Return float32 [n] for each agent, and float64 [1], the health."""
+        before = base.float()
+        deltas = [agent.float() - before for agent in agents]
+        ranked = self.ranked(Block(before, deltas, (), arguments))
+        return [values.abs() for values in ranked], counted([], health(total(deltas)))
+
+
+@dataclass(frozen=True)
+class KeptMagnitudes:
+    """Each agent's smallest magnitude that trimming keeps: of the whole model (key None), or by tensor.
+
+    Attributes:
+        ranked: the vectors to be trimmed: a function from a block, without masks, to float32 [n] for each agent.
+        rows: the coefficients that `ranked` reads.
+        density: the share of the elements that trimming keeps.
+        by_tensor: whether each tensor is trimmed by itself.
+    """
+
+    ranked: Ranked
+    rows: tuple[tuple[float, ...], ...]
+    density: float
+    by_tensor: bool
+
+    name: ClassVar[str] = "magnitudes"
+
+    @property
+    def height(self) -> int:
+        """How many rows of coefficients `ranked` reads."""
+        return len(self.rows)
+
+    def function(self, agents: int) -> MagnitudeBlock:
+        """Return what is computed on each block."""
+        return MagnitudeBlock(self.ranked)
+
+    def reserved(self, agents: int) -> int:
+        """Return the bytes that a thread needs to collect results: a histogram."""
+        # Numpy comes with it, which no other pass needs: loaded now, the memory plan counts what it takes.
+        from rammerge.engine.histogram import ROW_BYTES
+
+        return agents * ROW_BYTES
+
+    def collect(self, session: Session, runner: Runner) -> dict[str | None, list[float]]:
+        """Rank over the model, exactly and in bounded memory."""
+        if self.by_tensor:
+            return {name: self._thresholds(session, runner, [name]) for name in session.floats}
+        return {None: self._thresholds(session, runner, session.floats)}
+
+    def to_json(self, result: Mapping[str | None, list[float]]) -> list[Any]:
+        """Return a result as plain JSON."""
+        return list(result.items())
+
+    def from_json(self, content: Any) -> dict[str | None, list[float]]:
+        """Return what `to_json` was given."""
+        return dict(content)
+
+    def _thresholds(self, session: Session, runner: Runner, tensors: Sequence[str]) -> list[float]:
+        """Return each agent's smallest magnitude that trimming over these tensors keeps.
+
+        A first pass counts the upper 16 bits of the magnitudes, which as integers are in the order of their values, and
+        finds the bin of the wanted rank; a second counts the lower bits inside that bin alone.
+        """
+        import numpy as np
+
+        from rammerge.engine.histogram import MAX_BINS
+
+        numel, agents = sum(session.base.tensors[name].numel for name in tensors), len(session.agents)
+        if not numel:
+            return [0.0] * agents
+        rank = kept_at_least(self.density, numel)
+        count = _Counting(session, runner, self.rows, tensors)
+        coarse = count.magnitudes([0] * agents, MAX_BINS, _FINE_BITS)
+        bins, remaining = zip(*(_locate(counts, rank) for counts in coarse), strict=True)
+        firsts = [chosen << _FINE_BITS for chosen in bins]
+        fine = count.magnitudes(firsts, 1 << _FINE_BITS, 0)
+        patterns = [
+            first + _locate(counts, left)[0] for first, counts, left in zip(firsts, fine, remaining, strict=True)
+        ]
+        return [float(value) for value in np.array(patterns, dtype=np.int32).view(np.float32)]
+
+
+def kept_at_least(density: float, numel: int) -> int:
+    """Return how many of `numel` elements trimming to `density` keeps at least, ties of the last one aside.
+
+    The official code of TIES keeps every |x| that is not below the (d - int(d * density))-th smallest:
+    int(d * density) + 1 elements.
+    """
+    return min(numel, int(numel * density) + 1)
+
+
+@dataclass(frozen=True)
+class _Counting:
+    session: Session
+    runner: Runner
+    rows: Rows
+    tensors: Sequence[str]
+
+    def magnitudes(self, firsts: Sequence[int], bins: int, shift: int) -> NDArray[np.int64]:
+        """Count each agent's magnitudes from the pattern `firsts` on, in bins of 2**shift; [agents, bins]."""
+        import numpy as np
+
+        from rammerge.engine.histogram import Histogram
+
+        own = threading.local()
+        histograms: list[Histogram] = []
+
+        def work(unit: Unit) -> None:
+            if not hasattr(own, "histogram"):
+                own.histogram = Histogram.empty(firsts, bins, shift)
+                histograms.append(own.histogram)
+            seeds = tensor_seeds(self.session, unit.tensor)
+            self.runner.run(unit, Numbers(self.rows, 0.0, seeds, unit.start), histogram=own.histogram)
+
+        self.session.run("rank magnitudes", list(self.session.blocks(self.tensors)), work)
+        counts: NDArray[np.int64] = np.sum([histogram.counts() for histogram in histograms], axis=0)
+        return counts
+
+
+def _locate(counts: NDArray[np.int64], rank: int) -> tuple[int, int]:
+    """Return the bin that holds the `rank`-th largest value, and its rank inside that bin."""
+    import numpy as np
+
+    from_top = counts[::-1].cumsum()
+    index = int(np.searchsorted(from_top, rank))
+    above = int(from_top[index - 1]) if index else 0
+    return counts.shape[0] - 1 - index, rank - above

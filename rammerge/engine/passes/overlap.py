@@ -1,0 +1,79 @@
+"""The pass that counts overlap: per tensor and agent, its changed elements by how many agents changed them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rammerge.engine.blocks import Arguments, counted, health, read_block, total
+from rammerge.engine.passes.statistics import count_by_tensor
+from rammerge.numerics.dtypes import DType
+from rammerge.numerics.masks import Mask, MaskMode
+from rammerge.overlap import Overlap
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rammerge.engine.running import Runner
+    from rammerge.engine.session import Session
+
+
+@dataclass(frozen=True)
+class CountBlock:
+    """Count overlap on a block."""
+
+    agents: int
+    mask_mode: MaskMode
+
+    def counts(self, agents: int) -> int:
+        """Return how many counts are made, the health aside."""
+        return agents * agents
+
+    def results(self, agents: int) -> list[DType]:
+        """Return the dtypes of the tensors that are made: none."""
+        return []
+
+    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
+        """Return float64 [agents**2 + 1]: entry [t, k - 1] counts agent t's changed elements that k agents changed."""
+        block = read_block(base, agents, self.mask_mode, arguments)
+        active = total(block.masks)
+        by_count = [(active == float(k)).float() for k in range(1, self.agents + 1)]
+        indicators = [mask * equal for mask in block.masks for equal in by_count]
+        return [], counted(indicators, health(total(block.deltas)))
+
+
+@dataclass(frozen=True)
+class OverlapCounts:
+    """Exact integer counts of the elements that agents changed, alone or with others (RAM paper, Sec. 3)."""
+
+    mask: Mask
+
+    name: ClassVar[str] = "overlap"
+    height: ClassVar[int] = 1
+
+    def function(self, agents: int) -> CountBlock:
+        """Return what is computed on each block."""
+        return CountBlock(agents, self.mask.mode)
+
+    def reserved(self, agents: int) -> int:
+        """Return the bytes that a thread needs to collect results: none to speak of."""
+        return 0
+
+    def collect(self, session: Session, runner: Runner) -> Overlap:
+        """Count over the model."""
+        agents = len(session.agents)
+        found = count_by_tensor(session, "count overlap", runner, self.mask.threshold)
+        by_tensor = {
+            name: [counts[start : start + agents] for start in range(0, agents * agents, agents)]
+            for name, counts in found.items()
+        }
+        return Overlap(tuple(session.agents), self.mask, session.elements, by_tensor)
+
+    def to_json(self, result: Overlap) -> dict[str, Any]:
+        """Return a result as plain JSON."""
+        return result.to_json()
+
+    def from_json(self, content: Any) -> Overlap:
+        """Return what `to_json` was given."""
+        return Overlap.from_json(content)

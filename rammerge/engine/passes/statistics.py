@@ -1,0 +1,102 @@
+"""What a statistic of the whole model is, and the statistics that a method reads when the merge begins."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+from rammerge.engine.blocks import BlockFunction, Numbers, added
+
+if TYPE_CHECKING:
+    from rammerge.engine.output.layout import Unit
+    from rammerge.engine.running import Runner
+    from rammerge.engine.session import Session
+
+R = TypeVar("R")
+
+
+class Pass(Protocol[R]):
+    """A statistic, and how it is made: all that the engine knows of it.
+
+    A frozen dataclass, whose fields are what a method asks for. Those who ask the same get the same result.
+
+    Attributes:
+        name: stands for it where results are kept.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def height(self) -> int:
+        """How many rows of coefficients the block function reads."""
+
+    def function(self, agents: int) -> BlockFunction:
+        """Return what is computed on each block."""
+
+    def reserved(self, agents: int) -> int:
+        """Return the bytes that a thread needs to collect results."""
+
+    def collect(self, session: Session, runner: Runner) -> R:
+        """Run the block function over the model, as often as it takes, and return the result.
+
+        Raises:
+            InputError: a NaN or an infinity in the base or in an agent.
+        """
+
+    def to_json(self, result: R) -> Any:
+        """Return a result as plain JSON, to be taken up after a kill."""
+
+    def from_json(self, content: Any) -> R:
+        """Return what `to_json` was given."""
+
+
+class Statistics:
+    """Results of passes."""
+
+    def __init__(self, results: Mapping[Pass[Any], Any] | None = None) -> None:
+        self._results = dict(results or {})
+
+    def __getitem__(self, wanted: Pass[R]) -> R:
+        result: R = self._results[wanted]
+        return result
+
+    def __or__(self, others: Statistics) -> Statistics:
+        return Statistics(self._results | others._results)
+
+    def find(self, wanted: Pass[R]) -> R | None:
+        """Return the result of a pass if it was made."""
+        return self._results.get(wanted)
+
+    def to_json(self, passes: Sequence[Pass[Any]]) -> list[Any]:
+        """Return the results of `passes` as plain JSON."""
+        return [[each.name, each.to_json(self[each])] for each in passes]
+
+    @classmethod
+    def from_json(cls, passes: Sequence[Pass[Any]], content: Any) -> Statistics:
+        """Return what `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what `to_json` writes for `passes`.
+        """
+        results = {}
+        for each, (name, result) in zip(passes, content, strict=True):
+            if name != each.name:
+                raise ValueError(f"expected {each.name}, not {name}")
+            results[each] = each.from_json(result)
+        return cls(results)
+
+
+def count_by_tensor(session: Session, stage: str, runner: Runner, threshold: float) -> dict[str, list[int]]:
+    """Run a block function that only counts over all float tensors; return its counts per tensor."""
+    agents = len(session.agents)
+    lock = threading.Lock()
+    totals = {name: [0] * runner.width for name in session.floats}
+
+    def work(unit: Unit) -> None:
+        counts = runner.run(unit, Numbers([[0.0] * agents], threshold, [0] * (1 + agents), unit.start))
+        with lock:
+            totals[unit.tensor] = added(totals[unit.tensor], counts)
+
+    session.run(stage, list(session.blocks(session.floats)), work)
+    return totals
