@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
@@ -15,36 +16,46 @@ from tasks.steps.sources import Model
 
 
 class Registered(Result):
-    """The version that holds the selected variant."""
+    """The version that holds the selected variant.
+
+    Attributes:
+        name: registered model.
+        version: MLflow's number.
+        content: digest of the variant's files.
+    """
 
     name: str
     version: int
+    content: str
 
     @property
     def identity(self) -> list[str | int]:
         """Versions are told apart by MLflow."""
         return [self.name, self.version]
 
+    @classmethod
+    def read(cls, entry: Entry) -> Self:
+        """Read what `register` wrote."""
+        release = json.loads((entry.path / "release.json").read_text("utf-8"))
+        return cls(
+            path=release["path"],
+            digest=entry.digest,
+            name=release["name"],
+            version=release["version"],
+            content=release["tags"][registry.TAG_DIGEST],
+        )
 
-def registered(entry: Entry) -> Registered:
-    """Read what `register` wrote."""
-    release = json.loads((entry.path / "release.json").read_text("utf-8"))
-    return Registered(path=release["path"], digest=entry.digest, name=release["name"], version=release["version"])
-
-
-def still_registered(entry: Entry) -> bool:
-    """Say whether MLflow still has the version, with its files."""
-    release = json.loads((entry.path / "release.json").read_text("utf-8"))
-    found = registry.find_release(release["name"], release["tags"][registry.TAG_DIGEST])
-    return found is not None and found.version == release["version"]
+    def holds(self) -> bool:
+        """Say whether MLflow still has the version, with its files."""
+        found = registry.find_release(self.name, self.content)
+        return found is not None and found.version == self.version
 
 
 @step(
     "register",
     version=1,
     run_name="register {name}",
-    result=registered,
-    valid=still_registered,
+    result=Registered,
     ignore=["flow_run", "runs"],
     retries=TRACKING_RETRIES,
 )
@@ -79,35 +90,26 @@ def register(
 
 
 class Promoted(Result):
-    """Who is champion, and why."""
+    """Who is champion of the registered model `name`, and why."""
 
+    name: str
     champion: int | None
     sentence: str
 
+    @classmethod
+    def read(cls, entry: Entry) -> Self:
+        """Read what `promote` wrote."""
+        promotion = json.loads((entry.path / "promotion.json").read_text("utf-8"))
+        facts = {name: promotion[name] for name in ("name", "champion", "sentence")}
+        return cls(path=entry.path, digest=entry.digest, **facts)
 
-def promoted(entry: Entry) -> Promoted:
-    """Read what `promote` wrote."""
-    promotion = json.loads((entry.path / "promotion.json").read_text("utf-8"))
-    return Promoted(
-        path=entry.path, digest=entry.digest, champion=promotion["champion"], sentence=promotion["sentence"]
-    )
-
-
-def still_promoted(entry: Entry) -> bool:
-    """Say whether the champion is who it was when the step ended; a person may have changed it since."""
-    promotion = json.loads((entry.path / "promotion.json").read_text("utf-8"))
-    champions = [r.version for r in registry.releases(promotion["name"]) if registry.CHAMPION in r.aliases]
-    return champions == [promotion["champion"]]
+    def holds(self) -> bool:
+        """Say whether the champion is who it was when the step ended. A person may have changed it since."""
+        champions = [r.version for r in registry.releases(self.name) if registry.CHAMPION in r.aliases]
+        return champions == [self.champion]
 
 
-@step(
-    "promote",
-    version=1,
-    run_name="promote {name}",
-    result=promoted,
-    valid=still_promoted,
-    retries=TRACKING_RETRIES,
-)
+@step("promote", version=1, run_name="promote {name}", result=Promoted, retries=TRACKING_RETRIES)
 def promote(out: Path, name: str, release: Registered) -> None:
     """Make the version the champion, unless a person rolled it back; write `promotion.json`."""
     promotion = registry.promote(name, release.version)

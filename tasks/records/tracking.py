@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from evaluation.judging.leaderboard import Row
 from rammerge.recipe import Recipe
@@ -39,30 +39,27 @@ class Tracked(Result):
         """Runs are told apart by MLflow."""
         return self.run_id
 
+    @classmethod
+    def read(cls, entry: Entry) -> Self:
+        """Read what `track` wrote."""
+        return cls(path=entry.path, digest=entry.digest, **json.loads((entry.path / "runs.json").read_text("utf-8")))
 
-def tracked(entry: Entry) -> Tracked:
-    """Read what `track` wrote."""
-    return Tracked(path=entry.path, digest=entry.digest, **json.loads((entry.path / "runs.json").read_text("utf-8")))
+    def holds(self) -> bool:
+        """Say whether MLflow still has the runs."""
+        from mlflow.exceptions import MlflowException
 
-
-def recorded(entry: Entry) -> bool:
-    """Say whether MLflow still has the runs."""
-    from mlflow.exceptions import MlflowException
-
-    runs = tracked(entry)
-    try:
-        found = [registry.client().get_run(run) for run in (runs.run_id, *runs.children.values())]
-    except MlflowException:
-        return False
-    return all(run.info.lifecycle_stage == "active" and run.info.status == "FINISHED" for run in found)
+        try:
+            found = [registry.client().get_run(run) for run in (self.run_id, *self.children.values())]
+        except MlflowException:
+            return False
+        return all(run.info.lifecycle_stage == "active" and run.info.status == "FINISHED" for run in found)
 
 
 @step(
     "track",
     version=1,
     run_name="record in MLflow",
-    result=tracked,
-    valid=recorded,
+    result=Tracked,
     ignore=["recipe_file", "flow_run"],
     retries=TRACKING_RETRIES,
 )

@@ -2,8 +2,8 @@
 
 A step is a function that writes files into a directory. `step` makes the task: its cache key is the digest of the
 step's kind, the version of its algorithm and everything it is given (a model counts by its content, not by its path or
-name), so the same work is never done twice, by whichever run. Prefect's own record of the result is trusted only as
-long as the store still holds the entry, unharmed.
+name), so no run does the same work twice. Prefect's own record of the result is trusted only as long as the store still
+holds the entry, unharmed.
 """
 
 import inspect
@@ -11,11 +11,12 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast, get_type_hints
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
 from prefect import State, Task, get_run_logger, task
 from prefect.client.schemas.objects import TaskRun
 from prefect.context import TaskRunContext
+from prefect.futures import PrefectFuture
 from prefect.runtime import task_run
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
@@ -32,12 +33,21 @@ DOWNLOAD_RETRIES, TRACKING_RETRIES = 3, 3
 
 
 class Result(BaseModel):
-    """What a step hands on: small, so that Prefect can keep it; the content lies in the store."""
+    """What a step hands on: small, so that Prefect can keep it. The content lies in the store."""
 
     model_config = ConfigDict(frozen=True)
 
     path: Path
     digest: str
+
+    @classmethod
+    def read(cls, entry: store.Entry) -> Self:
+        """Read the result from what the step wrote. Overridden where there is more than the entry itself."""
+        return cls(path=entry.path, digest=entry.digest)
+
+    def holds(self) -> bool:
+        """Say whether the result still holds outside the store: a registered version may be gone, for example."""
+        return True
 
     @property
     def identity(self) -> Any:
@@ -45,80 +55,130 @@ class Result(BaseModel):
         return self.digest
 
 
-def step(
-    kind: str,
-    *,
-    version: int,
-    run_name: str,
-    result: Callable[[store.Entry], R],
-    ignore: Collection[str] = (),
-    valid: Callable[[store.Entry], bool] = lambda _: True,
-    retries: int = 0,
-) -> Callable[[Callable[Concatenate[Path, P], None]], Task[..., R]]:
-    """Make a task of a function that writes its output into the directory given first.
+class Step(Generic[R]):
+    """A step: the function that does the work, the Prefect task around it, and the key that its output has.
 
-    Args:
+    Attributes:
         kind: the step's name, and its room in the store.
-        version: raise it whenever the function's output changes for the same input.
-        run_name: template of the task run's name over the function's parameters.
-        result: makes the typed result from the entry.
-        ignore: parameters that do not influence the output, such as a label or a memory bound.
-        valid: whether an entry still holds in the world outside the store, such as a registered version.
-        retries: attempts after a failure other than InputError, with growing and jittered delays.
+        task: what a flow submits.
     """
 
-    def decorate(build: Callable[Concatenate[Path, P], None]) -> Task[..., R]:
+    def __init__(
+        self,
+        build: Callable[..., None],
+        *,
+        kind: str,
+        version: int,
+        run_name: str,
+        result: type[R],
+        ignore: Collection[str],
+        retries: int,
+    ) -> None:
+        self.__doc__ = build.__doc__
         signature = inspect.signature(build)
-        parameters = list(signature.parameters.values())[1:]
-        # A result that an older release left in Prefect's cache may lack what this one wants to know.
-        shape = store.key_of(kind, 0, get_type_hints(result)["return"].model_json_schema())[:8]
+        self._signature = signature.replace(parameters=list(signature.parameters.values())[1:])  # without the directory
+        if unknown := sorted(set(ignore) - self._signature.parameters.keys()):
+            raise TypeError(f"step '{kind}' ignores '{unknown[0]}', which is no parameter of {build.__qualname__}")
+        self.kind = kind
+        self._build, self._version, self._result, self._ignore = build, version, result, frozenset(ignore)
+        # Prefect keeps a result as JSON with the name of its class. What another release kept under another name, or
+        # with other fields, must not be found.
+        described = {"class": f"{result.__module__}.{result.__qualname__}", "schema": result.model_json_schema()}
+        self._shape = store.key_of(kind, 0, described)[:8]
+        self.task = self._task(run_name, retries)
 
-        def key_of(given: Mapping[str, Any]) -> str:
-            return store.key_of(kind, version, {k: _identity(v) for k, v in given.items() if k not in ignore})
+    def submit(self, *args: Any, **kwargs: Any) -> PrefectFuture[R]:
+        """Start the step inside a flow. An argument may be, or contain, the future of another step."""
+        return cast(PrefectFuture[R], self.task.submit(*args, **kwargs))
 
-        def holds(entry: store.Entry) -> bool:
-            return _can_read(result, entry) and valid(entry)
+    def find(self, **given: Any) -> R | None:
+        """Return the result of work that is done already, or None. Ignored parameters may be left out."""
+        entry = store.find(self.kind, self._key(given))
+        return self._read(entry) if entry is not None else None
 
-        def cache_key(_: TaskRunContext, given: dict[str, Any]) -> str:
-            key = key_of(given)
-            entry = store.find(kind, key)
-            attempts = store.attempts(kind, key, valid=entry is not None and holds(entry))
-            return f"{kind}-{key}-{attempts}-{shape}"
+    def _key(self, given: Mapping[str, Any]) -> str:
+        settled = {
+            name: given.get(name, parameter.default)
+            for name, parameter in self._signature.parameters.items()
+            if name not in self._ignore
+        }
+        return store.key_of(self.kind, self._version, {name: _identity(value) for name, value in settled.items()})
 
-        @wraps(build)
+    def _read(self, entry: store.Entry) -> R | None:
+        """Return the entry's result if it still holds. An entry that another release wrote may be unreadable."""
+        try:
+            result = self._result.read(entry)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return result if result.holds() else None
+
+    def _holds(self, entry: store.Entry) -> bool:
+        return self._read(entry) is not None
+
+    def _cache_key(self, _: TaskRunContext, given: dict[str, Any]) -> str:
+        key = self._key(given)
+        entry = store.find(self.kind, key)
+        attempts = store.attempts(self.kind, key, valid=entry is not None and self._holds(entry))
+        return f"{self.kind}-{key}-{attempts}-{self._shape}"
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        given = self._signature.bind(*args, **kwargs)
+        given.apply_defaults()
+
+        def build(directory: Path) -> None:
+            self._build(directory, *args, **kwargs)
+
+        with running(str(task_run.name or self.kind)):
+            entry = store.materialise(self.kind, self._key(given.arguments), build, valid=self._holds)
+        get_run_logger().info("%s %s", "found" if entry.reused else "wrote", entry.path)
+        result = self._result.read(entry)
+        # Another run may have done the work without this Prefect database knowing: say so, as Prefect itself would.
+        return Completed(name="Cached", data=result) if entry.reused else result
+
+    def _task(self, run_name: str, retries: int) -> Task[..., R]:
+        @wraps(self._build)
         def run(*args: Any, **kwargs: Any) -> Any:
-            given = run_signature.bind(*args, **kwargs)
-            given.apply_defaults()
-            key = key_of(given.arguments)
-            with running(str(task_run.name or kind)):
-                entry = store.materialise(kind, key, lambda directory: build(directory, *args, **kwargs), valid=holds)
-            get_run_logger().info("%s %s", "found" if entry.reused else "wrote", entry.path)
-            made = result(entry)
-            # Another run may have done the work without this Prefect database knowing: say so, as Prefect itself would.
-            return Completed(name="Cached", data=made) if entry.reused else made
+            return self._run(*args, **kwargs)
 
-        run_signature = signature.replace(parameters=parameters)
-        cast(Any, run).__signature__ = run_signature  # the directory is ours to give
+        cast(Any, run).__signature__ = self._signature
         # No tags: Prefect asks its server for a concurrency slot for each, which takes seconds a step.
         return task(
-            name=kind,
+            name=self.kind,
             task_run_name=run_name,
-            cache_key_fn=cache_key,
+            cache_key_fn=self._cache_key,
             persist_result=True,
             result_serializer="json",
             **(retrying(retries) if retries else {}),
         )(run)
 
+
+def step(
+    kind: str,
+    *,
+    version: int,
+    run_name: str,
+    result: type[R],
+    ignore: Collection[str] = (),
+    retries: int = 0,
+) -> Callable[[Callable[Concatenate[Path, P], None]], Step[R]]:
+    """Make a step of a function that writes its output into the directory that it is given first.
+
+    Args:
+        kind: the step's name, and its room in the store.
+        version: raise it whenever the function's output changes for the same input.
+        run_name: template of the task run's name over the function's parameters.
+        result: reads the typed result from the entry, and says whether it still holds.
+        ignore: parameters that do not influence the output, such as a label or a memory limit.
+        retries: attempts after a failure other than InputError, with growing and jittered delays.
+
+    Raises:
+        TypeError: `ignore` names a parameter that the function does not have.
+    """
+
+    def decorate(build: Callable[Concatenate[Path, P], None]) -> Step[R]:
+        return Step(build, kind=kind, version=version, run_name=run_name, result=result, ignore=ignore, retries=retries)
+
     return decorate
-
-
-def _can_read(result: Callable[[store.Entry], R], entry: store.Entry) -> bool:
-    """Say whether this release understands the entry; one that another release wrote is made again."""
-    try:
-        result(entry)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return True
 
 
 def _identity(value: Any) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -98,18 +98,17 @@ class Scores(Result):
             for suite, directory in self.directories.items()
         }
 
+    @classmethod
+    def read(cls, entry: store.Entry) -> Self:
+        """Read what `evaluate` wrote."""
+        return cls(path=entry.path, digest=entry.digest, **json.loads((entry.path / "scores.json").read_text("utf-8")))
 
-def scored(entry: store.Entry) -> Scores:
-    """Read what `evaluate` wrote."""
-    return Scores(path=entry.path, digest=entry.digest, **json.loads((entry.path / "scores.json").read_text("utf-8")))
+    def holds(self) -> bool:
+        """Say whether every suite's results are still in the store, unharmed."""
+        return all(store.find("suite", directory.parent.name) for directory in self.directories.values())
 
 
-def complete(entry: store.Entry) -> bool:
-    """Say whether every suite's results are still in the store, unharmed."""
-    return all(store.find("suite", directory.parent.name) for directory in scored(entry).directories.values())
-
-
-@step("evaluate", version=1, run_name="evaluate {name}", result=scored, ignore=["name"], valid=complete)
+@step("evaluate", version=1, run_name="evaluate {name}", result=Scores, ignore=["name"])
 def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], conditions: Conditions) -> None:
     """Run the model on every suite with lm-eval; a suite that these very weights were run on before is not run again.
 
@@ -167,15 +166,15 @@ class Compared(Result):
         """Return the leaderboard with every model's scores of every item."""
         return Leaderboard.from_json(json.loads((self.path / "leaderboard.json").read_text("utf-8")))
 
+    @classmethod
+    def read(cls, entry: store.Entry) -> Self:
+        """Read what `compare` wrote."""
+        selected = (entry.path / "selected").read_text("utf-8")
+        markdown = (entry.path / "leaderboard.md").read_text("utf-8")
+        return cls(path=entry.path, digest=entry.digest, selected=selected, markdown=markdown)
 
-def compared(entry: store.Entry) -> Compared:
-    """Read what `compare` wrote."""
-    selected = (entry.path / "selected").read_text("utf-8")
-    markdown = (entry.path / "leaderboard.md").read_text("utf-8")
-    return Compared(path=entry.path, digest=entry.digest, selected=selected, markdown=markdown)
 
-
-@step("compare", version=1, run_name="compare", result=compared)
+@step("compare", version=1, run_name="compare", result=Compared)
 def compare(
     out: Path, scores: Mapping[str, Scores], agents: Sequence[str], variants: Mapping[str, str], confidence: float
 ) -> None:
@@ -210,21 +209,21 @@ class Decision(Result):
         """Return every rule's outcome with its numbers."""
         return GateDecision.from_json(json.loads((self.path / "decision.json").read_text("utf-8")))
 
+    @classmethod
+    def read(cls, entry: store.Entry) -> Self:
+        """Read what `gate` wrote."""
+        decision = json.loads((entry.path / "decision.json").read_text("utf-8"))
+        return cls(
+            path=entry.path,
+            digest=entry.digest,
+            variant=decision["variant"],
+            passed=decision["passed"],
+            refusals=[outcome["sentence"] for outcome in decision["outcomes"] if not outcome["passed"]],
+            markdown=(entry.path / "decision.md").read_text("utf-8"),
+        )
 
-def decided(entry: store.Entry) -> Decision:
-    """Read what `gate` wrote."""
-    decision = json.loads((entry.path / "decision.json").read_text("utf-8"))
-    return Decision(
-        path=entry.path,
-        digest=entry.digest,
-        variant=decision["variant"],
-        passed=decision["passed"],
-        refusals=[outcome["sentence"] for outcome in decision["outcomes"] if not outcome["passed"]],
-        markdown=(entry.path / "decision.md").read_text("utf-8"),
-    )
 
-
-@step("gate", version=1, run_name="gate", result=decided)
+@step("gate", version=1, run_name="gate", result=Decision)
 def gate(out: Path, leaderboard: Compared, gates: Sequence[Mapping[str, Any]]) -> None:
     """Put the selected variant to the recipe's gates, on the test split; write `decision.json` and `decision.md`."""
     decision = decide(leaderboard.load(), leaderboard.selected, [parse_gate(gate) for gate in gates])

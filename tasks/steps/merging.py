@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -52,6 +52,13 @@ class OverlapResult(Result):
         """The whole overlap, as `Overlap.from_json` reads it."""
         return self.path / "overlap.json"
 
+    @classmethod
+    def read(cls, entry: Entry) -> Self:
+        """Read what `extract` wrote."""
+        content = json.loads((entry.path / "overlap.json").read_text(encoding="utf-8"))
+        warnings = json.loads((entry.path / "warnings.json").read_text(encoding="utf-8"))
+        return cls(path=entry.path, digest=entry.digest, summary=content["summary"], warnings=warnings)
+
 
 class Merged(Model):
     """A variant's model directory.
@@ -64,16 +71,19 @@ class Merged(Model):
     factors: dict[str, float]
     warnings: list[str]
 
-
-def counted(entry: Entry) -> OverlapResult:
-    """Read what `extract` wrote."""
-    content = json.loads((entry.path / "overlap.json").read_text(encoding="utf-8"))
-    warnings = json.loads((entry.path / "warnings.json").read_text(encoding="utf-8"))
-    return OverlapResult(path=entry.path, digest=entry.digest, summary=content["summary"], warnings=warnings)
+    @classmethod
+    def read(cls, entry: Entry) -> Self:
+        """Read what `merge` wrote."""
+        report = json.loads((entry.path / "report.json").read_text(encoding="utf-8"))
+        return cls(path=entry.path / "model", **report)
 
 
 @step(
-    "extract", version=EXTRACT_VERSION, run_name="extract task vectors", result=counted, ignore=["checked", "compute"]
+    "extract",
+    version=EXTRACT_VERSION,
+    run_name="extract task vectors",
+    result=OverlapResult,
+    ignore=["checked", "compute"],
 )
 def extract(
     out: Path, base: Model, agents: Mapping[str, Model], resize: Resize, compute: Compute, checked: Checked
@@ -85,12 +95,7 @@ def extract(
     write_json(out / "warnings.json", overlap.warnings())
 
 
-def merged(entry: Entry) -> Merged:
-    """Read what `merge` wrote."""
-    return Merged(path=entry.path / "model", **json.loads((entry.path / "report.json").read_text(encoding="utf-8")))
-
-
-@step("merge", version=MERGE_VERSION, run_name="merge {name}", result=merged, ignore=["name", "overlap", "compute"])
+@step("merge", version=MERGE_VERSION, run_name="merge {name}", result=Merged, ignore=["name", "overlap", "compute"])
 def merge(
     out: Path,
     name: str,
@@ -124,13 +129,14 @@ class Smoked(Result):
 
     text: str
 
+    @classmethod
+    def read(cls, entry: Entry) -> Self:
+        """Read what `smoke` wrote."""
+        text = json.loads((entry.path / "smoke.json").read_text("utf-8"))["text"]
+        return cls(path=entry.path, digest=entry.digest, text=text)
 
-def smoked(entry: Entry) -> Smoked:
-    """Read what `smoke` wrote."""
-    return Smoked(path=entry.path, digest=entry.digest, **json.loads((entry.path / "smoke.json").read_text()))
 
-
-@step("smoke", version=1, run_name="smoke {name}", result=smoked, ignore=["name", "compute"])
+@step("smoke", version=1, run_name="smoke {name}", result=Smoked, ignore=["name", "compute"])
 def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
     """Check that transformers loads the model, that its logits are finite and that it generates; write `smoke.json`.
 

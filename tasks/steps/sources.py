@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -70,26 +70,29 @@ class Model(Result):
         return f"{self.source}{f'@{self.revision}' if self.revision else ''} sha256:{self.digest}"
 
 
-def fetched(entry: Entry) -> Model:
-    """Read what `fetch` wrote."""
-    return Model.model_validate(_record(entry)["model"])
+class Fetched(Model):
+    """A model that has been brought here.
+
+    Attributes:
+        settled: whether the origin names one content for ever, as a directory or a commit does and a branch does not.
+        state: of the files in `path`, as `directory_state` gives it.
+    """
+
+    settled: bool
+    state: str | None
+
+    @classmethod
+    def read(cls, entry: Entry) -> Self:
+        """Read what `fetch` wrote."""
+        record = json.loads((entry.path / "checkpoint.json").read_text(encoding="utf-8"))
+        return cls(**record["model"], settled=record["settled"], state=record["state"])
+
+    def holds(self) -> bool:
+        """Say whether the directory is unchanged. The hub must be asked again where a branch points."""
+        return self.settled and self.state == directory_state(self.path)
 
 
-def still_there(entry: Entry) -> bool:
-    """Say whether the directory that was fetched is unchanged; a hub's moving branch has to be asked again."""
-    record = _record(entry)
-    return bool(record["settled"]) and record["state"] == directory_state(Path(record["model"]["path"]))
-
-
-@step(
-    "fetch",
-    version=1,
-    run_name="fetch {name}",
-    result=fetched,
-    ignore=["name"],
-    valid=still_there,
-    retries=DOWNLOAD_RETRIES,
-)
+@step("fetch", version=1, run_name="fetch {name}", result=Fetched, ignore=["name"], retries=DOWNLOAD_RETRIES)
 def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> None:
     """Bring a checkpoint here (download and convert if need be) and digest it.
 
@@ -110,20 +113,19 @@ def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> No
     write_json(out / "checkpoint.json", {"model": model.model_dump(mode="json"), "settled": settled, "state": state})
 
 
-def checked(entry: Entry) -> "Checked":
-    """Read what `preflight` wrote."""
-    return Checked(
-        path=entry.path, digest=entry.digest, warnings=json.loads((entry.path / "preflight.json").read_text())
-    )
-
-
 class Checked(Result):
     """What the preflight found: nothing that forbids the merge, perhaps something to know."""
 
     warnings: list[str]
 
+    @classmethod
+    def read(cls, entry: Entry) -> Self:
+        """Read what `preflight` wrote."""
+        warnings = json.loads((entry.path / "preflight.json").read_text("utf-8"))
+        return cls(path=entry.path, digest=entry.digest, warnings=warnings)
 
-@step("preflight", version=1, run_name="preflight", result=checked)
+
+@step("preflight", version=1, run_name="preflight", result=Checked)
 def preflight(out: Path, base: Model, agents: Mapping[str, Model], output: Output) -> None:
     """Refuse, with the fix, agents that cannot be merged into the base; write the warnings to `preflight.json`."""
     opened = {name: open_checkpoint(agent.path) for name, agent in agents.items()}
@@ -148,8 +150,3 @@ def directory_state(path: Path) -> str | None:
             status = entry.stat()
             lines.append(f"{entry.name} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}\n")
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
-
-
-def _record(entry: Entry) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((entry.path / "checkpoint.json").read_text(encoding="utf-8"))
-    return record
