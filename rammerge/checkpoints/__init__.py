@@ -1,1 +1,1 @@
-"""Checkpoints: where they come from, what is in them, and whether they can be trusted."""
+"""Checkpoints: finding them, opening them, and telling whether they are intact."""

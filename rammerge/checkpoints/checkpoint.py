@@ -16,7 +16,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_model.safetensors"
 
-# Weights in any format, trainer state, and what a merged model gets anew; everything else travels with the model.
+# Weights in any format, trainer state, and files that a merge writes itself. Every other file is copied with the model.
 _NO_SIDECAR = re.compile(
     r".*\.(safetensors|bin|pt|pth|pkl|gguf|ggml|h5|msgpack|onnx|ot|distcp|npz|tmp|lock|partial)"
     r"|.*\.index\.json|\..*|README\.md|rammerge\.json|conversion\.json|adapter_config\.json|fsdp_config\.json|training\.json|trainer_state\.json|global_step.*",
@@ -26,15 +26,15 @@ _NO_SIDECAR = re.compile(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened model directory. Nothing but headers and config.json has been read.
+    """An opened model directory. Only config.json and the headers have been read.
 
     Attributes:
         path: absolute directory with config.json and the safetensors files.
-        source: the checkpoint as the user named it.
-        revision: commit SHA when it came from a hub.
+        source: the name that the user gave.
+        revision: commit SHA if the checkpoint comes from a hub.
         config: config.json.
-        tensors: the tensors by name, sorted, each tied tensor once.
-        tied: alias -> canonical name of the tensors that are stored under two names (rammerge.checkpoints.tying).
+        tensors: the tensors by sorted name; a tied tensor is listed once.
+        tied: alias -> canonical name, for tensors that are stored under two names (rammerge.checkpoints.tying).
     """
 
     path: Path
@@ -51,12 +51,12 @@ class Checkpoint:
 
     @property
     def sidecars(self) -> tuple[Path, ...]:
-        """The files that travel with the weights, sorted: configurations, tokenizer, chat templates, model code."""
+        """The files that belong to the weights, sorted: configurations, tokenizer, chat templates, model code."""
         return find_sidecars(self.path)
 
 
 def find_sidecars(directory: Path) -> tuple[Path, ...]:
-    """Return the files of a model directory, in any format, that travel with its weights, sorted."""
+    """Return the sorted files of a model directory that belong to its weights, whatever the weights' format."""
     files = [Path(entry) for entry in list_directory(directory) if entry.is_file()]
     templates = directory / "additional_chat_templates"
     if templates.is_dir():
@@ -65,10 +65,10 @@ def find_sidecars(directory: Path) -> tuple[Path, ...]:
 
 
 def open_checkpoint(path: Path, *, source: str | None = None, revision: str | None = None) -> Checkpoint:
-    """Open the model directory `path`: config.json, and the headers of its safetensors files.
+    """Open the model directory `path` by its config.json and the headers of its safetensors files.
 
-    As transformers does, `model.safetensors` is preferred to `model.safetensors.index.json`; a directory with neither
-    may hold a single safetensors file of another name.
+    As in transformers, `model.safetensors` comes before `model.safetensors.index.json`. A directory with neither may
+    contain a single safetensors file with a different name.
 
     Raises:
         InputError: the directory, config.json, the index or a header cannot be read, or they contradict each other.
@@ -89,7 +89,7 @@ def open_checkpoint(path: Path, *, source: str | None = None, revision: str | No
 
 
 def has_safetensors(names: Iterable[str]) -> bool:
-    """Return whether a directory with entries `names` holds safetensors of a whole model."""
+    """Return whether a directory with entries `names` contains the safetensors files of a whole model."""
     return any(name == INDEX or (name.endswith(".safetensors") and name != ADAPTER) for name in names)
 
 
@@ -126,7 +126,7 @@ def _read_shards(path: Path, names: frozenset[str]) -> dict[str, TensorInfo]:
 
 
 def _check_shard_name(index: Path, shard: Any, names: frozenset[str]) -> None:
-    # A shard is a plain name beside the index. The file may be a link, as in the hub's cache; no name may lead away.
+    # A shard must be a plain name beside the index. The file may be a link, as in the hub's cache.
     if not isinstance(shard, str) or not shard.endswith(".safetensors") or {"/", "\\", "\0"} & set(shard):
         raise InputError(
             f"{index} names the shard {quote(shard)}, which is not a safetensors file beside it; "

@@ -1,4 +1,4 @@
-"""Whether two stored tensors, or all tensors of two checkpoints, hold the same bytes; read only as far as needed."""
+"""Compare the bytes of stored tensors or of whole checkpoints, reading only as far as needed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,17 +11,17 @@ _CHUNK_BYTES = 1 << 22
 
 
 def same_bytes(one: TensorInfo, other: TensorInfo) -> bool:
-    """Return whether two tensors have the same dtype, shape and bytes; stops at the first chunk that differs."""
+    """Return whether two tensors have the same dtype, shape and bytes, reading up to the first chunk that differs."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
     return same_place(one, other) or _equal_range(one, other, 0, one.nbytes)
 
 
 def same_tensors(one: Mapping[str, TensorInfo], other: Mapping[str, TensorInfo]) -> bool:
-    """Return whether two checkpoints store the same tensors by name, however they are sharded.
+    """Return whether two checkpoints store equal tensors under equal names, in any sharding.
 
-    RL changes a few elements nearly everywhere or whole layers only, so every tensor's beginning is compared before
-    any is read whole: checkpoints that differ are usually told apart after some megabytes.
+    RL changes either a few elements nearly everywhere or whole layers. So the start of every tensor is compared before
+    any tensor is read completely, and a difference is usually found after a few megabytes.
     """
     if one.keys() != other.keys():
         return False
@@ -35,7 +35,7 @@ def same_tensors(one: Mapping[str, TensorInfo], other: Mapping[str, TensorInfo])
 
 
 def same_place(one: TensorInfo, other: TensorInfo) -> bool:
-    """Return whether two tensors are the same bytes of the same file, links followed."""
+    """Return whether two tensors are the same bytes of the same file, following links."""
     return one.offset == other.offset and one.nbytes == other.nbytes and _same_file(one.file, other.file)
 
 

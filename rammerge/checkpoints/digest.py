@@ -1,4 +1,4 @@
-"""Content digests of checkpoints, remembered by file status so that a file is hashed once."""
+"""Content digests of checkpoints. They are remembered by file status, so each file is hashed only once."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from rammerge.system.home import home
 from rammerge.system.reading import open_regular, refuse_os_error, stat_file
 
 _CHUNK_BYTES = 1 << 22
-# Time stamps advance in ticks of some milliseconds: a file this young may change again under the same stamp.
+# Time stamps advance in steps of milliseconds, so a file this young may change again without changing its stamp.
 _RACY_NS = 1_000_000_000
 
 
@@ -37,10 +37,10 @@ class CheckpointDigest:
 
 
 def digest_checkpoint(checkpoint: Checkpoint) -> CheckpointDigest:
-    """Hash the weight files and config.json of `checkpoint`, several at a time, those not already known by status.
+    """Hash the weight files and config.json of `checkpoint`, several at a time; remembered hashes are reused.
 
-    The digest is the SHA-256 of the lines `name size sha256` sorted by name; where the directory lies, and its
-    tokenizer and documentation files, do not enter it.
+    The digest is the SHA-256 of the lines `name size sha256` sorted by name. It does not depend on the directory's path
+    or on tokenizer and documentation files.
     """
     files = {path.name: path for path in _identity_files(checkpoint)}
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
@@ -50,13 +50,13 @@ def digest_checkpoint(checkpoint: Checkpoint) -> CheckpointDigest:
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:
-    """Return a cheap identity of the same files from their status alone: changes whenever one of them is rewritten."""
+    """Return a cheap identity of the same files, made of their status. It changes when one of them is rewritten."""
     lines = [f"{path.name} {_status_key(stat_file(path))}\n" for path in _identity_files(checkpoint)]
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
 def digest_file(path: Path) -> FileDigest:
-    """Return size and SHA-256 of `path`, from the memory below `home()/digests` when its status is unchanged."""
+    """Return size and SHA-256 of `path`, remembered below `home()/digests` as long as its status is unchanged."""
     path = path.absolute()
     memory = home() / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()}.json"
     before = stat_file(path)
@@ -66,13 +66,13 @@ def digest_file(path: Path) -> FileDigest:
     found = FileDigest(before.st_size, sha256_file(path))
     settled = time.time_ns() - max(before.st_mtime_ns, before.st_ctime_ns) > _RACY_NS
     if settled and _status_key(stat_file(path)) == _status_key(before):
-        with suppress(OSError):  # a memory that cannot be written only costs the next hashing
+        with suppress(OSError):  # if this cannot be remembered, the file is hashed again next time
             write_json(memory, {"path": str(path), "status": _status_key(before), "sha256": found.sha256})
     return found
 
 
 def sha256_file(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of the regular file `path`, read in bounded memory."""
+    """Return the hexadecimal SHA-256 of the regular file `path`, using little memory."""
     sha256 = hashlib.sha256()
     buffer = bytearray(_CHUNK_BYTES)
     view = memoryview(buffer)
@@ -98,4 +98,4 @@ def _recall(memory: Path, status_key: str) -> str | None:
         remembered = json.loads(memory.read_text(encoding="utf-8"))
         return str(remembered["sha256"]) if remembered["status"] == status_key else None
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # a memory that cannot be read only costs the hashing
+        return None  # if this cannot be read, the file is hashed again

@@ -1,4 +1,4 @@
-"""From what a user writes, a directory or a hub id, to an opened checkpoint."""
+"""Open the checkpoint that a user names by a directory or a hub id."""
 
 import re
 from collections.abc import Callable
@@ -22,17 +22,18 @@ def fetch(
 ) -> Checkpoint:
     """Return the checkpoint that `source` names: a local directory, or a hub id `org/name[@revision]`.
 
-    A path that exists wins over a hub id. What is not plain safetensors is converted once and kept (pickled weights,
-    PEFT LoRA adapters, verl FSDP shards, torch.distributed.checkpoint directories); a downloaded model is kept too.
+    A path that exists takes precedence over a hub id. Other forms than plain safetensors are converted once, and the
+    result is kept: pickled weights, PEFT LoRA adapters, verl FSDP shards and torch.distributed.checkpoint directories.
+    Downloads are kept too.
 
     Args:
-        source: what the user wrote.
-        revision: branch, tag or commit of a hub id; the same as writing `@revision`.
-        base: the base of the run, for agents that are stored relative to it (adapters) or without a dtype of their own.
-        progress: called with one line for each long step as it begins.
+        source: the name that the user wrote.
+        revision: branch, tag or commit of a hub id; the same as `@revision` in the source.
+        base: the base of the run. It is needed for adapters, and sets the dtype of agents saved in master weights.
+        progress: called with one line at the start of each long step.
 
     Raises:
-        InputError: there is no such model, or it cannot be used; the sentence says how to mend it.
+        InputError: the model does not exist or cannot be used; the message says how to fix that.
         RammergeError: the hub did not answer, or a download was damaged; the same call may succeed later.
     """
     say = progress or (lambda _: None)
@@ -53,6 +54,6 @@ def _locate(source: str, revision: str | None, progress: Callable[[str], None]) 
         raise InputError(f"{source or 'an empty name'} does not exist; give a directory or a hub id such as org/name")
     if match["revision"] and revision not in (None, match["revision"]):
         raise InputError(f"{source} and revision {revision} contradict each other; give the revision once")
-    from rammerge.checkpoints.hub import download  # an HTTP client, which local models need not wait for
+    from rammerge.checkpoints.hub import download  # only hub ids need the HTTP client
 
     return download(match["repo"], match["revision"] or revision, progress)

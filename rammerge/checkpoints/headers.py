@@ -1,9 +1,9 @@
-"""Safetensors headers, read as if an enemy had written them.
+"""Safetensors headers, read as if an attacker had written them.
 
 The format (github.com/huggingface/safetensors, "Format"): eight bytes N (unsigned, little endian), N bytes of JSON
-that map each name to its dtype, shape and data offsets, then the data. As the reference implementation does, a header
+that map each name to its dtype, shape and data offsets, then the data. As in the reference implementation, a header
 above 100 MB is refused, and the tensors must cover the data from its first byte to the end of the file without holes
-or overlaps. Nothing is read or allocated by a size that the real size of the file does not bear out.
+or overlaps. A size that a file claims is checked against the real size before anything is read or allocated.
 """
 
 import math
@@ -17,17 +17,17 @@ from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.system.reading import open_regular, parse_json_object, quote, read_exactly
 
 MAX_HEADER_BYTES = 100_000_000
-# PyTorch's tensor iterators stop at 64 dimensions; no weight comes near.
+# PyTorch's tensor iterators allow at most 64 dimensions. No weight has nearly as many.
 MAX_DIMENSIONS = 64
 
 _BY_CODE = {dtype.code: dtype for dtype in DTYPES.values()}
-# Several elements share a byte in these: only quantised weights are stored so.
+# In these dtypes several elements share a byte. Only quantized weights use them.
 _PACKED_DTYPES = frozenset({"F4", "F6_E2M3", "F6_E3M2"})
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where one tensor lies: `nbytes` row-major, little-endian bytes at `offset` of `file`."""
+    """Where one tensor is stored: `nbytes` row-major, little-endian bytes at `offset` of `file`."""
 
     name: str
     dtype: DType
@@ -42,7 +42,7 @@ class TensorInfo:
         return math.prod(self.shape)
 
     def head_rows(self, rows: int) -> "TensorInfo":
-        """Return the view of the first `rows` rows, a prefix of the same bytes because the order is row-major."""
+        """Return a view of the first `rows` rows. The order is row-major, so they are a prefix of the same bytes."""
         if not self.shape or not 0 <= rows <= self.shape[0]:
             raise ValueError(f"{self.name} of shape {list(self.shape)} has no first {rows} rows")
         nbytes = self.nbytes // self.shape[0] * rows if self.shape[0] else 0
@@ -53,7 +53,7 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     """Return the tensors of the safetensors file `file` by name, in the order of their data.
 
     Raises:
-        InputError: the file is no regular file, cannot be read, is truncated, or its header is not a valid one.
+        InputError: the file is not a regular file, cannot be read, is truncated, or has an invalid header.
     """
     file = file.absolute()
     with open_regular(file) as (descriptor, size):
@@ -73,7 +73,7 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     header = parse_json_object(content, f"the header of {file}", unique_keys=True)
     _check_metadata(file, header.pop("__metadata__", {}))
     tensors = [_tensor(file, name, entry, 8 + length, size) for name, entry in header.items()]
-    # Empty tensors come before the one that starts where they stand, so that the walk below meets no step back.
+    # An empty tensor comes before the tensor at the same offset, so that offsets never go back in the walk below.
     tensors.sort(key=lambda tensor: (tensor.offset, tensor.nbytes))
     _check_layout(file, tensors, 8 + length, size)
     return {tensor.name: tensor for tensor in tensors}
@@ -83,7 +83,7 @@ def _tensor(file: Path, name: str, entry: Any, data_start: int, size: int) -> Te
     if any("\ud800" <= character <= "\udfff" for character in name):
         raise _refuse(file, f"names a tensor {quote(name)}, which is not text")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise _refuse(file, f"describes {quote(name)} by something else than dtype, shape and data_offsets")
+        raise _refuse(file, f"describes {quote(name)} by something other than dtype, shape and data_offsets")
     begin, end = _offsets(file, name, entry["data_offsets"])
     if end > size - data_start:
         raise InputError(
@@ -93,7 +93,7 @@ def _tensor(file: Path, name: str, entry: Any, data_start: int, size: int) -> Te
     dtype = _dtype(file, name, entry["dtype"])
     shape = _shape(file, name, entry["shape"])
     if math.prod(shape) * dtype.itemsize != end - begin:
-        raise _refuse(file, f"gives {quote(name)} {end - begin} bytes, which is not what its dtype and shape need")
+        raise _refuse(file, f"gives {quote(name)} {end - begin} bytes, but its dtype and shape need a different number")
     return TensorInfo(name, dtype, shape, file, data_start + begin, end - begin)
 
 
@@ -102,7 +102,7 @@ def _dtype(file: Path, name: str, value: Any) -> DType:
         return _BY_CODE[value]
     if isinstance(value, str) and value in _PACKED_DTYPES:
         raise InputError(
-            f"{file} stores {quote(name)} quantised as {value}; use the checkpoint in bfloat16, float16 or float32"
+            f"{file} stores {quote(name)} quantized as {value}; use the checkpoint in bfloat16, float16 or float32"
         )
     raise _refuse(file, f"gives {quote(name)} the unknown dtype {quote(value)}")
 
@@ -110,7 +110,7 @@ def _dtype(file: Path, name: str, value: Any) -> DType:
 def _shape(file: Path, name: str, value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or len(value) > MAX_DIMENSIONS or not all(_is_size(size) for size in value):
         raise _refuse(file, f"gives {quote(name)} an impossible shape")
-    # Every prefix must fit too, as in the reference implementation: [2**62, 4, 0] has no strides.
+    # As in the reference implementation every prefix must fit too: [2**62, 4, 0] has no strides.
     numel = 1
     for extent in value:
         numel *= extent

@@ -1,6 +1,6 @@
-"""Models from a Hugging Face hub: pinned to a commit, resumed, only the files that are needed, checked by SHA-256.
+"""Downloads from a Hugging Face hub: pinned to a commit, resumed, checked by SHA-256, and only the needed files.
 
-Files live in huggingface_hub's own cache, so that what transformers or vLLM have downloaded is not downloaded again.
+Files are kept in huggingface_hub's own cache, so a file that transformers or vLLM downloaded is not downloaded again.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ from rammerge.errors import InputError, RammergeError
 from rammerge.system.reading import read_json_object
 
 _TIMEOUT_SECONDS = 20.0
-# Whole models first, in the order in which they are preferred; an index brings its shards.
+# In order of preference, whole models first. An index stands for its shards.
 _WEIGHTS = (WEIGHTS, INDEX, ADAPTER, "pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
 _SIDECAR = re.compile(
     r"[^/]+\.(json|jinja|txt|model|py|tiktoken|spm|vocab)|(LICENSE|NOTICE)[^/]*|additional_chat_templates/[^/]+\.jinja"
@@ -40,11 +40,11 @@ _SIDECAR = re.compile(
 def download(repo: str, revision: str | None, progress: Callable[[str], None]) -> tuple[Path, str]:
     """Return the local snapshot of hub model `repo` at `revision` (default: its main branch) and its commit SHA.
 
-    With no network, or HF_HUB_OFFLINE set, a snapshot that is already in the cache serves.
+    Without network, or with HF_HUB_OFFLINE set, a snapshot in the cache is used.
 
     Raises:
-        InputError: there is no such model or revision, it is gated, it has no weights, or there is no room for it.
-        RammergeError: the hub is out of reach, or what arrived is damaged; a later call resumes.
+        InputError: the model or revision does not exist, is gated or has no weights, or the disk has no room for it.
+        RammergeError: the hub cannot be reached, or a download was damaged. A later call resumes.
     """
     what = f"{repo}@{revision}" if revision else repo
     try:
@@ -53,8 +53,8 @@ def download(repo: str, revision: str | None, progress: Callable[[str], None]) -
         raise InputError(f"{what} is gated; accept its terms on the hub and log in with `hf auth login`") from error
     except RepositoryNotFoundError as error:
         raise InputError(
-            f"{repo} is no directory, and the hub has no such model or a private one; check the name or log in with "
-            "`hf auth login`"
+            f"{repo} is not a directory, and the hub does not have such a model or does not show it; check the "
+            "name or log in with `hf auth login`"
         ) from error
     except RevisionNotFoundError as error:
         raise InputError(f"{repo} has no revision {revision} on the hub; give a branch, tag or commit of it") from error
@@ -84,10 +84,10 @@ def _download(
     progress: Callable[[str], None],
 ) -> Path:
     sidecars = [name for name in sizes if _SIDECAR.fullmatch(name)]
-    # Asked for by its branch name once, so that the cache knows which commit the branch was when the network is gone.
+    # Ask for the branch by name once, so that the cache knows its commit when there is no network.
     folder = _snapshot(repo, revision, sidecars)
     if folder.name != commit:
-        raise RammergeError(f"{what} moved to another commit while it was downloaded; run the same command again")
+        raise RammergeError(f"{what} moved to a different commit during the download; run the same command again")
     weights = _weights(what, folder, sizes)
     wanted = [*sidecars, *weights]
     for name in wanted:
@@ -107,9 +107,9 @@ def _download(
 
 
 def _download_blob(repo: str, commit: str, name: str, size: int, sha256: str) -> None:
-    """Put the file `name` into the cache's blobs, where huggingface_hub finds it, continuing what was begun before.
+    """Put the file `name` into the cache's blobs, where huggingface_hub finds it, resuming an unfinished download.
 
-    huggingface_hub itself (1.x) begins a file anew in every process: for a shard of some gigabytes that is too much.
+    huggingface_hub itself (1.x) starts each file from the beginning in every process, which is slow for large shards.
     """
     blob = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "blobs" / sha256
     blob.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def _download_blob(repo: str, commit: str, name: str, size: int, sha256: str) ->
     with partial.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         for _ in range(2):
-            if blob.exists():  # another process was faster
+            if blob.exists():  # another process has finished it
                 return
             if file.tell() > size:
                 file.truncate(0)
@@ -135,7 +135,7 @@ def _download_blob(repo: str, commit: str, name: str, size: int, sha256: str) ->
 
 
 def _headers() -> dict[str, str]:
-    token = get_token()  # not sent on by httpx when the hub redirects to another host
+    token = get_token()  # httpx does not send it to a different host after a redirect
     return {"accept-encoding": "identity"} | ({"authorization": f"Bearer {token}"} if token else {})
 
 
@@ -145,11 +145,11 @@ def _snapshot(repo: str, revision: str | None, names: Iterable[str]) -> Path:
 
 
 def _weights(what: str, folder: Path, names: Iterable[str]) -> list[str]:
-    """Return the weight files to download; an index among the `names` is in `folder` already."""
+    """Return the weight files to download. An index among `names` is already in `folder`."""
     present = frozenset(names)
     found = next((name for name in _WEIGHTS if name in present), None)
     if found is None:
-        raise InputError(f"{what} has neither safetensors nor pytorch_model.bin weights; choose another model")
+        raise InputError(f"{what} has neither safetensors nor pytorch_model.bin weights; choose a different model")
     if not found.endswith(".index.json"):
         return [found]
     weight_map = read_json_object(folder / found).get("weight_map")
@@ -175,7 +175,7 @@ def _intact(file: Path, sha256: str | None) -> bool:
 
 
 def _cached(what: str, repo: str, revision: str | None, error: Exception) -> tuple[Path, str]:
-    """Return the snapshot in the cache; what is missing of it is found when it is opened."""
+    """Return the snapshot in the cache. Opening it finds out whether files are missing."""
     offline = isinstance(error, OfflineModeIsEnabled)
     try:
         folder = Path(

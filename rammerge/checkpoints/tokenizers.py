@@ -1,4 +1,4 @@
-"""Whether two checkpoints mean the same tokens by the same ids, read from tokenizer.json."""
+"""Compare the vocabularies of two checkpoints, as their tokenizer.json files state them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +12,13 @@ TOKENIZER = "tokenizer.json"
 
 
 def compare_tokenizers(base: Path, agent: Path, agent_name: str) -> list[str]:
-    """Return warnings about tokens that the agent renamed or added; [] when a tokenizer.json is absent.
+    """Return warnings about tokens that the agent renamed or added; [] if one of them has no tokenizer.json.
 
-    Special tokens may be renamed and added, which RL recipes do; ordinary tokens may not, since their embeddings would
-    be averaged over different words.
+    RL recipes rename and add special tokens, so that is allowed. A renamed ordinary token is refused, because the merge
+    would average the embeddings of different words.
 
     Raises:
-        InputError: an ordinary token has another id in the agent.
+        InputError: an ordinary token's id means a different token in the agent.
     """
     files = base / TOKENIZER, agent / TOKENIZER
     if not all(file.is_file() for file in files) or digest_file(files[0]) == digest_file(files[1]):
@@ -29,7 +29,7 @@ def compare_tokenizers(base: Path, agent: Path, agent_name: str) -> list[str]:
     for token_id, token in ordinary.items():
         if token_id not in special and found.get(token_id) != token:
             raise InputError(
-                f"agent {agent_name!r} has another vocabulary: its tokenizer.json gives id {token_id} to "
+                f"agent {agent_name!r} has a different vocabulary: its tokenizer.json gives id {token_id} to "
                 f"{quote(found.get(token_id))} and the base's to {quote(token)}; merge agents trained from this base"
             )
     known = ordinary | special
@@ -48,7 +48,7 @@ def compare_tokenizers(base: Path, agent: Path, agent_name: str) -> list[str]:
 
 
 def _tokens(tokenizer: Mapping[str, Any]) -> tuple[dict[int, str], dict[int, str]]:
-    """Return id -> token of the ordinary vocabulary and of the added tokens; what is not understood is left out."""
+    """Return id -> token for the ordinary vocabulary and for the added tokens; unknown entries are left out."""
     model = tokenizer.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     ordinary: dict[int, str] = {}

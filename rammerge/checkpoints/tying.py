@@ -1,8 +1,8 @@
-"""Names that stand for one tensor: tied input embeddings and output heads, told from the config and the bytes.
+"""Tied input embeddings and output heads: one tensor under two names, recognized by the config and the bytes.
 
-When config.json says `tie_word_embeddings`, transformers reads one tensor for the embedding and the head, yet some
-trainers store both. Two vocabulary-sized matrices with equal bytes are then one tensor under two names: it is counted
-and merged once. When their bytes differ they are kept apart, which is also what transformers (5.x, `tie_weights`) does.
+When config.json says `tie_word_embeddings`, transformers reads one tensor for the embedding and the head, but some
+trainers store both. Then two vocabulary-sized matrices with equal bytes are one tensor under two names, which is
+counted and merged once. If their bytes differ they stay separate, as in transformers (5.x, `tie_weights`).
 """
 
 import re
@@ -20,7 +20,7 @@ _VOCABULARY = re.compile(f"{_HEAD.pattern}|{_EMBEDDING.pattern}")
 
 
 def text_setting(config: Mapping[str, Any], key: str) -> Any:
-    """Return `config[key]`, else the same key of the language model's nested configuration, else None."""
+    """Return `config[key]`, or the same key in the nested configuration of the language model, or None."""
     if config.get(key) is not None:
         return config[key]
     nested = (config[name] for name in _TEXT_CONFIGS if isinstance(config.get(name), Mapping))
@@ -28,14 +28,14 @@ def text_setting(config: Mapping[str, Any], key: str) -> Any:
 
 
 def is_tied(config: Mapping[str, Any]) -> bool:
-    """Return whether `config` says outright that embedding and head are one tensor (a default is not guessed)."""
+    """Return whether `config` says explicitly that embedding and head are one tensor; defaults are not guessed."""
     return text_setting(config, "tie_word_embeddings") is True
 
 
 def find_tied(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
-    """Return alias -> canonical name of the tensors that are stored twice although `config` ties them.
+    """Return alias -> canonical name for tensors that are stored twice although `config` ties them.
 
-    The input embedding is the canonical one of the vocabulary matrices with equal bytes.
+    Among vocabulary matrices with equal bytes, the input embedding is the canonical one.
     """
     aliases: dict[str, str] = {}
     if not is_tied(config):
@@ -51,7 +51,7 @@ def find_tied(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> d
 
 
 def vocabulary_matrices(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> list[TensorInfo]:
-    """Return the embeddings and heads: matrices with a telling name and a row for each entry of the vocabulary."""
+    """Return the embeddings and heads, which have a typical name and one row for each entry of the vocabulary."""
     rows = text_setting(config, "vocab_size")
     return [
         tensor

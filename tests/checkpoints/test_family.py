@@ -213,7 +213,7 @@ def test_tokenizers_must_agree_on_ordinary_tokens(base: Path, agent: Path, tmp_p
     assert "agent 'code' renamed 1 special tokens (id 4: '<r0>' became '<tool>')" in renamed
     assert "agent 'code' added 1 tokens ('<new>' first)" in added
     write_tokenizer(agent, ["a", "c", "b"], {3: "<s>", 4: "<r0>"}, unigram=unigram)
-    refused(base, agent, says="agent 'code' has another vocabulary: .* id 1 to 'c' and the base's to 'b'")
+    refused(base, agent, says="agent 'code' has a different vocabulary: .* id 1 to 'c' and the base's to 'b'")
 
 
 @pytest.mark.parametrize("content", ["{}", '{"model": 3, "added_tokens": {}}', '{"model": {"vocab": [3, []]}}'])

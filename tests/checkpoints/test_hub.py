@@ -221,7 +221,7 @@ def test_what_the_hub_does_not_have(hub: FakeHub, model: Path, tmp_path: Path) -
             fetch(source, revision)
         assert "\n" not in str(refusal.value)
 
-    refused("org/missing", "org/missing is no directory, and the hub has no such model")
+    refused("org/missing", "org/missing is not a directory, and the hub does not have such a model")
     refused(REPO, "has no revision v9", "v9")
     refused(f"{REPO}@{'c' * 40}", "has no revision c")
     hub.repos["org/gated"] = model

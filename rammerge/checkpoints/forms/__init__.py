@@ -1,1 +1,1 @@
-"""What trainers leave on disk, read as checkpoints."""
+"""The forms in which trainers save models, read as checkpoints."""

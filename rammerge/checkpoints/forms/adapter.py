@@ -1,9 +1,9 @@
-"""PEFT LoRA adapters merged into their base, with the arithmetic of PEFT's `merge_and_unload`, tensor by tensor.
+"""Merging PEFT LoRA adapters into their base, tensor by tensor, with the arithmetic of PEFT's `merge_and_unload`.
 
 W <- W + s * B A (LoRA, arXiv 2106.09685, section 4.1), with s = alpha / r, or alpha / sqrt(r) for rsLoRA
 (arXiv 2312.03732); for DoRA (arXiv 2402.09353, eq. 5) W <- m * (W + s * B A) / ||W + s * B A||, the norm of each row.
-As PEFT does by default, adapters stored in 16 bits are computed with in float32, and the sum is rounded to the base's
-dtype once. Checked bit for bit against PEFT in the tests.
+As in PEFT by default, 16-bit adapters are computed in float32, and the sum is rounded once to the base's dtype. The
+tests compare the result with PEFT bit for bit.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from rammerge.system.reading import list_directory, quote, read_json_object
 CONFIG = "adapter_config.json"
 PICKLED_ADAPTER = "adapter_model.bin"
 
-# Settings that are taken into account below, or that leave the merged weights as they are. A setting that is not here
-# and is switched on is a variant of LoRA whose arithmetic is unknown here.
+# Settings that the code below handles, or that do not affect the merged weights. Any other setting that is switched on
+# is a variant of LoRA whose arithmetic is not known here.
 _UNDERSTOOD = {
     "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "ensure_weight_tying", "eva_config",
     "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern",
@@ -36,7 +36,7 @@ _UNDERSTOOD = {
     "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config", "target_modules",
     "task_type", "use_dora", "use_rslora",
 }  # fmt: skip
-# These initialisations subtract something from the base when an adapter is loaded, or start from another base.
+# With these initializations, loading an adapter changes the base, or the adapter starts from a different base.
 _BASE_CHANGING = re.compile(r"pissa|corda|olora|loftq|lora_ga", re.IGNORECASE)
 _PART = re.compile(
     r"(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
@@ -59,7 +59,7 @@ def adapter_files(directory: Path) -> list[Path]:
 
 
 def merge_adapter(directory: Path, base: Checkpoint) -> dict[str, LazyTensor]:
-    """Return the tensors of `base` with the LoRA adapter in `directory` merged into them, computed when read.
+    """Return the tensors of `base` with the LoRA adapter in `directory` merged in. They are computed when read.
 
     Raises:
         InputError: the adapter is not a LoRA that can be merged exactly, or does not fit `base`.
@@ -105,7 +105,7 @@ def _check_config(file: Path, config: Mapping[str, Any]) -> None:
 
 
 def _sort(weights: Path, base: Checkpoint) -> tuple[dict[str, _Parts], dict[str, LazyTensor]]:
-    """Return the adapter's tensors: by adapted module, and by name those that replace a tensor of the base."""
+    """Return the adapter's tensors by adapted module, and the tensors that replace one of the base by name."""
     modules: dict[str, _Parts] = defaultdict(dict)
     replaced: dict[str, LazyTensor] = {}
     names = _Names(base)
@@ -118,7 +118,7 @@ def _sort(weights: Path, base: Checkpoint) -> tuple[dict[str, _Parts], dict[str,
             modules[target.removesuffix(".weight")][found["part"] + leaf] = tensor
         elif tensor.shape != base.tensors[target].shape:
             raise InputError(
-                f"{weights} replaces {target} by one of shape {list(tensor.shape)} and the base has "
+                f"{weights} replaces {target} by a tensor of shape {list(tensor.shape)} and the base has "
                 f"{list(base.tensors[target].shape)}; merge the adapter with PEFT and save the whole model"
             )
         else:
@@ -127,10 +127,11 @@ def _sort(weights: Path, base: Checkpoint) -> tuple[dict[str, _Parts], dict[str,
 
 
 class _Names:
-    """Finds the base's tensors by the names that modules have in memory.
+    """Finds the base's stored tensors by the names that their modules have in memory.
 
-    For some composite models transformers stores `model.layers.0...` of what is `model.language_model.layers.0...` in
-    memory, or the other way round; such a name counts when exactly one stored name differs from it by that alone.
+    transformers stores some composite models under `model.layers.0...` and calls them
+    `model.language_model.layers.0...` in memory, or vice versa. Such a name is accepted when exactly one stored name
+    differs from it only in this way.
     """
 
     def __init__(self, base: Checkpoint) -> None:
@@ -140,7 +141,7 @@ class _Names:
             self._by_core[self._core(name)].append(name)
 
     def of(self, weights: Path, name: str) -> str:
-        """Return the base's name of the tensor that the adapter in `weights` calls `name`."""
+        """Return the base's name for the tensor that the adapter in `weights` calls `name`."""
         if name in self._base.tensors:
             return name
         if name in self._base.tied or ("head" in name and is_tied(self._base.config)):
@@ -175,7 +176,9 @@ def _check_parts(weights: Path, module: str, parts: _Parts, base: Checkpoint, *,
     first, second = (parts[name] for name in sorted(parts.keys() & {"lora_A", "lora_B", *embedding}))
     wanted = base.tensors[f"{module}.weight"].shape
     if not len(first.shape) == len(second.shape) == len(wanted) == 2 or second.shape[1] != first.shape[0]:
-        raise InputError(f"{weights} adapts {module}, which is no matrix; merge it with PEFT and save the whole model")
+        raise InputError(
+            f"{weights} adapts {module}, which is not a matrix; merge it with PEFT and save the whole model"
+        )
     product = second.shape[0], first.shape[1]
     if product not in (wanted, wanted[::-1]):
         raise InputError(
@@ -188,8 +191,8 @@ def _check_parts(weights: Path, module: str, parts: _Parts, base: Checkpoint, *,
 def _stored_input_first(config: Mapping[str, Any], modules: Mapping[str, _Parts], base: Checkpoint) -> dict[str, bool]:
     """Return for each module whether its weight is stored transposed (PEFT's fan_in_fan_out, as in GPT-2).
 
-    PEFT asks the module's class. Without one, a shape that is not square tells; square ones follow the others, and
-    where all are square, the adapter's own setting.
+    PEFT knows this from the module's class. Here a shape that is not square decides. Square weights follow the other
+    weights. Where all are square, the adapter's own setting decides.
     """
     told: dict[str, bool] = {}
     for module, parts in modules.items():
@@ -224,7 +227,7 @@ def _for_module(file: Path, config: Mapping[str, Any], key: str, module: str, de
     try:
         return next((value for name, value in patterns.items() if re.match(rf"(.*\.)?({name})$", module)), default)
     except (re.error, AttributeError) as error:
-        raise InputError(f"{file} has a {key} that is no map of patterns; save the adapter again") from error
+        raise InputError(f"{file} has a {key} that is not a map of patterns; save the adapter again") from error
 
 
 def _cast(tensor: LazyTensor, dtype: torch.dtype) -> LazyTensor:
@@ -236,7 +239,7 @@ def _adapted(weight: LazyTensor, parts: _Parts, scaling: float, turned: bool, *,
         base = weight.read()
         if "lora_embedding_A" in parts:
             delta = _product(parts["lora_embedding_A"], parts["lora_embedding_B"], turned, scaling)
-            return base + delta.to(base.dtype)  # PEFT rounds before it adds here, and here only
+            return base + delta.to(base.dtype)  # only here PEFT rounds before it adds
         delta = _product(parts["lora_A"], parts["lora_B"], turned, scaling)
         if not dora:
             return (base + delta).to(base.dtype)

@@ -1,7 +1,7 @@
-"""Conversion of the forms in which RL trainers leave models into safetensors directories, once per content.
+"""Conversion of other model formats, as RL trainers save them, into safetensors directories, once per content.
 
-Each result is an entry of kind `converted` in rammerge.store: written beside and renamed into place, verified when it
-is used again, made by one process at a time. `conversion.json` in it says what it was made from.
+Each result is an entry of kind `converted` in rammerge.store: renamed into place when complete, verified at each use,
+and made by one process at a time. Its `conversion.json` says what it was made from.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rammerge.system.home import home
 from rammerge.system.lazy import torch
 from rammerge.system.reading import list_directory, quote, read_json_object
 
-# Raise it whenever the same input would be converted into other bytes.
+# Raise this when the same input is converted into different bytes.
 VERSION = 1
 RECORD = "conversion.json"
 PICKLED = "pytorch_model.bin"
@@ -36,14 +36,14 @@ PICKLED_INDEX = "pytorch_model.bin.index.json"
 
 @dataclass(frozen=True)
 class Form:
-    """A form in which a model can lie in a directory.
+    """A model in one of the formats that are converted.
 
     Attributes:
-        name: what the user calls it.
+        name: the format's name for the user.
         files: the files that determine the tensors.
-        read: plans the tensors; they are computed when read.
-        places: where configuration and tokenizer may lie; the first of them with a config.json serves.
-        base: the base that the tensors depend on, if they do.
+        read: returns the tensors, which are computed when read.
+        places: directories to look for configuration and tokenizer; the first one with a config.json is used.
+        base: the base, if the tensors depend on it.
     """
 
     name: str
@@ -54,13 +54,13 @@ class Form:
 
 
 def as_safetensors(directory: Path, source: str, base: Checkpoint | None, progress: Callable[[str], None]) -> Path:
-    """Return a directory of safetensors for `directory`, which holds none itself.
+    """Return a directory of safetensors for `directory`, which contains none itself.
 
-    That is the whole model that verl saved beside its shards when it was told to; else what the form that lies there
-    was converted into, now or earlier; else `directory`, for want of a form.
+    It is the first of: the whole model that verl can save beside its shards; the conversion, made now or earlier, of a
+    known format; `directory` itself, if it has no known format.
 
     Raises:
-        InputError: the files of the form cannot be read, or say something else than they should.
+        InputError: the files cannot be read, or their content is not what the format requires.
         RammergeError: the result could not be written.
     """
     names = [entry.name for entry in list_directory(directory)]
@@ -132,7 +132,7 @@ def _pickled_form(directory: Path, names: Sequence[str]) -> Form:
         for shard in shards:
             if "/" in shard or not shard.endswith(".bin") or shard not in names:
                 raise InputError(
-                    f"{directory / PICKLED_INDEX} names the shard {quote(shard)}, which is no file beside it; "
+                    f"{directory / PICKLED_INDEX} names the shard {quote(shard)}, which is not a file beside it; "
                     "finish the download or the copy"
                 )
         files = [directory / PICKLED_INDEX, *(directory / shard for shard in shards)]
@@ -146,7 +146,7 @@ def _read_pickled(files: Sequence[Path]) -> dict[str, LazyTensor]:
             continue
         for name, tensor in load_state_dict(file).items():
             if name in tensors:
-                raise InputError(f"{file} stores {quote(name)} once more; remove the stale shard")
+                raise InputError(f"{file} stores {quote(name)} a second time; remove the stale shard")
             tensors[name] = constant(tensor)
     if not tensors:
         raise InputError(f"{files[0]} stores no tensors; save the model again")
@@ -155,7 +155,7 @@ def _read_pickled(files: Sequence[Path]) -> dict[str, LazyTensor]:
 
 def _verl_form(actor: Path, base: Checkpoint | None) -> Form:
     files = verl.rank_files(actor)
-    # verl's own exporter writes bfloat16; an agent of a known base is exported as that base is stored.
+    # verl's own exporter writes bfloat16. With a known base, an agent is exported in the base's dtype.
     return Form(
         "verl FSDP shards",
         files,
@@ -179,9 +179,9 @@ def _distributed_form(directory: Path, base: Checkpoint | None) -> Form:
 def _exported(
     tensors: Mapping[str, LazyTensor], base: Checkpoint | None, otherwise: torch.dtype | None
 ) -> dict[str, LazyTensor]:
-    """Round float32 tensors, which trainers keep as master weights, to the dtype in which the base has them.
+    """Round float32 tensors, the master weights of trainers, to the dtype of the base's tensors.
 
-    Comparing float32 master weights to a 16-bit base would count every element as changed.
+    Compared with a 16-bit base, float32 master weights would count as changed in every element.
     """
 
     def exported(name: str, tensor: LazyTensor) -> LazyTensor:
@@ -195,7 +195,7 @@ def _exported(
 
 
 def _sidecars(form: Form, base: Checkpoint | None) -> dict[str, Path]:
-    """Return the files to copy by their path in the result, config.json among them; the base lends what is missing."""
+    """Return the files to copy by their path in the result, with a config.json; the base supplies missing ones."""
     for place in form.places:
         if (place / "config.json").is_file():
             return {file.relative_to(place).as_posix(): file for file in find_sidecars(place)}

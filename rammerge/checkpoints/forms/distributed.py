@@ -1,4 +1,4 @@
-"""torch.distributed.checkpoint directories: `.metadata`, a pickle, says where in the `*.distcp` files the parts lie."""
+"""torch.distributed.checkpoint directories: the pickle `.metadata` locates each part in the `*.distcp` files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rammerge.system.lazy import torch
 from rammerge.system.reading import list_directory, open_regular, quote, read_exactly
 
 METADATA = ".metadata"
-# Where accelerate, and so transformers' and TRL's trainers, put the model of a sharded checkpoint.
+# Where accelerate, which transformers' and TRL's trainers use, puts the model of a sharded checkpoint.
 IN_TRAINER = "pytorch_model_fsdp_0"
 
-# Wrappers that trainers leave in parameter names; no architecture uses them.
+# Parts of parameter names that trainers add. No architecture uses them.
 _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 
 
@@ -30,13 +30,13 @@ def distributed_files(directory: Path) -> list[Path]:
 
 
 def read_distributed(directory: Path) -> dict[str, LazyTensor]:
-    """Return the model's tensors in a torch.distributed.checkpoint directory, assembled when read.
+    """Return the model's tensors in a torch.distributed.checkpoint directory. They are assembled when read.
 
-    The state dict may hold the model at its top or under a key (`model`, say) beside the optimizer; the largest group
-    of tensors that is not an optimizer's is taken.
+    The state dict may contain the model at its top, or under a key such as `model` beside the optimizer. The largest
+    group of tensors that does not belong to an optimizer is the model.
 
     Raises:
-        InputError: the metadata are not those of such a directory, or do not agree with its files.
+        InputError: the metadata do not describe such a directory, or do not match its files.
     """
     metadata = load_metadata(directory / METADATA)
     try:
@@ -62,7 +62,7 @@ def read_distributed(directory: Path) -> dict[str, LazyTensor]:
 
 
 def _model_entries(planner_data: Any, entries: Mapping[str, Inert]) -> dict[str, str]:
-    """Return the model's parameter names, each with the name of its entry."""
+    """Return parameter name -> entry name for the model."""
     paths = planner_data if isinstance(planner_data, dict) else {}
     groups: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
     for entry in entries:
@@ -88,14 +88,14 @@ def _tensor(
     ]
     wrong = fault(shape, chunks)
     if wrong:
-        raise ValueError(f"of {name}, {wrong}")
+        raise ValueError(f"{name}: {wrong}")
     return LazyTensor(dtype, shape, lambda: assemble(dtype, shape, chunks))
 
 
 def _chunk(directory: Path, name: str, dtype: torch.dtype, chunk: Inert, place: Inert) -> Chunk:
     file_name, offset, length = (place.get(key) for key in ("relative_path", "offset", "length"))
     if not isinstance(file_name, str) or "/" in file_name or not file_name.endswith(".distcp"):
-        raise ValueError(f"{name} lies in {file_name!r}")
+        raise ValueError(f"{name} is stored in {file_name!r}")
     if place.get("transform_descriptors"):
         raise ValueError(f"{name} is stored transformed ({place.get('transform_descriptors')})")
     file, sizes = directory / file_name, tuple(chunk.get("sizes"))
@@ -105,14 +105,16 @@ def _chunk(directory: Path, name: str, dtype: torch.dtype, chunk: Inert, place: 
         with open_regular(file) as (descriptor, _):
             found = load_tensor(read_exactly(descriptor, length, offset, file), file)
         if found.dtype != dtype or tuple(found.shape) != sizes:
-            raise InputError(f"{file} has another dtype or shape for {name} than {METADATA}; save the checkpoint again")
+            raise InputError(
+                f"{file} has a different dtype or shape for {name} than {METADATA}; save the checkpoint again"
+            )
         return found
 
     return Chunk(tuple(chunk.get("offsets")), sizes, read)
 
 
 def _check_range(file: Path, offset: Any, length: Any, *, at_least: int) -> None:
-    # Before anything is allocated by a size that only the metadata claim.
+    # Check before allocating: so far only the metadata claim this size.
     with open_regular(file) as (_, size):
         whole = type(offset) is int and type(length) is int and offset >= 0 and at_least <= length <= size - offset
     if not whole:

@@ -1,8 +1,8 @@
-"""Reading of PyTorch's pickled files without ever running what a pickle asks for.
+"""Reading PyTorch's pickled files without running any code that a pickle names.
 
-Plain state dicts go through PyTorch's own `weights_only` loader. The files of distributed trainers name classes of
-torch.distributed that change from release to release; they are read with an unpickler that knows tensors and plain
-containers only, and lets an `Inert` record stand in for every object of another torch class. Anything else is refused.
+Plain state dicts are read by PyTorch's own `weights_only` loader. The files of distributed trainers name classes of
+torch.distributed that change from release to release. They are read by an unpickler that knows only tensors and plain
+containers, and makes an `Inert` record for an object of any other torch class. Everything else is refused.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ _REAL: Mapping[tuple[str, str], Any] = {
     ("torch", "Size"): tuple,
     ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
 }
-# What tensors are rebuilt with; each of these checks its arguments against the storage and runs nothing else.
+# Functions that rebuild tensors. Each one checks its arguments against the storage and runs nothing else.
 _REBUILDING = {"_rebuild_tensor", "_rebuild_tensor_v2"}
 _MEMBER = {("builtins", "getattr"), ("__builtin__", "getattr")}
 _MAX_METADATA_BYTES = 1 << 30
 
 
 class Inert:
-    """The record of an object whose class was not imported: what it was to be made from.
+    """A record in place of an object whose class is not imported.
 
     Attributes:
-        origin: `module.name` of the class or function that the pickle named.
-        args: what the pickle passed to it.
-        state: what the pickle set on it afterwards, or None.
+        origin: `module.name` of the class or function that the pickle names.
+        args: the arguments that the pickle passes to it.
+        state: the state that the pickle sets on the object afterwards, or None.
     """
 
     origin = ""
 
     def __new__(cls, *args: Any, **_: Any) -> Inert:
-        """Keep the arguments that the pickle would have called the real class with."""
+        """Keep the arguments that the pickle passes to the real class."""
         record = super().__new__(cls)
         record.args = args
         record.state = None
@@ -57,17 +57,17 @@ class Inert:
         self.state = state
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the attribute `name` that the pickle set, or `default`."""
+        """Return the attribute `name` that the pickle sets, or `default`."""
         return attributes(self.state).get(name, default)
 
     @classmethod
     def is_a(cls, name: str) -> bool:
-        """Return whether the class is called `name`, in whatever module its release keeps it."""
+        """Return whether the class is called `name`, in any module: releases differ."""
         return cls.origin.rpartition(".")[2] == name
 
 
 def attributes(state: Any) -> Mapping[str, Any]:
-    """Return the attributes in a pickled state: a dict, or with __slots__ the pair (dict or None, dict or None)."""
+    """Return the attributes in a pickled state, which is a dict, or with __slots__ a pair of dicts or None."""
     halves = state if isinstance(state, tuple) else (state,)
     return {name: value for half in halves if isinstance(half, dict) for name, value in half.items()}
 
@@ -77,12 +77,12 @@ def _inert(origin: str) -> type[Inert]:
 
 
 def _member(owner: type[Inert], name: str) -> type[Inert]:
-    """Stand in for the getattr by which pickles name nested classes and members of enumerations."""
+    """Replace `getattr`, by which pickles name nested classes and members of enumerations."""
     return _inert(f"{owner.origin}.{name}")
 
 
 class _Unpickler(pickle.Unpickler):
-    """Gives a pickle tensors, containers and inert records, whatever it asks for."""
+    """Makes only tensors, containers and inert records, whatever a pickle names."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _REAL:
@@ -95,19 +95,19 @@ class _Unpickler(pickle.Unpickler):
             return _member
         if module.split(".")[0] in ("torch", "pathlib"):
             return _inert(f"{module}.{name}")
-        raise InputError(f"it holds a pickled {quote(f'{module}.{name}')}, which is no weight")
+        raise InputError(f"it holds a pickled {quote(f'{module}.{name}')}, which is not a weight")
 
 
-# What torch.load takes for the pickle module; it uses nothing but the class.
+# torch.load takes a pickle module and uses only this class of it.
 _RESTRICTED = types.ModuleType("restricted_pickle")
 _RESTRICTED.__dict__["Unpickler"] = _Unpickler
 
 
 def load_state_dict(file: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors by name of a state dict that torch.save wrote, mapped rather than read where possible.
+    """Return the tensors by name of a state dict that torch.save wrote. They are mapped where possible, not read.
 
     Raises:
-        InputError: the file holds anything but tensors by name, or cannot be read.
+        InputError: the file contains anything but tensors by name, or cannot be read.
     """
     stat_file(file)
     try:
@@ -116,18 +116,18 @@ def load_state_dict(file: Path) -> dict[str, torch.Tensor]:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
     except InputError:
         raise
-    except Exception as error:  # torch raises errors of every kind for files that it cannot take
+    except Exception as error:  # torch raises errors of many kinds for files that it cannot read
         raise _refuse(file, error) from error
     for wrapper in ("state_dict", "model", "module"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not all(_is_weight(name, value) for name, value in content.items()):
-        raise InputError(f"{file} does not hold tensors by name alone; save the model with save_pretrained")
+        raise InputError(f"{file} does not contain only tensors by name; save the model with save_pretrained")
     return {name: value.detach() for name, value in content.items()}
 
 
 def load_records(file: Path) -> Any:
-    """Return what torch.save wrote into the zip `file`: real tensors, mapped from it, and inert records."""
+    """Return the content that torch.save wrote into the zip `file`: tensors mapped from it, and inert records."""
     stat_file(file)
     try:
         with zipfile.ZipFile(file) as archive:
@@ -139,30 +139,30 @@ def load_records(file: Path) -> Any:
 
 
 def load_metadata(file: Path) -> Any:
-    """Return the plain pickle in `file` as containers and inert records."""
+    """Return the content of the plain pickle `file` as containers and inert records."""
     with open_regular(file) as (descriptor, size):
         if size > _MAX_METADATA_BYTES:
             raise InputError(f"{file} is too long for metadata ({size} bytes); save the checkpoint again")
         content = read_exactly(descriptor, size, 0, file)
     try:
         return _Unpickler(io.BytesIO(content)).load()
-    except Exception as error:  # a pickle can make its reader raise anything
+    except Exception as error:  # a pickle can make its reader raise any error
         raise _refuse(file, error) from error
 
 
 def load_tensor(content: bytes | bytearray, what: Path) -> torch.Tensor:
-    """Return the one tensor that torch.save wrote as `content`, a part of the file `what`."""
+    """Return the tensor that torch.save wrote as `content`, which is a part of the file `what`."""
     try:
         tensor = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         raise _refuse(what, error) from error
     if not isinstance(tensor, torch.Tensor) or not is_backed(tensor):
-        raise InputError(f"{what} holds something else than a tensor where its metadata says one; save it again")
+        raise InputError(f"{what} does not contain a tensor where its metadata says so; save it again")
     return tensor.detach()
 
 
 def is_backed(tensor: torch.Tensor) -> bool:
-    """Return whether every element has bytes of its own: strides of 0 make huge tensors of small files."""
+    """Return whether every element has its own bytes. With strides of 0 a small file can claim a huge tensor."""
     return tensor.layout == torch.strided and tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.itemsize
 
 

@@ -1,4 +1,4 @@
-"""Tensors that are read when they are needed, and the writing of them as a safetensors model directory."""
+"""Tensors that are read when they are needed, and writing them into a safetensors model directory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHARD_BYTES = 5_000_000_000
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """A tensor of known dtype and shape whose elements `read()` brings into memory."""
+    """A tensor of known dtype and shape. `read()` brings its elements into memory."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -34,20 +34,20 @@ class LazyTensor:
 
 
 def stored(info: TensorInfo) -> LazyTensor:
-    """Return the tensor that lies in a safetensors file at `info`."""
+    """Return the tensor that is stored in a safetensors file at `info`."""
     return LazyTensor(info.dtype.torch_dtype, info.shape, lambda: _read(info))
 
 
 def constant(tensor: torch.Tensor) -> LazyTensor:
-    """Return a tensor that is in memory, or mapped from a file, already."""
+    """Return a tensor that is already in memory or mapped from a file."""
     return LazyTensor(tensor.dtype, tuple(tensor.shape), lambda: tensor)
 
 
 def write_model(directory: Path, tensors: Mapping[str, LazyTensor], *, shard_bytes: int = SHARD_BYTES) -> None:
-    """Write `tensors` into `directory` as safetensors, one tensor in memory at a time.
+    """Write `tensors` into `directory` as safetensors, with one tensor in memory at a time.
 
-    The names go into shards in sorted order, each of at most `shard_bytes` bytes of data or a single tensor; one shard
-    is `model.safetensors`, several have the usual names and the index.
+    Tensors are distributed over shards in the order of their names. A shard has at most `shard_bytes` bytes of data, or
+    is a single tensor. A single shard is `model.safetensors`; several have the usual names and an index.
     """
     shards = list(_shards(tensors, shard_bytes))
     if len(shards) == 1:
@@ -75,14 +75,14 @@ def _shards(tensors: Mapping[str, LazyTensor], shard_bytes: int) -> Iterator[lis
 
 
 def _write_file(file: Path, tensors: Mapping[str, LazyTensor]) -> None:
-    # Wide dtypes first, as the reference implementation orders them, so that every tensor is aligned.
+    # Wide dtypes first, as in the reference implementation, so that every tensor is aligned.
     names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     position = 0
     for name in names:
         tensor = tensors[name]
         dtype = from_torch(tensor.dtype)
-        assert dtype is not None, f"{name} is {tensor.dtype}, which a conversion refuses beforehand"
+        assert dtype is not None, f"{name} is {tensor.dtype}, which a conversion refuses before it writes"
         header[name] = {
             "dtype": dtype.code,
             "shape": list(tensor.shape),

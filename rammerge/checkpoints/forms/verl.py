@@ -1,8 +1,8 @@
-"""verl's FSDP checkpoints: one pickled state dict a rank, `model_world_size_<N>_rank_<R>.pt`, of sharded tensors.
+"""verl's FSDP checkpoints: one pickled state dict per rank, `model_world_size_<N>_rank_<R>.pt`, with sharded tensors.
 
 verl writes them to `global_step_<S>/actor/`, with the configuration and the tokenizer in `huggingface/` beside them
-(verl/utils/checkpoint/fsdp_checkpoint_manager.py). A tensor is a DTensor (FSDP2, and FSDP1 on a device mesh), a
-ShardedTensor (FSDP1 without one), or whole on every rank.
+(verl/utils/checkpoint/fsdp_checkpoint_manager.py). A tensor is a DTensor (FSDP2, or FSDP1 on a device mesh), a
+ShardedTensor (FSDP1 without a mesh), or complete on every rank.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RANK_FILE = re.compile(r"model_world_size_(\d{1,6})_rank_(\d{1,6})\.pt")
 
 
 def find_actor(directory: Path, names: Sequence[str]) -> Path | None:
-    """Return the directory of rank files that `directory`, which has entries `names`, is or holds as `actor`."""
+    """Return the directory of rank files: `directory`, whose entries are `names`, or `actor` in it; None if neither."""
     if any(_RANK_FILE.fullmatch(name) for name in names):
         return directory
     actor = directory / "actor"
@@ -34,7 +34,7 @@ def find_actor(directory: Path, names: Sequence[str]) -> Path | None:
 
 
 def rank_files(actor: Path) -> list[Path]:
-    """Return the files of all ranks in the order of ranks; InputError when one is missing."""
+    """Return the files of all ranks in order; InputError when one is missing."""
     found: dict[int, set[int]] = {}
     for entry in list_directory(actor):
         if match := _RANK_FILE.fullmatch(entry.name):
@@ -52,10 +52,10 @@ def rank_files(actor: Path) -> list[Path]:
 
 
 def read_ranks(files: Sequence[Path]) -> dict[str, LazyTensor]:
-    """Return the tensors that the state dicts in `files`, in the order of ranks, make up; assembled when read.
+    """Return the tensors whose parts are in the state dicts `files`, in the order of ranks; assembled when read.
 
     Raises:
-        InputError: a file is no state dict, or the ranks' parts do not make up whole tensors.
+        InputError: a file is not a state dict, or the parts of the ranks do not add up to whole tensors.
     """
     ranks = [_load(file) for file in files]
     for file, rank in zip(files, ranks, strict=True):
@@ -64,7 +64,7 @@ def read_ranks(files: Sequence[Path]) -> dict[str, LazyTensor]:
             raise InputError(f"{file} has other tensors than {files[0].name} ({quote(odd)}); copy one training step's")
     if any(".lora_" in name for name in ranks[0]):
         raise InputError(
-            f"{files[0].parent} holds a LoRA adapter among its shards; give its lora_adapter directory instead"
+            f"{files[0].parent} contains a LoRA adapter among its shards; give its lora_adapter directory instead"
         )
     return {name: _tensor(files[0].parent, name, [rank[name] for rank in ranks]) for name in ranks[0]}
 
@@ -76,7 +76,7 @@ def _has_config(actor: Path) -> bool:
 def _load(file: Path) -> Mapping[str, Any]:
     content = load_records(file)
     if not isinstance(content, dict) or not content or not all(isinstance(name, str) for name in content):
-        raise InputError(f"{file} does not hold tensors by name; copy it again")
+        raise InputError(f"{file} does not contain tensors by name; copy it again")
     return content
 
 
@@ -99,15 +99,15 @@ def _tensor(actor: Path, name: str, parts: Sequence[Any]) -> LazyTensor:
         raise TypeError("only some ranks shard it")
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{actor} has shards of {quote(name)} that do not make up a tensor ({quote(str(error))[1:-1]}); export the "
-            "model with verl.model_merger"
+            f"{actor} has shards of {quote(name)} that do not add up to a tensor ({quote(str(error))[1:-1]}); export "
+            "the model with verl.model_merger"
         ) from error
 
 
 def _replicated(parts: Sequence[torch.Tensor]) -> LazyTensor:
-    # Buffers and unsharded parameters: every rank has the same.
+    # Buffers and unsharded parameters are equal on every rank.
     if any(not _same(parts[0], part) for part in parts[1:]):
-        raise ValueError("it differs between ranks and says not how")
+        raise ValueError("it differs between ranks without a placement")
     return constant(parts[0])
 
 
@@ -116,7 +116,7 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _sharded_chunks(dtype: torch.dtype, states: Sequence[Any]) -> list[Chunk]:
-    """Return the parts of a ShardedTensor, whose state on each rank is (local shards, metadata, ...)."""
+    """Return the parts of a ShardedTensor. Its state on each rank is (local shards, metadata, ...)."""
     return [
         _local(tuple(shard.get("metadata").get("shard_offsets")), shard.get("tensor"), dtype)
         for state in states
@@ -125,10 +125,10 @@ def _sharded_chunks(dtype: torch.dtype, states: Sequence[Any]) -> list[Chunk]:
 
 
 def _placed_chunks(dtype: torch.dtype, shape: tuple[int, ...], states: Sequence[Any]) -> list[Chunk]:
-    """Return the parts of a DTensor, whose state on each rank has the local tensor and the spec.
+    """Return the parts of a DTensor. Its state on each rank has the local tensor and the spec.
 
-    The spec's mesh says at which coordinate the rank stands, and the placements along which of the mesh's dimensions
-    the tensor was cut. Along a Replicate dimension the first coordinate serves for all.
+    The spec's mesh gives the rank's coordinate, and the placements say along which dimensions of the mesh the tensor
+    was cut. Along a Replicate dimension all coordinates hold the same, so the first one is used.
     """
     ranks = [attributes(state) for state in states]
     placements = ranks[0]["_spec"].get("placements")
@@ -168,7 +168,7 @@ def _coordinate(spec: Inert, rank: int, dimensions: int) -> tuple[int, ...]:
 
 
 def _begins(local: Mapping[tuple[int, ...], torch.Tensor], position: int, dimension: int) -> list[int]:
-    """Return where each coordinate's part begins in `dimension`, from the sizes of the parts before it."""
+    """Return the offset of each coordinate's part in `dimension`: the sum of the sizes before it."""
     sizes = {place[position]: tensor.shape[dimension] for place, tensor in local.items()}
     return [0, *accumulate(sizes[coordinate] for coordinate in range(len(sizes)))]
 

@@ -197,12 +197,14 @@ def test_an_adapter_needs_its_base(adapter: Path, base: Path, bases: Bases) -> N
         ({"a_variant_of_tomorrow": True}, "uses 'a_variant_of_tomorrow'"),
         ({"r": 5}, "rank 5 .* weights have rank 4"),
         ({"lora_alpha": "x"}, "alpha x"),
-        ({"rank_pattern": {"(": 1}}, "no map of patterns"),
-        ({"rank_pattern": [1]}, "no map of patterns"),
+        ({"rank_pattern": {"(": 1}}, "not a map of patterns"),
+        ({"rank_pattern": [1]}, "not a map of patterns"),
         ({"use_dora": True}, "lora_A, lora_B for model.layers.0.*cannot be merged exactly"),
     ],
 )
-def test_what_is_no_plain_lora_is_refused(adapter: Path, base: Path, changes: dict[str, object], says: str) -> None:
+def test_other_adapters_than_plain_lora_are_refused(
+    adapter: Path, base: Path, changes: dict[str, object], says: str
+) -> None:
     refused(edit_adapter(adapter, **changes), base, says)
 
 
@@ -214,8 +216,8 @@ KEY = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
     [
         (lambda tensors: tensors.pop(KEY), "has lora_B for model.layers.0.self_attn.q_proj"),
         (lambda tensors: tensors.update({KEY: torch.ones(4, 3)}), r"by \[16, 3\] and the base has \[16, 16\]"),
-        (lambda tensors: tensors.update({KEY: torch.ones(3, 16)}), "no matrix"),
-        (lambda tensors: tensors.update({KEY: torch.ones(4)}), "no matrix"),
+        (lambda tensors: tensors.update({KEY: torch.ones(3, 16)}), "not a matrix"),
+        (lambda tensors: tensors.update({KEY: torch.ones(4)}), "not a matrix"),
         (lambda tensors: tensors.update({"base_model.model.lm_head.weight": torch.ones(99, 16)}), "replaces lm_head"),
         (lambda tensors: tensors.update({"base_model.model.v_head.weight": torch.ones(1)}), "'v_head.weight', which"),
         (lambda tensors: tensors.update({KEY.replace("lora_A.weight", "lora_B.bias"): torch.ones(16)}), "has none"),

@@ -148,7 +148,7 @@ def test_sharded_pickled_weights(agent: Path) -> None:
     assert equal(weights(fetch(str(agent)).path), state)
 
     torch.save({name: state[name] for name in names[4:]}, agent / "two.bin")
-    refused(agent, "stores .* once more; remove the stale shard")
+    refused(agent, "stores .* a second time; remove the stale shard")
     for wrong in ("../one.bin", "/etc/passwd.bin", "missing.bin", "config.json", 3):
         index.write_text(json.dumps({"weight_map": {"a": wrong}}))
         refused(agent, "names the shard")
@@ -396,7 +396,7 @@ def test_damaged_verl_shards_are_refused(agent: Path, tmp_path: Path, base: Chec
     refused(truncated, "rank_1.pt was not unpickled", base=base)
     twice = damaged("twice")
     shutil.copyfile(twice / "model_world_size_3_rank_0.pt", twice / "model_world_size_3_rank_1.pt")
-    refused(twice, "do not make up a tensor", base=base)
+    refused(twice, "do not add up to a tensor", base=base)
     stale = damaged("stale")
     (stale / "model_world_size_1_rank_0.pt").write_bytes(b"")
     assert equal(weights(fetch(str(stale), base=base).path), weights(agent))
@@ -427,9 +427,9 @@ def test_parts_must_fill_the_tensor_exactly() -> None:
     assert torch.equal(assemble(torch.float32, (5, 7), chunks), whole)
     assert fault((5, 7), chunks[1:]) == "its parts do not fill it"
     assert fault((5, 7), [*chunks[1:], Chunk((2, 2), (2, 2), chunks[0].read)]) == "two of its parts overlap"
-    assert fault((5, 7), [Chunk((0, 0), (5, 8), chunks[0].read)]) == "a part lies outside of it"
-    assert fault((5, 7), [Chunk((-1, 0), (5, 7), chunks[0].read)]) == "a part lies outside of it"
-    assert fault((5, 7), [Chunk((0,), (35,), chunks[0].read)]) == "a part has another number of dimensions"
+    assert fault((5, 7), [Chunk((0, 0), (5, 8), chunks[0].read)]) == "a part is outside of it"
+    assert fault((5, 7), [Chunk((-1, 0), (5, 7), chunks[0].read)]) == "a part is outside of it"
+    assert fault((5, 7), [Chunk((0,), (35,), chunks[0].read)]) == "a part has a different number of dimensions"
     assert fault((), [Chunk((), (), lambda: torch.tensor(1.0))]) is None
     assert fault((), [Chunk((), (), chunks[0].read)] * 2) == "its parts do not fill it"
 
