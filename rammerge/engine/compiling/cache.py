@@ -35,13 +35,6 @@ _CODE = (
     "rammerge.engine.compiling.build",
     "rammerge.engine.compiling.cache",
     "rammerge.engine.compiling.loop",
-    "rammerge.engine.passes.densities",
-    "rammerge.engine.passes.magnitudes",
-    "rammerge.engine.passes.merging",
-    "rammerge.engine.passes.overlap",
-    "rammerge.methods.elementwise.ram",
-    "rammerge.methods.elementwise.arithmetic",
-    "rammerge.methods.elementwise.sparsified",
 )
 
 
@@ -81,7 +74,7 @@ class Signature:
     def path(self) -> Path:
         """Return where the compiled form is kept; code, torch and the processor's instruction set are in its name."""
         digest = hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode())
-        for module in _CODE:
+        for module in [*_CODE, *_modules(self.function)]:
             spec = importlib.util.find_spec(module)
             assert spec is not None, module
             digest.update(Path(str(spec.origin)).read_bytes())
@@ -100,6 +93,12 @@ def _read(described: dict[str, Any]) -> Any:
     fields = described["fields"].items()
     values = {name: _find(value["code"]) if isinstance(value, dict) else value for name, value in fields}
     return _find(described["code"])(**values)
+
+
+def _modules(function: BlockFunction) -> list[str]:
+    """Return the modules in which a block function and the functions that it calls by its fields are defined."""
+    fields: dict[str, Any] = vars(function)
+    return sorted({code.__module__ for code in (type(function), *filter(callable, fields.values()))})
 
 
 def _place(code: Any) -> str:
