@@ -7,17 +7,24 @@ from typing import Annotated, Literal
 
 import typer
 
+from flows.cli.completing import complete_suite
 from rammerge.cli.terminal import say
 from rammerge.errors import InputError
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
-Name = Annotated[str, typer.Argument(help="Registered model.", metavar="NAME")]
+Name = Annotated[str, typer.Argument(help="The registered model.", metavar="NAME")]
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to the program."""
-    for command in (run, check, evaluate, promote, rollback, releases, ui, demo):
-        app.command(command.__name__)(command)
+    panels = {
+        "Pipeline": (demo, check, run, ui),
+        "Releases": (releases, promote, rollback),
+        "Models": (evaluate,),
+    }
+    for panel, panel_commands in panels.items():
+        for command in panel_commands:
+            app.command(command.__name__, rich_help_panel=panel)(command)
 
 
 def run(recipe: RecipeFile) -> None:
@@ -57,13 +64,27 @@ def check(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model directory, or a hub id ORG/NAME[@REVISION].")],
-    suite: Annotated[list[str], typer.Option("--suite", help="A bundled suite, or a directory. Repeat it.")],
-    json_: Annotated[Path | None, typer.Option("--json", help="Write results, item by item, to this file.")] = None,
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Dtype to load it in.")] = "float32",
-    batch_size: Annotated[int, typer.Option(help="Prompts at a time.", min=1)] = 100,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    limit: Annotated[int | None, typer.Option(help="Items a suite and split; default: all.", min=1)] = None,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=r"A directory, or a hub id ORG/NAME\[@REVISION].")],
+    suite: Annotated[
+        list[str],
+        typer.Option(
+            "--suite",
+            metavar="SUITE",
+            help="A bundled suite, or a directory. Repeat it.",
+            autocompletion=complete_suite,
+        ),
+    ],
+    json_: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the results, item by item, as JSON.")
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="The dtype that the model is loaded in.")
+    ] = "float32",
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Prompts at a time.", min=1)] = 100,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda or cuda:N.")] = "cpu",
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Items of each suite and split.", show_default="all", min=1)
+    ] = None,
 ) -> None:
     """Evaluate one model on suites, on their validation and test splits."""
     from evaluation.suites import load_suite

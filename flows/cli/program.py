@@ -14,9 +14,10 @@ from rammerge.errors import InputError, RammergeError, out_of_space
 from rammerge.system.allocator import keep_freed_blocks
 from rammerge.system.home import home
 
+_NAME = "rammerge"  # in messages and for the shell's completion, however the program was started
+
 app = typer.Typer(
-    name="rammerge",
-    add_completion=False,
+    name=_NAME,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Merge RL-trained agents into one generalist, prove that it is better, and promote it.",
@@ -40,8 +41,8 @@ def _global(
     """Merge RL-trained agents into one generalist, prove that it is better, and promote it."""
 
 
-commands.add_commands(app)
 pipeline.add_commands(app)
+commands.add_commands(app)
 
 
 def main() -> None:
@@ -55,7 +56,7 @@ def main() -> None:
     try:
         # Accepted anywhere on the line: a user who meets an error repeats the command with --debug at its end.
         words = [word for word in arguments if word != "--debug"]
-        code = app(words or ["--help"], standalone_mode=False)
+        code = app(words or ["--help"], prog_name=_NAME, standalone_mode=False)
         print(end="", flush=True)  # here, where output that cannot be written is reported like any other failure
     except typer.Exit as exit_:
         code = exit_.exit_code

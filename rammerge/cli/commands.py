@@ -7,55 +7,103 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rammerge.cli.completing import complete_method, complete_preset, complete_tokenizer
 from rammerge.cli.parsing import name_agents, parse_option_size, parse_settings
 from rammerge.cli.terminal import progress_display, say
 
 if TYPE_CHECKING:
     from rammerge.checkpoints.checkpoint import Checkpoint
 
-Base = Annotated[str, typer.Option("--base", help="Base model: a directory, or a hub id ORG/NAME[@REVISION].")]
-Memory = Annotated[
-    str | None, typer.Option(help="Peak resident memory of the process, such as 800MiB.", show_default="1GiB")
+_MODELS = "Models"  # panels of the help
+_OUTPUT, _RESOURCES = "Output", "Resources"
+
+Base = Annotated[
+    str,
+    typer.Option(
+        "--base",
+        metavar="MODEL",
+        help=r"What the agents were trained from: a directory, or ORG/NAME\[@REVISION].",
+    ),
 ]
-Threads = Annotated[int | None, typer.Option(help="Worker threads; by default one a processor.", min=1)]
-Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Peak resident memory of the process, such as 800MiB.",
+        show_default="1GiB",
+        rich_help_panel=_RESOURCES,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Worker threads.", show_default="all processors", min=1, rich_help_panel=_RESOURCES),
+]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda or cuda:N.", rich_help_panel=_RESOURCES)]
 Resize = Annotated[
     Literal["refuse", "common"],
     typer.Option(
-        help="Agents that appended vocabulary rows: refuse them, or merge the rows that they share with the base."
+        help="Agents whose vocabulary has grown: refuse them, or merge the rows that they share with the base."
     ),
 ]
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to the program."""
-    app.command("merge")(merge)
-    app.command("inspect")(inspect)
-    app.command("methods")(methods)
-    app.command("verify")(verify)
+    for command in (inspect, merge, methods, verify):
+        app.command(command.__name__, rich_help_panel=_MODELS)(command)
 
 
 def merge(
     base: Base,
-    agent: Annotated[list[str], typer.Option("--agent", help="An agent: [NAME=]directory or hub id. Repeat it.")],
-    out: Annotated[Path, typer.Option("--out", help="Directory to make.")],
-    method: Annotated[str, typer.Option("--method", help="See `rammerge methods`.")] = "ram",
-    preset: Annotated[str | None, typer.Option(help="A named set of the method's parameters.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter: r=0.1. Repeat it.")] = None,
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Output dtype.")] = "float32",
-    rounding: Annotated[Literal["nearest", "stochastic"], typer.Option(help="How to round to it.")] = "nearest",
-    seed: Annotated[int, typer.Option(help="Seed of stochastic rounding and of DARE.")] = 0,
+    agent: Annotated[
+        list[str],
+        typer.Option("--agent", metavar="[NAME=]MODEL", help="An agent: a directory, or a hub id. Repeat it."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The model directory to make.")],
+    method: Annotated[
+        str, typer.Option("--method", metavar="NAME", help="See `rammerge methods`.", autocompletion=complete_method)
+    ] = "ram",
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A named set of the method's parameters.", autocompletion=complete_preset),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the method. Repeat it."),
+    ] = None,
+    resize: Resize = "refuse",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        typer.Option(help="How weights are stored.", rich_help_panel=_OUTPUT),
+    ] = "float32",
+    rounding: Annotated[
+        Literal["nearest", "stochastic"], typer.Option(help="How values are rounded to it.", rich_help_panel=_OUTPUT)
+    ] = "nearest",
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of stochastic rounding and of DARE.", rich_help_panel=_OUTPUT)
+    ] = 0,
+    shard_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="Largest size of one weight file.", rich_help_panel=_OUTPUT)
+    ] = "5GB",
+    tokenizer: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Whose tokenizer and chat template to copy: base, or an agent's name.",
+            autocompletion=complete_tokenizer,
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = "base",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing output.", rich_help_panel=_OUTPUT)
+    ] = False,
     device: Device = "cpu",
     memory: Memory = None,
     threads: Threads = None,
-    shard_size: Annotated[str, typer.Option(help="Largest size of an output shard.")] = "5GB",
     compile_: Annotated[
         Literal["auto", "always", "never"],
-        typer.Option("--compile", help="Compiled kernels; the same bytes either way."),
+        typer.Option("--compile", help="Compiled kernels; the bytes are the same.", rich_help_panel=_RESOURCES),
     ] = "auto",
-    tokenizer: Annotated[str, typer.Option(help="Whose tokenizer to copy: base, or an agent's name.")] = "base",
-    resize: Resize = "refuse",
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False,
 ) -> None:
     """Merge agents into one model directory that transformers and vLLM load as it is."""
     from rammerge.methods import resolve
@@ -85,12 +133,16 @@ def merge(
 
 def inspect(
     base: Base,
-    agents: Annotated[list[str], typer.Argument(metavar="AGENT...", help="[NAME=]directory or hub id.")],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON; - for stdout.")] = None,
-    epsilon: Annotated[float, typer.Option(help="A change counts when it is larger than this.", min=0)] = 1e-5,
+    agents: Annotated[
+        list[str], typer.Argument(metavar="AGENT", help=r"An agent: \[NAME=]directory, or a hub id. Name each.")
+    ],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON; - for stdout.")
+    ] = None,
     mask: Annotated[Literal["abs", "exact", "relative", "ulp"], typer.Option(help="What counts as changed.")] = "abs",
-    eta: Annotated[float, typer.Option(help="Threshold of --mask relative.", min=0)] = 1e-3,
-    ulps: Annotated[int, typer.Option(help="Threshold of --mask ulp.", min=1)] = 1,
+    epsilon: Annotated[float, typer.Option(metavar="X", help="Threshold of --mask abs.", min=0)] = 1e-5,
+    eta: Annotated[float, typer.Option(metavar="X", help="Threshold of --mask relative.", min=0)] = 1e-3,
+    ulps: Annotated[int, typer.Option(metavar="N", help="Threshold of --mask ulp.", min=1)] = 1,
     device: Device = "cpu",
     memory: Memory = None,
     threads: Threads = None,
