@@ -1,4 +1,4 @@
-"""Timing whole processes: seconds, peak resident memory and output, the median of several runs."""
+"""Measure whole processes: seconds, peak resident memory and output, as medians of several runs."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
     """Run a command once.
 
     Raises:
-        RuntimeError: it failed; the message ends with its last lines.
+        RuntimeError: the command failed; the message ends with its last lines of output.
     """
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
@@ -51,7 +51,7 @@ def median(runs: Sequence[Measurement]) -> Measurement:
 
 
 def repeat(command: Callable[[Path], Sequence[str]], runs: int, scratch: Path, *, cold: bool) -> list[Measurement]:
-    """Run `command(out)` several times with a fresh `out` each, the page cache dropped before each when `cold`."""
+    """Run `command(out)` several times with a fresh `out`. With `cold`, drop the page cache before each run."""
     measured = []
     for _ in range(runs):
         out = scratch / "out"

@@ -1,12 +1,12 @@
-"""Merge speed and memory against plain copies of the same files and against mergekit, all measured in this run.
+"""Compare the speed and memory of merges with plain copies of the same files and with mergekit, in one run.
 
     python -m benchmarks.merge --scratch DIR [--sizes 0.5B 1.5B] [--runs 3] [--cold] [--mergekit PYTHON] [--table FILE]
 
-The reference is what the disk allows: `cat` of all inputs to nowhere, then `cp` of the base; for methods that read
-twice, one more `cat`. A merge is timed twice over: the whole process, and the merge itself, which leaves out starting
-Python and, in the first run alone, hashing the inputs (the hashes are remembered; the first run is shown apart).
-mergekit runs from an environment of its own: `python -m venv X && X/bin/pip install mergekit`, then --mergekit
-X/bin/python. Needs about 20 bytes of disk for each parameter of the largest size.
+The reference is the limit that the disk sets: `cat` of all inputs to nowhere and then `cp` of the base, with one more
+`cat` for each further pass of the method. Each merge has two times: the whole process, and the merge itself, which
+leaves out the start of Python and the hashing of the inputs. Hashes are remembered, so only the first run computes
+them; it is shown in a column of its own. mergekit runs from an environment of its own: `python -m venv X && X/bin/pip
+install mergekit`, then --mergekit X/bin/python. The disk needs about 20 bytes for each parameter of the largest size.
 """
 
 import argparse
@@ -16,7 +16,8 @@ import platform
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import Measurement, median, repeat, run
@@ -41,54 +42,27 @@ def main() -> None:
         arguments.table.write_text(table, encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class _Models:
+    """The models of one size, and what reading and copying them takes: the limit that the disk sets."""
+
+    size: str
+    base: Path
+    agents: Mapping[str, Path]
+    read: Measurement
+    copy: Measurement
+
+
 def _measure_size(arguments: argparse.Namespace, size: str) -> list[list[str]]:
-    # In a process of their own: a child's peak memory starts from that of the process that made it.
-    run([sys.executable, "-m", "benchmarks.models", str(arguments.scratch), size, str(arguments.agents)])
-    names = ["base", *(f"agent{index}" for index in range(arguments.agents))]
-    models = [arguments.scratch / size / name for name in names]
-    base, agents = models[0], dict(zip(names[1:], models[1:], strict=True))
-    nbytes = sum(file.stat().st_size for model in models for file in model.glob("*.safetensors"))
-
-    def timed(command: Callable[[Path], Sequence[str]], runs: int = arguments.runs) -> list[Measurement]:
-        return repeat(command, runs, arguments.scratch, cold=arguments.cold)
-
-    everything = " ".join(shlex.quote(str(model)) + "/*.safetensors" for model in models)
-    read = median(timed(lambda _: ["sh", "-c", f"cat {everything} > /dev/null"]))
-    copy = median(timed(lambda out: ["cp", "-r", str(base), str(out)]))
-    limit = read.seconds + copy.seconds
+    models = _prepare(arguments, size)
     rows = [
-        [size, "`cat` of all inputs", _s(read.seconds), "", "", "", ""],
-        [size, "`cp` of the base", _s(copy.seconds), "", "", "", ""],
+        [size, "`cat` of all inputs", _s(models.read.seconds), "", "", "", ""],
+        [size, "`cp` of the base", _s(models.copy.seconds), "", "", "", ""],
     ]
-    print(f"{size}: inputs {nbytes / 1e9:.2f} GB, cat {read.seconds:.2f} s, cp {copy.seconds:.2f} s", flush=True)
     wanted = [RIVAL[method] for method in arguments.methods if method in RIVAL]
-    rivals = {name: _mergekit(arguments, name, base, list(agents.values())) for name in wanted}
+    rivals = {name: _mergekit(arguments, name, models.base, list(models.agents.values())) for name in wanted}
     for method in arguments.methods:
-
-        def command(out: Path, method: str = method) -> list[str]:
-            named = [word for name, path in agents.items() for word in ("--agent", f"{name}={path}")]
-            return [
-                *(sys.executable, "-m", "rammerge", "merge", "--base", str(base), *named, "--out", str(out)),
-                *("--method", method, "--dtype", "bfloat16", "--compile", arguments.compile),
-            ]
-
-        first = timed(command, 1)[0]
-        whole = median(timed(command))
-        stages = {match["stage"]: float(match["seconds"]) for match in _STAGE.finditer(whole.output)}
-        itself = sum(seconds for stage, seconds in stages.items() if stage != "check and digest inputs")
-        allowed = limit + (READS[method] - 1) * read.seconds
-        rival = rivals.get(RIVAL.get(method, ""))
-        rows.append(
-            [
-                size,
-                f"rammerge {method}",
-                _s(whole.seconds),
-                f"{_s(itself)} ({itself / allowed:.2f}x of {READS[method]} reads + copy)",
-                f"{whole.peak / 2**20:.0f} MiB",
-                _s(first.seconds),
-                f"{rival.seconds / whole.seconds:.1f}x faster than mergekit" if rival else "",
-            ]
-        )
+        rows.append(_measure_method(arguments, models, method, rivals.get(RIVAL.get(method, ""))))
         print(" | ".join(rows[-1]), flush=True)
     for name, measured in rivals.items():
         if measured:
@@ -98,6 +72,50 @@ def _measure_size(arguments: argparse.Namespace, size: str) -> list[list[str]]:
     return rows
 
 
+def _prepare(arguments: argparse.Namespace, size: str) -> _Models:
+    # In a process of its own, because a child's peak memory starts from that of its parent.
+    run([sys.executable, "-m", "benchmarks.models", str(arguments.scratch), size, str(arguments.agents)])
+    names = ["base", *(f"agent{index}" for index in range(arguments.agents))]
+    models = [arguments.scratch / size / name for name in names]
+    nbytes = sum(file.stat().st_size for model in models for file in model.glob("*.safetensors"))
+    everything = " ".join(shlex.quote(str(model)) + "/*.safetensors" for model in models)
+    read = median(_timed(arguments, lambda _: ["sh", "-c", f"cat {everything} > /dev/null"], arguments.runs))
+    copy = median(_timed(arguments, lambda out: ["cp", "-r", str(models[0]), str(out)], arguments.runs))
+    print(f"{size}: inputs {nbytes / 1e9:.2f} GB, cat {read.seconds:.2f} s, cp {copy.seconds:.2f} s", flush=True)
+    return _Models(size, models[0], dict(zip(names[1:], models[1:], strict=True)), read, copy)
+
+
+def _measure_method(
+    arguments: argparse.Namespace, models: _Models, method: str, rival: Measurement | None
+) -> list[str]:
+    named = [word for name, path in models.agents.items() for word in ("--agent", f"{name}={path}")]
+
+    def command(out: Path) -> list[str]:
+        return [
+            *(sys.executable, "-m", "rammerge", "merge", "--base", str(models.base), *named, "--out", str(out)),
+            *("--method", method, "--dtype", "bfloat16", "--compile", arguments.compile),
+        ]
+
+    first = _timed(arguments, command, 1)[0]
+    whole = median(_timed(arguments, command, arguments.runs))
+    stages = {match["stage"]: float(match["seconds"]) for match in _STAGE.finditer(whole.output)}
+    itself = sum(seconds for stage, seconds in stages.items() if stage != "check and digest inputs")
+    allowed = READS[method] * models.read.seconds + models.copy.seconds
+    return [
+        models.size,
+        f"rammerge {method}",
+        _s(whole.seconds),
+        f"{_s(itself)} ({itself / allowed:.2f}x of {READS[method]} reads + copy)",
+        f"{whole.peak / 2**20:.0f} MiB",
+        _s(first.seconds),
+        f"{rival.seconds / whole.seconds:.1f}x faster than mergekit" if rival else "",
+    ]
+
+
+def _timed(arguments: argparse.Namespace, command: Callable[[Path], Sequence[str]], runs: int) -> list[Measurement]:
+    return repeat(command, runs, arguments.scratch, cold=arguments.cold)
+
+
 def _mergekit(arguments: argparse.Namespace, method: str, base: Path, agents: list[Path]) -> Measurement | None:
     if arguments.mergekit is None:
         return None
@@ -105,7 +123,7 @@ def _mergekit(arguments: argparse.Namespace, method: str, base: Path, agents: li
     if method == "ties":
         entry["models"] = [{"model": str(agent), "parameters": {"weight": 1.0}} for agent in agents]
     config = arguments.scratch / f"mergekit-{method}.yaml"
-    # JSON is YAML. The output dtype is the input's for the first and last; ramplus_tl writes float32 unless told.
+    # JSON is YAML. Without out_dtype, ramplus_tl would write float32; the other methods keep the input's dtype.
     config.write_text(json.dumps({**entry, "parameters": MERGEKIT[method], "out_dtype": "bfloat16"}))
     program = arguments.mergekit.parent / "mergekit-yaml"
 

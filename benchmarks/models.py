@@ -1,6 +1,7 @@
 """Checkpoints for benchmarks: Qwen2.5's shapes, random bfloat16 weights, agents with sparse task vectors.
 
-Densities follow the paper's three agents (Fig. 2), cycled for more; an element moves by one to four steps of bfloat16.
+Densities are those of the paper's three agents (Fig. 2), repeated for more agents. An element moves by one to four
+steps of bfloat16.
 """
 
 import json
@@ -46,7 +47,7 @@ def tensor_shapes(size: str) -> dict[str, tuple[int, ...]]:
 
 
 def make(root: Path, size: str, agents: int) -> None:
-    """Write the models base, agent0, agent1, ... below `root`/`size`, those that are not there."""
+    """Write the models base, agent0, agent1, ... below `root`/`size`, except those that exist."""
     for agent in (None, *range(agents)):
         directory = root / size / ("base" if agent is None else f"agent{agent}")
         if not (directory / "config.json").exists():
@@ -75,7 +76,7 @@ def _tensor(name: str, shape: tuple[int, ...], agent: int | None) -> torch.Tenso
     generator.manual_seed(generator.initial_seed() // 2 + agent)
     draws = torch.empty(shape, dtype=torch.int16).random_(0, 1 << 15, generator=generator)
     changed = draws < int(DENSITIES[agent % len(DENSITIES)] * (1 << 15))
-    # One to four steps up in magnitude: the bit pattern of a float counts its steps.
+    # One to four steps up in magnitude, because consecutive bit patterns are consecutive floats.
     return (values.view(torch.int16) + (draws % 4 + 1) * changed).view(torch.bfloat16)
 
 

@@ -54,32 +54,10 @@ def train(
     rows = [{"prompt": item.prompt, "doc": json.dumps(item.doc)} for item in items]
     optimizer = torch.optim.SGD(model.parameters(), lr=settings.learning_rate, momentum=settings.momentum)
     with tempfile.TemporaryDirectory() as scratch:
-        config = GRPOConfig(
-            output_dir=scratch,
-            seed=settings.seed,
-            max_steps=settings.steps,
-            per_device_train_batch_size=settings.prompts * settings.samples,
-            num_generations=settings.samples,
-            max_completion_length=domain.max_new_tokens,
-            temperature=1.0,
-            beta=0.0,  # no reference model
-            loss_type="grpo",
-            scale_rewards="group",
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="constant",
-            max_grad_norm=0.0,  # no clipping
-            bf16=False,
-            use_cpu=True,
-            gradient_checkpointing=False,
-            logging_steps=1,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-        )
         trainer = GRPOTrainer(
             model=model,
             reward_funcs=reward,
-            args=config,
+            args=_config(domain, settings, scratch),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
             optimizers=(optimizer, None),
@@ -87,3 +65,28 @@ def train(
         trainer.remove_callback(PrinterCallback)  # it prints dozens of figures for each step
         trainer.train()
     model.eval()
+
+
+def _config(domain: Domain, settings: GrpoSettings, scratch: str) -> GRPOConfig:
+    return GRPOConfig(
+        output_dir=scratch,
+        seed=settings.seed,
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.prompts * settings.samples,
+        num_generations=settings.samples,
+        max_completion_length=domain.max_new_tokens,
+        temperature=1.0,
+        beta=0.0,  # no reference model
+        loss_type="grpo",
+        scale_rewards="group",
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,  # no clipping
+        bf16=False,
+        use_cpu=True,
+        gradient_checkpointing=False,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
