@@ -22,7 +22,7 @@ hypothesis.settings.register_profile(
     "any speed",
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
-    # On a machine that judges, the same examples every time; elsewhere new ones, which find new faults.
+    # In CI the same examples every time; elsewhere new ones, which find new faults.
     derandomize=bool(os.environ.get("CI")),
 )
 hypothesis.settings.load_profile("any speed")

@@ -23,7 +23,7 @@ TinyModel = Callable[[str], Path]
 
 
 def age(path: Path, seconds: float = 10) -> None:
-    """Make `path` look settled; the change time cannot be set, so the clock of the code under test is moved instead."""
+    """Make `path` look old. Its change time cannot be set, so tests also move the clock of the code under test."""
     moment = time.time_ns() - int(seconds * 1e9)
     os.utime(path, ns=(moment, moment))
 

@@ -131,7 +131,7 @@ def test_mutated_files_are_refused_or_valid(tmp_path: Path, position: int, repla
 
 
 def check_against_reference(file: Path) -> None:
-    """Whatever is accepted here is accepted by the reference implementation, and is the same there."""
+    """The reference implementation accepts every file that is accepted here, and reads the same from it."""
     try:
         found = read_header(file)
     except InputError as refusal:

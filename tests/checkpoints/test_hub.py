@@ -39,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Return the seconds of each pause that is asked for between attempts; none lasts that long."""
+    """Return a list of the pauses requested between attempts, in seconds; none of them really lasts."""
     asked, pause = [], time.sleep
 
     def hurry(seconds: float) -> None:
@@ -62,7 +62,7 @@ def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         for patience in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
             monkeypatch.setattr(constants, patience, PATIENCE_SECONDS)
         monkeypatch.setattr("rammerge.checkpoints.hub._TIMEOUT_SECONDS", PATIENCE_SECONDS)
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 64)  # what is kept of an interrupted download
+        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 64)  # the kept part of an interrupted download
         yield hub
 
 

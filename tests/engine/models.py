@@ -1,4 +1,4 @@
-"""Checkpoints of arbitrary tensors, and reading merged ones back, for tests of the engine."""
+"""Checkpoints of arbitrary tensors for tests of the engine, and reading merged ones back."""
 
 import json
 import subprocess
@@ -58,7 +58,7 @@ def read(directory: Path) -> dict[str, torch.Tensor]:
 
 
 def as_float64(tensors: Tensors) -> dict[str, npt.NDArray[np.float64]]:
-    """Return the same as numpy float64."""
+    """Return the tensors as numpy float64."""
     return {name: tensor.double().numpy() for name, tensor in tensors.items()}
 
 
@@ -69,12 +69,12 @@ def weight_bytes(directory: Path) -> dict[str, bytes]:
 
 
 def merged_without_torch(family: Models, method: str, out: Path, seed: int = 0) -> dict[str, bytes]:
-    """Merge to bfloat16 in a process of its own, whose functions are compiled already; return the content of `out`."""
+    """Merge to bfloat16 in a new process, with functions that are already compiled; return the content of `out`."""
     base, agents = family
     arguments = [method, str(seed), *map(str, (base.path, out, *(agent.path for agent in agents.values())))]
     process = subprocess.run([sys.executable, "-c", _MERGE, *arguments], check=True, capture_output=True, text=True)
     imported, expected, peak = json.loads(process.stdout)
-    assert not imported, "compiled functions are all that the merge needs, and torch takes a second to import"
+    assert not imported, "compiled functions are all that the merge needs, and importing torch takes a second"
     assert abs(peak - expected) <= 0.2 * expected
     return weight_bytes(out)
 

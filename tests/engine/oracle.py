@@ -1,7 +1,7 @@
-"""The paper's formulas in plain float64 numpy, whole tensors at a time: slow, obvious, no code of the engine's.
+"""The paper's formulas in plain float64 numpy on whole tensors: slow, obvious, and independent of the engine's code.
 
-Tensors are numpy float64 arrays, models are dicts of them. Masks follow the paper's strict inequality, compared in
-float32 as both reference codes do.
+Tensors are numpy float64 arrays; models are dicts of them. Masks use the paper's strict inequality, compared in float32
+as in both reference codes.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def masks(base: Array, agents: list[Array], epsilon: float) -> list[npt.NDArray[
 
 
 def histogram(base: Model, agents: list[Model], epsilon: float, names: list[str]) -> list[list[int]]:
-    """Return [agent][k - 1]: elements that this agent and k - 1 others changed."""
+    """Return [agent][k - 1]: the number of elements that this agent and k - 1 others changed."""
     counts = [[0] * len(agents) for _ in agents]
     for name in names:
         active = masks(base[name], [agent[name] for agent in agents], epsilon)
@@ -64,7 +64,7 @@ def task_arithmetic(base: Array, agents: list[Array], scale: float) -> Array:
 
 
 def ties(base: Model, agents: list[Model], density: float, scale: float, *, per_tensor: bool, mean: bool) -> Model:
-    """Return TIES with the official trim (what is not below the int(d * density) + 1 largest) and ties elected +1."""
+    """Return TIES with the official trim: the int(d * density) + 1 largest stay, and where signs tie +1 is elected."""
     names = sorted(base)
     vectors = [
         {name: agent[name].astype(np.float32) - base[name].astype(np.float32) for name in names} for agent in agents

@@ -373,7 +373,7 @@ def test_two_merges_into_one_output(family: Models, tmp_path: Path) -> None:
 
 
 def test_an_output_on_nfs(family: Models, expected: dict[str, bytes], tmp_path: Path, monkeypatch: Any) -> None:
-    """NFS locks only what is open for writing, and many of its servers set no room aside."""
+    """NFS locks only files that are open for writing, and many NFS servers cannot preallocate."""
     lock, call = fcntl.flock, libc.call
 
     def flock(descriptor: int, operation: int) -> None:

@@ -29,7 +29,7 @@ def families(draw: st.DrawFn) -> tuple[dict[str, torch.Tensor], list[dict[str, t
     """A base and 1 to 8 agents: tensors of 0 to 3 dimensions, empty ones too, dtypes mixed over tensors and agents."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     shapes = draw(st.lists(st.lists(st.integers(0, 9), max_size=3), min_size=1, max_size=4))
-    # Every model has one tensor that all agents change, or two of them could be the same and be refused.
+    # Every agent changes the last tensor; otherwise two agents could be equal, and equal agents are refused.
     shapes.append([17])
     count = draw(st.integers(1, 8))
     base: dict[str, torch.Tensor] = {}

@@ -57,7 +57,7 @@ def test_counts_and_ratios(tmp_path: Path) -> None:
 
 
 def test_an_agent_without_unique_elements_has_a_lambda(tmp_path: Path) -> None:
-    # The authors' script divides by zero here; the limit of each rule is what is left.
+    # The authors' script divides by zero here. The limit of each rule is the only sensible value.
     agents = [{name: tensor.clone() for name, tensor in agent.items()} for agent in AGENTS]
     agents[1]["B"][3] = B
     base, written = write_family(tmp_path, BASE, agents)

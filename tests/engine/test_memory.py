@@ -83,7 +83,7 @@ def test_a_large_host_process_may_merge_by_default(tmp_path: Path, monkeypatch: 
     models = write_family(tmp_path, *sparse_family({"w": (100, 100)}, [0.1, 0.2]))
     monkeypatch.setattr(session, "_resident_bytes", lambda: 3 << 30)
     assert 3 << 30 < forecast(*models, resolve("ram"), MergeOptions())[0] <= (3 << 30) + (512 << 20)
-    with pytest.raises(InputError, match="--memory 2048MiB is too little"):  # a limit that was asked for stays one
+    with pytest.raises(InputError, match="--memory 2048MiB is too little"):  # a limit that the user set still holds
         forecast(*models, resolve("ram"), MergeOptions(memory=2 << 30))
 
 

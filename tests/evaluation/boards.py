@@ -1,4 +1,4 @@
-"""Results made up without a model: each item has a difficulty, and a model solves what lies below its ability."""
+"""Results made up without a model: each item has a difficulty, and a model solves the items below its ability."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 @pytest.fixture(autouse=True)
 def environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Share one home among the tests of this module: each test begins where the one before ended."""
+    """Share one home among the tests of this module: each test starts where the test before it ended."""
     (world.home / "mlflow").mkdir(parents=True, exist_ok=True)
     for name, value in world.environment().items():
         monkeypatch.setenv(name, value)

@@ -116,7 +116,7 @@ def test_each_mistake_is_named_with_its_line(
     assert "\n" not in str(error.value)
 
 
-# Text that YAML 1.1 takes for something else when it stands without quotes, and what it takes it for.
+# Unquoted text that YAML 1.1 does not read as text, and how it reads it.
 MISREAD = {
     "on": "true or false",
     "No": "true or false",

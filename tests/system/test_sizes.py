@@ -1,4 +1,4 @@
-"""Contract: a size means the same wherever it is written, and what names none is refused."""
+"""Contract: a size means the same everywhere, and text that is not a size is refused."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The committed zoo is what its records say: trained by RL from the base, sparse, within the floors, and small."""
+"""Contract: the committed zoo matches its records: trained by RL from the base, sparse, above the floors, small."""
 
 import json
 from dataclasses import asdict
@@ -32,7 +32,7 @@ def test_the_records_tell_the_committed_weights_sparsity() -> None:
 
 
 def test_the_records_tell_how_the_training_script_trains() -> None:
-    # Changing a seed, a rate or a number of steps without training anew would leave records that lie.
+    # A seed, a rate or a number of steps that changes without a new training would leave records that are wrong.
     settings: dict[str, PretrainSettings | GrpoSettings] = {"base": BASE, **AGENTS}
     for name in MODELS:
         record = read_record(CHECKPOINTS / name)

@@ -1,4 +1,4 @@
-"""The zoo's data are a pure function of seeds, the splits share no prompt, and the demonstrator errs as it says."""
+"""Contract: the zoo's data depend only on seeds, the splits share no prompt, and the demonstrator errs as described."""
 
 import os
 import subprocess

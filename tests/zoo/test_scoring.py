@@ -1,4 +1,4 @@
-"""The zoo's scores are strict, judge behaviour rather than text, and survive any completion a model can write."""
+"""Contract: the zoo's scores are strict, judge behavior rather than text, and survive any completion of a model."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +20,7 @@ ZOO: list[tuple[Callable[[Mapping[str, Any], str], float], dict[str, Any]]] = [
     (memory.score, MEMORY),
 ]
 
-# Text that comes near a right answer on the way to anything at all.
+# Parts of right answers, so that random completions come close to one.
 PIECES = ["get_weather", "(", ")", "=", ",", "city", "paris", "x", "[", "]", ":", "+", "*", "-", "9", "x[1:3]", "jade"]
 completions = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 

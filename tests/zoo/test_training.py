@@ -1,4 +1,4 @@
-"""Training rewards what the domain's score says, learns answers and not prompts, and repeats itself from its seed."""
+"""Contract: training rewards by the domain's score, learns answers and not prompts, and is repeatable from its seed."""
 
 import itertools
 import string

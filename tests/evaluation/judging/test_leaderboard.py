@@ -21,7 +21,7 @@ from tests.evaluation.boards import AGENTS, SUITES, VARIANTS, ModelResults, all_
 
 
 def failing_on_test(results: ModelResults) -> ModelResults:
-    """Give the model no correct answer on test, whatever it did on validation."""
+    """Give the model no correct answer on test, and leave validation as it is."""
     return {
         suite: by_split | {"test": result(suite, "test", [0.0] * by_split["test"].n)}
         for suite, by_split in results.items()
