@@ -13,6 +13,7 @@ from flows.run.settling import settle
 from rammerge.recipe import load
 from tasks.records.releasing import promote, register
 from tasks.records.tracking import track
+from tasks.runtime.environment import activate
 from tasks.runtime.runner import workers
 from tasks.steps.evaluating import Conditions, compare, evaluate, gate
 from tasks.steps.merging import extract, merge, smoke
@@ -26,6 +27,7 @@ def _run_name() -> str:
 @flow(name="merge-and-evaluate", flow_run_name=_run_name, task_runner=workers())
 def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     """Run `recipe` from its sources to a promoted model; what was done before, by whichever run, is not done again."""
+    activate()
     todo = plan(recipe)
     spec = todo.recipe
 

@@ -4,6 +4,7 @@ from prefect import flow, task
 
 from tasks.records import registry
 from tasks.records.registry import Promotion
+from tasks.runtime.environment import activate
 from tasks.runtime.step import TRACKING_RETRIES, retrying
 
 _move = task(
@@ -16,4 +17,5 @@ _move = task(
 @flow(name="promote", flow_run_name="promote {name} version {version}")
 def promote(name: str, version: int) -> Promotion:
     """Make `version` of the registered model `name` the champion, as `rammerge promote` does."""
+    activate()
     return _move(name, version, by_hand=True)

@@ -4,6 +4,7 @@ from prefect import flow, task
 
 from tasks.records import registry
 from tasks.records.registry import Promotion
+from tasks.runtime.environment import activate
 from tasks.runtime.step import TRACKING_RETRIES, retrying
 
 _swap = task(
@@ -16,4 +17,5 @@ _swap = task(
 @flow(name="rollback", flow_run_name="roll back {name}")
 def rollback(name: str) -> Promotion:
     """Swap champion and previous of the registered model `name`, as `rammerge rollback` does."""
+    activate()
     return _swap(name)

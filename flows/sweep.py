@@ -12,6 +12,7 @@ from flows.run.outcome import Outcome
 from rammerge.recipe import Recipe, load
 from rammerge.system.atomic import write_text
 from rammerge.system.home import home
+from tasks.runtime.environment import activate
 
 
 @flow(name="sweep", flow_run_name="sweep {method}")
@@ -20,6 +21,7 @@ def sweep(recipe: Path, method: str, grid: dict[str, list[bool | int | float | s
 
     The grid's winner is chosen on validation like any variant; it is registered as a challenger of a model of its own.
     """
+    activate()
     return merge_and_evaluate(derive(load(recipe), method, grid))
 
 

@@ -1,5 +1,4 @@
-"""The steps of the pipeline as Prefect tasks: thin, cached by content, retried where trying again can help."""
+"""The steps of the pipeline as Prefect tasks: thin, cached by content, retried where trying again can help.
 
-from tasks.runtime.environment import prepare
-
-prepare()
+Importing this package changes nothing in the process. Whoever runs a flow calls `tasks.runtime.environment.activate`.
+"""

@@ -10,6 +10,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tasks.runtime.environment import activate
+
 pytest_plugins = [
     "tests.fixtures.browser",
     "tests.fixtures.installed",
@@ -27,10 +29,11 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any speed")
 
-# Importing the steps, which collecting the tests does, settles where Prefect keeps results: not where the user's are,
+# Prefect settles where it keeps results when it is imported, which collecting the tests does: not where the user's are,
 # nor where those of an earlier run of the tests would be found.
 os.environ["RAMMERGE_HOME"] = tempfile.mkdtemp(prefix="rammerge-tests-")
 atexit.register(shutil.rmtree, os.environ["RAMMERGE_HOME"], ignore_errors=True)
+activate()
 
 # Read by huggingface_hub, transformers and torch when they are first imported.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -173,9 +173,9 @@ def ui(
 
 
 def _prepare() -> None:
-    from tasks.runtime.environment import prepare, quiet
+    from tasks.runtime.environment import activate, quiet
 
-    prepare()
+    activate()
     quiet()
 
 

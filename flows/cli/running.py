@@ -14,7 +14,7 @@ from flows.cli.display import Steps, console, steps_display
 from rammerge.cli.terminal import say
 from rammerge.errors import RammergeError
 from rammerge.recipe import load
-from tasks.runtime.environment import prepare, quiet
+from tasks.runtime.environment import activate, quiet
 
 if TYPE_CHECKING:
     from flows.run.outcome import Outcome
@@ -30,7 +30,7 @@ def run(recipe: Path) -> None:
     """
     started = time.monotonic()
     load(recipe)  # most mistakes are in the recipe, and show before anything starts
-    prepare()
+    activate()
     quiet()
     say(f"{recipe}: checking, and starting Prefect ...")
     with _prefect() as healthy:

@@ -1,19 +1,27 @@
-"""Settings that Prefect and MLflow must find before they are imported.
+"""What Prefect and MLflow find in the environment.
 
-Their databases lie below rammerge's home; telemetry and chatter are off. What the user has set in the environment
-stays.
+Their databases lie below rammerge's home; telemetry and chatter are off. What the user has set stays.
 """
 
 import os
+from urllib.request import getproxies
 
 from rammerge.errors import InputError
 from rammerge.system.home import home
 
 _PROFILE = {"PREFECT_HOME", "PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"}
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def prepare() -> None:
-    """Fill in what the environment leaves open. Call before `import prefect` and `import mlflow`."""
+def activate() -> None:
+    """Fill in what the environment leaves open, and make the directories that it names.
+
+    Every entry point calls this: each command and each flow. Prefect reads its settings when it is imported, so
+    commands call it before; the settings of a flow that a worker runs are the worker's.
+
+    Raises:
+        InputError: rammerge's home cannot be written.
+    """
     prefect_home = home() / "prefect"
     try:
         for directory in (prefect_home / "storage", home() / "mlflow"):
@@ -36,6 +44,18 @@ def prepare() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    _reach_loopback_directly()
+
+
+def _reach_loopback_directly() -> None:
+    """Exempt this machine from the user's proxy, which cannot reach servers that listen on loopback."""
+    proxies = getproxies()
+    if not proxies.keys() - {"no"}:
+        return
+    exempt = [host for host in proxies.get("no", "").split(",") if host.strip()]
+    if "*" not in exempt:
+        hosts = ",".join([*exempt, *(host for host in _LOOPBACK if host not in exempt)])
+        os.environ |= {"no_proxy": hosts, "NO_PROXY": hosts}  # some libraries read only one of the two
 
 
 def tracking_server() -> str | None:
