@@ -102,11 +102,11 @@ def _load(model_dir: Path, dtype: str, device: str, batch_size: int) -> "LM":
     if not (model_dir / "config.json").is_file():
         raise InputError(f"{model_dir} is not a model directory: it has no config.json")
     try:
+        # Unset, trust_remote_code would make transformers ask on a terminal whether to run the model's own code.
+        local = {"local_files_only": True, "trust_remote_code": False}
         with _LOADING:
-            tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
-            model = AutoModelForCausalLM.from_pretrained(
-                model_dir, dtype=getattr(torch, dtype), local_files_only=True
-            ).to(device)
+            tokenizer = AutoTokenizer.from_pretrained(model_dir, **local)
+            model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=getattr(torch, dtype), **local).to(device)
     except Exception as error:  # of safetensors, tokenizers, torch and transformers, which share no class
         raise InputError(f"{model_dir} cannot be loaded by transformers: {' '.join(str(error).split())}") from error
     # A checkpoint's own decoding settings (a repetition penalty, a temperature) would make agents differ by more than

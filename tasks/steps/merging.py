@@ -160,8 +160,10 @@ def _generate(model: Model, device: str) -> tuple[str, bool]:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
-    network = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", local_files_only=True).to(device).eval()
+    # Unset, trust_remote_code would make transformers ask on a terminal whether to run the model's own code.
+    local = {"local_files_only": True, "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(model.path, **local)
+    network = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", **local).to(device).eval()
     prompt = tokenizer(PROMPT, return_tensors="pt").input_ids.to(device)
     with torch.inference_mode():
         finite = bool(torch.isfinite(network(input_ids=prompt).logits).all())

@@ -3,6 +3,7 @@
 They are the same whatever the batch size, the other suites or the checkpoint's decoding settings.
 """
 
+import builtins
 import dataclasses
 import json
 import shutil
@@ -21,6 +22,7 @@ from evaluation.runners.harness import evaluate_model
 from evaluation.suites import Split, Suite, load_suite
 from rammerge.errors import InputError, RammergeError
 from tests.evaluation.made import write_model, write_suite
+from tests.fixtures.models import edit_config
 
 Results = dict[tuple[str, Split], SuiteResult]
 
@@ -196,6 +198,19 @@ def test_what_is_no_model_is_bad_input(model: Path, suites: list[Suite], tmp_pat
         evaluate_model(broken, suites)
     with pytest.raises(InputError, match=r"unknown dtype 'bf16' \(did you mean"):
         evaluate_model(model, suites, dtype="bf16")
+
+
+def test_a_model_never_runs_code_of_its_own(
+    model: Path, suites: list[Suite], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where a person at a terminal would agree to it."""
+    own = shutil.copytree(model, tmp_path / "own")
+    edit_config(own, model_type="own", auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"})
+    (own / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.setattr(builtins, "input", lambda *_: "y")
+    with pytest.raises(InputError, match="trust_remote_code"):
+        evaluate_model(own, suites)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_nothing_is_written_of_a_suite_that_fails(model: Path, tmp_path: Path) -> None:
