@@ -2,8 +2,8 @@
 
 from prefect import flow, task
 
-from tasks.records import registry
-from tasks.records.registry import Promotion
+from tasks.records import promotion
+from tasks.records.promotion import Promotion
 from tasks.runtime.environment import activate
 from tasks.runtime.step import TRACKING_RETRIES, retrying
 
@@ -11,7 +11,7 @@ _move = task(
     name="promote",
     task_run_name="promote {name} version {version}",
     **retrying(TRACKING_RETRIES),
-)(registry.promote)
+)(promotion.promote)
 
 
 @flow(name="promote", flow_run_name="promote {name} version {version}")

@@ -125,17 +125,17 @@ def evaluate(
 def promote(name: Name, version: Annotated[int, typer.Argument(help="Version to serve.", metavar="VERSION")]) -> None:
     """Make a registered version the champion; the champion so far becomes `previous`."""
     _prepare()
-    from tasks.records import registry
+    from tasks.records import promotion
 
-    print(registry.promote(name, version, by_hand=True).sentence)
+    print(promotion.promote(name, version, by_hand=True).sentence)
 
 
 def rollback(name: Name) -> None:
     """Make the previous champion the champion again."""
     _prepare()
-    from tasks.records import registry
+    from tasks.records import promotion
 
-    print(registry.rollback(name).sentence)
+    print(promotion.rollback(name).sentence)
 
 
 def releases(name: Name) -> None:

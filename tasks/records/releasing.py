@@ -7,7 +7,7 @@ from typing import Self
 
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
-from tasks.records import registry
+from tasks.records import promotion, registry
 from tasks.records.tracking import Tracked
 from tasks.runtime.step import TRACKING_RETRIES, Result, step
 from tasks.steps.evaluating import Decision
@@ -99,8 +99,8 @@ class Promoted(Result):
     @classmethod
     def read(cls, entry: Entry) -> Self:
         """Read what `promote` wrote."""
-        promotion = json.loads((entry.path / "promotion.json").read_text("utf-8"))
-        facts = {name: promotion[name] for name in ("name", "champion", "sentence")}
+        moved = json.loads((entry.path / "promotion.json").read_text("utf-8"))
+        facts = {name: moved[name] for name in ("name", "champion", "sentence")}
         return cls(path=entry.path, digest=entry.digest, **facts)
 
     def holds(self) -> bool:
@@ -112,5 +112,5 @@ class Promoted(Result):
 @step("promote", version=1, run_name="promote {name}", result=Promoted, retries=TRACKING_RETRIES)
 def promote(out: Path, name: str, release: Registered) -> None:
     """Make the version the champion, unless a person rolled it back; write `promotion.json`."""
-    promotion = registry.promote(name, release.version)
-    write_json(out / "promotion.json", promotion.model_dump(mode="json"))
+    moved = promotion.promote(name, release.version)
+    write_json(out / "promotion.json", moved.model_dump(mode="json"))

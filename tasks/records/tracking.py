@@ -12,7 +12,8 @@ from rammerge.recipe import Recipe
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from rammerge.system.home import home
-from tasks.records import registry
+from tasks.records.connection import client
+from tasks.records.registry import TAG_DIGEST
 from tasks.runtime.environment import tracking_server
 from tasks.runtime.step import TRACKING_RETRIES, Result, step
 from tasks.steps.evaluating import Compared, Decision, SuiteRef
@@ -49,7 +50,7 @@ class Tracked(Result):
         from mlflow.exceptions import MlflowException
 
         try:
-            found = [registry.client().get_run(run) for run in (self.run_id, *self.children.values())]
+            found = [client().get_run(run) for run in (self.run_id, *self.children.values())]
         except MlflowException:
             return False
         return all(run.info.lifecycle_stage == "active" and run.info.status == "FINISHED" for run in found)
@@ -85,7 +86,7 @@ def track(
 
     sources = {name: model.provenance for name, model in {"base": base, **agents}.items()}
     log = _Log(
-        registry.client(),
+        client(),
         tags={
             "rammerge.recipe": recipe.digest,
             "rammerge.prefect_run": flow_run,
@@ -112,7 +113,7 @@ def track(
             name,
             tags={
                 MLFLOW_PARENT_RUN_ID: parent,
-                registry.TAG_DIGEST: model.content,
+                TAG_DIGEST: model.content,
                 "rammerge.selected": str(name == decision.variant).lower(),
             },
             params=_method_params(methods[name]),

@@ -87,7 +87,7 @@ def test_the_first_run_ends_with_a_champion_that_generates(world: World, monkeyp
 
 
 def test_the_run_is_on_record_in_mlflow() -> None:
-    from tasks.records.registry import client
+    from tasks.records.connection import client
 
     mlflow = client()
     experiment = mlflow.get_experiment_by_name("tiny").experiment_id

@@ -1,0 +1,99 @@
+"""Which version of a registered model serves: the moves of its aliases.
+
+`champion` is the version that serves, and `previous` the one that served before. Aliases change under one lock, in an
+order in which a kill leaves a champion.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from rammerge.errors import InputError
+from rammerge.system.locks import locked
+from tasks.records.connection import client, lock_file
+from tasks.records.registry import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    get_release,
+    require_intact,
+    require_model,
+)
+
+TAG_ROLLED_BACK = "rammerge.rolled_back"
+
+
+class Promotion(BaseModel):
+    """A change of the champion, or the reason why there was none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    champion: int | None
+    previous: int | None
+    changed: bool
+    sentence: str
+
+
+def promote(name: str, version: int, *, by_hand: bool = False) -> Promotion:
+    """Make `version` the champion, and the champion so far the previous one.
+
+    A version that was rolled back stays down until a person promotes it (`by_hand`), so that a scheduled run of the
+    same recipe does not undo the rollback.
+
+    Raises:
+        InputError: there is no such model or version, or its files are gone or damaged.
+    """
+    mlflow = client()
+    with locked(lock_file("aliases")):
+        release = get_release(name, version)
+        aliases = mlflow.get_registered_model(name).aliases
+        champion, previous = _version(aliases, CHAMPION), _version(aliases, PREVIOUS)
+        if champion == version:
+            return Promotion(
+                name=name,
+                champion=version,
+                previous=previous,
+                changed=False,
+                sentence=f"{name} version {version} is champion already",
+            )
+        if release.tags.get(TAG_ROLLED_BACK) and not by_hand:
+            sentence = f"{name} version {version} was rolled back; `rammerge promote {name} {version}` brings it back"
+            return Promotion(name=name, champion=champion, previous=previous, changed=False, sentence=sentence)
+        require_intact(release)
+        if champion is not None:
+            mlflow.set_registered_model_alias(name, PREVIOUS, str(champion))
+        mlflow.set_registered_model_alias(name, CHAMPION, str(version))
+        if _version(aliases, CHALLENGER) == version:
+            mlflow.delete_registered_model_alias(name, CHALLENGER)
+        if release.tags.get(TAG_ROLLED_BACK):
+            mlflow.delete_model_version_tag(name, str(version), TAG_ROLLED_BACK)
+        sentence = f"{name} version {version} is champion now" + (f", version {champion} previous" if champion else "")
+        return Promotion(name=name, champion=version, previous=champion or previous, changed=True, sentence=sentence)
+
+
+def rollback(name: str) -> Promotion:
+    """Swap champion and previous.
+
+    Raises:
+        InputError: there is no such model, nothing to go back to, or its files are gone or damaged.
+    """
+    mlflow = client()
+    with locked(lock_file("aliases")):
+        require_model(mlflow, name)
+        aliases = mlflow.get_registered_model(name).aliases
+        champion, previous = _version(aliases, CHAMPION), _version(aliases, PREVIOUS)
+        if champion is None or previous is None or champion == previous:
+            raise InputError(f"{name} has no previous champion to go back to; see `rammerge releases {name}`")
+        require_intact(get_release(name, previous))
+        mlflow.set_model_version_tag(name, str(champion), TAG_ROLLED_BACK, time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+        mlflow.set_registered_model_alias(name, CHAMPION, str(previous))
+        mlflow.set_registered_model_alias(name, PREVIOUS, str(champion))
+        sentence = f"{name} version {previous} is champion again; version {champion} is previous"
+        return Promotion(name=name, champion=previous, previous=champion, changed=True, sentence=sentence)
+
+
+def _version(aliases: Mapping[str, Any], alias: str) -> int | None:
+    return int(aliases[alias]) if alias in aliases else None
