@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from evaluation.backends.transformers import try_out
 from rammerge.api import EXTRACT_VERSION, MERGE_VERSION, MergeOptions, Progress
 from rammerge.api import extract as extract_overlap
 from rammerge.api import merge as merge_checkpoints
@@ -23,8 +24,6 @@ from tasks.runtime.progress import progress
 from tasks.runtime.slots import MODEL_SLOT
 from tasks.runtime.step import Result, step
 from tasks.steps.sources import Checked, Model, digests
-
-PROMPT, NEW_TOKENS = "1 + 1 =", 8
 
 
 class Method(BaseModel):
@@ -145,30 +144,12 @@ def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
     """
     try:
         with MODEL_SLOT:
-            text, finite = _generate(model, compute.device)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise RammergeError(f"the merge '{name}' at {model.path} does not run in transformers: {error}") from error
+            text, finite = try_out(model.path, device=compute.device)
+    except (RammergeError, OSError, ValueError, RuntimeError, KeyError) as error:
+        raise RammergeError(f"the merge '{name}' does not run in transformers: {error}") from error
     if not finite:
         raise RammergeError(f"the merge '{name}' at {model.path} gives logits that are not finite; inspect the agents")
     write_json(out / "smoke.json", {"text": text})
-
-
-def _generate(model: Model, device: str) -> tuple[str, bool]:
-    """Return what the model generates, and whether its logits are finite."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    # Unset, trust_remote_code would make transformers ask on a terminal whether to run the model's own code.
-    local = {"local_files_only": True, "trust_remote_code": False}
-    tokenizer = AutoTokenizer.from_pretrained(model.path, **local)
-    network = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", **local).to(device).eval()
-    prompt = tokenizer(PROMPT, return_tensors="pt").input_ids.to(device)
-    with torch.inference_mode():
-        finite = bool(torch.isfinite(network(input_ids=prompt).logits).all())
-        tokens = network.generate(prompt, max_new_tokens=NEW_TOKENS, do_sample=False)
-    return tokenizer.decode(tokens[0, prompt.shape[1] :], skip_special_tokens=True), finite
 
 
 def _open(model: Model) -> Checkpoint:

@@ -1,0 +1,1 @@
+"""Where models run: loading them, decoding settings, threads."""

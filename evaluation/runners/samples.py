@@ -1,0 +1,73 @@
+"""What lm-eval logged of a task, as samples: id, prompt, target, completion and score of each item."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, SupportsFloat
+
+from evaluation.suites import Suite
+from rammerge.errors import InputError, closest
+
+
+def samples(suite: Suite, logged: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the samples of one split, sorted by id, from lm-eval's log by task.
+
+    An id is the item's own, else its place in the data. With several tasks the task's name goes before it. `item` is
+    lm-eval's digest of the item's content.
+
+    Raises:
+        InputError: a task lacks the suite's metric or filter, or scored an item outside [0, 1].
+    """
+    several = len(logged) > 1
+    found = (sample for task in sorted(logged) for sample in _samples(suite, task, logged[task], prefix=several))
+    return sorted(found, key=lambda sample: str(sample["id"]))
+
+
+def digest_items(samples: Sequence[Mapping[str, Any]]) -> str:
+    """SHA-256 over the ids and contents of the items: data fetched by lm-eval's library can change under one name."""
+    return hashlib.sha256(json.dumps([[sample["id"], sample["item"]] for sample in samples]).encode()).hexdigest()
+
+
+def _samples(suite: Suite, task: str, logged: Sequence[Mapping[str, Any]], *, prefix: bool) -> Iterator[dict[str, Any]]:
+    file = suite.path / "suite.yaml"
+    metric, _, named_filter = suite.metric.partition(",")
+    filters = sorted({entry["filter"] for entry in logged})
+    chosen = named_filter or filters[0]
+    if chosen not in filters or (len(filters) > 1 and not named_filter):
+        raise InputError(
+            f"{file}: the task '{task}' has the filters {', '.join(filters)}: "
+            f"write the metric as '{metric},{filters[0]}'"
+        )
+    for entry in logged:
+        if entry["filter"] == chosen:
+            identity = str(entry["doc"].get("id", entry["doc_id"]))
+            yield {
+                "id": f"{task}/{identity}" if prefix else identity,
+                "prompt": entry["arguments"][0][0],
+                "target": str(entry["target"]),
+                "completion": _completion(entry),
+                "score": _score(f"{file}: the task '{task}'", metric, entry),
+                "item": entry["doc_hash"],
+            }
+
+
+def _completion(entry: Mapping[str, Any]) -> str:
+    """Return the generated text, or for multiple choice the text of the most likely choice."""
+    responses = entry["filtered_resps"]
+    if isinstance(responses[0], str):
+        return str(responses[0])
+    likeliest = max(range(len(responses)), key=lambda choice: float(responses[choice][0]))
+    return str(entry["arguments"][likeliest][1])
+
+
+def _score(where: str, metric: str, entry: Mapping[str, Any]) -> float:
+    metrics = entry["metrics"]
+    if metric not in metrics:
+        raise InputError(f"{where} has no metric '{metric}'{closest(metric, metrics)}; it has {', '.join(metrics)}")
+    score = entry[metric]
+    if not isinstance(score, SupportsFloat) or not 0.0 <= float(score) <= 1.0:
+        raise InputError(
+            f"{where} gave an item the {metric} {score!r}, but a suite's metric must score each item in [0, 1] so that "
+            f"suites can be averaged"
+        )
+    return float(score)

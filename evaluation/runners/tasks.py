@@ -1,0 +1,102 @@
+"""lm-eval's tasks of a suite: the suite's own, built from its task files, and those of lm-eval's library."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evaluation.suites import FunctionReference, Split, Suite, TaskFile
+from evaluation.suites.taskfile import read_items
+from rammerge.errors import InputError, closest
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+    from lm_eval.tasks import TaskManager
+
+_FEWSHOT_SEED = 1234  # lm-eval's own default
+
+
+def task_manager(*, include_library: bool) -> "TaskManager":
+    """Return what builds lm-eval's tasks; with the library, which takes seconds to index, only where a suite asks."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_defaults=include_library)
+
+
+def build_tasks(manager: "TaskManager", suite: Suite, split: Split) -> "dict[str, Task]":
+    """Return lm-eval's tasks of one split of a suite by name, greedy, and with the same few-shot examples every time.
+
+    Raises:
+        InputError: an unknown task, or one that lm-eval cannot build.
+    """
+    tasks: dict[str, Task] = {}
+    for name in suite.tasks[split]:
+        tasks |= _build(manager, suite, name)
+    for task in tasks.values():
+        _pin_decoding(task)
+    return tasks
+
+
+def _build(manager: "TaskManager", suite: Suite, name: str) -> "dict[str, Task]":
+    """Return the task `name`, or for a group of lm-eval's library the tasks in it, by name."""
+    file = suite.task_files.get(name)
+    if file is None and name not in manager.all_tasks:
+        known = [*suite.task_files, *manager.all_tasks]
+        raise InputError(f"{suite.path / 'suite.yaml'} names the unknown lm-eval task '{name}'{closest(name, known)}")
+    try:
+        loaded: dict[str, Task] = manager.load([_config(file) if file is not None else name])["tasks"]
+    except InputError:
+        raise
+    except Exception as error:  # lm-eval has no error class of its own
+        raise InputError(f"lm-eval cannot build the task '{name}' of the suite {suite.path}: {error}") from error
+    return loaded
+
+
+def _config(file: TaskFile) -> dict[str, Any]:
+    """Return lm-eval's configuration of a suite's own task, with its functions loaded and its local data named."""
+    config: dict[str, Any] = _resolve(dict(file.config))
+    if file.data_files is not None:
+        # lm-eval would read the files through the Arrow library's cache below the user's home, and every item would get
+        # the keys of all the others. This way the scoring function meets the items as they are in the file.
+        config["custom_dataset"] = partial(_local_dataset, file.data_files, as_arrow="process_docs" in config)
+        config.pop("dataset_kwargs")
+    return config
+
+
+def _resolve(value: Any) -> Any:
+    """Replace the FunctionReferences anywhere in a configuration by their functions."""
+    match value:
+        case FunctionReference():
+            return value.load()
+        case dict():
+            return {key: _resolve(part) for key, part in value.items()}
+        case list():
+            return [_resolve(part) for part in value]
+    return value
+
+
+class _Items(list[dict[str, Any]]):
+    """Items as lm-eval expects a split of a dataset to be."""
+
+    @property
+    def features(self) -> dict[str, None]:
+        """The keys of the items: lm-eval takes `doc_to_text: x` as a field if x is one, else as a template."""
+        return dict.fromkeys(key for item in self for key in item)
+
+
+def _local_dataset(files: Mapping[str, Sequence[Path]], *, as_arrow: bool, **_metadata: Any) -> dict[str, Any]:
+    """Return the items by lm-eval split; as Arrow data where a `process_docs` function wants to map and filter them."""
+    splits = {split: _Items(item for path in paths for item in read_items(path)) for split, paths in files.items()}
+    if not as_arrow:
+        return dict(splits)
+    from datasets import Dataset
+
+    return {split: Dataset.from_list(items) for split, items in splits.items()}
+
+
+def _pin_decoding(task: "Task") -> None:
+    if task.get_config("output_type") == "generate_until":
+        task.set_config("generation_kwargs", {"do_sample": False, "temperature": 0.0}, update=True)
+    if task.get_config("num_fewshot") is None:
+        task.set_config("num_fewshot", 0)
+    task.set_fewshot_seed(_FEWSHOT_SEED)
