@@ -1,4 +1,4 @@
-"""The flows that chain the tasks."""
+"""The flows: chains of tasks."""
 
 from rammerge.system.neighbours import hidden_neighbour
 

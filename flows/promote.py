@@ -1,4 +1,4 @@
-"""Serve a registered version: it becomes the champion, and the champion so far the previous one."""
+"""Promote a registered version: it becomes the champion, and the present champion becomes the previous one."""
 
 from prefect import flow, task
 

@@ -1,4 +1,4 @@
-"""Go back: the previous champion serves again."""
+"""Roll back: the previous champion becomes the champion again."""
 
 from prefect import flow, task
 

@@ -1,4 +1,4 @@
-"""Try one method over a grid of parameters on a recipe's agents and suites, and compare; nothing is promoted."""
+"""Compare one method over a grid of parameters on a recipe's agents and suites. Nothing is promoted."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from tasks.runtime.environment import activate
 def sweep(recipe: Path, method: str, grid: dict[str, list[bool | int | float | str]]) -> "Outcome | State[Outcome]":
     """Run `recipe` with its merges replaced by `method` at every combination of the values in `grid`.
 
-    The grid's winner is chosen on validation like any variant; it is registered as a challenger of a model of its own.
+    The winner is chosen on validation, as usual. It is registered as a challenger of a separate model.
     """
     activate()
     return merge_and_evaluate(derive(load(recipe), method, grid))

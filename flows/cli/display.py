@@ -1,4 +1,4 @@
-"""Where commands print results, and how a run shows its steps: live on a terminal, one line a step elsewhere."""
+"""Printing results, and showing the steps of a run: live on a terminal, one line per step elsewhere."""
 
 import sys
 import threading
@@ -21,14 +21,14 @@ _MARKS = {"done": "[green]✓[/]", "cached": "[cyan]=[/]", "failed": "[red]✗[/
 
 
 def console() -> Console:
-    """Return where results are printed: as wide as the terminal, and wide enough for tables elsewhere."""
+    """Return the console for results: as wide as the terminal, and wide enough for tables elsewhere."""
     terminal = Console()
     return terminal if terminal.is_terminal else Console(width=_PLAIN_WIDTH)
 
 
 @dataclass
 class Steps:
-    """Count the steps by how they ended, and show them. Called from many threads."""
+    """Counts the steps by how they ended, and shows them. It is called from many threads."""
 
     console: Console
     live: "Progress | None"
@@ -40,7 +40,7 @@ class Steps:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, event: "Event") -> None:
-        """Take note of an event and show it."""
+        """Record an event and show it."""
         with self._lock:
             if event.state == "running":
                 self._advance(event)
@@ -85,7 +85,7 @@ class Steps:
 
 @contextmanager
 def steps_display(expected: int) -> Iterator[Steps]:
-    """Yield a listener that shows steps, `expected` in number, on stderr while the context lasts."""
+    """While the context lasts, yield a listener that shows steps on stderr; `expected` is their number."""
     errors = Console(stderr=True)
     if not errors.is_terminal:
         yield Steps(errors, None, expected)

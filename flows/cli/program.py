@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints. Everything heavy is imported by the command that needs it."""
+"""The command line: parse, call, print. A heavy import is made by the command that needs it."""
 
 import gc
 import sys
@@ -47,8 +47,8 @@ commands.add_commands(app)
 
 def main() -> None:
     """Run the command line and exit with its code; errors are one sentence on stderr unless `--debug` is given."""
-    # Importing torch makes a million objects that stay: looking through them at the usual pace takes longer than
-    # anything else that a short command does.
+    # Importing torch makes a million objects that stay. With the default thresholds, a short command would spend most
+    # of its time on looking through them.
     gc.set_threshold(100_000, 50, 100)
     keep_freed_blocks()
     arguments = sys.argv[1:]
@@ -57,7 +57,7 @@ def main() -> None:
         # Accepted anywhere on the line: a user who meets an error repeats the command with --debug at its end.
         words = [word for word in arguments if word != "--debug"]
         code = app(words or ["--help"], prog_name=_NAME, standalone_mode=False)
-        print(end="", flush=True)  # here, where output that cannot be written is reported like any other failure
+        print(end="", flush=True)  # flush here, so that a failure to write is reported like any other
     except typer.Exit as exit_:
         code = exit_.exit_code
     except typer.TyperException as error:
@@ -70,22 +70,22 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         code = 1
-    except Exception as error:  # the last resort: no user sees a traceback unasked
+    except Exception as error:  # the last resort: no traceback without --debug
         code = _report(RammergeError(_sentence(error)), debug)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _usage(error: typer.TyperException) -> str:
-    """Return what to tell a user of a command line that could not be parsed."""
+    """Return the message for a command line that cannot be parsed."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "rammerge"
     return f"{' '.join(error.format_message().split()).rstrip('.')}; see `{command} --help`"
 
 
 def _sentence(error: Exception) -> str:
-    """Return what to tell a user of an error that nothing below foresaw."""
+    """Return the message for an error that no code below expects."""
     words = " ".join(str(error).split())
-    if out_of_space(error) or "database or disk is full" in words:  # the latter from SQLite, by way of SQLAlchemy
+    if out_of_space(error) or "database or disk is full" in words:  # SQLAlchemy reports SQLite's error in these words
         where = error.filename if isinstance(error, OSError) and error.filename else home()
         return f"no space left on the disk of {where}; make room and run again: what was finished is kept"
     return f"unexpected {type(error).__name__}: {words}; run again with --debug for details"

@@ -1,4 +1,4 @@
-"""What a flow run shows in Prefect's dashboard. Keys are stable: each run adds a version."""
+"""The artifacts of a run in Prefect's dashboard. Keys are stable, so each run adds a version."""
 
 import re
 from collections.abc import Mapping

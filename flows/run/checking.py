@@ -1,4 +1,4 @@
-"""Check a plan without doing any work: local models are opened by their headers, disk and memory are forecast."""
+"""Check a plan without doing its work: open local models by their headers, and forecast memory and disk."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ from tasks.steps.merging import merge_options
 
 
 def check(plan: Plan) -> Iterator[str]:
-    """Yield what was found, one line each.
+    """Yield the findings, one line each.
 
     Raises:
-        InputError: something in the recipe cannot work; names what and the fix.
+        InputError: a part of the recipe cannot work; the message names it and the fix.
     """
     recipe = plan.recipe
     yield f"{len(plan.variants)} variants: {', '.join(plan.variants)}"
     yield f"{len(plan.suites)} suites: {', '.join(suite.name for suite in plan.suites)}"
     remote = [o.source for o in (plan.base, *plan.agents.values()) if not Path(o.source).is_absolute()]
     if remote:
-        yield f"from the hub, checked once they are here: {', '.join(remote)}"
+        yield f"from the hub, checked after the download: {', '.join(remote)}"
         return
     base = fetch(plan.base.source)
     agents = {name: fetch(origin.source, base=base) for name, origin in plan.agents.items()}

@@ -1,4 +1,4 @@
-"""What a recipe asks for, settled before any work: methods with all parameters, opened suites, models' origins."""
+"""The plan of a run, settled before any work: methods with all parameters, opened suites, origins of models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from tasks.steps.sources import Origin
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe whose every name has been looked up.
+    """A recipe in which every name has been looked up.
 
     Attributes:
         recipe: as written.

@@ -1,4 +1,4 @@
-"""`rammerge ui`: both dashboards over the stores of `rammerge run`, until someone ends it."""
+"""`rammerge ui`: both dashboards over the databases of `rammerge run`, until the user ends them."""
 
 import os
 import signal
@@ -20,10 +20,10 @@ _WATCH_SECONDS = 1.0
 def serve(port: int) -> None:
     """Start both servers, print their addresses, and stop them on Ctrl-C or SIGTERM.
 
-    Where the environment names a server of the user's own, its address is printed instead.
+    If the environment names a server of the user, only its address is printed.
 
     Raises:
-        RammergeError: a server died; its log is named.
+        RammergeError: a server died; the message names its log.
     """
     ended = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -39,7 +39,7 @@ def serve(port: int) -> None:
             servers.append(stack.enter_context(mlflow_server(port=free_port(port and port + 1))))
             mlflow_url = servers[-1].url
         if servers:
-            say("starting the dashboards (some seconds) ...")
+            say("starting the dashboards, which takes a few seconds ...")
         for server in servers:
             server.wait_until_healthy(ended)
         print(f"Prefect  {prefect_url}/runs   every run, its steps and artifacts")
@@ -50,7 +50,7 @@ def serve(port: int) -> None:
 
 
 def _watch(servers: Sequence[Server], ended: threading.Event) -> None:
-    """Return when `ended` is set; meanwhile runs find the Prefect server by the file with its address."""
+    """Wait until `ended` is set. Until then a file holds the Prefect server's address, for runs to find it."""
     for server in servers:
         if server.name == "prefect":
             write_text(_address_file(), server.url)

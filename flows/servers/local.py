@@ -1,4 +1,4 @@
-"""Prefect's and MLflow's servers as children on loopback: started, waited for, and stopped with all they started."""
+"""Prefect's and MLflow's servers as child processes on loopback: started, waited for, stopped with their children."""
 
 import contextlib
 import fcntl
@@ -29,15 +29,15 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Server:
-    """A running child.
+    """A running child process.
 
     Attributes:
         name: for messages.
         url: address without a trailing slash.
-        health: path that answers 200 once it serves.
-        log: file with what it printed.
-        process: leader of a process group of its own.
-        starting: lock that is held until the server answers: two servers cannot make one database at once.
+        health: path that answers 200 when the server is ready.
+        log: file with its output.
+        process: the leader of a new process group.
+        starting: lock that is held until the server answers, because two servers cannot create one database at once.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Server:
     starting: BinaryIO
 
     def wait_until_healthy(self, ended: threading.Event | None = None) -> None:
-        """Return once the server answers or `ended` is set; RammergeError, naming its log, if it dies or is slow."""
+        """Wait until the server answers or `ended` is set; RammergeError names the log if it dies or is too slow."""
         deadline = time.monotonic() + START_SECONDS
         while not answers(self.url + self.health) and not (ended and ended.is_set()):
             if self.process.poll() is not None:
@@ -61,7 +61,7 @@ class Server:
         self.starting.close()
 
     def stop(self) -> None:
-        """End the whole process group: asked first, forced after STOP_SECONDS."""
+        """End the whole process group: first by SIGTERM, after STOP_SECONDS by SIGKILL."""
         self.starting.close()
         for signum, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -74,7 +74,7 @@ class Server:
 
 @contextmanager
 def prefect_server(*, port: int, dashboard: bool) -> Iterator[Server]:
-    """Serve Prefect's API (and its dashboard) over the database below rammerge's home while the context lasts."""
+    """While the context lasts, serve Prefect's API (and its dashboard) over the database below rammerge's home."""
     command = ["uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", LOOPBACK, "--port", str(port)]
     settings = {
         "PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api",
@@ -86,7 +86,7 @@ def prefect_server(*, port: int, dashboard: bool) -> Iterator[Server]:
 
 @contextmanager
 def mlflow_server(*, port: int) -> Iterator[Server]:
-    """Serve MLflow's dashboard over the database that the environment names while the context lasts."""
+    """While the context lasts, serve MLflow's dashboard over the database that the environment names."""
     store = os.environ["MLFLOW_TRACKING_URI"]
     command = [
         "mlflow",
@@ -101,7 +101,7 @@ def mlflow_server(*, port: int) -> Iterator[Server]:
         "1",
     ]
     command += ["--default-artifact-root", (home() / "mlflow" / "artifacts").as_uri()]
-    # Without the job runner it starts in half the time and needs two processes instead of ten.
+    # Without the job runner MLflow starts in half the time and needs two processes instead of ten.
     yield from _serve("mlflow", command, port, "/health", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 
 
@@ -116,7 +116,7 @@ def free_port(wanted: int = 0) -> int:
 
 
 def answers(url: str) -> bool:
-    """Say whether a GET of `url` succeeds at once."""
+    """Tell whether a GET of `url` succeeds now."""
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
             return bool(response.status == 200)
@@ -147,7 +147,7 @@ def _serve(name: str, module: Sequence[str], port: int, health: str, settings: M
 
 
 def _end_with_parent() -> None:
-    # Runs in the child before it starts: the kernel will send it SIGTERM when its parent dies, even by SIGKILL.
+    # Runs in the child before it starts. The kernel sends SIGTERM to it when its parent dies, even by SIGKILL.
     libc.call("prctl", _PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

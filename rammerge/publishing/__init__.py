@@ -1,1 +1,1 @@
-"""From a finished merge to a model directory: companions, manifest, card, verification."""
+"""Turning a finished merge into a model directory: companions, manifest, card, verification."""

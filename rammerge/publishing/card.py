@@ -1,4 +1,4 @@
-"""The model card of a merged model: what a reader of the directory needs to know, from the manifest alone."""
+"""The model card of a merged model, made from the manifest alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

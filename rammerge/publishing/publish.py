@@ -1,4 +1,4 @@
-"""Turning a finished staging directory into a model directory: companions, manifest, verification, the last rename."""
+"""Turning a finished staging directory into a model directory: companions, manifest, the last rename, verification."""
 
 import errno
 import json
@@ -22,38 +22,40 @@ _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 def staging_directory(out: Path) -> Path:
-    """Return where a merge into `out` is prepared: beside it, so that the last rename stays on one disk.
+    """Return the directory in which a merge into `out` is prepared. It is beside `out`, on the same disk.
 
-    Its `model` becomes `out`; what a later run needs to resume lies next to that, so that nothing is lost until then.
+    Its `model` becomes `out` by a rename. The records that a later run needs to resume are next to `model`.
     """
     return out.parent / f".{out.name}.partial"
 
 
 @contextmanager
 def locked_staging(out: Path) -> Iterator[Path]:
-    """Hold the staging directory of `out`, made if missing; the kernel lets go of it however this process ends.
+    """Lock the staging directory of `out`, which is made if missing. The kernel frees the lock when this process ends.
 
     Raises:
         InputError: another process is merging into `out`.
-        RammergeError: the disk is full or failed, here or anywhere in the context.
+        RammergeError: the disk is full or failed, here or within the context.
     """
     staging = staging_directory(out)
     with ExitStack() as stack:
         try:
             stack.enter_context(try_locked(out.parent / f".{out.name}.lock"))
         except BlockingIOError as error:
-            raise InputError(f"another process is merging into {out}; wait for it or choose another output") from error
+            raise InputError(
+                f"another process is merging into {out}; wait for it or choose a different output"
+            ) from error
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 raise InputError(
                     f"{out.parent} is on a file system without locks ({error.strerror}); mount it with them "
-                    "(Lustre's option is `flock`) or choose another disk"
+                    "(Lustre's option is `flock`) or choose a different disk"
                 ) from error
             raise _disk_error(staging, error) from error
         try:
             staging.mkdir(exist_ok=True)
             yield staging
-        except InputError:  # bad input stays bad: there is nothing to take up later
+        except InputError:  # bad input stays bad, so a later run has nothing to resume
             shutil.rmtree(staging)
             raise
         except OSError as error:
@@ -69,9 +71,9 @@ def _disk_error(staging: Path, error: OSError) -> RammergeError:
 
 
 def write_companions(model: Path, base: Checkpoint, companions: Checkpoint, dtype: str, card: str) -> None:
-    """Write what makes the weights a model: sidecar files byte for byte from `companions`, the config, the card.
+    """Write the files that complete a model: the sidecar files of `companions` byte for byte, the config, the card.
 
-    The config is the base's with the output dtype, in every place where it names one.
+    The config is the base's, with the output dtype wherever it names a dtype.
     """
     for file in companions.sidecars:
         if file.name != "config.json":
@@ -93,7 +95,7 @@ def _with_dtype(config: Mapping[str, Any], dtype: str, *, top: bool) -> dict[str
 
 
 def write_manifest(model: Path, content: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
-    """Write rammerge.json: `content` and the SHA-256 of each file, those in `known` (by name) without reading them."""
+    """Write rammerge.json: `content`, and each file's SHA-256, which is taken from `known` by name or computed."""
     files = {}
     for path in sorted(path for path in model.rglob("*") if path.is_file() and path.name != MANIFEST):
         name = path.relative_to(model).as_posix()
@@ -104,11 +106,11 @@ def write_manifest(model: Path, content: Mapping[str, Any], known: Mapping[str, 
 
 
 def publish(staging: Path, out: Path) -> None:
-    """Give `staging`/model its name in one step, exchanged for an old `out`; then remove the staging directory.
+    """Rename `staging`/model to `out` in one step, in exchange for an existing `out`; then remove `staging`.
 
     Raises:
-        OSError: the disk failed, and `out` is as it was.
-        RammergeError: it failed when `out` was the new model already.
+        OSError: the disk failed, and `out` is unchanged.
+        RammergeError: the disk failed after `out` had become the new model.
     """
     model = staging / "model"
     sync(model)
@@ -131,7 +133,7 @@ def verify(path: Path) -> dict[str, Any]:
 
     Raises:
         InputError: the directory has no readable rammerge.json.
-        RammergeError: a file is missing, differs, or was added; the first one is named.
+        RammergeError: a file is missing, differs or was added; the message names the first one.
     """
     manifest = read_manifest(path)
     for name, entry in sorted(manifest["files"].items()):
@@ -150,7 +152,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Return the rammerge.json of a model directory.
 
     Raises:
-        InputError: there is none, or it is not one that rammerge wrote.
+        InputError: there is none, or rammerge did not write it.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
@@ -171,7 +173,7 @@ def _exchange(left: Path, right: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
             raise OSError(error.errno, error.strerror, str(right)) from error
-    # A file system that cannot exchange: two renames, between which the old model lies under this name.
+    # This file system cannot exchange names. Between two renames the old model has this name.
     aside = left.with_name(f"{left.name}.old")
     right.rename(aside)
     left.rename(right)

@@ -1,6 +1,6 @@
-"""What Prefect and MLflow find in the environment.
+"""The environment variables that Prefect and MLflow read.
 
-Their databases lie below rammerge's home; telemetry and chatter are off. What the user has set stays.
+Their databases are kept below rammerge's home; telemetry and chatter are off. Variables that the user has set stay.
 """
 
 import os
@@ -14,10 +14,10 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def activate() -> None:
-    """Fill in what the environment leaves open, and make the directories that it names.
+    """Set the variables that the environment does not have, and make the directories that they name.
 
     Every entry point calls this: each command and each flow. Prefect reads its settings when it is imported, so
-    commands call it before; the settings of a flow that a worker runs are the worker's.
+    commands call it before that. A flow that a worker runs has the worker's settings.
 
     Raises:
         InputError: rammerge's home cannot be written.
@@ -28,12 +28,12 @@ def activate() -> None:
             directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{home()} cannot be written ({error.strerror}); set RAMMERGE_HOME to a directory that can"
+            f"{home()} cannot be written ({error.strerror}); set RAMMERGE_HOME to a directory that can be"
         ) from None
     if not _PROFILE & os.environ.keys():
         os.environ["PREFECT_HOME"] = str(prefect_home)
     defaults = {
-        # One place for results whether a run is started by hand or by a worker, so that each finds the other's.
+        # Runs started by hand and by a worker keep results in one place, so that each finds the other's.
         "PREFECT_LOCAL_STORAGE_PATH": str(prefect_home / "storage"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",

@@ -1,4 +1,4 @@
-"""What a run is doing right now: for listeners in this process and, in long steps, for the dashboard."""
+"""Events about running steps, for listeners in this process and, if a step is long, for the dashboard."""
 
 import re
 import threading
@@ -14,21 +14,21 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 State = Literal["running", "done", "cached", "failed", "skipped"]
 
-# A step is long, and worth a progress bar in the dashboard, from here; each update is a call of Prefect's server.
+# A step that takes longer gets a progress bar in the dashboard. Each update is a call of Prefect's server.
 LONG_SECONDS = 10.0
 EVERY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened to a step.
+    """A change of a step's state or progress.
 
     Attributes:
         step: the task run's name, such as `merge ram_plus`.
-        state: what the step is doing, or how it ended; `cached` when nothing had to be done, `skipped`
-            when a step that it waits for failed.
-        fraction: how much of it is done, 0 to 1, if known.
-        detail: a few words about the moment.
+        state: `running`, or how the step ended: `cached` when there was nothing to do, `skipped` when a step that it
+            depends on failed.
+        fraction: the share that is done, 0 to 1, if known.
+        detail: a few words about the current work.
     """
 
     step: str
@@ -44,7 +44,7 @@ _listeners: list[Listener] = []
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Send every event of this process to `listener`, from whichever thread it comes, while the context lasts."""
+    """While the context lasts, send every event of this process to `listener`, from any thread."""
     _listeners.append(listener)
     try:
         yield
@@ -53,23 +53,23 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def emit(event: Event) -> None:
-    """Tell the listeners."""
+    """Send `event` to all listeners."""
     for listener in _listeners:
         listener(event)
 
 
 class Progress:
-    """Says how far one step is. May be called from any thread, such as the engine's."""
+    """Reports the progress of one step. May be called from any thread, such as the engine's."""
 
     def __init__(self, step: str) -> None:
         self._step = step
-        self._context = copy_context()  # of the step's thread: Prefect files the progress under the step
+        self._context = copy_context()  # of the step's thread, so that Prefect assigns the progress to the step
         self._lock = threading.Lock()
         self._due = time.monotonic() + LONG_SECONDS
         self._artifact: UUID | None = None
 
     def __call__(self, fraction: float | None = None, detail: str = "") -> None:
-        """Tell the listeners, and now and then the dashboard."""
+        """Report to the listeners, and from time to time to the dashboard."""
         emit(Event(self._step, "running", fraction, detail))
         if fraction is None or time.monotonic() < self._due:
             return
@@ -92,7 +92,7 @@ _current: ContextVar[Progress] = ContextVar("rammerge_progress")
 
 @contextmanager
 def running(step: str) -> Iterator[None]:
-    """Announce that `step` runs, and make its progress known to `progress()`."""
+    """Announce that `step` runs. Within the context, `progress()` returns its progress."""
     emit(Event(step, "running"))
     token = _current.set(Progress(step))
     try:

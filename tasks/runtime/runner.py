@@ -1,4 +1,4 @@
-"""Run steps on a few threads of this process, and tell whoever listens how each one ended.
+"""Run steps on a few threads of this process, and report to listeners how each step ended.
 
 Threads suffice: the engine's kernels, hashing, downloads and torch's arithmetic release the GIL. To spread the steps
 over machines, give the flow a Dask or Ray task runner instead (`flow.with_options(task_runner=...)`).
@@ -16,7 +16,7 @@ from tasks.runtime.progress import Event, State, emit
 
 
 class Workers(ThreadPoolTaskRunner[Any]):
-    """As many threads as processors, at least two so that downloads, merges and evaluation overlap, at most eight."""
+    """One thread per processor: at least two, so that downloads, merges and evaluation overlap, and at most eight."""
 
     def __init__(self, max_workers: int | None = None) -> None:
         wanted = os.environ.get("PREFECT_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS")
@@ -38,12 +38,12 @@ class Workers(ThreadPoolTaskRunner[Any]):
 
 
 def workers() -> TaskRunner[PrefectFuture[Any]]:
-    """Return the pipeline's task runner, as `flow` wants it typed."""
+    """Return the pipeline's task runner, with the type that `flow` requires."""
     return cast(TaskRunner[PrefectFuture[Any]], Workers())
 
 
 def _ended(future: PrefectFuture[Any]) -> State:
-    future.wait()  # returns at once, and takes over the state that the thread ended with
+    future.wait()  # returns at once, and updates the future's state from the thread's
     state = future.state
     if state.is_completed():
         return "cached" if state.name == "Cached" else "done"

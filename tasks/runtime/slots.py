@@ -1,8 +1,8 @@
-"""What the steps of one process share: room for one model at a time.
+"""The lock that lets one model at a time run in a process.
 
-A running model fills the memory (and all cores, where its arithmetic is large). transformers sets torch's default
-dtype, which is global to the process, while it builds one, and its lazy imports fail when two threads meet in them. So
-the steps that run a model take turns, beside merges, downloads and comparisons, which go on.
+A running model fills the memory, and a large one all cores. While transformers builds a model it sets torch's default
+dtype, which is global to the process, and its lazy imports fail when two threads make them at once. So steps that run a
+model take turns. Merges, downloads and comparisons run beside them.
 """
 
 import threading

@@ -1,9 +1,9 @@
 """One step of the pipeline: a Prefect task whose output is an entry of the content-addressed store.
 
-A step is a function that writes files into a directory. `step` makes the task: its cache key is the digest of the
-step's kind, the version of its algorithm and everything it is given (a model counts by its content, not by its path or
-name), so no run does the same work twice. Prefect's own record of the result is trusted only as long as the store still
-holds the entry, unharmed.
+A step is a function that writes files into a directory. `step` makes a task from it. The task's cache key is the digest
+of the step's kind, the version of its algorithm and all its arguments; a model is identified by its content, not by its
+path or name. So no run does the same work twice. Prefect's own record of a result is trusted only while the store still
+has the entry intact.
 """
 
 import inspect
@@ -33,7 +33,7 @@ DOWNLOAD_RETRIES, TRACKING_RETRIES = 3, 3
 
 
 class Result(BaseModel):
-    """What a step hands on: small, so that Prefect can keep it. The content lies in the store."""
+    """The result of a step. It is small, so that Prefect can keep it; the content is in the store."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,16 +42,16 @@ class Result(BaseModel):
 
     @classmethod
     def read(cls, entry: store.Entry) -> Self:
-        """Read the result from what the step wrote. Overridden where there is more than the entry itself."""
+        """Return the result that the step wrote. Subclasses with more fields than the entry override this."""
         return cls(path=entry.path, digest=entry.digest)
 
     def holds(self) -> bool:
-        """Say whether the result still holds outside the store: a registered version may be gone, for example."""
+        """Tell whether the result is still true outside the store: a registered version may be gone, for example."""
         return True
 
     @property
     def identity(self) -> Any:
-        """What this counts as in the cache key of a later step: JSON."""
+        """JSON that stands for this result in the cache keys of later steps."""
         return self.digest
 
 
@@ -59,8 +59,8 @@ class Step(Generic[R]):
     """A step: the function that does the work, the Prefect task around it, and the key that its output has.
 
     Attributes:
-        kind: the step's name, and its room in the store.
-        task: what a flow submits.
+        kind: the step's name, which is also its kind in the store.
+        task: the Prefect task that a flow submits.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Step(Generic[R]):
         signature = inspect.signature(build)
         self._signature = signature.replace(parameters=list(signature.parameters.values())[1:])  # without the directory
         if unknown := sorted(set(ignore) - self._signature.parameters.keys()):
-            raise TypeError(f"step '{kind}' ignores '{unknown[0]}', which is no parameter of {build.__qualname__}")
+            raise TypeError(f"step '{kind}' ignores '{unknown[0]}', which is not a parameter of {build.__qualname__}")
         self.kind = kind
         self._build, self._version, self._result, self._ignore = build, version, result, frozenset(ignore)
-        # Prefect keeps a result as JSON with the name of its class. What another release kept under another name, or
-        # with other fields, must not be found.
+        # Prefect keeps a result as JSON with the name of its class. A result that a different release kept under a
+        # different name, or with different fields, must not be found.
         described = {"class": f"{result.__module__}.{result.__qualname__}", "schema": result.model_json_schema()}
         self._shape = store.key_of(kind, 0, described)[:8]
         self.task = self._task(run_name, retries)
@@ -92,7 +92,7 @@ class Step(Generic[R]):
         return cast(PrefectFuture[R], self.task.submit(*args, **kwargs))
 
     def find(self, **given: Any) -> R | None:
-        """Return the result of work that is done already, or None. Ignored parameters may be left out."""
+        """Return the result if the work is already done, else None. Ignored parameters may be left out."""
         entry = store.find(self.kind, self._key(given))
         return self._read(entry) if entry is not None else None
 
@@ -105,7 +105,7 @@ class Step(Generic[R]):
         return store.key_of(self.kind, self._version, {name: _identity(value) for name, value in settled.items()})
 
     def _read(self, entry: store.Entry) -> R | None:
-        """Return the entry's result if it still holds. An entry that another release wrote may be unreadable."""
+        """Return the entry's result if it still holds. An entry of a different release may be unreadable: None."""
         try:
             result = self._result.read(entry)
         except (OSError, ValueError, KeyError, TypeError):
@@ -132,7 +132,7 @@ class Step(Generic[R]):
             entry = store.materialise(self.kind, self._key(given.arguments), build, valid=self._holds)
         get_run_logger().info("%s %s", "found" if entry.reused else "wrote", entry.path)
         result = self._result.read(entry)
-        # Another run may have done the work without this Prefect database knowing: say so, as Prefect itself would.
+        # A different run may have done the work without a record in this Prefect database: report it as Prefect would.
         return Completed(name="Cached", data=result) if entry.reused else result
 
     def _task(self, run_name: str, retries: int) -> Task[..., R]:
@@ -141,7 +141,7 @@ class Step(Generic[R]):
             return self._run(*args, **kwargs)
 
         cast(Any, run).__signature__ = self._signature
-        # No tags: Prefect asks its server for a concurrency slot for each, which takes seconds a step.
+        # No tags: for each tag Prefect asks its server for a concurrency slot, which takes seconds per step.
         return task(
             name=self.kind,
             task_run_name=run_name,
@@ -161,14 +161,14 @@ def step(
     ignore: Collection[str] = (),
     retries: int = 0,
 ) -> Callable[[Callable[Concatenate[Path, P], None]], Step[R]]:
-    """Make a step of a function that writes its output into the directory that it is given first.
+    """Make a step from a function that writes its output into the directory in its first argument.
 
     Args:
-        kind: the step's name, and its room in the store.
-        version: raise it whenever the function's output changes for the same input.
-        run_name: template of the task run's name over the function's parameters.
-        result: reads the typed result from the entry, and says whether it still holds.
-        ignore: parameters that do not influence the output, such as a label or a memory limit.
+        kind: the step's name, which is also its kind in the store.
+        version: raise this when the function's output changes for the same input.
+        run_name: template of the task run's name, filled from the function's parameters.
+        result: the class that reads the result from the entry and tells whether it still holds.
+        ignore: parameters without influence on the output, such as a label or a memory limit.
         retries: attempts after a failure other than InputError, with growing and jittered delays.
 
     Raises:
@@ -194,9 +194,9 @@ def _identity(value: Any) -> Any:
 
 
 def retrying(times: int) -> dict[str, Any]:
-    """Return a Prefect task's settings for `times` more attempts: 2, 4, 8, ... seconds apart, jittered.
+    """Return a Prefect task's settings for `times` more attempts, after 2, 4, 8, ... seconds with jitter.
 
-    Bad input stays bad and is not tried again; a network or a busy database may recover.
+    Bad input is not tried again, because it stays bad; a network or a busy database may recover.
     """
     first = float(os.environ.get("RAMMERGE_BACKOFF_SECONDS", "2"))
     return {

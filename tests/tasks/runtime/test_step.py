@@ -90,7 +90,7 @@ def test_a_cached_result_that_names_a_module_that_is_gone_is_not_found(monkeypat
 
 
 def test_what_is_ignored_must_be_a_parameter() -> None:
-    with pytest.raises(TypeError, match="step 'odd' ignores 'lable', which is no parameter"):
+    with pytest.raises(TypeError, match="step 'odd' ignores 'lable', which is not a parameter"):
 
         @step("odd", version=1, run_name="odd", result=Result, ignore=["lable"])
         def odd(out: Path, label: str) -> None: ...
