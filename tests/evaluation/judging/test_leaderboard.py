@@ -12,7 +12,7 @@ from rich.table import Table
 
 from evaluation import statistics
 from evaluation.judging.leaderboard import Leaderboard, build_leaderboard
-from evaluation.report.figures import leaderboard_png
+from evaluation.report.figures import leaderboard_figure, leaderboard_png
 from evaluation.report.render import differences_to_rich, to_markdown, to_rich
 from evaluation.results import SuiteResult
 from evaluation.suites import SPLITS
@@ -193,3 +193,14 @@ def test_the_figure_is_a_png_and_repeatable() -> None:
     image = leaderboard_png(board())
     assert image.startswith(b"\x89PNG\r\n\x1a\n")
     assert leaderboard_png(board()) == image
+
+
+def test_nothing_that_the_figure_says_is_cut() -> None:
+    longest = "task_arithmetic-scale0.75-of-a-long-family"
+    results = {longest if name == "half" else name: result for name, result in all_results().items()}
+    variants = {longest if name == "half" else name: method for name, method in VARIANTS.items()}
+    figure = leaderboard_figure(build_leaderboard(results, base="base", agents=AGENTS, variants=variants))
+    figure.draw_without_rendering()  # lays it out
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert 0 <= drawn.x0 < drawn.x1 <= width
+    assert 0 <= drawn.y0 < drawn.y1 <= height
