@@ -1,6 +1,6 @@
 """The leaderboard for people: Markdown for artifacts, rich tables for a terminal. Numbers are percent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from rich import box
 from rich.table import Table
@@ -9,36 +9,58 @@ from evaluation.judging.leaderboard import TIES, Leaderboard, Role, Row
 from evaluation.statistics import Difference, Estimate
 from evaluation.suites import Split
 
+_Columns = Sequence[tuple[str, Callable[[Row], Estimate]]]
+
+# So many columns of scores fit beside a model's name on a page of Prefect's dashboard at desktop width.
+_COLUMNS_A_TABLE = 5
 _ROLES: dict[Role, str] = {"base": "base", "best_agent": "best agent", "reference": "reference"}
 
 
 def to_markdown(leaderboard: Leaderboard) -> str:
     """Return the leaderboard, the differences of the variants, and how both were made, as GitHub Markdown."""
     columns = _columns(leaderboard)
-    lines = [
-        _conditions(leaderboard, "test"),
-        "",
-        _line(["model", "kind", *(title for title, _ in columns)]),
-        _line(["---", "---", *("---:" for _ in columns)]),
-    ]
+    tables = [columns[start : start + _COLUMNS_A_TABLE] for start in range(0, len(columns), _COLUMNS_A_TABLE)]
+    return "\n".join(
+        [
+            _conditions(leaderboard, "test"),
+            "",
+            *(line for table in tables for line in (*_scores(leaderboard, table), "")),
+            _selection(leaderboard),
+            "",
+            f"Difference of the averages over the suites, test split, {_of_items(leaderboard, 'test')}: variant minus "
+            f"{_named_roles(leaderboard)}",
+            "",
+            *_differences(leaderboard),
+            "",
+            _tests(leaderboard),
+            "",
+        ]
+    )
+
+
+def _scores(leaderboard: Leaderboard, columns: _Columns) -> Iterator[str]:
+    yield _line(["model", "kind", *(title for title, _ in columns)])
+    yield _line(["---", "---", *("---:" for _ in columns)])
     best = _best(leaderboard)
     for row in leaderboard.rows:
-        cells = [f"**{cell}**" if (row.name, title) in best else cell for title, cell in _cells(leaderboard, row)]
-        name = f"→ **{row.name}** (selected)" if row.name == leaderboard.selected else row.name
-        lines.append(_line([name, row.kind, *cells]))
+        cells = [f"**{cell}**" if (row.name, title) in best else cell for title, cell in _cells(row, columns)]
+        name = f"→ **{row.name}**" if row.name == leaderboard.selected else row.name
+        yield _line([name, row.kind, *cells])
+
+
+def _differences(leaderboard: Leaderboard) -> Iterator[str]:
     roles = _roles(leaderboard)
-    lines += [
-        "",
-        _selection(leaderboard),
-        "",
-        f"Difference of the averages over the suites, test split, {_of_items(leaderboard, 'test')}: variant minus",
-        "",
-        _line(["variant", *roles.values()]),
-        _line(["---", *("---:" for _ in roles)]),
-    ]
+    yield _line(["variant", *(_ROLES[role] for role in roles)])
+    yield _line(["---", *("---:" for _ in roles)])
     for name in leaderboard.names("variant"):
-        lines.append(_line([name, *(_shown_difference(leaderboard, name, role) for role in roles)]))
-    return "\n".join([*lines, "", _tests(leaderboard), ""])
+        yield _line([name, *(_shown_difference(leaderboard, name, role) for role in roles)])
+
+
+def _named_roles(leaderboard: Leaderboard) -> str:
+    named = ["the base", f"the best agent, {leaderboard.best_agent}"]
+    if leaderboard.reference is not None:
+        named.append(f"the reference, which is the best {leaderboard.reference_method}, {leaderboard.reference}")
+    return "; ".join(named)
 
 
 def to_rich(leaderboard: Leaderboard) -> Table:
@@ -46,13 +68,12 @@ def to_rich(leaderboard: Leaderboard) -> Table:
     caption = f"{_conditions(leaderboard, 'test')}\n{_selection(leaderboard)}"
     table = Table(title="Leaderboard", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("model", no_wrap=True)
-    for title, _ in _columns(leaderboard):
+    columns = _columns(leaderboard)
+    for title, _ in columns:
         table.add_column(title, justify="right")
     best = _best(leaderboard)
     for row, following in zip(leaderboard.rows, [*leaderboard.rows[1:], None], strict=True):
-        cells = [
-            f"[bold]{cell}[/bold]" if (row.name, title) in best else cell for title, cell in _cells(leaderboard, row)
-        ]
+        cells = [f"[bold]{cell}[/bold]" if (row.name, title) in best else cell for title, cell in _cells(row, columns)]
         ends_kind = following is not None and following.kind != row.kind
         table.add_row(
             _marked(leaderboard, row.name), *cells, style=_style(leaderboard, row.name), end_section=ends_kind
@@ -75,19 +96,19 @@ def differences_to_rich(leaderboard: Leaderboard) -> Table:
     return table
 
 
-def _columns(leaderboard: Leaderboard) -> list[tuple[str, Callable[[Row], Estimate]]]:
+def _columns(leaderboard: Leaderboard) -> _Columns:
     def of_suite(suite: str) -> Callable[[Row], Estimate]:
         return lambda row: row.suites["test"][suite]
 
     return [
         *((suite, of_suite(suite)) for suite in leaderboard.suites),
         ("average", lambda row: row.average["test"]),
-        ("average on validation", lambda row: row.average["validation"]),
+        ("on validation", lambda row: row.average["validation"]),
     ]
 
 
-def _cells(leaderboard: Leaderboard, row: Row) -> list[tuple[str, str]]:
-    return [(title, _shown(of(row))) for title, of in _columns(leaderboard)]
+def _cells(row: Row, columns: _Columns) -> list[tuple[str, str]]:
+    return [(title, _shown(of(row))) for title, of in columns]
 
 
 def _best(leaderboard: Leaderboard) -> set[tuple[str, str]]:

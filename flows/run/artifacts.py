@@ -1,6 +1,7 @@
 """The artifacts of a run in Prefect's dashboard. Keys are stable, so each run adds a version."""
 
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
@@ -11,6 +12,8 @@ from prefect.runtime import flow_run
 
 from tasks.steps.evaluating import Compared, Decision
 from tasks.steps.merging import Merged, OverlapResult
+
+_KEY_DIGITS = 12
 
 
 def publish_overlap(recipe: str, overlap: OverlapResult) -> None:
@@ -30,8 +33,10 @@ def publish_overlap(recipe: str, overlap: OverlapResult) -> None:
 
 
 def publish_leaderboard(recipe: str, leaderboard: Compared) -> None:
-    """Show the leaderboard as Markdown, and as a table of the test scores in percent."""
-    create_markdown_artifact(leaderboard.markdown, key=_key("leaderboard", recipe), description="Leaderboard")
+    """Show the leaderboard as Markdown with its figure, and as a table of the test scores in percent."""
+    figure = _inline(leaderboard.path / "leaderboard.png", "The leaderboard as a figure")
+    markdown = f"{leaderboard.markdown}\n{figure}\n"
+    create_markdown_artifact(markdown, key=_key("leaderboard", recipe), description="Leaderboard")
     rows = [
         {"model": row.name, "kind": row.kind}
         | {suite: _percent(estimate.value) for suite, estimate in row.suites["test"].items()}
@@ -42,18 +47,21 @@ def publish_leaderboard(recipe: str, leaderboard: Compared) -> None:
 
 
 def publish_variants(recipe: str, variants: Mapping[str, Merged]) -> None:
-    """Show each variant's rescaling factors, warnings and path."""
-    rows = []
-    for name, model in variants.items():
-        rows.append(
-            {
-                "variant": name,
-                "lambda": ", ".join(f"{agent} {value:.4f}" for agent, value in model.factors.items()) or "-",
-                "warnings": " ".join(model.warnings) or "-",
-                "path": str(model.path),
-            }
-        )
-    create_table_artifact(rows, key=_key("variants", recipe), description="What was merged, and where it lies")
+    """Show each variant's rescaling factors, warnings and place in the store."""
+    # Prefect renders a cell as Markdown and breaks no lines in it: a dash would be a bullet, and a path or a warning
+    # would push the other columns off the page.
+    rows = [
+        {
+            "variant": name,
+            "lambda": ", ".join(f"{agent} {value:.4f}" for agent, value in model.factors.items()) or "none",
+            "key": f"`{model.path.parent.name[:_KEY_DIGITS]}`",
+        }
+        for name, model in variants.items()
+    ]
+    store = next(iter(variants.values())).path.parents[1]
+    words = [f"What was merged. Each model lies in `{store}/`*key*`.../model`."]
+    words += [f"- **{name}**: {warning}" for name, model in variants.items() for warning in model.warnings]
+    create_table_artifact(rows, key=_key("variants", recipe), description="\n".join(words))
 
 
 def publish_decision(recipe: str, decision: Decision) -> None:
@@ -78,6 +86,11 @@ def tag_run(*tags: str) -> None:
 
 def _overlap_words(overlap: OverlapResult) -> str:
     return "\n\n".join(["Elements that each agent changed, alone (unique) or with others (shared)", *overlap.warnings])
+
+
+def _inline(image: Path, words: str) -> str:
+    """Return Markdown that holds the PNG `image` itself: the dashboard serves no files."""
+    return f"![{words}](data:image/png;base64,{b64encode(image.read_bytes()).decode('ascii')})"
 
 
 def _percent(value: float) -> float:

@@ -137,7 +137,7 @@ def _serve(name: str, module: Sequence[str], port: int, health: str, settings: M
             stdout=output,
             stderr=output,
             start_new_session=True,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,
         )
     server = Server(name, f"http://{LOOPBACK}:{port}", health, log, process, starting)
     try:
@@ -146,8 +146,8 @@ def _serve(name: str, module: Sequence[str], port: int, health: str, settings: M
         server.stop()
 
 
-def _end_with_parent() -> None:
-    # Runs in the child before it starts. The kernel sends SIGTERM to it when its parent dies, even by SIGKILL.
+def end_with_parent() -> None:
+    """Have the kernel send SIGTERM to this process when its parent dies, even by SIGKILL. For `preexec_fn`."""
     libc.call("prctl", _PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -174,7 +174,7 @@ class Compared(Result):
         return cls(path=entry.path, digest=entry.digest, selected=selected, markdown=markdown)
 
 
-@step("compare", version=1, run_name="compare", result=Compared)
+@step("compare", version=2, run_name="compare", result=Compared)
 def compare(
     out: Path, scores: Mapping[str, Scores], agents: Sequence[str], variants: Mapping[str, str], confidence: float
 ) -> None:
@@ -223,12 +223,13 @@ class Decision(Result):
         )
 
 
-@step("gate", version=1, run_name="gate", result=Decision)
+@step("gate", version=2, run_name="gate", result=Decision)
 def gate(out: Path, leaderboard: Compared, gates: Sequence[Mapping[str, Any]]) -> None:
     """Put the selected variant to the recipe's gates, on the test split; write `decision.json` and `decision.md`."""
     decision = decide(leaderboard.load(), leaderboard.selected, [parse_gate(gate) for gate in gates])
     verdict = "passes every gate" if decision.passed else "is refused"
-    lines = [f"**{decision.variant}** {verdict}.", "", "| gate | | why |", "| --- | --- | --- |"]
-    lines += [f"| {o.rule} | {'passed' if o.passed else '**refused**'} | {o.sentence} |" for o in decision.outcomes]
+    lines = [f"**{decision.variant}** {verdict}.", ""]
+    # A list, since the dashboards break no lines in a table.
+    lines += [f"- `{o.rule}` {'passed' if o.passed else '**refused**'}: {o.sentence}" for o in decision.outcomes]
     write_json(out / "decision.json", decision.to_json())
     write_text(out / "decision.md", "\n".join([*lines, ""]))
