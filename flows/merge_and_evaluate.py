@@ -9,8 +9,9 @@ from prefect.states import Completed
 from flows.run import artifacts
 from flows.run.outcome import Outcome
 from flows.run.planning import plan
-from flows.run.settling import settle
+from flows.run.settling import results, settle
 from rammerge.recipe import load
+from tasks.records.record import Record
 from tasks.records.releasing import promote, register
 from tasks.records.tracking import track
 from tasks.runtime.environment import activate
@@ -61,12 +62,20 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     artifacts.publish_decision(spec.name, decision.result())
 
     # On record, with its provenance; champion if the gates say so.
-    run = str(flow_run.id)
-    runs = track.submit(
-        spec, base, agents, todo.variants, variants, todo.suites, overlap, board, decision, str(spec.path), run
+    sources = results({"base": base, **agents})
+    record = Record(
+        recipe=spec,
+        sources=sources,
+        methods=todo.variants,
+        variants=results(variants),
+        suites=todo.suites,
+        overlap=overlap.result(),
+        leaderboard=board.result(),
+        decision=decision.result(),
     )
-    sources = {"base": base, **agents}
-    release = register.submit(spec.model_name, variants, decision, spec.digest, sources, runs, run)
+    run = str(flow_run.id)
+    runs = track.submit(record, run, wait_for=[decision])
+    release = register.submit(record, runs, run)
     settle(runs, release)
     verdict = decision.result()
     champion = f"{spec.model_name} version {release.result().version} is registered and not promoted"

@@ -1,18 +1,15 @@
 """Register the selected variant, and make it the champion: the pipeline's last steps."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from tasks.records import promotion, registry
+from tasks.records.record import Record
 from tasks.records.tracking import Tracked
 from tasks.runtime.step import TRACKING_RETRIES, Result, step
-from tasks.steps.evaluating import Decision
-from tasks.steps.merging import Merged
-from tasks.steps.sources import Model
 
 
 class Registered(Result):
@@ -54,36 +51,26 @@ class Registered(Result):
 @step(
     "register",
     version=1,
-    run_name="register {name}",
+    run_name="register {record.recipe.model_name}",
     result=Registered,
     ignore=["flow_run", "runs"],
     retries=TRACKING_RETRIES,
 )
-def register(
-    out: Path,
-    name: str,
-    variants: Mapping[str, Merged],
-    decision: Decision,
-    recipe_digest: str,
-    sources: Mapping[str, Model],
-    runs: Tracked,
-    flow_run: str,
-) -> None:
+def register(out: Path, record: Record, runs: Tracked, flow_run: str) -> None:
     """Register the selected variant as the challenger, by reference; write `release.json`."""
-    model = variants[decision.variant]
+    decision = record.decision
     release = registry.register(
-        name,
-        model.path,
-        digest=model.content,
+        record.recipe.model_name,
+        record.selected.path,
+        digest=record.selected.content,
         run_id=runs.children[decision.variant],
         description=decision.markdown,
         tags={
+            **record.tags,
             "rammerge.variant": decision.variant,
-            "rammerge.weights": model.digest,
-            "rammerge.recipe": recipe_digest,
+            "rammerge.weights": record.selected.digest,
             "rammerge.gates": "passed" if decision.passed else "refused: " + " ".join(decision.refusals),
             "rammerge.prefect_run": flow_run,
-            **{f"rammerge.source.{who}": source.provenance for who, source in sources.items()},
         },
     )
     write_json(out / "release.json", release.model_dump(mode="json"))

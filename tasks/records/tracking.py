@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from evaluation.judging.leaderboard import Row
-from rammerge.recipe import Recipe
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from rammerge.system.home import home
 from tasks.records.connection import client
+from tasks.records.record import Record
 from tasks.records.registry import TAG_DIGEST
 from tasks.runtime.environment import tracking_server
 from tasks.runtime.step import TRACKING_RETRIES, Result, step
-from tasks.steps.evaluating import Compared, Decision, SuiteRef
-from tasks.steps.merging import Merged, Method, OverlapResult
-from tasks.steps.sources import Model
+from tasks.steps.evaluating import SuiteRef
+from tasks.steps.merging import Method
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,75 +55,65 @@ class Tracked(Result):
         return all(run.info.lifecycle_stage == "active" and run.info.status == "FINISHED" for run in found)
 
 
-@step(
-    "track",
-    version=1,
-    run_name="record in MLflow",
-    result=Tracked,
-    ignore=["recipe_file", "flow_run"],
-    retries=TRACKING_RETRIES,
-)
-def track(
-    out: Path,
-    recipe: Recipe,
-    base: Model,
-    agents: Mapping[str, Model],
-    methods: Mapping[str, Method],
-    variants: Mapping[str, Merged],
-    suites: Sequence[SuiteRef],
-    overlap: OverlapResult,
-    leaderboard: Compared,
-    decision: Decision,
-    recipe_file: str,
-    flow_run: str,
-) -> None:
+@step("track", version=1, run_name="record in MLflow", result=Tracked, ignore=["flow_run"], retries=TRACKING_RETRIES)
+def track(out: Path, record: Record, flow_run: str) -> None:
     """Record parameters, scores, the recipe, the leaderboard, the decision, figures and what was measured on.
 
     Runs that an earlier, killed attempt left unfinished are removed first. Written: `runs.json`.
     """
-    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
-
-    sources = {name: model.provenance for name, model in {"base": base, **agents}.items()}
+    recipe, decision = record.recipe, record.decision
     log = _Log(
         client(),
         tags={
-            "rammerge.recipe": recipe.digest,
+            **record.tags,
             "rammerge.prefect_run": flow_run,
             "rammerge.gates": "passed" if decision.passed else "refused",
-            **{f"rammerge.source.{name}": source for name, source in sources.items()},
         },
         params={f"output.{name}": value for name, value in recipe.output.model_dump().items()},
-        inputs=[_dataset(suite) for suite in suites],
+        inputs=[_dataset(suite) for suite in record.suites],
     )
     log.open(recipe.name, key=f"{recipe.digest[:16]}-{decision.digest[:16]}")
-    rows = {row.name: row for row in leaderboard.load().rows}
-    parent = log.run(
-        recipe.name,
-        tags={TAG_PIPELINE: log.key, "rammerge.selected": decision.variant, MLFLOW_RUN_NOTE: leaderboard.markdown},
-        params={f"source.{name}": source for name, source in sources.items()}
-        | {f"evaluation.{name}": value for name, value in recipe.evaluation.model_dump().items()},
-        metrics=_metrics(rows[decision.variant])
-        | {f"{name}/{metric}": v for name in sources for metric, v in _metrics(rows[name]).items()},
-        files=[file for made in (leaderboard, decision, overlap) for file in sorted(made.path.glob("[!.]*"))],
-    )
-    log.mlflow.log_text(parent, Path(recipe_file).read_text("utf-8"), "recipe.yaml")
-    children = {
-        name: log.run(
-            name,
-            tags={
-                MLFLOW_PARENT_RUN_ID: parent,
-                TAG_DIGEST: model.content,
-                "rammerge.selected": str(name == decision.variant).lower(),
-            },
-            params=_method_params(methods[name]),
-            metrics=_metrics(rows[name]) | {f"lambda/{agent}": v for agent, v in model.factors.items()},
-            files=[model.path / "rammerge.json", model.path / "README.md"],
-        )
-        for name, model in variants.items()
-    }
+    rows = {row.name: row for row in record.leaderboard.load().rows}
+    parent = _write_parent(log, record, rows)
+    children = {name: _write_child(log, record, name, row=rows[name], parent=parent) for name in record.variants}
     for run in (*children.values(), parent):
         log.mlflow.set_terminated(run)
     write_json(out / "runs.json", {"run_id": parent, "children": children})
+
+
+def _write_parent(log: "_Log", record: Record, rows: Mapping[str, Row]) -> str:
+    from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+    recipe, selected = record.recipe, record.decision.variant
+    made = (record.leaderboard, record.decision, record.overlap)
+    run = log.run(
+        recipe.name,
+        tags={TAG_PIPELINE: log.key, "rammerge.selected": selected, MLFLOW_RUN_NOTE: record.leaderboard.markdown},
+        params={f"source.{name}": model.provenance for name, model in record.sources.items()}
+        | {f"evaluation.{name}": value for name, value in recipe.evaluation.model_dump().items()},
+        metrics=_metrics(rows[selected])
+        | {f"{name}/{metric}": v for name in record.sources for metric, v in _metrics(rows[name]).items()},
+        files=[file for result in made for file in sorted(result.path.glob("[!.]*"))],
+    )
+    log.mlflow.log_text(run, recipe.path.read_text("utf-8"), "recipe.yaml")
+    return run
+
+
+def _write_child(log: "_Log", record: Record, name: str, *, row: Row, parent: str) -> str:
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    model = record.variants[name]
+    return log.run(
+        name,
+        tags={
+            MLFLOW_PARENT_RUN_ID: parent,
+            TAG_DIGEST: model.content,
+            "rammerge.selected": str(name == record.decision.variant).lower(),
+        },
+        params=_method_params(record.methods[name]),
+        metrics=_metrics(row) | {f"lambda/{agent}": v for agent, v in model.factors.items()},
+        files=[model.path / "rammerge.json", model.path / "README.md"],
+    )
 
 
 @dataclass

@@ -102,7 +102,7 @@ class Step(Generic[R]):
             for name, parameter in self._signature.parameters.items()
             if name not in self._ignore
         }
-        return store.key_of(self.kind, self._version, {name: _identity(value) for name, value in settled.items()})
+        return store.key_of(self.kind, self._version, {name: identity(value) for name, value in settled.items()})
 
     def _read(self, entry: store.Entry) -> R | None:
         """Return the entry's result if it still holds. An entry of a different release may be unreadable: None."""
@@ -181,15 +181,16 @@ def step(
     return decorate
 
 
-def _identity(value: Any) -> Any:
+def identity(value: Any) -> Any:
+    """Return what `value` counts as in a cache key: JSON."""
     if hasattr(value, "identity"):
         return value.identity
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, Mapping):
-        return [[key, _identity(item)] for key, item in value.items()]  # the order of agents counts
+        return [[key, identity(item)] for key, item in value.items()]  # the order of agents counts
     if isinstance(value, list | tuple):
-        return [_identity(item) for item in value]
+        return [identity(item) for item in value]
     return value
 
 
