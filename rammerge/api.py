@@ -13,14 +13,15 @@ from rammerge import __version__
 from rammerge.checkpoints.checkpoint import INDEX, Checkpoint
 from rammerge.checkpoints.digest import CheckpointDigest, digest_checkpoint, fingerprint
 from rammerge.checkpoints.family import Resize, check_mergeable, check_output
-from rammerge.engine.output.layout import Layout, plan_layout
+from rammerge.checkpoints.layout import Layout, TensorSpec, plan_layout
+from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.shards import ShardRecord
 from rammerge.engine.passes.densities import DensitiesByRule
 from rammerge.engine.passes.measuring import measure, runners_for
 from rammerge.engine.passes.merging import DISTINCT_SHARE, Survival, merge_runner, merge_shards
 from rammerge.engine.passes.overlap import OverlapCounts
 from rammerge.engine.passes.statistics import Statistics
-from rammerge.engine.session import MergeOptions, Progress, Session
+from rammerge.engine.session import Progress, Session
 from rammerge.errors import InputError, RammergeError, closest
 from rammerge.methods import ResolvedMethod, Rule
 from rammerge.numerics.masks import Mask
@@ -108,7 +109,7 @@ def forecast(
         InputError: `options.memory` is too little, or the device is not there.
     """
     rule = method.bind(agents)
-    layout = plan_layout(base.tensors, FLOAT_DTYPES[options.dtype], options.shard_size)
+    layout = _layout(base, options)
     with Session(base, agents, options) as session:
         merge_runner(session, rule)
         runners_for(session, rule.passes)
@@ -153,7 +154,7 @@ def merge(
     options = options or MergeOptions()
     out = Path(out).expanduser().absolute()
     companions = _companions(base, agents, tokenizer_from)
-    layout = plan_layout(base.tensors, FLOAT_DTYPES[options.dtype], options.shard_size)
+    layout = _layout(base, options)
     inputs = [base.path, *(agent.path for agent in agents.values())]
     check_output(out, force=force, needed_bytes=_still_needed(out, layout), inputs=inputs)
     clock = _Clock()
@@ -197,6 +198,16 @@ def merge(
         clock.laps,
         layout.size,
     )
+
+
+def _layout(base: Checkpoint, options: MergeOptions) -> Layout:
+    """Lay out the merged model: float tensors in the output dtype, all others as the base stores them."""
+    dtype = FLOAT_DTYPES[options.dtype]
+    tensors = {
+        name: TensorSpec(dtype if info.dtype.is_floating_point else info.dtype, info.shape)
+        for name, info in base.tensors.items()
+    }
+    return plan_layout(tensors, options.shard_size)
 
 
 def _companions(base: Checkpoint, agents: Mapping[str, Checkpoint], name: str) -> Checkpoint:

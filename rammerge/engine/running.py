@@ -11,11 +11,13 @@ from subprocess import Popen
 from typing import TYPE_CHECKING
 
 from rammerge.engine.blocks import BlockFunction, Numbers, added
+from rammerge.engine.buffers import as_tensor, pages
 from rammerge.engine.compiling import cache
 from rammerge.engine.compiling.loop import LEAST_ELEMENTS, TileLoop
-from rammerge.engine.output.layout import Unit
-from rammerge.engine.session import EAGER_ELEMENTS, Session, most_threads
-from rammerge.engine.stream import as_tensor, pages
+from rammerge.engine.memory import EAGER_ELEMENTS
+from rammerge.engine.options import most_threads
+from rammerge.engine.output.chunks import Unit
+from rammerge.engine.session import Session
 from rammerge.numerics.dtypes import DType
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class Runner:
     _own: threading.local = field(default_factory=threading.local)
 
     def __post_init__(self) -> None:
-        self.session.closing(self.close)
+        self.session.closing.callback(self.close)
         work = self._work()
         if self._may_compile:
             for dtypes in work:

@@ -77,23 +77,32 @@ def open_regular(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def read_exactly(descriptor: int, size: int, offset: int, path: Path) -> bytearray:
-    """Return `size` bytes at `offset`. The caller has checked that the file is long enough."""
+    """Return the `size` bytes at `offset` of the open file `path`; InputError when it ends before."""
     content = bytearray(size)
-    read_into(descriptor, memoryview(content), offset, path)
+    fill(descriptor, memoryview(content), offset, path)
     return content
 
 
-def read_into(descriptor: int, buffer: memoryview, offset: int, path: Path) -> None:
-    """Fill `buffer` with the bytes at `offset`; InputError when the file ends too early."""
-    while buffer:
-        try:
-            count = os.preadv(descriptor, [buffer], offset)
-        except OSError as error:
-            raise refuse_os_error(path, error) from error
-        if not count:
-            raise InputError(f"{path} became shorter while it was read; wait until it is completely written")
-        buffer = buffer[count:]
-        offset += count
+def fill(descriptor: int, memory: memoryview, offset: int, path: Path) -> None:
+    """Fill `memory` with the bytes at `offset` of the open file `path`; InputError when it ends before."""
+    try:
+        count = read_into(descriptor, memory, offset)
+    except OSError as error:
+        raise refuse_os_error(path, error) from error
+    if count < len(memory):
+        raise InputError(f"{path} became shorter while it was read; wait until it is completely written")
+
+
+def read_into(descriptor: int, memory: memoryview, offset: int) -> int:
+    """Read from `offset` of an open file until `memory` is full or the file ends, and return how many bytes there were.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    done = 0
+    while done < len(memory) and (count := os.preadv(descriptor, [memory[done:]], offset + done)):
+        done += count
+    return done
 
 
 def read_json_object(path: Path, *, unique_keys: bool = False) -> dict[str, Any]:

@@ -20,12 +20,12 @@ import pytest
 import torch
 
 from rammerge.api import MergeOptions, merge
+from rammerge.checkpoints.layout import Shard
 from rammerge.engine.output import shards
-from rammerge.engine.output.layout import Shard
+from rammerge.engine.output.disk import allocate
 from rammerge.engine.passes.measuring import measure
 from rammerge.engine.passes.merging import merge_shards
 from rammerge.engine.passes.statistics import Statistics
-from rammerge.engine.stream import allocate
 from rammerge.errors import InputError, RammergeError
 from rammerge.methods import METHODS, ResolvedMethod, resolve
 from rammerge.publishing.publish import locked_staging, staging_directory, verify

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from rammerge.api import MergeOptions, merge
-from rammerge.engine import session
+from rammerge.engine import memory, running
 from rammerge.engine.compiling import build, cache
 from rammerge.engine.compiling.loop import TileLoop
 from rammerge.engine.passes.merging import MergeBlock
@@ -46,8 +46,8 @@ def test_threads_and_block_size(
 ) -> None:
     expected = files(family, tmp_path / "one", method, threads=1)
     assert files(family, tmp_path / "many", method, threads=5) == expected
-    monkeypatch.setattr(session, "DEFAULT_BLOCK", 1 << 14)
-    monkeypatch.setattr(session, "EAGER_ELEMENTS", 1000)
+    monkeypatch.setattr(memory, "DEFAULT_BLOCK", 1 << 14)
+    monkeypatch.setattr(running, "EAGER_ELEMENTS", 1000)
     assert files(family, tmp_path / "small", method) == expected
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from rammerge.api import MergeOptions, forecast
-from rammerge.engine import session
+from rammerge.engine import memory
 from rammerge.errors import InputError
 from rammerge.methods import resolve
 from tests.engine.models import sparse_family, write_family
@@ -81,7 +81,7 @@ def test_too_small_a_limit_names_the_one_that_would_do(tmp_path: Path) -> None:
 
 def test_a_large_host_process_may_merge_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = write_family(tmp_path, *sparse_family({"w": (100, 100)}, [0.1, 0.2]))
-    monkeypatch.setattr(session, "_resident_bytes", lambda: 3 << 30)
+    monkeypatch.setattr(memory, "_resident_bytes", lambda: 3 << 30)
     assert 3 << 30 < forecast(*models, resolve("ram"), MergeOptions())[0] <= (3 << 30) + (512 << 20)
     with pytest.raises(InputError, match="--memory 2048MiB is too little"):  # a limit that the user set still holds
         forecast(*models, resolve("ram"), MergeOptions(memory=2 << 30))
@@ -89,7 +89,7 @@ def test_a_large_host_process_may_merge_by_default(tmp_path: Path, monkeypatch: 
 
 def test_many_processors_take_no_more_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = write_family(tmp_path, *sparse_family({"w": (1000, 1000)}, [0.1, 0.2]))
-    monkeypatch.setattr(session, "_resident_bytes", lambda: 300 << 20)
+    monkeypatch.setattr(memory, "_resident_bytes", lambda: 300 << 20)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(256))
     assert forecast(*models, resolve("ram"), MergeOptions())[0] <= 1 << 30
     with pytest.raises(InputError, match="too little"):

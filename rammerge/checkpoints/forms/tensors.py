@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from rammerge.checkpoints.checkpoint import INDEX, WEIGHTS
+from rammerge.checkpoints.checkpoint import INDEX
 from rammerge.checkpoints.headers import TensorInfo
+from rammerge.checkpoints.layout import TensorSpec, plan_layout
 from rammerge.numerics.dtypes import from_torch
 from rammerge.system.atomic import write_json
 from rammerge.system.lazy import torch
-from rammerge.system.reading import open_regular, read_into
+from rammerge.system.reading import fill, open_regular
 
 SHARD_BYTES = 5_000_000_000
 
@@ -49,52 +48,20 @@ def write_model(directory: Path, tensors: Mapping[str, LazyTensor], *, shard_byt
     Tensors are distributed over shards in the order of their names. A shard has at most `shard_bytes` bytes of data, or
     is a single tensor. A single shard is `model.safetensors`; several have the usual names and an index.
     """
-    shards = list(_shards(tensors, shard_bytes))
-    if len(shards) == 1:
-        _write_file(directory / WEIGHTS, {name: tensors[name] for name in shards[0]})
-        return
-    weight_map: dict[str, str] = {}
-    for number, names in enumerate(shards, start=1):
-        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        _write_file(directory / file, {name: tensors[name] for name in names})
-        weight_map |= dict.fromkeys(names, file)
-    total = sum(tensor.nbytes for tensor in tensors.values())
-    write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    layout = plan_layout({name: _spec(name, tensor) for name, tensor in tensors.items()}, shard_bytes)
+    for shard in layout.shards:
+        with (directory / shard.file).open("wb") as output:
+            output.write(shard.header)
+            for placed in shard.tensors:
+                output.write(_bytes(placed.name, tensors[placed.name]))
+    if layout.index is not None:
+        write_json(directory / INDEX, layout.index)
 
 
-def _shards(tensors: Mapping[str, LazyTensor], shard_bytes: int) -> Iterator[list[str]]:
-    names: list[str] = []
-    size = 0
-    for name in sorted(tensors):
-        if names and size + tensors[name].nbytes > shard_bytes:
-            yield names
-            names, size = [], 0
-        names.append(name)
-        size += tensors[name].nbytes
-    yield names
-
-
-def _write_file(file: Path, tensors: Mapping[str, LazyTensor]) -> None:
-    # Wide dtypes first, as in the reference implementation, so that every tensor is aligned.
-    names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    position = 0
-    for name in names:
-        tensor = tensors[name]
-        dtype = from_torch(tensor.dtype)
-        assert dtype is not None, f"{name} is {tensor.dtype}, which a conversion refuses before it writes"
-        header[name] = {
-            "dtype": dtype.code,
-            "shape": list(tensor.shape),
-            "data_offsets": [position, position + tensor.nbytes],
-        }
-        position += tensor.nbytes
-    content = json.dumps(header, separators=(",", ":")).encode()
-    content += b" " * (-len(content) % 8)
-    with file.open("wb") as output:
-        output.write(struct.pack("<Q", len(content)) + content)
-        for name in names:
-            output.write(_bytes(name, tensors[name]))
+def _spec(name: str, tensor: LazyTensor) -> TensorSpec:
+    dtype = from_torch(tensor.dtype)
+    assert dtype is not None, f"{name} is {tensor.dtype}, which a conversion refuses before it writes"
+    return TensorSpec(dtype, tensor.shape)
 
 
 def _bytes(name: str, tensor: LazyTensor) -> memoryview:
@@ -108,5 +75,5 @@ def _bytes(name: str, tensor: LazyTensor) -> memoryview:
 def _read(info: TensorInfo) -> torch.Tensor:
     content = torch.empty(info.nbytes, dtype=torch.uint8)
     with open_regular(info.file) as (descriptor, _):
-        read_into(descriptor, content.numpy().data, info.offset, info.file)
+        fill(descriptor, content.numpy().data, info.offset, info.file)
     return content.view(info.dtype.torch_dtype).reshape(info.shape)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from rammerge.engine.blocks import MAX_BLOCK, Arguments, BlockFunction, Numbers
+from rammerge.engine.buffers import Buffer, as_tensor, pages
 from rammerge.engine.compiling.cache import Signature, compiler, processor_digest
 from rammerge.engine.compiling.loop import LEAST_ELEMENTS, Source, TileLoop, build_loop, loop_path
-from rammerge.engine.stream import Buffer, as_tensor, pages
 from rammerge.errors import RammergeError
 from rammerge.numerics.dtypes import from_torch
 

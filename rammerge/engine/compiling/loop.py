@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rammerge.engine.blocks import Numbers
-from rammerge.engine.stream import Buffer, address, refuse_short
+from rammerge.engine.buffers import Buffer, address
+from rammerge.engine.input import refuse_short
 from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.system.home import home
 

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from rammerge.checkpoints.digest import sha256_file
-from rammerge.engine.output.layout import Chunk, Shard
-from rammerge.engine.stream import allocate, pages, start_flush, write_from
+from rammerge.checkpoints.layout import Shard
+from rammerge.engine.buffers import pages
+from rammerge.engine.output.chunks import Chunk
+from rammerge.engine.output.disk import allocate, start_flush, write_from
 from rammerge.system.atomic import write_json
 
 # Chunks that may wait to be hashed or written, besides one for each thread.

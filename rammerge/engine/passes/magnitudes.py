@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rammerge.engine.histogram import Histogram
-    from rammerge.engine.output.layout import Unit
+    from rammerge.engine.output.chunks import Unit
     from rammerge.engine.running import Runner
     from rammerge.engine.session import Session
 

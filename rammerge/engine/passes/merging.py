@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rammerge.checkpoints.layout import Layout, Shard
 from rammerge.engine.blocks import Arguments, Block, Numbers, Rows, Update, added, counted, health, read_block, total
-from rammerge.engine.output.layout import Chunk, Layout, Piece, Shard, Unit, cut
+from rammerge.engine.output.chunks import Chunk, Piece, Unit, cut
 from rammerge.engine.output.shards import Output, ShardRecord, ShardWriter, finished
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.running import Runner

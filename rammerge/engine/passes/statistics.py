@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 from rammerge.engine.blocks import BlockFunction, Numbers, added
 
 if TYPE_CHECKING:
-    from rammerge.engine.output.layout import Unit
+    from rammerge.engine.output.chunks import Unit
     from rammerge.engine.running import Runner
     from rammerge.engine.session import Session
 

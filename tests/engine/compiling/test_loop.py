@@ -13,11 +13,11 @@ import torch
 
 from rammerge.api import MergeOptions, merge
 from rammerge.engine.blocks import Numbers
+from rammerge.engine.buffers import Buffer, as_tensor, pages
 from rammerge.engine.compiling import cache
 from rammerge.engine.compiling.loop import LEAST_ELEMENTS, Source, TileLoop
 from rammerge.engine.histogram import Histogram
 from rammerge.engine.passes.merging import MergeBlock
-from rammerge.engine.stream import Buffer, as_tensor, pages
 from rammerge.errors import InputError, RammergeError
 from rammerge.methods import resolve
 from rammerge.numerics.dtypes import DTYPES, from_torch

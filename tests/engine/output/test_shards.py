@@ -19,7 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rammerge.engine.output.layout import Chunk, OutputTensor, Shard, cut
+from rammerge.checkpoints.layout import OutputTensor, Shard
+from rammerge.engine.output.chunks import Chunk, cut
 from rammerge.engine.output.shards import AHEAD, ALIGNMENT, Output, ShardWriter
 from rammerge.numerics.dtypes import DTYPES
 from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until

@@ -1,0 +1,94 @@
+"""How a merge is cut up so that the process keeps its limit of memory, and the forecast of its peak."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.engine.buffers import page_bytes
+from rammerge.engine.compiling.loop import LEAST_ELEMENTS
+from rammerge.engine.options import MergeOptions, most_threads
+from rammerge.engine.output.shards import AHEAD
+from rammerge.errors import InputError
+from rammerge.numerics.rounding import FLOAT_DTYPES
+
+MIN_BLOCK, DEFAULT_BLOCK = 1 << 14, 1 << 20
+# A tile of every input stays in a core's second-level cache from reading to merging.
+TILE_ELEMENTS = 1 << 17
+# Default limit: 1 GiB for the whole process, or 512 MiB on top of what it already holds, whichever is larger.
+DEFAULT_MEMORY, DEFAULT_ADDED_MEMORY = 1 << 30, 1 << 29
+# Eager code makes a few dozen intermediate tensors; this many elements keep them in a core's second-level cache.
+EAGER_ELEMENTS = 1 << 15
+EAGER_BYTES = EAGER_ELEMENTS * 4 * 48
+# The writing threads, the compiled functions, and what the allocator keeps.
+_FIXED_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How a merge is cut up, and the forecast of the process's peak resident bytes.
+
+    Attributes:
+        block: elements that a thread takes at a time, and that are written at once; a power of two.
+        tile: elements of a block that are read and computed at once.
+        threads: worker threads.
+        forecast: bytes.
+    """
+
+    block: int
+    tile: int
+    threads: int
+    forecast: int
+
+
+def plan_memory(
+    base: Checkpoint, agents: Mapping[str, Checkpoint], options: MergeOptions, device: str, reserved: int
+) -> MemoryPlan:
+    """Choose block length and threads so that the process stays below its limit of memory, and forecast its peak.
+
+    Args:
+        base: the model that is merged into.
+        agents: views with the base's names and shapes.
+        options: the limit, and the number of threads if it is settled.
+        device: on a CPU a block is computed in tiles.
+        reserved: bytes that each thread needs besides inputs and results.
+
+    Raises:
+        InputError: not even the smallest blocks fit; the message says how much would do.
+    """
+    resident = _resident_bytes()
+    limit = options.memory or max(DEFAULT_MEMORY, resident + DEFAULT_ADDED_MEMORY)
+    threads, least_threads = most_threads(options), options.threads or 1
+    largest = max((info.numel for info in base.tensors.values()), default=1)
+    block = min(DEFAULT_BLOCK, max(MIN_BLOCK, 1 << (largest - 1).bit_length()))
+    itemsize = FLOAT_DTYPES[options.dtype].itemsize
+
+    def plan() -> MemoryPlan:
+        tile = min(block, TILE_ELEMENTS) if device == "cpu" else block
+        inputs = page_bytes(sum(largest_block_bytes(checkpoint, tile) for checkpoint in (base, *agents.values())))
+        result = page_bytes(itemsize * min(block, largest))
+        waiting = AHEAD * result  # to be hashed or written
+        forecast = resident + threads * (inputs + result + reserved) + waiting + _FIXED_BYTES
+        return MemoryPlan(block, tile, threads, forecast)
+
+    while (found := plan()).forecast > limit and (block > MIN_BLOCK or threads > least_threads):
+        if block > MIN_BLOCK:
+            block //= 2
+        else:
+            threads -= 1
+    if found.forecast > limit:
+        needed = -(-found.forecast // (1 << 20))
+        raise InputError(f"--memory {limit / 2**20:.0f}MiB is too little: this merge needs {needed}MiB")
+    return found
+
+
+def largest_block_bytes(checkpoint: Checkpoint, elements: int) -> int:
+    """Return the bytes of the largest block of up to `elements` elements of a checkpoint's tensors."""
+    infos = checkpoint.tensors.values()
+    return max((max(min(info.numel, elements), LEAST_ELEMENTS) * info.dtype.itemsize for info in infos), default=0)
+
+
+def _resident_bytes() -> int:
+    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")

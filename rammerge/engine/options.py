@@ -1,0 +1,61 @@
+"""What a user can choose about computing and writing."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from rammerge.errors import InputError
+from rammerge.numerics.rounding import Rounding
+from rammerge.system.lazy import torch
+
+Compile = Literal["auto", "always", "never"]
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """How to compute and write. Only the first four fields change the bytes of the result.
+
+    Attributes:
+        dtype: output dtype of float tensors: float32, bfloat16 or float16.
+        rounding: nearest or stochastic.
+        seed: run seed of stochastic rounding and of methods that draw random numbers.
+        shard_size: largest output shard in bytes.
+        device: cpu or cuda, or cuda:N.
+        memory: limit of the process's resident bytes; a limit that is too small is refused. Default: 1 GiB, or 512 MiB
+            on top of what the process already holds, whichever is larger.
+        threads: worker threads; default: one for each processor that this process may use and `memory` has room for.
+        compile: auto (where the work repays it), always (wait for it) or never.
+    """
+
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    rounding: Rounding = "nearest"
+    seed: int = 0
+    shard_size: int = 5_000_000_000
+    device: str = "cpu"
+    memory: int | None = None
+    threads: int | None = None
+    compile: Compile = "auto"
+
+
+def most_threads(options: MergeOptions) -> int:
+    """Return how many worker threads there may be."""
+    return options.threads or len(os.sched_getaffinity(0))
+
+
+def check_device(name: str) -> str:
+    """Return `name` if it is a device of this machine, `cpu` without its number.
+
+    Raises:
+        InputError: it is none.
+    """
+    if name == "cpu":
+        return name
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"unknown device '{name}'; use cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device '{name}' is not supported; use cpu, cuda or cuda:N")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device '{name}' was asked for and this machine has no CUDA device; use --device cpu")
+    return device.type if device.type == "cpu" else name
