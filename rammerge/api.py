@@ -12,7 +12,7 @@ from typing import Any
 from rammerge import __version__
 from rammerge.checkpoints.checkpoint import INDEX, Checkpoint
 from rammerge.checkpoints.digest import CheckpointDigest, digest_checkpoint, fingerprint
-from rammerge.checkpoints.family import Resize, check_mergeable, check_output
+from rammerge.checkpoints.family import Resize, check_mergeable
 from rammerge.checkpoints.layout import Layout, TensorSpec, plan_layout
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.shards import ShardRecord
@@ -29,6 +29,7 @@ from rammerge.numerics.rounding import FLOAT_DTYPES
 from rammerge.overlap import Overlap
 from rammerge.publishing.card import model_card
 from rammerge.publishing.publish import locked_staging, publish, staging_directory, write_companions, write_manifest
+from rammerge.publishing.room import check_output
 from rammerge.system.atomic import write_json
 
 # Raise when the bytes of a merge or the counts of an extraction change for the same inputs: they enter cache keys.

@@ -24,6 +24,7 @@ from rammerge.errors import InputError, RammergeError
 from rammerge.system.atomic import sync, write_json, write_text
 from rammerge.system.home import home
 from rammerge.system.locks import locked
+from rammerge.system.status import file_status
 
 _MANIFEST = ".manifest"
 
@@ -63,9 +64,9 @@ def find(kind: str, key: str) -> Entry | None:
         files: dict[str, dict[str, Any]] = manifest["files"]
         if sorted(files) != [name for name, _ in _files(path)]:
             return None
-        touched = {name: known for name, known in files.items() if _status(path / name) != known["status"]}
+        touched = {name: known for name, known in files.items() if file_status((path / name).stat()) != known["status"]}
         for name, known in touched.items():
-            status = _status(path / name)
+            status = file_status((path / name).stat())
             if status[0] != known["size"] or _sha256(path / name) != known["sha256"]:
                 return None
             known["status"] = status
@@ -101,7 +102,7 @@ def materialise(
                 _remove(staging)
             raise
         files = {
-            name: {"size": path.stat().st_size, "sha256": _sha256(path), "status": _status(path)}
+            name: {"size": path.stat().st_size, "sha256": _sha256(path), "status": file_status(path.stat())}
             for name, path in _files(staging)
         }
         write_json(staging / _MANIFEST, {"files": files})
@@ -144,11 +145,6 @@ def _entry(path: Path, files: Mapping[str, Mapping[str, Any]], *, reused: bool) 
     lines = [f"{name} {known['size']} {known['sha256']}\n" for name, known in sorted(files.items())]
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
     return Entry(path, digest, {name: str(known["sha256"]) for name, known in sorted(files.items())}, reused)
-
-
-def _status(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _sha256(path: Path) -> str:

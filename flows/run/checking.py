@@ -1,6 +1,5 @@
 """Check a plan without doing its work: open local models by their headers, and forecast memory and disk."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +9,8 @@ from flows.run.planning import Plan
 from rammerge.api import forecast
 from rammerge.checkpoints.family import check_mergeable
 from rammerge.checkpoints.fetch import fetch
-from rammerge.errors import InputError
 from rammerge.system.home import home
+from rammerge.system.space import free_bytes, require_space
 from tasks.steps.merging import merge_options
 
 
@@ -35,17 +34,12 @@ def check(plan: Plan) -> Iterator[str]:
     options = merge_options(recipe.output, recipe.compute)
     forecasts = [forecast(base, checked.agents, method.resolved(), options) for method in plan.variants.values()]
     peak, size = max(forecasts)
-    needed, free = size * len(plan.variants), _free_bytes()
+    needed, free = size * len(plan.variants), free_bytes(home())
     yield f"memory: {peak / 2**20:.0f} MiB for a merge; disk: {decimal(needed)} of {decimal(free)} free"
-    if needed > free:
-        raise InputError(
-            f"{len(plan.variants)} variants need {decimal(needed)} below {home()}, with {decimal(free)} free; "
-            "make room, set RAMMERGE_HOME to a larger disk, or ask for fewer variants or a shorter output.dtype"
-        )
-
-
-def _free_bytes() -> int:
-    directory = home()
-    while not directory.exists():
-        directory = directory.parent
-    return shutil.disk_usage(directory).free
+    require_space(
+        home(),
+        needed,
+        what=f"the merge of {len(plan.variants)} variants",
+        where=str(home()),
+        fix="make room, set RAMMERGE_HOME to a larger disk, or ask for fewer variants or a shorter output.dtype",
+    )

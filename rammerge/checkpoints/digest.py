@@ -14,6 +14,7 @@ from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.system.atomic import write_json
 from rammerge.system.home import home
 from rammerge.system.reading import open_regular, refuse_os_error, stat_file
+from rammerge.system.status import digest_statuses, file_status
 
 _CHUNK_BYTES = 1 << 22
 # Time stamps advance in steps of milliseconds, so a file this young may change again without changing its stamp.
@@ -51,8 +52,7 @@ def digest_checkpoint(checkpoint: Checkpoint) -> CheckpointDigest:
 
 def fingerprint(checkpoint: Checkpoint) -> str:
     """Return a cheap identity of the same files, made of their status. It changes when one of them is rewritten."""
-    lines = [f"{path.name} {_status_key(stat_file(path))}\n" for path in _identity_files(checkpoint)]
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+    return digest_statuses({path.name: stat_file(path) for path in _identity_files(checkpoint)})
 
 
 def digest_file(path: Path) -> FileDigest:
@@ -60,14 +60,14 @@ def digest_file(path: Path) -> FileDigest:
     path = path.absolute()
     memory = home() / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()}.json"
     before = stat_file(path)
-    remembered = _recall(memory, _status_key(before))
+    remembered = _recall(memory, file_status(before))
     if remembered is not None:
         return FileDigest(before.st_size, remembered)
     found = FileDigest(before.st_size, sha256_file(path))
     settled = time.time_ns() - max(before.st_mtime_ns, before.st_ctime_ns) > _RACY_NS
-    if settled and _status_key(stat_file(path)) == _status_key(before):
+    if settled and file_status(stat_file(path)) == file_status(before):
         with suppress(OSError):  # if this cannot be remembered, the file is hashed again next time
-            write_json(memory, {"path": str(path), "status": _status_key(before), "sha256": found.sha256})
+            write_json(memory, {"path": str(path), "status": file_status(before), "sha256": found.sha256})
     return found
 
 
@@ -89,13 +89,9 @@ def _identity_files(checkpoint: Checkpoint) -> list[Path]:
     return [*checkpoint.weight_files, checkpoint.path / "config.json"]
 
 
-def _status_key(status: os.stat_result) -> str:
-    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino} {status.st_dev}"
-
-
-def _recall(memory: Path, status_key: str) -> str | None:
+def _recall(memory: Path, status: list[int]) -> str | None:
     try:
         remembered = json.loads(memory.read_text(encoding="utf-8"))
-        return str(remembered["sha256"]) if remembered["status"] == status_key else None
+        return str(remembered["sha256"]) if remembered["status"] == status else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # if this cannot be read, the file is hashed again

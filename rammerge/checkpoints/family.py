@@ -1,16 +1,11 @@
 """Refuse what cannot be merged before any work starts, each time in one sentence with the fix."""
 
 import re
-import shutil
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
-
-from rich.filesize import decimal
 
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.compare import same_bytes, same_tensors
@@ -19,7 +14,6 @@ from rammerge.checkpoints.tokenizers import compare_tokenizers
 from rammerge.checkpoints.tying import is_tied, text_setting, vocabulary_matrices
 from rammerge.errors import InputError
 from rammerge.numerics.dtypes import DType
-from rammerge.system.reading import refuse_os_error
 
 Resize = Literal["refuse", "common"]
 
@@ -77,51 +71,6 @@ def check_mergeable(base: Checkpoint, agents: Mapping[str, Checkpoint], *, resiz
         _check_integers(name, base, view)
     _check_distinct(base, views)
     return Preflight(MappingProxyType(views), tuple(warnings))
-
-
-def check_output(out: Path, *, force: bool, needed_bytes: int, inputs: Iterable[Path] = ()) -> None:
-    """Check that `needed_bytes` can be written to the new directory `out`, without leaving anything behind.
-
-    Args:
-        out: the directory to be made.
-        force: whether an existing `out` may be replaced.
-        needed_bytes: size of what will be written.
-        inputs: directories that must survive: `out` may be neither one of them nor above one.
-
-    Raises:
-        InputError: `out` exists and `force` is false, would replace an input, cannot be written, or does not fit.
-    """
-    out = out.expanduser().absolute()
-    try:
-        exists = out.exists() or out.is_symlink()
-        resolved = out.resolve()
-        for path in [*inputs, Path.cwd(), Path.home()]:
-            if path.resolve().is_relative_to(resolved):
-                raise InputError(f"output {out} contains {path}, which must not be replaced; choose another directory")
-        if exists and not force:
-            raise InputError(f"output {out} exists; choose another directory or replace it with --force")
-        if exists and not out.is_dir():
-            raise InputError(f"output {out} exists and is not a directory; choose another directory")
-        parent = next(parent for parent in resolved.parents if parent.exists())
-    except (OSError, RuntimeError, ValueError) as error:
-        raise refuse_os_error(out, error if isinstance(error, OSError) else ValueError(str(error))) from error
-    _check_writable(out, parent)
-    free = shutil.disk_usage(parent).free
-    if free < needed_bytes:
-        raise InputError(
-            f"output {out} needs {decimal(needed_bytes)} and the disk has {decimal(free)} free; "
-            "make room or choose another disk"
-        )
-
-
-def _check_writable(out: Path, parent: Path) -> None:
-    try:
-        with tempfile.TemporaryFile(dir=parent):  # the only test that root and read-only mounts also answer rightly
-            pass
-    except OSError as error:
-        raise InputError(
-            f"output {out} cannot be written ({parent}: {error.strerror}); choose a directory that you may write"
-        ) from error
 
 
 def _check_not_quantised(who: str, checkpoint: Checkpoint) -> None:

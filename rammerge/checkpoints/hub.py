@@ -6,7 +6,6 @@ Files are kept in huggingface_hub's own cache, so a file that transformers or vL
 import fcntl
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +27,7 @@ from rammerge.checkpoints.checkpoint import ADAPTER, INDEX, WEIGHTS
 from rammerge.checkpoints.digest import digest_file, sha256_file
 from rammerge.errors import InputError, RammergeError
 from rammerge.system.reading import read_json_object
+from rammerge.system.space import require_space
 
 _TIMEOUT_SECONDS = 20.0
 # In order of preference, whole models first. An index stands for its shards.
@@ -97,7 +97,7 @@ def _download(
             (folder / name).unlink(missing_ok=True)
     needed = sum(sizes[name] for name in weights if not (folder / name).exists())
     if needed:
-        _check_room(what, folder, needed)
+        require_space(folder, needed, what=what, where="the hub's cache", fix="make room or set HF_HOME")
         progress(f"downloading {what} at {commit[:12]} ({decimal(needed)})")
     large = [name for name in wanted if sha256[name] and sizes[name] <= constants.MAX_HTTP_DOWNLOAD_SIZE]
     with ThreadPoolExecutor(max_workers=4) as pool:
@@ -160,14 +160,6 @@ def _weights(what: str, folder: Path, names: Iterable[str]) -> list[str]:
             f"{what} has a {found} that names {missing or 'no shard'}, which is missing; choose a revision"
         )
     return shards
-
-
-def _check_room(what: str, folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(next(path for path in [folder, *folder.parents] if path.exists())).free
-    if needed > free:
-        raise InputError(
-            f"{what} needs {decimal(needed)} and the hub's cache has {decimal(free)} free; make room or set HF_HOME"
-        )
 
 
 def _intact(file: Path, sha256: str | None) -> bool:

@@ -114,8 +114,9 @@ def merge(
 
     from rammerge.api import MergeOptions, forecast
     from rammerge.api import merge as merge_models
-    from rammerge.checkpoints.family import check_mergeable, check_output
+    from rammerge.checkpoints.family import check_mergeable
     from rammerge.cli.printing import print_merge
+    from rammerge.publishing.room import check_output
 
     check_output(out, force=force, needed_bytes=0)
     base_model, agents = _open_models(base, agent)

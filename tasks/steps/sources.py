@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -18,6 +17,7 @@ from rammerge.checkpoints.fetch import fetch as fetch_checkpoint
 from rammerge.recipe import Output
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
+from rammerge.system.status import directory_state
 from tasks.runtime.progress import progress
 from tasks.runtime.step import DOWNLOAD_RETRIES, Result, step
 
@@ -138,15 +138,3 @@ def digests(checkpoint: Checkpoint) -> tuple[str, str]:
     weights = digest_checkpoint(checkpoint).digest
     sidecars = [f"{path.relative_to(checkpoint.path)} {digest_file(path).sha256}" for path in checkpoint.sidecars]
     return weights, hashlib.sha256("\n".join([weights, *sidecars]).encode()).hexdigest()
-
-
-def directory_state(path: Path) -> str | None:
-    """Return a digest of name, size, times and inode of the files in `path`, or None if it is no directory."""
-    if not path.is_dir():
-        return None
-    lines = []
-    with os.scandir(path) as entries:
-        for entry in entries:
-            status = entry.stat()
-            lines.append(f"{entry.name} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}\n")
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()

@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.filesize import decimal
-
 from rammerge import store
 from rammerge.checkpoints.checkpoint import Checkpoint, find_sidecars, has_safetensors
 from rammerge.checkpoints.digest import digest_checkpoint, digest_file
@@ -26,6 +24,7 @@ from rammerge.system.atomic import write_json
 from rammerge.system.home import home
 from rammerge.system.lazy import torch
 from rammerge.system.reading import list_directory, quote, read_json_object
+from rammerge.system.space import require_space
 
 # Raise this when the same input is converted into different bytes.
 VERSION = 1
@@ -100,7 +99,13 @@ def _convert(form: Form, source: str, base: Checkpoint | None, progress: Callabl
         progress(f"converting {source} ({form.name})")
         tensors = form.read()
         _check_storable(source, tensors)
-        _check_room(directory, tensors)
+        require_space(
+            directory,
+            sum(tensor.nbytes for tensor in tensors.values()),
+            what=f"the conversion of {source}",
+            where=str(home()),
+            fix="make room there or set RAMMERGE_HOME",
+        )
         write_model(directory, tensors)
         for name, file in sidecars.items():
             (directory / name).parent.mkdir(exist_ok=True)
@@ -212,12 +217,3 @@ def _check_storable(source: str, tensors: Mapping[str, LazyTensor]) -> None:
             raise InputError(
                 f"{source} has {quote(name)} as {tensor.dtype}, which cannot be merged; save it as float32"
             )
-
-
-def _check_room(directory: Path, tensors: Mapping[str, LazyTensor]) -> None:
-    needed, free = sum(tensor.nbytes for tensor in tensors.values()), shutil.disk_usage(directory).free
-    if needed > free:
-        raise InputError(
-            f"{home()} has {decimal(free)} free and the conversion needs {decimal(needed)}; make room there or "
-            "set RAMMERGE_HOME"
-        )
