@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
@@ -13,8 +14,11 @@ from rammerge.system.home import home
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.models import ModelSignature
 
 ARTIFACT = "model"
+PROMPT = "1 + 1 ="
+_NEEDED = ("accelerate", "numpy", "safetensors", "tokenizers", "torch", "transformers")
 
 
 def local_path(uri: str) -> Path | None:
@@ -43,31 +47,50 @@ def lay(run: "Run", mlflow: "MlflowClient", model: Path) -> str:
 
 def _write_mlflow_model(directory: Path, model: Path, name: str) -> None:
     import mlflow.transformers
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.models import Model
+    from mlflow.models.model import MLMODEL_FILE_NAME
 
     directory.parent.mkdir(parents=True, exist_ok=True)
     files = [path for path in sorted(model.rglob("*")) if path.is_file()]
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
         # MLflow would copy the weights; it writes the same description for a model directory without them.
+        described = Path(scratch) / "model"  # not the scratch directory, whose mode is copied and lets nobody else in
         for file in files:
             if file.suffix != ".safetensors":
-                beside = Path(scratch) / file.relative_to(model)
+                beside = described / file.relative_to(model)
                 beside.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, beside)
-        text = Schema([ColSpec(DataType.string)])
         mlflow.transformers.save_model(
-            scratch,
+            str(described),
             str(directory),
             task="text-generation",
-            signature=ModelSignature(inputs=text, outputs=text),
-            pip_requirements=["torch", "transformers"],
+            signature=_signature(),
+            input_example=PROMPT,
+            pip_requirements=_requirements(),
         )
     for file in files:
         _link(file, directory / "model" / file.relative_to(model))
-    description = Model.load(str(directory / "MLmodel"))
+    description = Model.load(str(directory / MLMODEL_FILE_NAME))
     description.flavors["transformers"]["source_model_name"] = name
-    description.save(str(directory / "MLmodel"))
+    rest = [path for path in directory.rglob("*") if path.is_file() and path.name != MLMODEL_FILE_NAME]
+    description.model_size_bytes = sum(path.stat().st_size for path in rest)
+    description.save(str(directory / MLMODEL_FILE_NAME))
+
+
+def _requirements() -> list[str]:
+    """Return what loading a version takes, pinned to what it was tested with: another transformers may not load it."""
+    # Without the label of a local build (2.13.0+cpu), which no package index has.
+    return [f"{package}=={installed(package).partition('+')[0]}" for package in _NEEDED]
+
+
+def _signature() -> "ModelSignature":
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    text = Schema([ColSpec(DataType.string)])
+    # MLflow passes on no other parameter, and without this one a pipeline stops after some twenty tokens.
+    length = ParamSpec("max_new_tokens", DataType.long, 256)
+    return ModelSignature(inputs=text, outputs=text, params=ParamSchema([length]))
 
 
 def _link(file: Path, target: Path) -> None:

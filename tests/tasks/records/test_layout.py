@@ -1,0 +1,84 @@
+"""Contract of a registered version: MLflow loads and serves it as it lies there, and its description says what is so.
+
+That is its size, the packages that it was tested with, what it takes and returns; and whoever may read the place it
+was registered at may read it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from mlflow.models import Model
+
+from flows.servers.local import LOOPBACK, answers, end_with_parent, free_port
+from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until
+from tests.tasks.records.made import register
+
+
+@pytest.fixture
+def registered(model: Path, place: Path) -> Path:
+    return Path(register("laid", model, "laid", place).path)
+
+
+def test_the_description_has_the_size_of_all_files(registered: Path) -> None:
+    size = Model.load(str(registered / "MLmodel")).model_size_bytes
+    described = [path for path in registered.rglob("*") if path.is_file() and path.name != "MLmodel"]
+    assert size == sum(path.stat().st_size for path in described)
+    assert size > (registered / "model" / "model.safetensors").stat().st_size
+
+
+def test_requirements_are_pinned_to_what_is_installed(registered: Path) -> None:
+    pinned = dict(line.split("==") for line in (registered / "requirements.txt").read_text().split())
+    assert {"mlflow", "torch", "transformers", "tokenizers", "safetensors"} <= pinned.keys()
+    assert all(version(package).partition("+")[0] == wanted for package, wanted in pinned.items())
+
+
+def test_it_has_a_signature_and_an_example(registered: Path) -> None:
+    description = Model.load(str(registered / "MLmodel"))
+    assert description.signature is not None
+    assert description.signature.inputs.is_tensor_spec() is False
+    assert [str(parameter.name) for parameter in description.signature.params] == ["max_new_tokens"]
+    assert isinstance(description.load_input_example(str(registered)), str)
+
+
+def test_whoever_may_read_the_place_may_read_the_version(model: Path, registered: Path) -> None:
+    for file in model.iterdir():
+        file.chmod(0o644)  # as a merge writes them; a version's files are links to them
+    of_the_place = registered.parent.stat().st_mode & 0o777
+    for directory in (registered, *(path for path in registered.rglob("*") if path.is_dir())):
+        assert directory.stat().st_mode & 0o777 == of_the_place, directory
+    for file in (path for path in registered.rglob("*") if path.is_file()):
+        assert file.stat().st_mode & 0o777 == of_the_place & 0o666, file
+
+
+@pytest.mark.usefixtures("registered")
+def test_mlflow_serves_it(tmp_path: Path) -> None:
+    port = free_port()
+    options = ["--env-manager", "local", "--host", LOOPBACK, "--port", str(port), "--workers", "1"]
+    log = (tmp_path / "log").open("w")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/laid/1", *options],
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},  # where uvicorn is
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        preexec_fn=end_with_parent,
+    )
+    try:
+        address = f"http://{LOOPBACK}:{port}"
+        wait_until(lambda: answers(f"{address}/health") or server.poll() is not None, "the server to answer")
+        assert server.poll() is None, (tmp_path / "log").read_text()
+        asked = json.dumps({"inputs": ["abc"], "params": {"max_new_tokens": 3}}).encode()
+        request = urllib.request.Request(f"{address}/invocations", asked, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+            (text,) = json.load(answer)["predictions"]
+        assert isinstance(text, str) and text
+    finally:
+        server.terminate()
+        server.wait()
+        log.close()
