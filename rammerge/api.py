@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rammerge import __version__
-from rammerge.checkpoints.checkpoint import INDEX, Checkpoint
+from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.digest import CheckpointDigest, digest_checkpoint, fingerprint
 from rammerge.checkpoints.family import Resize, check_mergeable
 from rammerge.checkpoints.layout import Layout, TensorSpec, plan_layout
+from rammerge.checkpoints.stored import INDEX
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.shards import ShardRecord
 from rammerge.engine.passes.densities import DensitiesByRule
@@ -88,9 +89,9 @@ def extract(
     Raises:
         InputError: the agents cannot be merged into the base, or hold a NaN or an infinity.
     """
-    views = check_mergeable(base, agents, resize=resize).agents
+    checked = check_mergeable(base, agents, resize=resize)
     counts, by_rule = OverlapCounts(mask or Mask()), DensitiesByRule()
-    with Session(base, views, options or MergeOptions(), progress) as session:
+    with Session(checked.base, checked.agents, options or MergeOptions(), progress) as session:
         runners = runners_for(session, [counts, by_rule] if densities else [counts])
         for runner in runners.values():
             runner.compile()
@@ -103,8 +104,8 @@ def forecast(
 ) -> tuple[int, int]:
     """Return the forecast peak resident bytes of the process, and the bytes of the weights that a merge will write.
 
-    What the merge computes with, compiled functions or torch, is loaded to see how much it takes. The agents are those
-    that `check_mergeable` returned.
+    What the merge computes with, compiled functions or torch, is loaded to see how much it takes. Base and agents are
+    those that `check_mergeable` returned.
 
     Raises:
         InputError: `options.memory` is too little, or the device is not there.
@@ -155,18 +156,18 @@ def merge(
     options = options or MergeOptions()
     out = Path(out).expanduser().absolute()
     companions = _companions(base, agents, tokenizer_from)
-    layout = _layout(base, options)
     inputs = [base.path, *(agent.path for agent in agents.values())]
-    check_output(out, force=force, needed_bytes=_still_needed(out, layout), inputs=inputs)
+    check_output(out, force=force, needed_bytes=_still_needed(out, _layout(base, options)), inputs=inputs)
     clock = _Clock()
     checked = check_mergeable(base, agents, resize=resize)
+    layout = _layout(checked.base, options)
     before = {checkpoint.path: fingerprint(checkpoint) for checkpoint in (base, *agents.values())}
     digests = {name: digest_checkpoint(checkpoint) for name, checkpoint in {"base": base, **agents}.items()}
     clock.lap("check and digest inputs")
     rule = method.bind(agents)
     counted = _counted_before(rule, overlap)
     identity = _identity(digests, method, options, tokenizer_from, resize)
-    with locked_staging(out) as staging, Session(base, checked.agents, options, progress) as session:
+    with locked_staging(out) as staging, Session(checked.base, checked.agents, options, progress) as session:
         _prepare(staging, {**identity, "status": list(before.values())})
         runner = merge_runner(session, rule)
         recalled = _recall_statistics(staging, rule)
@@ -186,7 +187,7 @@ def merge(
         _keep_only(model, known)
         if layout.index is not None:
             write_json(model / INDEX, layout.index)
-        write_companions(model, base, companions, options.dtype, model_card(manifest, warnings))
+        write_companions(model, checked.base, companions, options.dtype, model_card(manifest, warnings))
         manifest = write_manifest(model, manifest, known)
         publish(staging, out)
         notes = tuple(session.notes)

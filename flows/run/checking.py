@@ -32,7 +32,8 @@ def check(plan: Plan) -> Iterator[str]:
     checked = check_mergeable(base, agents, resize=recipe.output.resize)
     yield from (f"warning: {warning}" for warning in checked.warnings)
     options = merge_options(recipe.output, recipe.compute)
-    forecasts = [forecast(base, checked.agents, method.resolved(), options) for method in plan.variants.values()]
+    methods = [method.resolved() for method in plan.variants.values()]
+    forecasts = [forecast(checked.base, checked.agents, method, options) for method in methods]
     peak, size = max(forecasts)
     needed, free = size * len(plan.variants), free_bytes(home())
     yield f"memory: {peak / 2**20:.0f} MiB for a merge; disk: {decimal(needed)} of {decimal(free)} free"

@@ -1,20 +1,20 @@
 """A checkpoint on disk: a directory with config.json and safetensors files, opened by its headers alone."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from rammerge.checkpoints.headers import TensorInfo, read_header
+from rammerge.checkpoints.headers import TensorInfo
+from rammerge.checkpoints.stored import main_set
 from rammerge.checkpoints.tying import find_tied
 from rammerge.errors import InputError
-from rammerge.system.reading import list_directory, quote, read_json_object
+from rammerge.system.reading import list_directory, read_json_object
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-ADAPTER = "adapter_model.safetensors"
+# What a conversion says of itself in the directory that it makes (rammerge.checkpoints.forms.conversion).
+RECORD = "conversion.json"
 
 # Weights in any format, trainer state, and files that a merge writes itself. Every other file is copied with the model.
 _NO_SIDECAR = re.compile(
@@ -35,6 +35,7 @@ class Checkpoint:
         config: config.json.
         tensors: the tensors by sorted name; a tied tensor is listed once.
         tied: alias -> canonical name, for tensors that are stored under two names (rammerge.checkpoints.tying).
+        notes: how the checkpoint was found and converted, as sentences for the user.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Checkpoint:
     config: Mapping[str, Any]
     tensors: Mapping[str, TensorInfo]
     tied: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
@@ -68,7 +70,7 @@ def open_checkpoint(path: Path, *, source: str | None = None, revision: str | No
     """Open the model directory `path` by its config.json and the headers of its safetensors files.
 
     As in transformers, `model.safetensors` comes before `model.safetensors.index.json`. A directory with neither may
-    contain a single safetensors file with a different name.
+    contain one safetensors file with a different name, or one complete set of shards.
 
     Raises:
         InputError: the directory, config.json, the index or a header cannot be read, or they contradict each other.
@@ -78,66 +80,22 @@ def open_checkpoint(path: Path, *, source: str | None = None, revision: str | No
     if "config.json" not in names:
         raise InputError(f"{path} has no config.json, so it is not a checkpoint; give a directory of save_pretrained")
     config = read_json_object(path / "config.json")
-    tensors = _read_tensors(path, names)
+    tensors = main_set(path, names).read()
     if not tensors:
         raise InputError(f"{path} stores no tensors; save the model again")
     tied = find_tied(config, tensors)
     kept = {name: tensors[name] for name in sorted(tensors) if name not in tied}
     return Checkpoint(
-        path, source or str(path), revision, MappingProxyType(config), MappingProxyType(kept), MappingProxyType(tied)
+        path,
+        source or str(path),
+        revision,
+        MappingProxyType(config),
+        MappingProxyType(kept),
+        MappingProxyType(tied),
+        _read_notes(path) if RECORD in names else (),
     )
 
 
-def has_safetensors(names: Iterable[str]) -> bool:
-    """Return whether a directory with entries `names` contains the safetensors files of a whole model."""
-    return any(name == INDEX or (name.endswith(".safetensors") and name != ADAPTER) for name in names)
-
-
-def _read_tensors(path: Path, names: list[str]) -> dict[str, TensorInfo]:
-    if WEIGHTS in names:
-        return read_header(path / WEIGHTS)
-    if INDEX in names:
-        return _read_shards(path, frozenset(names))
-    others = [name for name in names if name.endswith(".safetensors") and name != ADAPTER]
-    if len(others) == 1:
-        return read_header(path / others[0])
-    if others:
-        raise InputError(f"{path} has {len(others)} safetensors files and no {INDEX}; add the index of the shards")
-    raise InputError(f"{path} has no safetensors weights; save the model with save_pretrained")
-
-
-def _read_shards(path: Path, names: frozenset[str]) -> dict[str, TensorInfo]:
-    index = path / INDEX
-    weight_map = read_json_object(index, unique_keys=True).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise InputError(f"{index} has no weight_map; save the model again")
-    for shard in weight_map.values():
-        _check_shard_name(index, shard, names)
-    tensors: dict[str, TensorInfo] = {}
-    for shard in sorted(set(weight_map.values())):
-        for name, tensor in read_header(path / shard).items():
-            if name in tensors:
-                raise InputError(
-                    f"{path} stores {quote(name)} in {tensors[name].file.name} and in {shard}; remove the stale shard"
-                )
-            tensors[name] = tensor
-    _check_index(index, weight_map, tensors)
-    return tensors
-
-
-def _check_shard_name(index: Path, shard: Any, names: frozenset[str]) -> None:
-    # A shard must be a plain name beside the index. The file may be a link, as in the hub's cache.
-    if not isinstance(shard, str) or not shard.endswith(".safetensors") or {"/", "\\", "\0"} & set(shard):
-        raise InputError(
-            f"{index} names the shard {quote(shard)}, which is not a safetensors file beside it; "
-            "use an index of plain file names"
-        )
-    if shard not in names:
-        raise InputError(f"{index} names the shard {quote(shard)}, which is missing; finish the download or the copy")
-
-
-def _check_index(index: Path, weight_map: Mapping[str, str], tensors: Mapping[str, TensorInfo]) -> None:
-    for name, shard in weight_map.items():
-        if name not in tensors or tensors[name].file.name != shard:
-            where = f"it is in {tensors[name].file.name}" if name in tensors else "no shard has it"
-            raise InputError(f"{index} says that {shard} stores {quote(name)}, but {where}; save the model again")
+def _read_notes(path: Path) -> tuple[str, ...]:
+    notes = read_json_object(path / RECORD).get("notes")
+    return tuple(str(note) for note in notes) if isinstance(notes, list) else ()

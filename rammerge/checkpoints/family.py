@@ -7,11 +7,15 @@ from itertools import combinations
 from types import MappingProxyType
 from typing import Literal
 
+from rammerge.checkpoints.buffers import with_buffers_of
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.compare import same_bytes, same_tensors
+from rammerge.checkpoints.gathering import check_gathered
 from rammerge.checkpoints.headers import TensorInfo
+from rammerge.checkpoints.heads import keep_heads_apart, without_redundant_heads
 from rammerge.checkpoints.tokenizers import compare_tokenizers
-from rammerge.checkpoints.tying import is_tied, text_setting, vocabulary_matrices
+from rammerge.checkpoints.tying import is_tied, may_be_tied, text_setting
+from rammerge.checkpoints.unchanged import why_unchanged
 from rammerge.errors import InputError
 from rammerge.numerics.dtypes import DType
 
@@ -35,20 +39,31 @@ _QUANTISED_NAME = re.compile(r"(^|[._])q?weight(_packed)?$")
 
 @dataclass(frozen=True)
 class Preflight:
-    """What may be merged: `agents` as views with exactly the base's names and shapes, and what the user should know."""
+    """What may be merged.
 
+    Attributes:
+        base: the base as a view. It has its embedding as a separate head too if an agent keeps the two apart.
+        agents: the agents as views with exactly the names and shapes of `base`.
+        warnings: what the user should know.
+    """
+
+    base: Checkpoint
     agents: Mapping[str, Checkpoint]
     warnings: tuple[str, ...]
 
 
 def check_mergeable(base: Checkpoint, agents: Mapping[str, Checkpoint], *, resize: Resize = "refuse") -> Preflight:
-    """Check that every agent can be merged into `base`, and return the agents seen as tensors of the base's shape.
+    """Check that every agent can be merged into `base`, and return base and agents as tensors of the same shapes.
 
-    A redundant copy of a tied head that only an agent stores is left out of its view. With `resize="common"`, an
-    agent that appended rows to its vocabulary (embedding, head, head bias) is seen as its first rows, those of the
-    base: the merged model has the base's vocabulary, and the appended rows are dropped; with `"refuse"` such an agent
-    is refused. Reads headers, configurations and tokenizers; of the weights only the integer tensors and as much as
-    it takes to see that no two checkpoints are the same.
+    A redundant copy of a tied head that only an agent stores is left out of its view, and so are buffers that models
+    compute. A head that an agent trained apart from the embedding is kept apart in all views.
+
+    With `resize="common"`, an agent that appended rows to its vocabulary (embedding, head, head bias) is seen as its
+    first rows, those of the base: the merged model has the base's vocabulary, and the appended rows are dropped; with
+    `"refuse"` such an agent is refused.
+
+    Reads headers, configurations and tokenizers; of the weights only the integer tensors and as much as it takes to see
+    that no two checkpoints are the same.
 
     Raises:
         InputError: one sentence naming the agent, the tensor and the fix.
@@ -56,12 +71,16 @@ def check_mergeable(base: Checkpoint, agents: Mapping[str, Checkpoint], *, resiz
     if not agents:
         raise InputError("there is no agent to merge; name at least one")
     _check_not_quantised("the base", base)
-    warnings: list[str] = []
-    views: dict[str, Checkpoint] = {}
     for name, agent in agents.items():
         _check_not_quantised(f"agent {name!r}", agent)
         _check_family(name, base, agent)
-        view, dropped = _fit_vocabulary(name, base, _without_redundant_heads(base, agent), resize)
+    warnings = [f"agent {name!r}: {note}" for name, agent in agents.items() for note in agent.notes]
+    shown = {name: without_redundant_heads(base, with_buffers_of(base, agent)) for name, agent in agents.items()}
+    base, shown, separated = keep_heads_apart(base, shown)
+    warnings += separated
+    views: dict[str, Checkpoint] = {}
+    for name, agent in shown.items():
+        view, dropped = _fit_vocabulary(name, base, agent, resize)
         _check_names(name, base, view)
         _check_shapes(name, base, view)
         warnings += dropped + _check_dtypes(name, base, view) + _compare_settings(name, base, agent)
@@ -70,7 +89,7 @@ def check_mergeable(base: Checkpoint, agents: Mapping[str, Checkpoint], *, resiz
     for name, view in views.items():
         _check_integers(name, base, view)
     _check_distinct(base, views)
-    return Preflight(MappingProxyType(views), tuple(warnings))
+    return Preflight(base, MappingProxyType(views), tuple(warnings))
 
 
 def _check_not_quantised(who: str, checkpoint: Checkpoint) -> None:
@@ -93,20 +112,6 @@ def _check_family(name: str, base: Checkpoint, agent: Checkpoint) -> None:
                 f"agent {name!r} is of another architecture: its config.json says {key} {_listed(found)} and the "
                 f"base's {_listed(wanted)}; merge agents trained from this base"
             )
-
-
-def _without_redundant_heads(base: Checkpoint, agent: Checkpoint) -> Checkpoint:
-    """Leave out matrices that the base does not have and that repeat, byte for byte, one that it has."""
-    matrices = vocabulary_matrices(agent.config, agent.tensors)
-    extra = [tensor for tensor in matrices if tensor.name not in base.tensors]
-    shared = [tensor for tensor in matrices if tensor.name in base.tensors]
-    aliases: dict[str, str] = {}
-    for tensor in extra:
-        twin = next((other for other in shared if same_bytes(tensor, other)), None)
-        if twin is not None:
-            aliases[tensor.name] = twin.name
-    kept = {name: tensor for name, tensor in agent.tensors.items() if name not in aliases}
-    return replace(agent, tensors=MappingProxyType(kept), tied=MappingProxyType({**agent.tied, **aliases}))
 
 
 def _fit_vocabulary(name: str, base: Checkpoint, agent: Checkpoint, resize: Resize) -> tuple[Checkpoint, list[str]]:
@@ -146,7 +151,7 @@ def _check_names(name: str, base: Checkpoint, agent: Checkpoint) -> None:
     extra = sorted(agent.tensors.keys() - base.tensors.keys())
     if not missing and not extra:
         return
-    if is_tied(base.config) != is_tied(agent.config):
+    if is_tied(base.config) != is_tied(agent.config) and all(map(may_be_tied, [*missing, *extra])):
         tied, untied = ("the base", f"agent {name!r}") if is_tied(base.config) else (f"agent {name!r}", "the base")
         raise InputError(
             f"{tied} ties its output head to its embedding and {untied} does not ({(missing or extra)[0]}); "
@@ -165,6 +170,8 @@ def _check_names(name: str, base: Checkpoint, agent: Checkpoint) -> None:
 def _check_shapes(name: str, base: Checkpoint, agent: Checkpoint) -> None:
     for tensor in agent.tensors.values():
         wanted = base.tensors[tensor.name]
+        if 0 not in wanted.shape:
+            check_gathered(f"agent {name!r}", tensor.name, tensor.shape)
         if tensor.shape != wanted.shape:
             raise InputError(
                 f"agent {name!r} has {tensor.name} of shape {list(tensor.shape)} and the base of "
@@ -213,7 +220,9 @@ def _check_integers(name: str, base: Checkpoint, agent: Checkpoint) -> None:
 def _check_distinct(base: Checkpoint, agents: Mapping[str, Checkpoint]) -> None:
     for name, agent in agents.items():
         if same_tensors(base.tensors, agent.tensors):
-            raise InputError(f"agent {name!r} has the same weights as the base; give the trained checkpoint")
+            raise InputError(
+                f"agent {name!r} has the same weights as the base{why_unchanged(agent)}; give the trained checkpoint"
+            )
     for (one, agent), (two, other) in combinations(agents.items(), 2):
         if same_tensors(agent.tensors, other.tensors):
             raise InputError(f"agents {one!r} and {two!r} have the same weights; name each agent once")

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from rammerge.checkpoints.checkpoint import Checkpoint, has_safetensors, open_checkpoint
+from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from rammerge.checkpoints.forms.choice import choose
 from rammerge.checkpoints.forms.conversion import as_safetensors
+from rammerge.checkpoints.forms.folders import find_weights
+from rammerge.checkpoints.forms.foreign import refuse
 from rammerge.errors import InputError
-from rammerge.system.reading import list_directory
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
@@ -22,14 +24,14 @@ def fetch(
 ) -> Checkpoint:
     """Return the checkpoint that `source` names: a local directory, or a hub id `org/name[@revision]`.
 
-    A path that exists takes precedence over a hub id. Other forms than plain safetensors are converted once, and the
-    result is kept: pickled weights, PEFT LoRA adapters, verl FSDP shards and torch.distributed.checkpoint directories.
-    Downloads are kept too.
+    A path that exists takes precedence over a hub id. The weights may be some levels below a directory, as trainers
+    save them. Anything but plain safetensors in the layout and the dtypes of the base is converted once, and the result
+    is kept; docs/inputs.md lists the forms. Downloads are kept too.
 
     Args:
         source: the name that the user wrote.
         revision: branch, tag or commit of a hub id; the same as `@revision` in the source.
-        base: the base of the run. It is needed for adapters, and sets the dtype of agents saved in master weights.
+        base: the base of the run. It is needed for adapters, and sets layout and dtype of the agents.
         progress: called with one line at the start of each long step.
 
     Raises:
@@ -38,9 +40,14 @@ def fetch(
     """
     say = progress or (lambda _: None)
     path, commit = _locate(source, revision, say)
-    if not has_safetensors(entry.name for entry in list_directory(path)):
-        path = as_safetensors(path, source, base, say)
-    return replace(open_checkpoint(path), source=source, revision=commit)
+    forms, found = find_weights(path)
+    if not forms:
+        raise refuse(path)
+    form, chosen = choose(forms, base, say)
+    for note in (*found, *chosen):
+        say(f"{source}: {note}")
+    opened = open_checkpoint(as_safetensors(form, source, base, say))
+    return replace(opened, source=source, revision=commit, notes=(*found, *chosen, *opened.notes))
 
 
 def _locate(source: str, revision: str | None, progress: Callable[[str], None]) -> tuple[Path, str | None]:

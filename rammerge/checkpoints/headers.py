@@ -16,6 +16,8 @@ from rammerge.errors import InputError
 from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.system.reading import open_regular, parse_json_object, quote, read_exactly
 
+# What stands in the place of a large file of a repository that was cloned without it.
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 MAX_HEADER_BYTES = 100_000_000
 # PyTorch's tensor iterators allow at most 64 dimensions. No weight has nearly as many.
 MAX_DIMENSIONS = 64
@@ -55,8 +57,15 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     Raises:
         InputError: the file is not a regular file, cannot be read, is truncated, or has an invalid header.
     """
+    return read_header_and_metadata(file)[0]
+
+
+def read_header_and_metadata(file: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    """Return what `read_header` returns, and the text that the writer put beside it (`__metadata__`)."""
     file = file.absolute()
     with open_regular(file) as (descriptor, size):
+        if read_exactly(descriptor, min(size, len(LFS_POINTER)), 0, file) == LFS_POINTER:
+            raise refuse_lfs_pointer(file)
         if size < 8:
             raise InputError(f"{file} is {size} bytes long, too short for a safetensors file; download it again")
         (length,) = struct.unpack("<Q", read_exactly(descriptor, 8, 0, file))
@@ -71,12 +80,18 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
             raise _refuse(file, "does not start with a JSON header")
         content = read_exactly(descriptor, length, 8, file)
     header = parse_json_object(content, f"the header of {file}", unique_keys=True)
-    _check_metadata(file, header.pop("__metadata__", {}))
+    metadata = header.pop("__metadata__", {})
+    _check_metadata(file, metadata)
     tensors = [_tensor(file, name, entry, 8 + length, size) for name, entry in header.items()]
     # An empty tensor comes before the tensor at the same offset, so that offsets never go back in the walk below.
     tensors.sort(key=lambda tensor: (tensor.offset, tensor.nbytes))
     _check_layout(file, tensors, 8 + length, size)
-    return {tensor.name: tensor for tensor in tensors}
+    return {tensor.name: tensor for tensor in tensors}, metadata
+
+
+def refuse_lfs_pointer(file: Path) -> InputError:
+    """Return the refusal of a `file` whose content was left out when its repository was cloned."""
+    return InputError(f"{file} is a Git LFS pointer to the weights; fetch them with `git lfs pull` in the repository")
 
 
 def _tensor(file: Path, name: str, entry: Any, data_start: int, size: int) -> TensorInfo:

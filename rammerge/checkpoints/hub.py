@@ -23,8 +23,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import http_get, repo_folder_name
 from rich.filesize import decimal
 
-from rammerge.checkpoints.checkpoint import ADAPTER, INDEX, WEIGHTS
 from rammerge.checkpoints.digest import digest_file, sha256_file
+from rammerge.checkpoints.stored import ADAPTER, INDEX, WEIGHTS
 from rammerge.errors import InputError, RammergeError
 from rammerge.system.reading import read_json_object
 from rammerge.system.space import require_space

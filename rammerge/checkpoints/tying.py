@@ -17,6 +17,7 @@ _TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "decoder", "thi
 _HEAD = re.compile(r"head|out|predictions|projector|decoder\.weight")
 _EMBEDDING = re.compile(r"emb|wte|shared")
 _VOCABULARY = re.compile(f"{_HEAD.pattern}|{_EMBEDDING.pattern}")
+_TIED = re.compile(r"emb|wte|shared|head\.weight|embed_out|output(_layer)?\.weight|predictions|decoder\.weight")
 
 
 def text_setting(config: Mapping[str, Any], key: str) -> Any:
@@ -32,6 +33,11 @@ def is_tied(config: Mapping[str, Any]) -> bool:
     return text_setting(config, "tie_word_embeddings") is True
 
 
+def may_be_tied(name: str) -> bool:
+    """Return whether the tensor `name` may be one of those that architectures tie: embeddings and output heads."""
+    return _TIED.search(name) is not None
+
+
 def find_tied(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
     """Return alias -> canonical name for tensors that are stored twice although `config` ties them.
 
@@ -41,13 +47,19 @@ def find_tied(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> d
     if not is_tied(config):
         return aliases
     canonical: list[TensorInfo] = []
-    for tensor in sorted(vocabulary_matrices(config, tensors), key=_embedding_first):
+    for tensor in sorted(vocabulary_matrices(config, tensors), key=embedding_first):
         twin = next((other for other in canonical if same_bytes(tensor, other)), None)
         if twin is None:
             canonical.append(tensor)
         else:
             aliases[tensor.name] = twin.name
     return aliases
+
+
+def with_untied_head(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `config` with the embedding and the head of the model, and of its language model, kept apart."""
+    nested = {name: with_untied_head(config[name]) for name in _TEXT_CONFIGS if isinstance(config.get(name), Mapping)}
+    return {**config, **nested, "tie_word_embeddings": False}
 
 
 def vocabulary_matrices(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> list[TensorInfo]:
@@ -60,6 +72,7 @@ def vocabulary_matrices(config: Mapping[str, Any], tensors: Mapping[str, TensorI
     ]
 
 
-def _embedding_first(tensor: TensorInfo) -> tuple[bool, bool, int, str]:
+def embedding_first(tensor: TensorInfo) -> tuple[bool, bool, int, str]:
+    """Return the key by which vocabulary matrices are sorted so that the input embedding comes first."""
     head, embedding = bool(_HEAD.search(tensor.name)), bool(_EMBEDDING.search(tensor.name))
     return head, not embedding, len(tensor.name), tensor.name

@@ -122,7 +122,7 @@ def merge(
     base_model, agents = _open_models(base, agent)
     options = MergeOptions(dtype, rounding, seed, size, device, limit, threads, compile_)
     checked = check_mergeable(base_model, agents, resize=resize)
-    peak, nbytes = forecast(base_model, checked.agents, chosen, options)
+    peak, nbytes = forecast(checked.base, checked.agents, chosen, options)
     say(f"forecast: peak memory {peak / 2**20:.0f} MiB, output {decimal(nbytes)}")
     with progress_display() as progress:
         report = merge_models(

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from rammerge.checkpoints.checkpoint import INDEX, open_checkpoint
+from rammerge.checkpoints.checkpoint import open_checkpoint
+from rammerge.checkpoints.stored import INDEX
 from rammerge.errors import InputError
 from tests.fixtures.models import KINDS, edit_config, edit_tensors, save_model
 from tests.fixtures.waiting import no_hanging

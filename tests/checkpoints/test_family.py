@@ -187,13 +187,78 @@ def test_a_redundant_head_is_left_out(tiny_model: TinyModel, tmp_path: Path) -> 
         assert found.agents["code"].tied == {HEAD: EMBEDDING}
 
 
-def test_tied_and_untied_heads_do_not_mix(tiny_model: TinyModel, tmp_path: Path) -> None:
+def test_an_agent_without_the_head_of_an_untied_base_is_refused(tiny_model: TinyModel, tmp_path: Path) -> None:
     base = tiny_model("tied")
     agent = save_agent(base, tmp_path / "code")
     edit_tensors(agent, lambda tensors: tensors.update({HEAD: -tensors[EMBEDDING]}))
     edit_config(agent, tie_word_embeddings=False)
-    refused(base, agent, says="the base ties its output head .* agent 'code' does not \\(lm_head.weight\\)")
     refused(agent, base, says="agent 'tied' ties its output head .* the base does not \\(lm_head.weight\\)")
+
+
+def test_a_head_that_an_agent_keeps_apart_is_kept_apart_in_all(tiny_model: TinyModel, tmp_path: Path) -> None:
+    base = tiny_model("tied")
+    tied, apart = save_agent(base, tmp_path / "tied"), save_agent(base, tmp_path / "apart", seed=2)
+    edit_tensors(apart, lambda tensors: tensors.update({HEAD: -tensors[EMBEDDING]}))
+    edit_config(apart, tie_word_embeddings=False)
+
+    found = check(base, tied, apart)
+
+    (warning,) = found.warnings
+    assert "agent 'apart' keeps its head (lm_head.weight) apart from its embedding, which the base ties" in warning
+    assert found.base.config["tie_word_embeddings"] is False
+    for view in (found.base, found.agents["tied"]):
+        head, embedding = view.tensors[HEAD], view.tensors[EMBEDDING]
+        assert (head.name, embedding.name) == (HEAD, EMBEDDING)
+        assert (head.file, head.offset, head.shape) == (embedding.file, embedding.offset, embedding.shape)
+    assert found.agents["apart"].tensors[HEAD].offset != found.agents["apart"].tensors[EMBEDDING].offset
+    assert check(base, tied).base == open_checkpoint(base)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model.layers.0.self_attn.rotary_emb.inv_freq", "transformer.h.0.attn.bias", "transformer.h.0.attn.masked_bias",
+     "model.embeddings.position_ids", "rotary_emb.cos_cached", "rotary_emb.original_inv_freq", "token_type_ids"],
+)  # fmt: skip
+def test_computed_buffers_on_one_side_do_not_count(base: Path, agent: Path, tmp_path: Path, name: str) -> None:
+    """Some releases and trainers store what a model computes from its configuration."""
+    with_buffer = shutil.copytree(base, tmp_path / "base")
+    both = save_agent(with_buffer, tmp_path / "both")
+    buffer = torch.ones(1, 1, 4, 4)
+    for model in (with_buffer, both):
+        edit_tensors(model, lambda tensors: tensors.update({name: buffer}))
+    assert name not in check(base, both).agents["both"].tensors
+    lent = check(with_buffer, agent)
+    assert lent.agents["code"].tensors[name] == lent.base.tensors[name]
+    assert lent.agents["code"].tensors.keys() == lent.base.tensors.keys()
+
+
+def test_parameters_that_are_called_like_buffers_count(base: Path, agent: Path) -> None:
+    edit_tensors(agent, lambda tensors: tensors.update({"model.layers.0.attn.bias": torch.ones(4)}))
+    refused(base, agent, says=r"agent 'code' has model\.layers\.0\.attn\.bias, which the base lacks")
+
+
+def test_weights_that_were_not_gathered_are_named(base: Path, agent: Path) -> None:
+    edit_tensors(agent, lambda tensors: tensors.update({"model.norm.weight": torch.ones(0).bfloat16()}))
+    refused(base, agent, says=r"agent 'code' has model\.norm\.weight of shape \[0\].*ZeRO-3.*zero_to_fp32\.py")
+
+
+def test_a_head_of_another_part_is_not_taken_for_the_output_head(base: Path, agent: Path) -> None:
+    edit_config(agent, tie_word_embeddings=True)
+    edit_tensors(agent, lambda tensors: tensors.update({"vision_tower.head.layernorm.weight": torch.ones(2)}))
+    refused(base, agent, says=r"agent 'code' has vision_tower\.head\.layernorm\.weight, which the base lacks")
+
+
+def test_it_is_said_why_nothing_changed(base: Path, tmp_path: Path) -> None:
+    start = shutil.copytree(base, tmp_path / "start")
+    (start / "trainer_state.json").write_text('{"global_step": 0}')
+    refused(base, start, says="same weights as the base: it was saved before the first step, by its trainer_state.json")
+    named = shutil.copytree(base, tmp_path / "checkpoint-0")
+    refused(base, named, says="same weights as the base: it was saved before the first step, by its name")
+    beside = shutil.copytree(base, tmp_path / "beside")
+    (beside / "lora").mkdir()
+    (beside / "lora" / "adapter_model.safetensors").touch()
+    (beside / "checkpoint-40").mkdir()
+    refused(base, beside, says="same weights as the base, but checkpoint-40, lora in .* may hold what was trained")
 
 
 def write_tokenizer(model: Path, tokens: list[str], special: dict[int, str], *, unigram: bool = False) -> None:

@@ -1,52 +1,62 @@
-"""Merging PEFT LoRA adapters into their base, tensor by tensor, with the arithmetic of PEFT's `merge_and_unload`.
+"""PEFT LoRA adapters merged into their base: which tensors of an adapter belong to which tensor of the base.
 
-W <- W + s * B A (LoRA, arXiv 2106.09685, section 4.1), with s = alpha / r, or alpha / sqrt(r) for rsLoRA
-(arXiv 2312.03732); for DoRA (arXiv 2402.09353, eq. 5) W <- m * (W + s * B A) / ||W + s * B A||, the norm of each row.
-As in PEFT by default, 16-bit adapters are computed in float32, and the sum is rounded once to the base's dtype. The
-tests compare the result with PEFT bit for bit.
+An adapter may lie in a directory of its own, or among the weights that it adapts, as a trainer's state dict has them.
+The result computes what the trained model computed. Where that takes a head and an embedding that differ although the
+base ties them, both are returned: PEFT trains one of the two and leaves the other as it was.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from rammerge.checkpoints.checkpoint import ADAPTER, Checkpoint
+from rammerge.checkpoints.buffers import is_computed
+from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.checkpoints.forms import lora
+from rammerge.checkpoints.forms.architecture import Architecture
+from rammerge.checkpoints.forms.lora_settings import LoraSettings
+from rammerge.checkpoints.forms.names import strip
 from rammerge.checkpoints.forms.pickled import load_state_dict
 from rammerge.checkpoints.forms.tensors import LazyTensor, constant, stored
 from rammerge.checkpoints.headers import read_header
-from rammerge.checkpoints.tying import is_tied
+from rammerge.checkpoints.stored import ADAPTER
+from rammerge.checkpoints.tying import is_tied, may_be_tied, text_setting
 from rammerge.errors import InputError
 from rammerge.system.lazy import torch
-from rammerge.system.reading import list_directory, quote, read_json_object
+from rammerge.system.reading import list_directory, quote
 
 CONFIG = "adapter_config.json"
 PICKLED_ADAPTER = "adapter_model.bin"
 
-# Settings that the code below handles, or that do not affect the merged weights. Any other setting that is switched on
-# is a variant of LoRA whose arithmetic is not known here.
-_UNDERSTOOD = {
-    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "ensure_weight_tying", "eva_config",
-    "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern",
-    "layers_to_transform", "lora_alpha", "lora_bias", "lora_dropout", "megatron_core", "modules_to_save", "peft_type",
-    "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config", "target_modules",
-    "task_type", "use_dora", "use_rslora",
-}  # fmt: skip
-# With these initializations, loading an adapter changes the base, or the adapter starts from a different base.
-_BASE_CHANGING = re.compile(r"pissa|corda|olora|loftq|lora_ga", re.IGNORECASE)
 _PART = re.compile(
-    r"(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
-    r"(?:\.default)?(?P<leaf>\.weight|\.bias)?"
+    r"(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector"
+    rf"|token_adapter\.{lora.TOKENS})"
+    r"(?:\.(?!(?:weight|bias)$)(?P<adapter>[^.]+))?(?P<leaf>\.weight|\.bias)?"
 )
-_WRAPPERS = re.compile(r"\.(base_layer|modules_to_save(\.default)?|original_module)(?=\.)")
+# The tasks of models that generate. An adapter for another one brings a head that the base does not have.
+_GENERATING = (None, "CAUSAL_LM", "SEQ_2_SEQ_LM")
+# What a live model calls the module that it adapts, and the trained copy of a module that is trained whole.
+_FROZEN = re.compile(r"\.(?:base_layer|original_module|token_adapter\.base_layer)(?=\.)")
+_TRAINED = re.compile(r"\.modules_to_save(?:\.(?P<adapter>[^.]+))?(?=\.(?:weight|bias)$)")
 
 
-# The adapter's tensors for one module of the base, by part: `lora_A`, `lora_B`, `lora_B.bias`, ...
-_Parts = dict[str, LazyTensor]
+@dataclass(frozen=True)
+class LoraState:
+    """A state dict with an adapter in it, sorted by what its tensors are.
+
+    Attributes:
+        plain: weights by name, as the adapter found them.
+        trained: weights by name that were trained whole and replace the plain ones.
+        parts: the adapter's tensors by the module that they adapt, and by part: `lora_A`, `lora_B.bias`, ...
+    """
+
+    plain: dict[str, LazyTensor] = field(default_factory=dict)
+    trained: dict[str, LazyTensor] = field(default_factory=dict)
+    parts: dict[str, dict[str, LazyTensor]] = field(default_factory=lambda: defaultdict(dict))
 
 
 def adapter_files(directory: Path) -> list[Path]:
@@ -59,136 +69,253 @@ def adapter_files(directory: Path) -> list[Path]:
 
 
 def merge_adapter(directory: Path, base: Checkpoint) -> dict[str, LazyTensor]:
-    """Return the tensors of `base` with the LoRA adapter in `directory` merged in. They are computed when read.
+    """Return the tensors of `base` with the LoRA adapter in `directory` merged into them, computed when read.
 
     Raises:
         InputError: the adapter is not a LoRA that can be merged exactly, or does not fit `base`.
     """
     file, weights = adapter_files(directory)
-    config = read_json_object(file)
-    _check_config(file, config)
-    modules, replaced = _sort(weights, base)
-    dora = bool(config.get("use_dora"))
+    return merge_lora(weights, LoraSettings.read(file), read_adapter(weights), base)
+
+
+def holds_lora(names: Iterable[str]) -> bool:
+    """Return whether a state dict with `names` has an adapter in it."""
+    return any(_PART.fullmatch(name) for name in names)
+
+
+def merge_lora(
+    where: Path, settings: LoraSettings, tensors: Mapping[str, LazyTensor], base: Checkpoint
+) -> dict[str, LazyTensor]:
+    """Return the tensors of `base` with the adapter in `tensors` merged into them, computed when read.
+
+    Weights that stand in `tensors` beside the adapter take the place of the base's.
+
+    Raises:
+        InputError: `tensors`, which `where` holds, do not fit `base`.
+    """
+    names = _Names(where, settings, base)
+    state = _split(where, tensors)
+    weights = {name: stored(info) for name, info in base.tensors.items()}
+    changed = {**names.settle(state.plain), **names.settle(state.trained)}
+    modules = {names.of(f"{module}.weight").removesuffix(".weight"): parts for module, parts in state.parts.items()}
+    ties = names.ties([*changed, *(f"{module}.weight" for module in modules)])
+    weights |= {alias: weights[kept] for alias, kept in ties.items()}
+    for name, tensor in changed.items():
+        _check_shape(where, name, tensor, weights[name])
+        weights[name] = _cast(tensor, weights[name].dtype)
+    if settings.config.get("trainable_token_indices") and not any(lora.TOKENS in parts for parts in modules.values()):
+        raise InputError(
+            f"{settings.file} uses 'trainable_token_indices', but {where} has no trained rows; save it again"
+        )
     for module, parts in modules.items():
-        _check_parts(weights, module, parts, base, dora=dora)
-    turned = _stored_input_first(config, modules, base)
-    tensors = {name: stored(info) for name, info in base.tensors.items()}
-    tensors |= {name: _cast(tensor, tensors[name].dtype) for name, tensor in replaced.items()}
+        _check_parts(where, module, parts, weights, dora=settings.dora)
+    turned = _stored_input_first(settings, modules, weights)
     for module, parts in modules.items():
-        scaling = _scaling(file, config, module, _rank(weights, module, parts))
-        name = f"{module}.weight"
-        tensors[name] = _adapted(tensors[name], parts, scaling, turned[module], dora=dora)
-        if "lora_B.bias" in parts:
-            bias = tensors[f"{module}.bias"]
-            tensors[f"{module}.bias"] = _shifted(bias, parts["lora_B.bias"], scaling)
-    return tensors
+        _adapt(settings, module, parts, weights, turned=turned[module])
+    for alias, kept in ties.items():
+        if _stay_tied(modules, changed, alias, kept):
+            del weights[alias]
+    return weights
 
 
-def _check_config(file: Path, config: Mapping[str, Any]) -> None:
-    if str(config.get("peft_type")).upper() != "LORA":
-        raise InputError(
-            f"{file} describes a {quote(config.get('peft_type'))} adapter and only LORA adapters can be merged; "
-            "merge it with PEFT's merge_and_unload and save the whole model"
-        )
-    odd = sorted(key for key, value in config.items() if value and key not in _UNDERSTOOD)
-    if odd:
-        raise InputError(
-            f"{file} uses {quote(odd[0])}, which cannot be merged exactly; merge it with PEFT's merge_and_unload and "
-            "save the whole model"
-        )
-    start = config.get("init_lora_weights")
-    if isinstance(start, str) and _BASE_CHANGING.match(start):
-        raise InputError(
-            f"{file} was started with init_lora_weights {quote(start)}, which changes the base; convert it to a plain "
-            "LoRA with PEFT's save_pretrained(path_initial_model_for_weight_conversion=...)"
-        )
+def adds_nothing(where: Path, settings: LoraSettings, tensors: Mapping[str, LazyTensor]) -> str | None:
+    """Return why the adapter in `tensors` changes no weight, or None if it changes some."""
+    state = _split(where, tensors)
+    if state.trained or not state.parts or any(lora.TOKENS in parts for parts in state.parts.values()):
+        return None
+    scalings = {module: settings.scaling(module, _rank(where, module, parts)) for module, parts in state.parts.items()}
+    if not all(lora.changes_nothing(parts, scalings[module]) for module, parts in state.parts.items()):
+        return None
+    if not any(scalings.values()):
+        return f"its scaling is zero (lora_alpha {settings.config.get('lora_alpha')})"
+    return "its matrices are all zero on one side, as before training"
 
 
-def _sort(weights: Path, base: Checkpoint) -> tuple[dict[str, _Parts], dict[str, LazyTensor]]:
-    """Return the adapter's tensors by adapted module, and the tensors that replace one of the base by name."""
-    modules: dict[str, _Parts] = defaultdict(dict)
-    replaced: dict[str, LazyTensor] = {}
-    names = _Names(base)
-    for key, tensor in sorted(_read(weights).items()):
-        name = key.removeprefix("base_model.model.")
-        found = _PART.fullmatch(name)
-        target = names.of(weights, f"{found['module']}.weight" if found else _WRAPPERS.sub("", name))
-        if found:
+def _split(where: Path, tensors: Mapping[str, LazyTensor]) -> LoraState:
+    state = LoraState()
+    adapters = set()
+    for name, tensor in sorted(strip(tensors).items()):
+        if found := _PART.fullmatch(name):
             leaf = ".bias" if found["leaf"] == ".bias" else ""
-            modules[target.removesuffix(".weight")][found["part"] + leaf] = tensor
-        elif tensor.shape != base.tensors[target].shape:
-            raise InputError(
-                f"{weights} replaces {target} by a tensor of shape {list(tensor.shape)} and the base has "
-                f"{list(base.tensors[target].shape)}; merge the adapter with PEFT and save the whole model"
-            )
+            state.parts[found["module"]][found["part"].removeprefix("token_adapter.") + leaf] = tensor
+            adapters.add(found["adapter"])
+        elif is_computed(name, tensor.shape):
+            continue
+        elif found := _TRAINED.search(name):
+            state.trained[_TRAINED.sub("", name)] = tensor
+            adapters.add(found["adapter"])
         else:
-            replaced[target] = tensor
-    return dict(modules), replaced
+            state.plain[_FROZEN.sub("", name)] = tensor
+    if len(adapters - {None}) > 1:
+        raise InputError(
+            f"{where} holds several adapters ({', '.join(sorted(filter(None, adapters)))}); save the trained one alone"
+        )
+    return state
 
 
 class _Names:
-    """Finds the base's stored tensors by the names that their modules have in memory.
+    """Finds the base's stored tensors by the names that modules have in memory.
 
     transformers stores some composite models under `model.layers.0...` and calls them
     `model.language_model.layers.0...` in memory, or vice versa. Such a name is accepted when exactly one stored name
-    differs from it only in this way.
+    differs from it only in this way. Other names are looked up in transformers' conversion tables.
     """
 
-    def __init__(self, base: Checkpoint) -> None:
+    def __init__(self, where: Path, settings: LoraSettings, base: Checkpoint) -> None:
+        self._where = where
         self._base = base
+        task = settings.config.get("task_type")
+        self._fix = "name the adapter's base" if task in _GENERATING else f"it is an adapter for the task {quote(task)}"
         self._by_core: dict[str, list[str]] = defaultdict(list)
         for name in base.tensors:
             self._by_core[self._core(name)].append(name)
 
-    def of(self, weights: Path, name: str) -> str:
-        """Return the base's name for the tensor that the adapter in `weights` calls `name`."""
+    def of(self, name: str) -> str:
+        """Return the base's name of the tensor that the adapter calls `name`, or that of a tensor tied to it."""
         if name in self._base.tensors:
             return name
-        if name in self._base.tied or ("head" in name and is_tied(self._base.config)):
-            raise InputError(
-                f"{weights} adapts {quote(name)}, which the base ties to its embedding; merge the adapter with PEFT "
-                "into a base whose head is untied, and use that base"
-            )
         found = self._by_core.get(self._core(name), [])
-        if len(found) != 1:
-            raise InputError(f"{weights} adapts {quote(name)}, which the base does not have; name the adapter's base")
-        return found[0]
+        if len(found) == 1:
+            return found[0]
+        stored_name = self._architecture.stored_name(name) if self._architecture else None
+        if stored_name is not None and stored_name in self._base.tensors:
+            return stored_name
+        alias = stored_name or name
+        if alias in (self._all_ties or {}):
+            return alias
+        raise InputError(f"{self._where} adapts {quote(name)}, which the base does not have; {self._fix}")
+
+    def settle(self, tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+        """Return whole `tensors` under the base's names, taken apart where transformers fuses them in memory."""
+        result: dict[str, LazyTensor] = {}
+        fused: dict[str, LazyTensor] = {}
+        for name, tensor in tensors.items():
+            try:
+                result[self.of(name)] = tensor
+            except InputError:
+                if self._architecture is None or name not in self._architecture.held:
+                    raise
+                fused[name] = tensor
+        translated = self._architecture.translate(fused) if fused and self._architecture else {}
+        if translated is None or translated.keys() - self._base.tensors.keys():
+            self.of(next(iter(fused)))
+        return result | (translated or {})
+
+    def ties(self, touched: Iterable[str]) -> dict[str, str]:
+        """Return alias -> kept name of the tensors that the base ties and of which the adapter touches one."""
+        names = {name for name in touched if may_be_tied(name)}
+        if not names:
+            return {}
+        ties = self._all_ties
+        if ties is None:
+            raise InputError(
+                f"{self._where} adapts the embedding or the head, which the base ties, and transformers does not know "
+                "the base's architecture; merge the adapter with PEFT into a base whose head is untied, and use that"
+            )
+        found = {alias: kept for alias, kept in ties.items() if names & {alias, kept}}
+        shared = next((kept for kept in found.values() if list(ties.values()).count(kept) > 1), None)
+        if shared is not None:
+            raise InputError(
+                f"{self._where} adapts {shared} or a tensor tied to it, and the base ties several to it; merge the "
+                "adapter with PEFT into a base whose embeddings are untied, and use that"
+            )
+        return found
+
+    @cached_property
+    def _architecture(self) -> Architecture | None:
+        return Architecture.of(self._base.config, self._base.tensors.keys())
+
+    @cached_property
+    def _all_ties(self) -> Mapping[str, str] | None:
+        """Alias -> kept name of the tensors that the base ties; None where only a known architecture could tell."""
+        if text_setting(self._base.config, "tie_word_embeddings") is False:
+            return {}
+        if self._base.tied:
+            return self._base.tied
+        if self._architecture is None:
+            return None if is_tied(self._base.config) else {}
+        ties = self._architecture.tied()
+        stored_names = self._base.tensors.keys()
+        return {alias: kept for alias, kept in ties.items() if kept in stored_names and alias not in stored_names}
 
     @staticmethod
     def _core(name: str) -> str:
         return ".".join(part for part in name.split(".") if part not in ("model", "language_model"))
 
 
-def _read(weights: Path) -> dict[str, LazyTensor]:
+def _stay_tied(modules: Mapping[str, lora.Parts], changed: Mapping[str, LazyTensor], alias: str, kept: str) -> bool:
+    """Return whether the adapter does to the tensor `alias` what it does to `kept`."""
+    parts = modules.get(kept.removesuffix(".weight")), modules.get(alias.removesuffix(".weight"))
+    whole = changed.get(kept), changed.get(alias)
+    if parts[0] and lora.TOKENS in parts[0] and not parts[1]:
+        return True  # PEFT trains tokens of tied layers together and stores the embedding's
+    if parts == (None, None):
+        return _same(whole[0], whole[1])
+    if parts[0] is None or parts[1] is None or not lora.same_change(parts[0], parts[1]):
+        return False
+    return whole == (None, None) or _same(whole[0], whole[1])
+
+
+def _same(one: LazyTensor | None, other: LazyTensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.shape == other.shape and torch.equal(one.read(), other.read())
+
+
+def _adapt(
+    settings: LoraSettings, module: str, parts: lora.Parts, weights: dict[str, LazyTensor], *, turned: bool
+) -> None:
+    name = f"{module}.weight"
+    if lora.TOKENS in parts:
+        weights[name] = lora.with_rows(weights[name], settings.token_indices(module), parts[lora.TOKENS])
+        return
+    scaling = settings.scaling(module, _rank(settings.file, module, parts))
+    weights[name] = lora.adapted(weights[name], parts, scaling, turned=turned, dora=settings.dora)
+    if "lora_B.bias" in parts:
+        weights[f"{module}.bias"] = lora.shifted(weights[f"{module}.bias"], parts["lora_B.bias"], scaling)
+
+
+def read_adapter(weights: Path) -> dict[str, LazyTensor]:
+    """Return the tensors in the file `weights` of an adapter."""
     if weights.name == ADAPTER:
         return {name: stored(info) for name, info in read_header(weights).items()}
     return {name: constant(tensor) for name, tensor in load_state_dict(weights).items()}
 
 
-def _check_parts(weights: Path, module: str, parts: _Parts, base: Checkpoint, *, dora: bool) -> None:
+def _check_shape(where: Path, name: str, tensor: LazyTensor, wanted: LazyTensor) -> None:
+    if tensor.shape != wanted.shape:
+        raise InputError(
+            f"{where} replaces {name} by a tensor of shape {list(tensor.shape)} and the base has {list(wanted.shape)}; "
+            "merge the adapter with PEFT and save the whole model"
+        )
+
+
+def _check_parts(where: Path, module: str, parts: lora.Parts, weights: Mapping[str, LazyTensor], *, dora: bool) -> None:
+    if parts.keys() == {lora.TOKENS}:
+        return
     linear = {"lora_A", "lora_B"} | ({"lora_magnitude_vector"} if dora else set())
     embedding = {"lora_embedding_A", "lora_embedding_B"}
     if parts.keys() - {"lora_B.bias"} != linear and (dora or parts.keys() != embedding):
         raise InputError(
-            f"{weights} has {', '.join(sorted(parts))} for {module}, which cannot be merged exactly; merge it with "
+            f"{where} has {', '.join(sorted(parts))} for {module}, which cannot be merged exactly; merge it with "
             "PEFT's merge_and_unload and save the whole model"
         )
     first, second = (parts[name] for name in sorted(parts.keys() & {"lora_A", "lora_B", *embedding}))
-    wanted = base.tensors[f"{module}.weight"].shape
+    wanted = weights[f"{module}.weight"].shape
     if not len(first.shape) == len(second.shape) == len(wanted) == 2 or second.shape[1] != first.shape[0]:
-        raise InputError(
-            f"{weights} adapts {module}, which is not a matrix; merge it with PEFT and save the whole model"
-        )
+        raise InputError(f"{where} adapts {module}, which is not a matrix; merge it with PEFT and save the whole model")
     product = second.shape[0], first.shape[1]
     if product not in (wanted, wanted[::-1]):
         raise InputError(
-            f"{weights} adapts {module} by {list(product)} and the base has {list(wanted)}; name the adapter's base"
+            f"{where} adapts {module} by {list(product)} and the base has {list(wanted)}; name the adapter's base"
         )
-    if "lora_B.bias" in parts and f"{module}.bias" not in base.tensors:
-        raise InputError(f"{weights} has a bias for {module} and the base has none; name the adapter's base")
+    if "lora_B.bias" in parts and f"{module}.bias" not in weights:
+        raise InputError(f"{where} has a bias for {module} and the base has none; name the adapter's base")
 
 
-def _stored_input_first(config: Mapping[str, Any], modules: Mapping[str, _Parts], base: Checkpoint) -> dict[str, bool]:
+def _stored_input_first(
+    settings: LoraSettings, modules: Mapping[str, lora.Parts], weights: Mapping[str, LazyTensor]
+) -> dict[str, bool]:
     """Return for each module whether its weight is stored transposed (PEFT's fan_in_fan_out, as in GPT-2).
 
     PEFT knows this from the module's class. Here a shape that is not square decides. Square weights follow the other
@@ -196,71 +323,23 @@ def _stored_input_first(config: Mapping[str, Any], modules: Mapping[str, _Parts]
     """
     told: dict[str, bool] = {}
     for module, parts in modules.items():
-        if "lora_embedding_A" in parts:
+        if "lora_A" not in parts:
             told[module] = True
             continue
         out_features, in_features = parts["lora_B"].shape[0], parts["lora_A"].shape[1]
         if out_features != in_features:
-            told[module] = base.tensors[f"{module}.weight"].shape == (in_features, out_features)
+            told[module] = weights[f"{module}.weight"].shape == (in_features, out_features)
     linear = [turned for module, turned in told.items() if "lora_A" in modules[module]]
-    otherwise = any(linear) if linear else bool(config.get("fan_in_fan_out"))
+    otherwise = any(linear) if linear else bool(settings.config.get("fan_in_fan_out"))
     return {module: told.get(module, otherwise) for module in modules}
 
 
-def _rank(weights: Path, module: str, parts: _Parts) -> int:
+def _rank(where: Path, module: str, parts: lora.Parts) -> int:
     part = parts["lora_A"] if "lora_A" in parts else parts["lora_embedding_A"]
     if part.shape[0] == 0:
-        raise InputError(f"{weights} has an empty adapter for {module}; gather the shards before saving it")
+        raise InputError(f"{where} has an empty adapter for {module}; gather the shards before saving it")
     return part.shape[0]
-
-
-def _scaling(file: Path, config: Mapping[str, Any], module: str, rank: int) -> float:
-    wanted = _for_module(file, config, "rank_pattern", module, config.get("r"))
-    alpha = _for_module(file, config, "alpha_pattern", module, config.get("lora_alpha"))
-    if not isinstance(alpha, int | float) or wanted != rank:
-        raise InputError(f"{file} gives {module} rank {wanted} and alpha {alpha}, but its weights have rank {rank}")
-    return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
-
-
-def _for_module(file: Path, config: Mapping[str, Any], key: str, module: str, default: Any) -> Any:
-    patterns = config.get(key) or {}
-    try:
-        return next((value for name, value in patterns.items() if re.match(rf"(.*\.)?({name})$", module)), default)
-    except (re.error, AttributeError) as error:
-        raise InputError(f"{file} has a {key} that is not a map of patterns; save the adapter again") from error
 
 
 def _cast(tensor: LazyTensor, dtype: torch.dtype) -> LazyTensor:
     return LazyTensor(dtype, tensor.shape, lambda: tensor.read().to(dtype))
-
-
-def _adapted(weight: LazyTensor, parts: _Parts, scaling: float, turned: bool, *, dora: bool) -> LazyTensor:
-    def read() -> torch.Tensor:
-        base = weight.read()
-        if "lora_embedding_A" in parts:
-            delta = _product(parts["lora_embedding_A"], parts["lora_embedding_B"], turned, scaling)
-            return base + delta.to(base.dtype)  # only here PEFT rounds before it adds
-        delta = _product(parts["lora_A"], parts["lora_B"], turned, scaling)
-        if not dora:
-            return (base + delta).to(base.dtype)
-        magnitude = _widened(parts["lora_magnitude_vector"])
-        sum_ = base + delta
-        norm: torch.Tensor = torch.linalg.norm(sum_.T if turned else sum_, dim=1)
-        factor = (magnitude / norm).view(-1, 1)
-        return ((factor.T if turned else factor) * sum_).to(base.dtype)
-
-    return LazyTensor(weight.dtype, weight.shape, read)
-
-
-def _product(first: LazyTensor, second: LazyTensor, turned: bool, scaling: float) -> torch.Tensor:
-    product = _widened(second) @ _widened(first)
-    return (product.T if turned else product) * scaling
-
-
-def _shifted(bias: LazyTensor, change: LazyTensor, scaling: float) -> LazyTensor:
-    return LazyTensor(bias.dtype, bias.shape, lambda: (bias.read() + _widened(change) * scaling).to(bias.dtype))
-
-
-def _widened(tensor: LazyTensor) -> torch.Tensor:
-    found = tensor.read()
-    return found.float() if found.dtype in (torch.float16, torch.bfloat16) else found

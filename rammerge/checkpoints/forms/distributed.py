@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from rammerge.checkpoints.forms.parts import Chunk, assemble, fault
+from rammerge.checkpoints.forms.parts import Part, assemble, fault
 from rammerge.checkpoints.forms.pickled import Inert, load_metadata, load_tensor
 from rammerge.checkpoints.forms.tensors import LazyTensor
 from rammerge.errors import InputError
 from rammerge.system.lazy import torch
-from rammerge.system.reading import list_directory, open_regular, quote, read_exactly
+from rammerge.system.reading import list_directory, open_regular, quote, read_exactly, read_json_object
 
 METADATA = ".metadata"
 # Where accelerate, which transformers' and TRL's trainers use, puts the model of a sharded checkpoint.
 IN_TRAINER = "pytorch_model_fsdp_0"
 
-# Parts of parameter names that trainers add. No architecture uses them.
-_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+
+def is_megatron(directory: Path) -> bool:
+    """Return whether Megatron wrote the checkpoint: its tensors have names and shapes of Megatron's own."""
+    names = {entry.name for entry in list_directory(directory)}
+    if "common.pt" in names:
+        return True
+    return "metadata.json" in names and "sharded_backend" in read_json_object(directory / "metadata.json")
 
 
 def distributed_files(directory: Path) -> list[Path]:
@@ -30,10 +34,10 @@ def distributed_files(directory: Path) -> list[Path]:
 
 
 def read_distributed(directory: Path) -> dict[str, LazyTensor]:
-    """Return the model's tensors in a torch.distributed.checkpoint directory. They are assembled when read.
+    """Return all tensors in a torch.distributed.checkpoint directory, assembled when read.
 
-    The state dict may contain the model at its top, or under a key such as `model` beside the optimizer. The largest
-    group of tensors that does not belong to an optimizer is the model.
+    The state dict may hold the model at its top or under keys, beside an optimizer's or other state; names begin with
+    the keys that lead to them.
 
     Raises:
         InputError: the metadata do not describe such a directory, or do not match its files.
@@ -49,11 +53,15 @@ def read_distributed(directory: Path) -> dict[str, LazyTensor]:
             (index.get("fqn"), tuple(index.get("offset") or ())): place
             for index, place in metadata.get("storage_data").items()
         }
-        chosen = _model_entries(metadata.get("planner_data"), entries)
+        if not entries:
+            raise ValueError("it has no tensors")
+        paths = metadata.get("planner_data")
+        named = {_name(paths, entry): entry for entry in entries}
         return {
-            name: _tensor(directory, name, entries[entry_name], entry_name, places)
-            for name, entry_name in chosen.items()
-        }
+            name: _tensor(directory, name, entries[entry], entry, places)
+            for name, entry in named.items()
+            if not _is_optimizer(name)
+        } or _refuse_optimizer()
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{directory / METADATA} does not describe a torch.distributed.checkpoint ({quote(str(error))[1:-1]}); "
@@ -61,19 +69,17 @@ def read_distributed(directory: Path) -> dict[str, LazyTensor]:
         ) from error
 
 
-def _model_entries(planner_data: Any, entries: Mapping[str, Inert]) -> dict[str, str]:
-    """Return parameter name -> entry name for the model."""
-    paths = planner_data if isinstance(planner_data, dict) else {}
-    groups: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
-    for entry in entries:
-        *group, name = paths.get(entry) or (entry,)
-        if not any(str(part).startswith("optim") for part in [*group, *entry.split(".")]):
-            for wrapper in _WRAPPERS:
-                name = str(name).replace(wrapper, "")
-            groups[tuple(map(str, group))][str(name)] = entry
-    if not groups:
-        raise ValueError("it has no model tensors")
-    return max(groups.values(), key=len)
+def _name(paths: Any, entry: str) -> str:
+    path = paths.get(entry) if isinstance(paths, dict) else None
+    return ".".join(map(str, path)) if path else entry
+
+
+def _is_optimizer(name: str) -> bool:
+    return any(part.startswith("optim") for part in name.split("."))
+
+
+def _refuse_optimizer() -> dict[str, LazyTensor]:
+    raise ValueError("it holds an optimizer alone")
 
 
 def _tensor(
@@ -82,17 +88,17 @@ def _tensor(
     dtype, shape = entry.get("properties").state[0], tuple(entry.get("size"))
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"{name} has no dtype")
-    chunks = [
-        _chunk(directory, name, dtype, chunk, places[entry_name, tuple(chunk.get("offsets"))])
+    parts = [
+        _part(directory, name, dtype, chunk, places[entry_name, tuple(chunk.get("offsets"))])
         for chunk in entry.get("chunks")
     ]
-    wrong = fault(shape, chunks)
+    wrong = fault(shape, parts)
     if wrong:
         raise ValueError(f"{name}: {wrong}")
-    return LazyTensor(dtype, shape, lambda: assemble(dtype, shape, chunks))
+    return LazyTensor(dtype, shape, lambda: assemble(dtype, shape, parts))
 
 
-def _chunk(directory: Path, name: str, dtype: torch.dtype, chunk: Inert, place: Inert) -> Chunk:
+def _part(directory: Path, name: str, dtype: torch.dtype, chunk: Inert, place: Inert) -> Part:
     file_name, offset, length = (place.get(key) for key in ("relative_path", "offset", "length"))
     if not isinstance(file_name, str) or "/" in file_name or not file_name.endswith(".distcp"):
         raise ValueError(f"{name} is stored in {file_name!r}")
@@ -110,7 +116,7 @@ def _chunk(directory: Path, name: str, dtype: torch.dtype, chunk: Inert, place: 
             )
         return found
 
-    return Chunk(tuple(chunk.get("offsets")), sizes, read)
+    return Part(tuple(chunk.get("offsets")), sizes, read)
 
 
 def _check_range(file: Path, offset: Any, length: Any, *, at_least: int) -> None:

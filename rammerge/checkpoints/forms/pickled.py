@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import types
 import zipfile
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rammerge.checkpoints.headers import LFS_POINTER, refuse_lfs_pointer
 from rammerge.errors import InputError
 from rammerge.system.lazy import torch
 from rammerge.system.reading import open_regular, quote, read_exactly, stat_file
@@ -27,7 +29,13 @@ _REAL: Mapping[tuple[str, str], Any] = {
 }
 # Functions that rebuild tensors. Each one checks its arguments against the storage and runs nothing else.
 _REBUILDING = {"_rebuild_tensor", "_rebuild_tensor_v2"}
+_PLAIN_TENSORS = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 _MEMBER = {("builtins", "getattr"), ("__builtin__", "getattr")}
+# Keys under which trainers put a model's tensors beside other state, in the order of preference.
+_MODEL_KEYS = ("state_dict", "model_state_dict", "model", "module")
+# What torch says of a global that it does not load, and the colours in its messages.
+_REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+) was not an allowed global")
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _MAX_METADATA_BYTES = 1 << 30
 
 
@@ -81,12 +89,24 @@ def _member(owner: type[Inert], name: str) -> type[Inert]:
     return _inert(f"{owner.origin}.{name}")
 
 
+def _typed(rebuild: Any, kind: Any, args: tuple[Any, ...], state: Any) -> Any:
+    """Stand in for `torch._tensor._rebuild_from_type_v2`: a plain tensor with attributes is the tensor alone.
+
+    FSDP on one GPU saves such tensors. Every other type, a sharded one say, stays a record.
+    """
+    if not isinstance(rebuild, type) and getattr(kind, "origin", None) in _PLAIN_TENSORS:
+        return rebuild(*args)
+    return _inert("torch._tensor._rebuild_from_type_v2")(rebuild, kind, args, state)
+
+
 class _Unpickler(pickle.Unpickler):
     """Makes only tensors, containers and inert records, whatever a pickle names."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _REAL:
             return _REAL[module, name]
+        if (module, name) == ("torch._tensor", "_rebuild_from_type_v2"):
+            return _typed
         if module == "torch._utils" and name in _REBUILDING:
             return getattr(torch._utils, name)
         if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
@@ -111,19 +131,43 @@ def load_state_dict(file: Path) -> dict[str, torch.Tensor]:
     """
     stat_file(file)
     try:
-        with open_regular(file) as (descriptor, _):
-            zipped = bytes(read_exactly(descriptor, 4, 0, file)) == b"PK\x03\x04"
+        with open_regular(file) as (descriptor, size):
+            start = bytes(read_exactly(descriptor, min(size, len(LFS_POINTER)), 0, file))
+        if start == LFS_POINTER:
+            raise refuse_lfs_pointer(file)
+        zipped = start.startswith(b"PK\x03\x04")
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
     except InputError:
         raise
     except Exception as error:  # torch raises errors of many kinds for files that it cannot read
         raise _refuse(file, error) from error
-    for wrapper in ("state_dict", "model", "module"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not all(_is_weight(name, value) for name, value in content.items()):
+    tensors = _flat(content)
+    if tensors is None:
         raise InputError(f"{file} does not contain only tensors by name; save the model with save_pretrained")
-    return {name: value.detach() for name, value in content.items()}
+    return {name: value.detach() for name, value in tensors.items()}
+
+
+def _flat(content: Any) -> dict[str, torch.Tensor] | None:
+    """Return the tensors of a state dict by name, None if it is none.
+
+    Where a trainer keeps several state dicts beside other state, the names begin with the keys that lead to them,
+    unless one of these keys is known to be the model's.
+    """
+    while isinstance(content, dict) and (key := next((k for k in _MODEL_KEYS if _is_dict(content.get(k))), None)):
+        content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        return None
+    if all(_is_weight(value) for value in content.values()):
+        return content
+    nested = {name: value for name, value in content.items() if _is_dict(value)}
+    if not nested or any(isinstance(value, torch.Tensor) for value in content.values()):
+        return None
+    found = {f"{key}.{name}": tensor for key, value in nested.items() for name, tensor in (_flat(value) or {}).items()}
+    return found or None
+
+
+def _is_dict(value: object) -> bool:
+    return isinstance(value, dict) and bool(value)
 
 
 def load_records(file: Path) -> Any:
@@ -166,12 +210,17 @@ def is_backed(tensor: torch.Tensor) -> bool:
     return tensor.layout == torch.strided and tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.itemsize
 
 
-def _is_weight(name: object, value: object) -> bool:
-    return isinstance(name, str) and isinstance(value, torch.Tensor) and is_backed(value)
+def _is_weight(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and is_backed(value)
 
 
 def _refuse(file: Path, error: Exception) -> InputError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    said = _ANSI.sub("", str(error)).strip()
+    if found := _REFUSED_GLOBAL.search(said):
+        reason = f"it holds a pickled {found[1]}, which is not a weight"
+    else:
+        # Of a damaged file torch may say no more than the byte or the key that it missed.
+        reason = said.splitlines()[0] if " " in said else f"it is damaged or was not written by torch.save ({said})"
     return InputError(
         f"{file} was not unpickled, because {quote(reason)[1:-1]}; save the model as safetensors with save_pretrained"
     )

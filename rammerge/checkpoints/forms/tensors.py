@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from rammerge.checkpoints.checkpoint import INDEX
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.checkpoints.layout import TensorSpec, plan_layout
+from rammerge.checkpoints.stored import INDEX
 from rammerge.numerics.dtypes import from_torch
 from rammerge.system.atomic import write_json
 from rammerge.system.lazy import torch

@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from rammerge.checkpoints.forms.parts import Chunk, assemble, fault
+from rammerge.checkpoints.forms.parts import Part, assemble, fault
 from rammerge.checkpoints.forms.pickled import Inert, attributes, is_backed, load_records
 from rammerge.checkpoints.forms.tensors import LazyTensor, constant
 from rammerge.errors import InputError
@@ -41,7 +41,7 @@ def rank_files(actor: Path) -> list[Path]:
             found.setdefault(int(match[1]), set()).add(int(match[2]))
     if len(found) > 1:
         size = read_json_object(actor / "fsdp_config.json").get("world_size") if _has_config(actor) else None
-        if size not in found:
+        if not isinstance(size, int) or size not in found:
             raise InputError(f"{actor} has files of several world sizes {sorted(found)}; remove the stale ones")
         found = {size: found[size]}
     ((size, ranks),) = found.items()
@@ -62,10 +62,6 @@ def read_ranks(files: Sequence[Path]) -> dict[str, LazyTensor]:
         if rank.keys() != ranks[0].keys():
             odd = min(rank.keys() ^ ranks[0].keys())
             raise InputError(f"{file} has other tensors than {files[0].name} ({quote(odd)}); copy one training step's")
-    if any(".lora_" in name for name in ranks[0]):
-        raise InputError(
-            f"{files[0].parent} contains a LoRA adapter among its shards; give its lora_adapter directory instead"
-        )
     return {name: _tensor(files[0].parent, name, [rank[name] for rank in ranks]) for name in ranks[0]}
 
 
@@ -88,19 +84,17 @@ def _tensor(actor: Path, name: str, parts: Sequence[Any]) -> LazyTensor:
         if all(isinstance(part, Inert) for part in parts):
             kind, states = parts[0].args[1], [part.args[3] for part in parts]
             shape, dtype = tuple(parts[0].args[2][2]), parts[0].args[2][1]
-            if kind.is_a("ShardedTensor"):
-                chunks = _sharded_chunks(dtype, states)
-            else:
-                chunks = _placed_chunks(dtype, shape, states)
-            wrong = fault(shape, chunks)
+            sharded = kind.is_a("ShardedTensor")
+            boxes = _sharded_parts(dtype, states) if sharded else _placed_parts(dtype, shape, states)
+            wrong = fault(shape, boxes)
             if wrong:
                 raise ValueError(wrong)
-            return LazyTensor(dtype, shape, lambda: assemble(dtype, shape, chunks))
+            return LazyTensor(dtype, shape, lambda: assemble(dtype, shape, boxes))
         raise TypeError("only some ranks shard it")
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{actor} has shards of {quote(name)} that do not add up to a tensor ({quote(str(error))[1:-1]}); export "
-            "the model with verl.model_merger"
+            "the model with `python -m verl.model_merger merge --backend fsdp`"
         ) from error
 
 
@@ -115,7 +109,7 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
 
 
-def _sharded_chunks(dtype: torch.dtype, states: Sequence[Any]) -> list[Chunk]:
+def _sharded_parts(dtype: torch.dtype, states: Sequence[Any]) -> list[Part]:
     """Return the parts of a ShardedTensor. Its state on each rank is (local shards, metadata, ...)."""
     return [
         _local(tuple(shard.get("metadata").get("shard_offsets")), shard.get("tensor"), dtype)
@@ -124,7 +118,7 @@ def _sharded_chunks(dtype: torch.dtype, states: Sequence[Any]) -> list[Chunk]:
     ]
 
 
-def _placed_chunks(dtype: torch.dtype, shape: tuple[int, ...], states: Sequence[Any]) -> list[Chunk]:
+def _placed_parts(dtype: torch.dtype, shape: tuple[int, ...], states: Sequence[Any]) -> list[Part]:
     """Return the parts of a DTensor. Its state on each rank has the local tensor and the spec.
 
     The spec's mesh gives the rank's coordinate, and the placements say along which dimensions of the mesh the tensor
@@ -142,13 +136,13 @@ def _placed_chunks(dtype: torch.dtype, shape: tuple[int, ...], states: Sequence[
         if not any(coordinate[axis] for axis, dimension in cut if dimension is None):
             local[tuple(coordinate[axis] for axis, _ in axes)] = rank["_local_tensor"]
     begins = [_begins(local, position, dimension) for position, (_, dimension) in enumerate(axes)]
-    chunks: list[Chunk] = []
+    boxes: list[Part] = []
     for place, tensor in sorted(local.items()):
         offsets = [0] * len(shape)
         for position, (_, dimension) in enumerate(axes):
             offsets[dimension] = begins[position][place[position]]
-        chunks.append(_local(tuple(offsets), tensor, dtype))
-    return chunks
+        boxes.append(_local(tuple(offsets), tensor, dtype))
+    return boxes
 
 
 def _cut_dimension(placement: Inert) -> int | None:
@@ -173,7 +167,7 @@ def _begins(local: Mapping[tuple[int, ...], torch.Tensor], position: int, dimens
     return [0, *accumulate(sizes[coordinate] for coordinate in range(len(sizes)))]
 
 
-def _local(offsets: tuple[int, ...], tensor: torch.Tensor, dtype: torch.dtype) -> Chunk:
+def _local(offsets: tuple[int, ...], tensor: torch.Tensor, dtype: torch.dtype) -> Part:
     if tensor.dtype != dtype or not is_backed(tensor):
         raise TypeError(f"a part of it is {tensor.dtype} of {tensor.untyped_storage().nbytes()} bytes")
-    return Chunk(offsets, tuple(tensor.shape), lambda: tensor)
+    return Part(offsets, tuple(tensor.shape), lambda: tensor)

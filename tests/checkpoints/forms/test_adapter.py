@@ -44,7 +44,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "input first, dora": ("gpt2", {"r": 3, "target_modules": ["c_attn", "c_proj"], "use_dora": True}),
     "modules to save": ("llama", {"r": 4, "target_modules": LINEAR, "modules_to_save": ["lm_head", "norm"]}),
     "embedding and head": ("llama", {"r": 4, "target_modules": ["embed_tokens", "lm_head", "q_proj"]}),
-    "tied embedding": ("tied", {"r": 4, "target_modules": ["embed_tokens", "q_proj"]}),
     "all biases": ("qwen2", {"r": 4, "target_modules": LINEAR, "bias": "all"}),
     "biases of the adapted": ("qwen2", {"r": 4, "target_modules": LINEAR, "bias": "lora_only"}),
     "bias of the adapter": ("qwen2", {"r": 4, "lora_alpha": 3, "target_modules": ["q_proj"], "lora_bias": True}),
@@ -227,15 +226,6 @@ def test_weights_that_do_not_fit_are_refused(
     adapter: Path, base: Path, change: Callable[[dict[str, torch.Tensor]], object], says: str
 ) -> None:
     refused(edit_weights(adapter, change), base, says)
-
-
-def test_a_head_that_is_the_embedding_is_refused(bases: Bases, adapter: Path) -> None:
-    def adapt_head(tensors: dict[str, torch.Tensor]) -> None:
-        tensors.clear()
-        tensors["base_model.model.lm_head.lora_A.weight"] = torch.ones(4, 16)
-        tensors["base_model.model.lm_head.lora_B.weight"] = torch.ones(96, 4)
-
-    refused(edit_weights(adapter, adapt_head), bases("tied", torch.bfloat16), "'lm_head.weight', which the base ties")
 
 
 def test_an_edited_config_of_the_base_is_another_conversion(adapter: Path, base: Path, tmp_path: Path) -> None:

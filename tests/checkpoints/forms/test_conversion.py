@@ -26,7 +26,7 @@ from rammerge import store
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from rammerge.checkpoints.fetch import fetch
 from rammerge.checkpoints.forms import conversion, verl
-from rammerge.checkpoints.forms.parts import Chunk, assemble, fault
+from rammerge.checkpoints.forms.parts import Part, assemble, fault
 from rammerge.checkpoints.forms.pickled import load_metadata
 from rammerge.checkpoints.forms.tensors import LazyTensor, constant, write_model
 from rammerge.errors import InputError, RammergeError
@@ -405,8 +405,6 @@ def test_damaged_verl_shards_are_refused(agent: Path, tmp_path: Path, base: Chec
     mixed = damaged("mixed")
     torch.save({"other": torch.ones(1)}, mixed / "model_world_size_3_rank_2.pt")
     refused(mixed, "rank_2.pt has other tensors than", base=base)
-    adapted = save_dtensors(tmp_path / "adapted", {"a.lora_A.weight": torch.ones(2)}, {"fsdp": 1}, [Shard(0)])
-    refused(adapted, "give its lora_adapter directory", base=base)
 
 
 # --- parts and files ---
@@ -419,19 +417,19 @@ def cuts(size: int) -> Iterator[tuple[int, int]]:
 def test_parts_must_fill_the_tensor_exactly() -> None:
     whole = torch.arange(35.0).reshape(5, 7)
 
-    def part(row: int, column: int, height: int, width: int) -> Chunk:
-        return Chunk((row, column), (height, width), lambda: whole[row : row + height, column : column + width])
+    def part(row: int, column: int, height: int, width: int) -> Part:
+        return Part((row, column), (height, width), lambda: whole[row : row + height, column : column + width])
 
     chunks = [part(r, c, rows, columns) for r, rows in cuts(5) for c, columns in cuts(7)]
     assert fault((5, 7), chunks) is None
     assert torch.equal(assemble(torch.float32, (5, 7), chunks), whole)
     assert fault((5, 7), chunks[1:]) == "its parts do not fill it"
-    assert fault((5, 7), [*chunks[1:], Chunk((2, 2), (2, 2), chunks[0].read)]) == "two of its parts overlap"
-    assert fault((5, 7), [Chunk((0, 0), (5, 8), chunks[0].read)]) == "a part is outside of it"
-    assert fault((5, 7), [Chunk((-1, 0), (5, 7), chunks[0].read)]) == "a part is outside of it"
-    assert fault((5, 7), [Chunk((0,), (35,), chunks[0].read)]) == "a part has a different number of dimensions"
-    assert fault((), [Chunk((), (), lambda: torch.tensor(1.0))]) is None
-    assert fault((), [Chunk((), (), chunks[0].read)] * 2) == "its parts do not fill it"
+    assert fault((5, 7), [*chunks[1:], Part((2, 2), (2, 2), chunks[0].read)]) == "two of its parts overlap"
+    assert fault((5, 7), [Part((0, 0), (5, 8), chunks[0].read)]) == "a part is outside of it"
+    assert fault((5, 7), [Part((-1, 0), (5, 7), chunks[0].read)]) == "a part is outside of it"
+    assert fault((5, 7), [Part((0,), (35,), chunks[0].read)]) == "a part has a different number of dimensions"
+    assert fault((), [Part((), (), lambda: torch.tensor(1.0))]) is None
+    assert fault((), [Part((), (), chunks[0].read)] * 2) == "its parts do not fill it"
 
 
 @pytest.mark.parametrize("shard_bytes", [1, 100, 1000, 10**9])

@@ -1,0 +1,170 @@
+"""The sets of safetensors files that lie in a directory, each a whole model or what somebody took for one."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rammerge.checkpoints.headers import TensorInfo, read_header
+from rammerge.errors import InputError
+from rammerge.system.reading import quote, read_json_object
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+ADAPTER = "adapter_model.safetensors"
+
+# One of a number of shards; the name says how many there are, so that a set can be seen to be complete.
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<kind>\.[a-z]+)")
+# What trainers keep beside a model: optimizers, schedulers, random states, arguments, heads that only training uses.
+_LEFTOVER = re.compile(
+    r"(?:.*[._-])?(?:optim|optimizer|scheduler|sched|scaler|grad_?scaler|rng|rng_?states?|random_states|training_args"
+    r"|trainer_state|sampler|dataloader|dl_state|value_head|v_head|custom_checkpoint|extra_state|lr_scheduler)"
+    r"(?:[._-].*)?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class StoredSet:
+    """Safetensors files that belong together.
+
+    Attributes:
+        directory: where they lie.
+        files: their names, sorted.
+        index: the name of the index that lists them, if one does.
+    """
+
+    directory: Path
+    files: tuple[str, ...]
+    index: str | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that determine the tensors, the index among them."""
+        return tuple(self.directory / name for name in ((self.index,) if self.index else ()) + self.files)
+
+    @property
+    def usual(self) -> bool:
+        """Whether the names of the files say that they hold a model."""
+        return self.index is not None or len(self.files) > 1 or self.files == (WEIGHTS,)
+
+    def read(self) -> dict[str, TensorInfo]:
+        """Return the tensors of all files by name.
+
+        Raises:
+            InputError: a header cannot be read, two files store one tensor, or the index says something else.
+        """
+        tensors: dict[str, TensorInfo] = {}
+        for file in self.files:
+            for name, tensor in read_header(self.directory / file).items():
+                if name in tensors:
+                    raise InputError(
+                        f"{self.directory} stores {quote(name)} in {tensors[name].file.name} and in {file}; remove the "
+                        "stale shard"
+                    )
+                tensors[name] = tensor
+        if self.index is not None:
+            _check_index(self.directory / self.index, _weight_map(self.directory / self.index), tensors)
+        return tensors
+
+
+def find_sets(directory: Path, names: Collection[str]) -> list[StoredSet]:
+    """Return the sets of safetensors in a directory with entries `names`, those that transformers prefers first.
+
+    Raises:
+        InputError: there is an index and no `model.safetensors`, and the index names what is no file beside it.
+    """
+    sets = [StoredSet(directory, (WEIGHTS,))] if WEIGHTS in names else []
+    if INDEX in names:
+        try:
+            sets.append(StoredSet(directory, _shards(directory / INDEX, frozenset(names)), INDEX))
+        except InputError:
+            if not sets:
+                raise
+    known = {ADAPTER, *(name for found in sets for name in found.files)}
+    others = [name for name in names if name.endswith(".safetensors") and name not in known and not is_leftover(name)]
+    return sets + [StoredSet(directory, tuple(group)) for group in complete_sets(others)]
+
+
+def main_set(directory: Path, names: Collection[str]) -> StoredSet:
+    """Return the set that holds the model in a directory with entries `names`.
+
+    Raises:
+        InputError: there is none, or there are several of which none is the one that transformers loads.
+    """
+    sets = find_sets(directory, names)
+    if not sets:
+        missing = missing_shards(name for name in names if name.endswith(".safetensors"))
+        if missing:
+            raise InputError(f"{directory} has {missing}; finish the download or the copy")
+        raise InputError(f"{directory} has no safetensors weights; save the model with save_pretrained")
+    if len(sets) > 1 and sets[0].index is None and sets[0].files != (WEIGHTS,):
+        raise InputError(
+            f"{directory} has {len(sets)} safetensors files and no {INDEX}; add the index of the shards, or leave the "
+            "model's file alone"
+        )
+    return sets[0]
+
+
+def complete_sets(names: Iterable[str]) -> list[list[str]]:
+    """Return `names` in sets: the shards of one model together, every other file alone; incomplete shards are left."""
+    families, alone = _families(names)
+    return [files for count, files in families if len(files) == count] + [[name] for name in alone]
+
+
+def missing_shards(names: Iterable[str]) -> str | None:
+    """Return what is missing of a model's shards among `names`, for a message; None if no shard is missing."""
+    for count, files in _families(names)[0]:
+        if len(files) < count:
+            return f"{len(files)} of the {count} shards that {files[0]} is one of"
+    return None
+
+
+def _families(names: Iterable[str]) -> tuple[list[tuple[int, list[str]]], list[str]]:
+    families: dict[tuple[str, str, str], list[str]] = {}
+    alone: list[str] = []
+    for name in sorted(names):
+        found = _SHARD.fullmatch(name)
+        if found is None:
+            alone.append(name)
+        else:
+            families.setdefault((found["stem"], found["count"], found["kind"]), []).append(name)
+    return [(int(count), files) for (_, count, _), files in families.items()], alone
+
+
+def is_leftover(name: str) -> bool:
+    """Return whether the file `name` is called what trainers call the state that they keep beside a model."""
+    return _LEFTOVER.fullmatch(name.rpartition(".")[0]) is not None
+
+
+def _shards(index: Path, names: frozenset[str]) -> tuple[str, ...]:
+    weight_map = _weight_map(index)
+    for shard in weight_map.values():
+        _check_shard_name(index, shard, names)
+    return tuple(sorted(set(weight_map.values())))
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    weight_map = read_json_object(index, unique_keys=True).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{index} has no weight_map; save the model again")
+    return weight_map
+
+
+def _check_shard_name(index: Path, shard: Any, names: frozenset[str]) -> None:
+    # A shard must be a plain name beside the index. The file may be a link, as in the hub's cache.
+    if not isinstance(shard, str) or not shard.endswith(".safetensors") or {"/", "\\", "\0"} & set(shard):
+        raise InputError(
+            f"{index} names the shard {quote(shard)}, which is not a safetensors file beside it; "
+            "use an index of plain file names"
+        )
+    if shard not in names:
+        raise InputError(f"{index} names the shard {quote(shard)}, which is missing; finish the download or the copy")
+
+
+def _check_index(index: Path, weight_map: Mapping[str, str], tensors: Mapping[str, TensorInfo]) -> None:
+    for name, shard in weight_map.items():
+        if name not in tensors or tensors[name].file.name != shard:
+            where = f"it is in {tensors[name].file.name}" if name in tensors else "no shard has it"
+            raise InputError(f"{index} says that {shard} stores {quote(name)}, but {where}; save the model again")
