@@ -1,9 +1,9 @@
 """What is computed on one block of elements.
 
-A block function is pure, element-wise up to exact integer counts, and serves CPU and GPU, eager and compiled. It takes
-stored elements of the base and of each agent, and returns tensors of the same length and counts of the whole block.
-It counts float32 zeros and ones: their sums are exact, because a block has at most 2**24 elements, and are returned as
-float64, so that the sums over blocks are exact too.
+A block function is pure and element-wise, except for exact integer counts. It runs on CPU and GPU, eager and compiled.
+It takes stored elements of the base and of each agent. It returns tensors of the same length and counts of the whole
+block. Counts are sums of float32 zeros and ones. They are exact, because a block has at most 2**24 elements, and are
+returned as float64, so that sums over blocks are exact too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_BLOCK = 1 << 24
 
-# A method's coefficients: one row or more, each of a number for each agent.
+# A method's coefficients: one or more rows of one number per agent.
 Rows = Sequence[Sequence[float]]
 
 Number = TypeVar("Number", int, float)
@@ -30,13 +30,13 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True)
 class Numbers:
-    """The inputs of a block function besides the elements, as they are given to compiled code.
+    """The inputs of a block function in addition to the elements, as compiled code takes them.
 
     Attributes:
         coefficients: the method's.
         threshold: the mask's.
-        seeds: the rounding's seed and each agent's, in [0, 2**62), all particular to the tensor.
-        start: index in the tensor of the block's first element.
+        seeds: the rounding's seed and each agent's, in [0, 2**62), different for each tensor.
+        start: index of the block's first element in its tensor.
     """
 
     coefficients: Rows
@@ -56,13 +56,13 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Arguments:
-    """The inputs of a block function besides the elements.
+    """The inputs of a block function in addition to the elements, as tensors.
 
     Attributes:
         coefficients: float32 [rows, agents], the method's.
         threshold: 0-d float32, the mask's.
-        seeds: int64 [1 + agents], the rounding's seed and each agent's, all particular to the tensor.
-        start: 0-d int64, index in the tensor of the block's first element.
+        seeds: int64 [1 + agents], the rounding's seed and each agent's, different for each tensor.
+        start: 0-d int64, index of the block's first element in its tensor.
     """
 
     coefficients: Tensor
@@ -71,7 +71,7 @@ class Arguments:
     start: Tensor
 
     def at(self, offset: int) -> Arguments:
-        """Return the arguments of the block that begins `offset` elements later."""
+        """Return the arguments of the block that starts `offset` elements later."""
         return Arguments(self.coefficients, self.threshold, self.seeds, self.start + offset)
 
     def as_list(self) -> list[Tensor]:
@@ -81,13 +81,13 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Block:
-    """A run of elements of one tensor, as a method's kernel sees it.
+    """Consecutive elements of one tensor, as a method's kernel sees them.
 
     Attributes:
         base: float32 [n], the base's elements.
         deltas: float32 [n] for each agent, its task vector, in the recipe's order.
         masks: float32 [n] for each agent, 1 where it changed the element and 0 elsewhere.
-        arguments: what else the block function was given.
+        arguments: the block function's other inputs.
     """
 
     base: Tensor
@@ -101,18 +101,18 @@ class Block:
         return self.arguments.coefficients
 
     def uniform(self, agent: int) -> Tensor:
-        """Return float32 [n] in [0, 1): random numbers that run seed, agent, tensor name and element decide."""
+        """Return float32 [n] in [0, 1), random numbers that depend only on run seed, agent, tensor name and element."""
         return uniform(self.arguments.seeds[1 + agent], self.arguments.start, self.base)
 
 
 @dataclass(frozen=True)
 class Update:
-    """What a kernel returns, float32 of shape [n].
+    """The result of a kernel, float32 of shape [n].
 
     Attributes:
-        delta: what is added to the base.
-        reference: the same by a simpler rule that the method claims to improve on (RAM for RAM+), when there is one;
-            the rounding report counts where the two differ once they are cast.
+        delta: the change to add to the base.
+        reference: the change by the simpler rule that the method improves on (RAM for RAM+), if there is one. The
+            rounding report counts where the two differ after the cast.
     """
 
     delta: Tensor
@@ -120,28 +120,28 @@ class Update:
 
 
 class BlockFunction(Protocol):
-    """A function of one block: a frozen dataclass, whose fields are all that its code depends on.
+    """A function of one block. It is a frozen dataclass, and its code depends only on its fields.
 
-    The fields are strings, numbers, and functions of a module, so that a process of its own can compile it.
+    The fields are strings, numbers and functions of a module, so that a separate process can compile it.
     """
 
     def counts(self, agents: int) -> int:
-        """Return how many counts are made, the health aside."""
+        """Return the number of counts, without the health."""
 
     def results(self, agents: int) -> list[DType]:
-        """Return the dtypes of the tensors that are made."""
+        """Return the dtypes of the resulting tensors."""
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
         """Return tensors and counts.
 
         Args:
             base: stored elements, any float dtype, shape [n], n <= 2**24.
-            agents: each agent's, likewise.
+            agents: the same of each agent.
             arguments: see `Arguments`.
 
         Returns:
-            Tensors of shape [n]; float64 [counts + 1], whose last is the health: zero, or NaN if an input or a result
-            is not finite.
+            Tensors of shape [n], and float64 [counts + 1]. The last entry is the health: zero, or NaN if an input or a
+            result is not finite.
         """
 
 
@@ -152,7 +152,7 @@ def read_block(base: Tensor, agents: Sequence[Tensor], mode: MaskMode, arguments
 
 
 def total(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the sum of tensors, added in their order."""
+    """Return the sum of tensors, added in the given order."""
     added = tensors[0]
     for tensor in tensors[1:]:
         added = added + tensor
@@ -160,7 +160,7 @@ def total(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def counted(indicators: Sequence[Tensor], health: Tensor) -> Tensor:
-    """Return the counts of indicators of zeros and ones, and the health."""
+    """Return the sums of indicators, which are zeros and ones, followed by the health."""
     return torch.stack([*(indicator.sum() for indicator in indicators), health]).double()
 
 
@@ -171,6 +171,6 @@ def added(total: Sequence[Number], counts: Sequence[Number]) -> list[Number]:
 
 def health(values: Tensor) -> Tensor:
     """Return zero if all values are finite, else NaN."""
-    # Zero times NaN or infinity is NaN. A task vector is non-finite wherever its agent or the base is, and so is what
-    # a method makes of it.
+    # Zero times NaN or infinity is NaN. Where a base or an agent is not finite, neither is the task vector, nor the
+    # result of a method.
     return (values.float() * 0.0).sum()

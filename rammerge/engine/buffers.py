@@ -1,4 +1,4 @@
-"""Memory that is read into and written from again and again: aligned, and in huge pages where there are any."""
+"""Reusable memory for reading and writing: aligned, and in huge pages where there are any."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _HUGE_PAGE, _CACHE_LINE = 1 << 21, 64
 
 
 class Buffer:
-    """Memory that one thread reads one input into, again and again.
+    """Memory into which one thread reads one input, block after block.
 
     Attributes:
-        memory: all of it.
-        address: where it begins.
+        memory: the whole memory.
+        address: its first byte's address.
     """
 
     def __init__(self, memory: memoryview) -> None:
@@ -32,50 +32,50 @@ class Buffer:
         self._last: tuple[int, DType, Tensor] | None = None
 
     def view(self, elements: int, dtype: DType) -> Tensor:
-        """Return the first bytes as elements of `dtype`."""
-        # Every operation of torch hands the interpreter lock over and has to win it back, so the last view is kept.
+        """Return the first `elements` elements of `dtype` in the memory."""
+        # The last view is kept, because every call of torch releases the interpreter lock and must acquire it again.
         if self._last is None or self._last[:2] != (elements, dtype):
             self._last = (elements, dtype, as_tensor(self.memory[: elements * dtype.itemsize], dtype))
         return self._last[2]
 
 
 def buffers(sizes: Sequence[int], *, pinned: bool) -> list[Buffer]:
-    """Return a thread's buffers of so many bytes; pinned for a CUDA device, so that copies overlap."""
+    """Return a thread's buffers of the given sizes in bytes; for a CUDA device pinned, so that copies overlap."""
     if pinned:
         return [Buffer(torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy().data) for size in sizes]
-    # Side by side, so that together they are enough for a huge page.
+    # Side by side, so that together they fill huge pages.
     *starts, end = accumulate((-(-size // _CACHE_LINE) * _CACHE_LINE for size in sizes), initial=0)
     memory = pages(end)
     return [Buffer(memory[start : start + size]) for start, size in zip(starts, sizes, strict=True)]
 
 
 def pages(nbytes: int) -> memoryview:
-    """Return zeroed memory that begins at a page; at a huge one and made of such, if they are wanted and to be had."""
+    """Return zeroed memory that starts at a page. Large memory is made of huge pages if the kernel has them."""
     page = _page(nbytes)
     whole = mmap.mmap(-1, page_bytes(nbytes) + page, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if page == _HUGE_PAGE:
-        with suppress(OSError, AttributeError):  # kernels and systems without
+        with suppress(OSError, AttributeError):  # kernels and systems without huge pages
             whole.madvise(mmap.MADV_HUGEPAGE)
     start = -address(memoryview(whole)) % page
     return memoryview(whole)[start : start + nbytes]
 
 
 def page_bytes(nbytes: int) -> int:
-    """Return how much memory `pages` takes for so many bytes."""
+    """Return the number of bytes that `pages` reserves for `nbytes`."""
     page = _page(nbytes)
     return -(-max(nbytes, 1) // page) * page
 
 
 def _page(nbytes: int) -> int:
-    # The rest of a huge page is lost, which is not worth it for little.
+    # The rest of the last huge page is lost, so small memory is made of ordinary pages.
     return _HUGE_PAGE if 4 * nbytes >= _HUGE_PAGE else mmap.PAGESIZE
 
 
 def address(memory: memoryview) -> int:
-    """Return where writable memory begins."""
+    """Return the address of writable memory."""
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
 def as_tensor(memory: memoryview, dtype: DType) -> Tensor:
-    """Return writable memory as elements of `dtype`, which share it."""
+    """Return a tensor of `dtype` that shares writable memory."""
     return torch.frombuffer(memory, dtype=dtype.torch_dtype)

@@ -1,4 +1,4 @@
-"""Counting the magnitudes that a block function returns by their bit patterns, whose order is that of the values."""
+"""Counting magnitudes by their bit patterns, whose order is the order of the values."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from rammerge.system.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Compiled code adds the magnitudes of neighbours to counts of their own (tiles.cpp).
+# Compiled code counts neighboring magnitudes in separate lanes (tiles.cpp).
 LANES = 4
-# The upper 16 bits of a non-negative float32, and what a row of so many bins takes.
+# The number of values of the upper 16 bits of a float32, and the bytes of a row with that many bins.
 MAX_BINS = 1 << 16
 ROW_BYTES = LANES * (MAX_BINS + 1) * 8
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Per row, which is an agent, `bins` bins of 2**shift patterns each from the row's first one on.
+    """Counts per agent: a row of bins of 2**shift bit patterns each, starting at the row's first pattern.
 
     Attributes:
         firsts: the first pattern of each row.
-        shift: binary logarithm of the patterns that share a bin.
-        lanes: int64 [rows, LANES, bins + 1], the last column for all other patterns.
+        shift: binary logarithm of the number of patterns per bin.
+        lanes: int64 [rows, LANES, bins + 1]; the last column counts all other patterns.
     """
 
     firsts: tuple[int, ...]
@@ -37,16 +37,16 @@ class Histogram:
 
     @classmethod
     def empty(cls, firsts: Sequence[int], bins: int, shift: int) -> Histogram:
-        """Return one that has counted nothing."""
+        """Return an empty histogram."""
         return cls(tuple(firsts), shift, np.zeros((len(firsts), LANES, bins + 1), dtype=np.int64))
 
     @property
     def span(self) -> int:
-        """How many patterns the bins hold."""
+        """The number of patterns in all bins."""
         return (int(self.lanes.shape[2]) - 1) << self.shift
 
     def add(self, magnitudes: Sequence[Tensor]) -> None:
-        """Count non-negative float32 [n], one tensor for each row."""
+        """Count the values of non-negative float32 [n], one tensor per row."""
         for values, first, lanes in zip(magnitudes, self.firsts, self.lanes, strict=True):
             place = values.view(torch.int32) - first
             if self.span <= torch.iinfo(torch.int32).max:

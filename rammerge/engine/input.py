@@ -1,4 +1,4 @@
-"""The files that a merge reads: opened once, read by position from all threads."""
+"""The files that a merge reads. Each is opened once and read by position from all threads."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from rammerge.system.reading import read_into
 
 
 class Files:
-    """Read-only descriptors of many files, opened on first use and shared by all threads (reads are positional)."""
+    """Read-only descriptors of many files. They are opened at first use and shared by all threads."""
 
     def __init__(self) -> None:
         self._descriptors: dict[Path, int] = {}
@@ -20,7 +20,7 @@ class Files:
         _raise_descriptor_limit()
 
     def close(self) -> None:
-        """Close all."""
+        """Close all files."""
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
@@ -36,10 +36,10 @@ class Files:
             return self._descriptors[path]
 
     def read(self, info: TensorInfo, start: int, memory: memoryview) -> None:
-        """Fill `memory` with the bytes of a tensor from its element `start` on.
+        """Fill `memory` with the bytes of a tensor, starting at element `start`.
 
         Raises:
-            RammergeError: the file ends before.
+            RammergeError: the file ends too early.
         """
         offset = info.offset + start * info.dtype.itemsize
         if read_into(self.descriptor(info.file), memory, offset) < len(memory):
@@ -53,7 +53,7 @@ class Files:
 
 
 def refuse_short(path: Path) -> RammergeError:
-    """Return the error of a file that ended before its header says."""
+    """Return the error for a file that is shorter than its header says."""
     return RammergeError(f"{path} became shorter while it was read; run again once nothing writes to it")
 
 
@@ -66,7 +66,7 @@ def _open(path: Path) -> int:
 
 
 def _raise_descriptor_limit() -> None:
-    # Eight agents in a hundred shards each need more than the usual soft limit of 1,024.
+    # Eight agents with a hundred shards each have more files than the usual soft limit of 1,024.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

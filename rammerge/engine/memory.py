@@ -1,4 +1,4 @@
-"""How a merge is cut up so that the process keeps its limit of memory, and the forecast of its peak."""
+"""Choosing sizes and threads so that the process stays below its memory limit, and forecasting its peak."""
 
 import os
 from collections.abc import Mapping
@@ -27,11 +27,11 @@ _FIXED_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How a merge is cut up, and the forecast of the process's peak resident bytes.
+    """The sizes of a merge's work, and the forecast of the process's peak resident bytes.
 
     Attributes:
-        block: elements that a thread takes at a time, and that are written at once; a power of two.
-        tile: elements of a block that are read and computed at once.
+        block: elements that a thread takes at a time and that are written together; a power of two.
+        tile: elements of a block that are read and computed together.
         threads: worker threads.
         forecast: bytes.
     """
@@ -45,17 +45,17 @@ class MemoryPlan:
 def plan_memory(
     base: Checkpoint, agents: Mapping[str, Checkpoint], options: MergeOptions, device: str, reserved: int
 ) -> MemoryPlan:
-    """Choose block length and threads so that the process stays below its limit of memory, and forecast its peak.
+    """Choose block length and threads so that the process stays below its memory limit, and forecast its peak.
 
     Args:
-        base: the model that is merged into.
+        base: the base model.
         agents: views with the base's names and shapes.
-        options: the limit, and the number of threads if it is settled.
-        device: on a CPU a block is computed in tiles.
-        reserved: bytes that each thread needs besides inputs and results.
+        options: the limit, and the number of threads if the user set it.
+        device: on a CPU, blocks are computed in tiles.
+        reserved: bytes that each thread needs in addition to inputs and results.
 
     Raises:
-        InputError: not even the smallest blocks fit; the message says how much would do.
+        InputError: not even the smallest blocks fit; the message says how much memory is enough.
     """
     resident = _resident_bytes()
     limit = options.memory or max(DEFAULT_MEMORY, resident + DEFAULT_ADDED_MEMORY)
@@ -68,7 +68,7 @@ def plan_memory(
         tile = min(block, TILE_ELEMENTS) if device == "cpu" else block
         inputs = page_bytes(sum(largest_block_bytes(checkpoint, tile) for checkpoint in (base, *agents.values())))
         result = page_bytes(itemsize * min(block, largest))
-        waiting = AHEAD * result  # to be hashed or written
+        waiting = AHEAD * result  # chunks that wait to be hashed or written
         forecast = resident + threads * (inputs + result + reserved) + waiting + _FIXED_BYTES
         return MemoryPlan(block, tile, threads, forecast)
 

@@ -1,4 +1,4 @@
-"""What a user can choose about computing and writing."""
+"""Options for computing and writing a merge."""
 
 import os
 from dataclasses import dataclass
@@ -38,15 +38,15 @@ class MergeOptions:
 
 
 def most_threads(options: MergeOptions) -> int:
-    """Return how many worker threads there may be."""
+    """Return the largest number of worker threads."""
     return options.threads or len(os.sched_getaffinity(0))
 
 
 def check_device(name: str) -> str:
-    """Return `name` if it is a device of this machine, `cpu` without its number.
+    """Return `name` if this machine has the device; `cpu` is returned without a number.
 
     Raises:
-        InputError: it is none.
+        InputError: the machine does not have it.
     """
     if name == "cpu":
         return name
@@ -57,5 +57,5 @@ def check_device(name: str) -> str:
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device '{name}' is not supported; use cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device '{name}' was asked for and this machine has no CUDA device; use --device cpu")
+        raise InputError(f"this machine has no CUDA device, so '{name}' cannot be used; use --device cpu")
     return device.type if device.type == "cpu" else name

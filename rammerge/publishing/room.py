@@ -1,4 +1,4 @@
-"""Whether a model can be written where the user wants it, asked before any work."""
+"""Checking before any work that a model can be written where the user wants it."""
 
 import tempfile
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ def check_output(out: Path, *, force: bool, needed_bytes: int, inputs: Iterable[
     """Check that `needed_bytes` can be written to the new directory `out`, without leaving anything behind.
 
     Args:
-        out: the directory to be made.
+        out: the directory to make.
         force: whether an existing `out` may be replaced.
-        needed_bytes: size of what will be written.
-        inputs: directories that must survive: `out` may be neither one of them nor above one.
+        needed_bytes: the size of the model.
+        inputs: directories that must survive. `out` may not be one of them or contain one.
 
     Raises:
         InputError: `out` exists and `force` is false, would replace an input, cannot be written, or does not fit.
@@ -45,7 +45,7 @@ def check_output(out: Path, *, force: bool, needed_bytes: int, inputs: Iterable[
 
 def _check_writable(out: Path, parent: Path) -> None:
     try:
-        with tempfile.TemporaryFile(dir=parent):  # the only test that root and read-only mounts also answer rightly
+        with tempfile.TemporaryFile(dir=parent):  # the only test that is also right for root and for read-only mounts
             pass
     except OSError as error:
         raise InputError(

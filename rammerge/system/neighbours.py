@@ -1,7 +1,7 @@
-"""The packages beside this one: `flows`, `tasks` and `evaluation` are names that anyone may give to a directory.
+"""The packages beside this one. A user may have directories with their names: `flows`, `tasks`, `evaluation`.
 
-Python takes the first directory on its path that has the name. When that is not the package that came with rammerge,
-the commands would fail with an import error that names a module and not the cause.
+Python imports the first directory on its path that has the name. If that is not rammerge's own package, commands would
+fail with an import error that names a module and not the cause.
 """
 
 import sys
@@ -13,7 +13,7 @@ _NEIGHBOURS = ("flows", "tasks", "evaluation")
 
 
 def hidden_neighbour() -> str | None:
-    """Return a sentence that names what is imported instead of a package beside rammerge, or None if nothing is."""
+    """Return a sentence about a directory that hides a package beside rammerge, or None if there is none."""
     for name in _NEIGHBOURS:
         found = _location(name)
         if found is None:
@@ -27,7 +27,7 @@ def hidden_neighbour() -> str | None:
 
 
 def _location(name: str) -> Path | None:
-    """Return the directory, or the file of a single module, that `import name` loads; nothing is imported."""
+    """Return the directory, or the file of a module, that `import name` would load, without importing it."""
     loaded = sys.modules.get(name)
     spec = loaded.__spec__ if loaded else find_spec(name)
     if spec is None:

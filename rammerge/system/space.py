@@ -1,4 +1,4 @@
-"""Whether a disk has room for what is to be written."""
+"""Checking that a disk has room before writing."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ from rammerge.errors import InputError
 
 
 def free_bytes(path: Path) -> int:
-    """Return how many bytes are free where `path` is, or where it would be made."""
+    """Return the number of free bytes on the disk of `path`, which need not exist."""
     existing = next(place for place in (path, *path.parents) if place.exists())
     return shutil.disk_usage(existing).free
 
@@ -18,14 +18,14 @@ def require_space(path: Path, needed: int, *, what: str, where: str, fix: str) -
     """Check that `needed` bytes are free at `path`.
 
     Args:
-        path: what is to be written, or the directory that it goes to.
-        needed: how many bytes that takes.
-        what: names it in the message.
-        where: names the disk in the message.
+        path: the file to write, or its directory.
+        needed: the number of bytes.
+        what: the message's name for the file.
+        where: the message's name for the disk.
         fix: what the user can do.
 
     Raises:
-        InputError: there is less room.
+        InputError: fewer bytes are free.
     """
     free = free_bytes(path)
     if free < needed:

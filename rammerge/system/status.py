@@ -1,4 +1,4 @@
-"""What tells, without reading a file, that it was written again: its size, times and inode."""
+"""Noticing, without reading a file, that it was written again: by its size, times and inode."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ def digest_statuses(statuses: Mapping[str, os.stat_result]) -> str:
 
 
 def directory_state(path: Path) -> str | None:
-    """Return the SHA-256 of the statuses of the files in `path`, or None if it is no directory."""
+    """Return the SHA-256 of the statuses of the files in `path`, or None if it is not a directory."""
     if not path.is_dir():
         return None
     with os.scandir(path) as entries:

@@ -1,4 +1,4 @@
-"""Work that several threads share."""
+"""Sharing work among threads."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,9 +9,9 @@ Job = TypeVar("Job")
 
 
 def work_through(jobs: Sequence[Job], work: Callable[[Job], None], threads: int) -> None:
-    """Call `work` on each job, begun in order, on `threads` threads.
+    """Call `work` on each job on `threads` threads. Jobs are started in order.
 
-    An error ends all threads after their present job; the earliest job's error is raised.
+    After an error, all threads end with their present job, and the error of the earliest job is raised.
     """
     failures: dict[int, BaseException] = {}
     pending = _Shared(enumerate(jobs))

@@ -1,1 +1,1 @@
-"""Where the output goes, and how it is written."""
+"""Laying out and writing the output."""

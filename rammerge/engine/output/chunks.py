@@ -1,4 +1,4 @@
-"""The work of a merge: elements of tensors, and the pieces of output files that they go to."""
+"""The units of work of a merge: elements of tensors, and chunks of output files."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ class Unit:
 
     @property
     def units(self) -> tuple["Unit", ...]:
-        """Itself, as work of its own."""
+        """The unit itself, so that it can be a job."""
         return (self,)
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A unit whose result begins `offset` bytes into a chunk."""
+    """A unit whose result starts at byte `offset` of a chunk."""
 
     unit: Unit
     offset: int
@@ -31,7 +31,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Bytes [start, stop) of a shard's file: of its header, and of tensors."""
+    """Bytes [start, stop) of a shard's file, which are parts of its header and of tensors."""
 
     shard: Shard
     start: int
@@ -40,17 +40,17 @@ class Chunk:
 
     @property
     def header(self) -> bytes:
-        """What of the header is in the chunk, at its beginning."""
+        """The part of the header that is in the chunk, at its start."""
         return self.shard.header[self.start : self.stop]
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        """What is to be computed for it."""
+        """The units whose results fill the chunk."""
         return tuple(piece.unit for piece in self.pieces)
 
 
 def cut(shard: Shard, nbytes: int) -> Iterator[Chunk]:
-    """Cut a shard every `nbytes` of its file, a multiple of all element sizes; the last chunk is what is left."""
+    """Cut a shard's file into chunks of `nbytes`, which is a multiple of all element sizes; the last may be shorter."""
     ahead = deque(tensor for tensor in shard.tensors if tensor.nbytes)
     for start in range(0, shard.size, nbytes):
         stop = min(start + nbytes, shard.size)

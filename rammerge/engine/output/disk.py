@@ -1,4 +1,4 @@
-"""Calls of the disk that write: all of a piece of memory, room set aside, flushing begun early."""
+"""System calls that write: whole buffers, preallocation, early flushing."""
 
 import ctypes
 import errno
@@ -18,13 +18,13 @@ def write_from(descriptor: int, view: memoryview, offset: int) -> None:
 
 
 def allocate(descriptor: int, nbytes: int) -> None:
-    """Make an open file `nbytes` long, and where the file system can, have it set the room aside.
+    """Make an open file `nbytes` long, and preallocate it where the file system supports that.
 
-    Not by `os.posix_fallocate`: where the file system cannot, as NFS and many in user space, that writes into every
-    block, which took the better part of a merge.
+    `os.posix_fallocate` is not used. Where the file system does not support preallocation, such as NFS and many file
+    systems in user space, it writes into every block, which took most of the time of a merge.
 
     Raises:
-        OSError: there is not so much room.
+        OSError: the disk has too little room.
     """
     try:
         libc.call("fallocate", descriptor, 0, ctypes.c_int64(0), ctypes.c_int64(nbytes))
@@ -35,6 +35,6 @@ def allocate(descriptor: int, nbytes: int) -> None:
 
 
 def start_flush(descriptor: int, offset: int, nbytes: int) -> None:
-    """Ask the kernel to begin writing a part of an open file to the disk; what fails shows when the file is flushed."""
+    """Ask the kernel to start writing a part of an open file to the disk. The final flush reports errors."""
     with suppress(OSError):
         libc.call("sync_file_range", descriptor, ctypes.c_int64(offset), ctypes.c_int64(nbytes), _SYNC_FILE_RANGE_WRITE)

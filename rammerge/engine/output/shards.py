@@ -1,4 +1,4 @@
-"""Writing output shards: preallocated, hashed while they grow, durable and renamed into place when whole."""
+"""Writing output shards: preallocated, hashed while they are written, flushed and renamed when complete."""
 
 import errno
 import fcntl
@@ -20,17 +20,17 @@ from rammerge.engine.output.chunks import Chunk
 from rammerge.engine.output.disk import allocate, start_flush, write_from
 from rammerge.system.atomic import write_json
 
-# Chunks that may wait to be hashed or written, besides one for each thread.
+# Chunks that may wait to be hashed or written, in addition to one per thread.
 AHEAD = 6
-# What direct writing wants memory, offsets and lengths to be multiples of: the page size, or a disk's larger block.
+# For direct writing, memory, offsets and lengths are multiples of this: the page size, or a disk's larger block.
 ALIGNMENT = 4096
-# Enough that the disk has the next chunk when it is done with one.
+# With two, the disk already has the next chunk when it finishes one.
 _WRITERS = 2
 
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A finished shard: its file, its SHA-256, and the counts of its chunks summed (see engine.merging)."""
+    """A finished shard: its file, its SHA-256, and the summed counts of its chunks (see passes.merging)."""
 
     file: str
     sha256: str
@@ -39,7 +39,7 @@ class ShardRecord:
 
 @dataclass(order=True)
 class _Written:
-    """A chunk that was handed over: when it is hashed and on its way to the disk, its memory is free again."""
+    """A chunk that was handed over. Its memory is free again once it is hashed and written."""
 
     start: int
     stop: int
@@ -48,16 +48,16 @@ class _Written:
 
 
 class Output:
-    """What the shards of a merge share: memory for chunks, the threads that write them, and the news of a failure.
+    """What the shards of a merge share: memory for chunks, the writing threads, and the first failure.
 
     Attributes:
-        changed: guards everything below and in the shards' writers, and tells of every change.
-        failure: why a chunk could not be written.
+        changed: guards the state here and in the shards' writers, and is notified of every change.
+        failure: the error that kept a chunk from being written.
         allocated: bytes of memory for chunks.
     """
 
     def __init__(self, chunk_bytes: int) -> None:
-        """Serve chunks of up to `chunk_bytes`, a multiple of `ALIGNMENT`."""
+        """Prepare for chunks of at most `chunk_bytes`, which is a multiple of `ALIGNMENT`."""
         self.changed = threading.Condition()
         self.failure: BaseException | None = None
         self.allocated = 0
@@ -68,7 +68,7 @@ class Output:
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="write")
 
     def memory(self) -> memoryview:
-        """Return aligned memory for a chunk, to be handed over to `ShardWriter.write`; what is in it is undefined."""
+        """Return aligned memory with undefined content for a chunk. Hand it over to `ShardWriter.write`."""
         with self.changed:
             if self._free:
                 return self._free.pop()
@@ -76,26 +76,26 @@ class Output:
             return pages(self._chunk_bytes)
 
     def stop(self) -> None:
-        """Let no thread wait for room any longer, after a failure elsewhere."""
+        """Wake all threads that wait for room, because something else has failed."""
         with self.changed:
             self._stopped = True
             self.changed.notify_all()
 
     def close(self) -> None:
-        """End the threads; chunks that they have not begun to write are lost."""
+        """End the writing threads. Chunks that they have not started to write are lost."""
         self._writers.shutdown(cancel_futures=True)
 
     def has_room(self) -> bool:
-        """Whether another chunk may be begun; with `changed` held."""
+        """Return whether one more chunk may be started. The caller holds `changed`."""
         return self._stopped or self._held <= AHEAD
 
     def hold(self, writer: "ShardWriter", written: _Written) -> None:
-        """Have a chunk written; with `changed` held."""
+        """Have a chunk written. The caller holds `changed`."""
         self._held += 1
         self._writers.submit(self._put, writer, written)
 
     def finish_part(self, written: _Written) -> None:
-        """Note that a chunk was hashed or written; with `changed` held."""
+        """Record that a chunk was hashed or written. The caller holds `changed`."""
         written.unfinished -= 1
         if not written.unfinished:
             self._held -= 1
@@ -103,29 +103,29 @@ class Output:
         self.changed.notify_all()
 
     def raise_failure(self) -> None:
-        """Raise what kept a chunk from being written."""
+        """Raise the error that kept a chunk from being written, if there is one."""
         if self.failure is not None:
             raise self.failure
 
     def _put(self, writer: "ShardWriter", written: _Written) -> None:
         try:
             writer.put(written)
-        except BaseException as error:  # whatever it is, it must end the waiting for this chunk
+        except BaseException as error:  # any error must end the waiting for this chunk
             with self.changed:
                 self.failure = self.failure or error
                 self.stop()
 
 
 class ShardWriter:
-    """Takes a shard's chunks from any threads, which hash them between them in the order of their bytes.
+    """Writes a shard from chunks that any threads hand over. The same threads hash them, in the order of their bytes.
 
-    Whoever hands over the next bytes to be hashed does so at once, while they are still in its processor's cache, and
-    goes on with what others handed over meanwhile; the others do not wait for it, unless there is no room. The chunks
-    go to the disk past the page cache where the file system can: copying them there takes more processor time than
-    computing them, and what is in it, such as the inputs, would make way for them.
+    The thread that hands over the next bytes to hash does so at once, while they are still in its processor's cache,
+    and continues with the chunks that other threads handed over in the meantime. The others do not wait for it, unless
+    there is no room. Chunks go to the disk past the page cache where the file system supports that: copying them into
+    the cache takes more processor time than computing them, and would push out the inputs.
 
-    `directory` is a staging directory: the shard goes to its `model`, the record of it to its `records`. A full disk is
-    an OSError here, and a sentence where the staging directory is held (rammerge.publishing.publish).
+    `directory` is a staging directory. The shard goes to its `model`, the record to its `records`. A full disk is an
+    OSError here, and becomes one sentence where the staging directory is locked (rammerge.publishing.publish).
     """
 
     def __init__(self, directory: Path, shard: Shard, output: Output) -> None:
@@ -147,10 +147,10 @@ class ShardWriter:
         self._sha256 = hashlib.sha256()
 
     def write(self, chunk: Chunk, memory: memoryview) -> None:
-        """Take over a chunk's memory from `Output.memory`; every chunk of the shard just once.
+        """Take over a chunk in memory from `Output.memory`. Each chunk of the shard is handed over once.
 
-        No wait in here is forever if chunks are begun in their order, and either all that are begun are handed over too
-        or `Output.stop` is called.
+        Cannot deadlock as long as chunks are started in order and each started chunk is handed over, or `Output.stop`
+        is called.
 
         Raises:
             OSError: an earlier chunk could not be written.
@@ -167,21 +167,21 @@ class ShardWriter:
             output.raise_failure()
 
     def put(self, written: _Written) -> None:
-        """Write a chunk; called by the output's threads."""
-        # The file ends where the shard does only once it is finished: direct writing is by whole blocks.
+        """Write a chunk. The output's threads call this."""
+        # Direct writing uses whole blocks, so the file may be longer than the shard until the shard is finished.
         content = written.memory[: -(-(written.stop - written.start) // ALIGNMENT) * ALIGNMENT]
         done = self._direct and self._put_directly(content, written.start)
         if not done:
-            with self._buffered:  # the kernel lets one writer at a time into a file, and the others wait busily
+            with self._buffered:  # the kernel lets one thread at a time write to a file, and others would spin
                 write_from(self._descriptor, content, written.start)
-            # Starting the disk early, without waiting for it, keeps the last flush short.
+            # Starting to write early, without waiting, keeps the last flush short.
             start_flush(self._descriptor, written.start, len(content))
         with self._output.changed:
             self._on_disk += written.stop - written.start
             self._output.finish_part(written)
 
     def finish(self, counts: Sequence[int]) -> ShardRecord:
-        """Make the shard durable under its own name and leave a record beside it, from which a later run resumes.
+        """Flush the shard, give it its final name, and write the record from which a later run resumes.
 
         Raises:
             OSError: a chunk could not be written.
@@ -198,9 +198,9 @@ class ShardWriter:
         return record
 
     def close(self) -> None:
-        """Let go of the file, finished or not, once nothing is written to it any more.
+        """Close the file, finished or not, once nothing writes to it any more.
 
-        A partial one stays for the next run to overwrite.
+        A partial file stays, and the next run overwrites it.
         """
         os.close(self._descriptor)
 
@@ -210,8 +210,8 @@ class ShardWriter:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            # It was allowed, and then was not, as on a disk of larger blocks. The file's flag goes first: a writer that
-            # finds `_direct` cleared takes no refusal of a direct write for one.
+            # Setting the flag was allowed, but writing is not, as on a disk with larger blocks. Clear the file's flag
+            # first: a writer that finds `_direct` cleared must not take the refusal of a direct write for a failure.
             _set_direct(self._descriptor, on=False)
             self._direct = False
             return False
@@ -221,7 +221,7 @@ class ShardWriter:
         return not self._hashing and bool(self._unhashed) and self._unhashed[0].start == self._hashed
 
     def _hash_next(self) -> None:
-        """Hash the next chunk; with `changed` held, but not while hashing."""
+        """Hash the next chunk. The caller holds `changed`, which is released while hashing."""
         changed, written = self._output.changed, heapq.heappop(self._unhashed)
         self._hashing = True
         changed.release()
@@ -234,7 +234,7 @@ class ShardWriter:
 
 
 def finished(directory: Path, shard: Shard) -> ShardRecord | None:
-    """Return the record of a shard that an earlier run finished, if the file still is what was written."""
+    """Return the record of a shard that an earlier run finished, if the file is unchanged."""
     try:
         content: Any = json.loads(_record_path(directory, shard).read_text(encoding="utf-8"))
         record = ShardRecord(shard.file, str(content["sha256"]), tuple(int(count) for count in content["counts"]))
@@ -242,12 +242,12 @@ def finished(directory: Path, shard: Shard) -> ShardRecord | None:
         if path.stat().st_size == shard.size and sha256_file(path) == record.sha256:
             return record
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # no whole record: the shard is written anew
+        pass  # no valid record: the shard is written again
     return None
 
 
 def _can_write_directly(descriptor: int) -> bool:
-    """Have a file written past the page cache; whether its file system can."""
+    """Switch to writing past the page cache; return whether the file system supports that."""
     try:
         _set_direct(descriptor, on=True)
     except OSError:

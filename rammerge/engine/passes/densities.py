@@ -1,4 +1,4 @@
-"""The pass that measures densities: which share of its elements each agent changed, by several rules at once."""
+"""The pass that measures densities: the share of elements that each agent changed, by several rules."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class DensityBlock:
     agents: int
 
     def counts(self, agents: int) -> int:
-        """Return how many counts are made, the health aside."""
+        """Return the number of counts, without the health."""
         return agents * _RULES
 
     def results(self, agents: int) -> list[DType]:
-        """Return the dtypes of the tensors that are made: none."""
+        """Return the dtypes of the resulting tensors: none."""
         return []
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
@@ -57,17 +57,17 @@ class DensityBlock:
 
 @dataclass(frozen=True)
 class DensitiesByRule:
-    """Each agent's densities, by name."""
+    """Each agent's densities by the agent's name."""
 
     name: ClassVar[str] = "densities"
     height: ClassVar[int] = 1
 
     def function(self, agents: int) -> DensityBlock:
-        """Return what is computed on each block."""
+        """Return the function of one block."""
         return DensityBlock(agents)
 
     def reserved(self, agents: int) -> int:
-        """Return the bytes that a thread needs to collect results: none to speak of."""
+        """Return the bytes that a thread needs to collect results: hardly any."""
         return 0
 
     def collect(self, session: Session, runner: Runner) -> dict[str, Densities]:
@@ -85,7 +85,7 @@ class DensitiesByRule:
         return {name: asdict(densities) for name, densities in result.items()}
 
     def from_json(self, content: Any) -> dict[str, Densities]:
-        """Return what `to_json` was given."""
+        """Return the result that `to_json` wrote."""
         return {name: Densities(**densities) for name, densities in content.items()}
 
 

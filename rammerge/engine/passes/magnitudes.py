@@ -1,4 +1,4 @@
-"""The pass that ranks task vectors by magnitude: the smallest magnitudes that trimming keeps."""
+"""The pass that ranks changes by magnitude and finds the smallest magnitude that trimming keeps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rammerge.engine.running import Runner
     from rammerge.engine.session import Session
 
-# A float32 magnitude has 31 bits: 16 choose a coarse bin, the 15 below a place in it.
+# A float32 magnitude has 31 bits. The upper 16 select a coarse bin, the lower 15 a fine bin in it.
 _FINE_BITS = 15
 
 Ranked = Callable[[Block], Sequence["Tensor"]]
@@ -29,16 +29,16 @@ Ranked = Callable[[Block], Sequence["Tensor"]]
 
 @dataclass(frozen=True)
 class MagnitudeBlock:
-    """Return the magnitudes of what `ranked` makes of a block."""
+    """Return the magnitudes of the vectors that `ranked` makes from a block."""
 
     ranked: Ranked
 
     def counts(self, agents: int) -> int:
-        """Return how many counts are made, the health aside."""
+        """Return the number of counts, without the health."""
         return 0
 
     def results(self, agents: int) -> list[DType]:
-        """Return the dtypes of the tensors that are made: one for each agent."""
+        """Return the dtypes of the resulting tensors: one per agent."""
         return [DTYPES["float32"]] * agents
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
@@ -54,10 +54,10 @@ class KeptMagnitudes:
     """Each agent's smallest magnitude that trimming keeps: of the whole model (key None), or by tensor.
 
     Attributes:
-        ranked: the vectors to be trimmed: a function from a block, without masks, to float32 [n] for each agent.
+        ranked: makes the vectors to trim: a function from a block without masks to float32 [n] per agent.
         rows: the coefficients that `ranked` reads.
-        density: the share of the elements that trimming keeps.
-        by_tensor: whether each tensor is trimmed by itself.
+        density: the share of elements that trimming keeps.
+        by_tensor: whether each tensor is trimmed separately.
     """
 
     ranked: Ranked
@@ -73,18 +73,18 @@ class KeptMagnitudes:
         return len(self.rows)
 
     def function(self, agents: int) -> MagnitudeBlock:
-        """Return what is computed on each block."""
+        """Return the function of one block."""
         return MagnitudeBlock(self.ranked)
 
     def reserved(self, agents: int) -> int:
         """Return the bytes that a thread needs to collect results: a histogram."""
-        # Numpy comes with it, which no other pass needs: loaded now, the memory plan counts what it takes.
+        # This imports numpy, which no other pass needs. Importing it now lets the memory plan count it.
         from rammerge.engine.histogram import ROW_BYTES
 
         return agents * ROW_BYTES
 
     def collect(self, session: Session, runner: Runner) -> dict[str | None, list[float]]:
-        """Rank over the model, exactly and in bounded memory."""
+        """Rank over the whole model, exactly and in bounded memory."""
         if self.by_tensor:
             return {name: self._thresholds(session, runner, [name]) for name in session.floats}
         return {None: self._thresholds(session, runner, session.floats)}
@@ -94,14 +94,14 @@ class KeptMagnitudes:
         return list(result.items())
 
     def from_json(self, content: Any) -> dict[str | None, list[float]]:
-        """Return what `to_json` was given."""
+        """Return the result that `to_json` wrote."""
         return dict(content)
 
     def _thresholds(self, session: Session, runner: Runner, tensors: Sequence[str]) -> list[float]:
         """Return each agent's smallest magnitude that trimming over these tensors keeps.
 
-        A first pass counts the upper 16 bits of the magnitudes, which as integers are in the order of their values, and
-        finds the bin of the wanted rank; a second counts the lower bits inside that bin alone.
+        The first pass counts the upper 16 bits of the magnitudes, whose order as integers is the order of their values,
+        and finds the bin of the wanted rank. The second pass counts the lower bits of the values in that bin.
         """
         import numpy as np
 
@@ -123,9 +123,9 @@ class KeptMagnitudes:
 
 
 def kept_at_least(density: float, numel: int) -> int:
-    """Return how many of `numel` elements trimming to `density` keeps at least, ties of the last one aside.
+    """Return how many of `numel` elements trimming to `density` keeps, not counting ties of the last one.
 
-    The official code of TIES keeps every |x| that is not below the (d - int(d * density))-th smallest:
+    The official code of TIES keeps every |x| that is at least the (d - int(d * density))-th smallest, which are
     int(d * density) + 1 elements.
     """
     return min(numel, int(numel * density) + 1)
@@ -139,7 +139,7 @@ class _Counting:
     tensors: Sequence[str]
 
     def magnitudes(self, firsts: Sequence[int], bins: int, shift: int) -> NDArray[np.int64]:
-        """Count each agent's magnitudes from the pattern `firsts` on, in bins of 2**shift; [agents, bins]."""
+        """Count each agent's magnitudes, starting at the bit pattern `firsts`, in bins of 2**shift; [agents, bins]."""
         import numpy as np
 
         from rammerge.engine.histogram import Histogram
@@ -160,7 +160,7 @@ class _Counting:
 
 
 def _locate(counts: NDArray[np.int64], rank: int) -> tuple[int, int]:
-    """Return the bin that holds the `rank`-th largest value, and its rank inside that bin."""
+    """Return the bin of the `rank`-th largest value, and its rank within that bin."""
     import numpy as np
 
     from_top = counts[::-1].cumsum()

@@ -1,4 +1,4 @@
-"""Pass 1: make the statistics that a method asks for."""
+"""Pass 1: compute the statistics that a method asks for."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from rammerge.engine.session import Session
 
 
 def runners_for(session: Session, passes: Sequence[Pass[Any]]) -> dict[Pass[Any], Runner]:
-    """Return what computes each pass; to be asked for before the memory plan, which counts what they need."""
+    """Return a runner for each pass. Call this before the memory plan is made, because the plan counts their needs."""
     agents = len(session.agents)
     for each in passes:
         session.reserve(each.reserved(agents))
@@ -17,7 +17,7 @@ def runners_for(session: Session, passes: Sequence[Pass[Any]]) -> dict[Pass[Any]
 
 
 def measure(session: Session, runners: Mapping[Pass[Any], Runner]) -> Statistics:
-    """Make the statistics that `runners_for` prepared.
+    """Compute the statistics that `runners_for` prepared.
 
     Raises:
         InputError: a NaN or an infinity in the base or in an agent.

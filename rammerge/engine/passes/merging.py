@@ -1,4 +1,4 @@
-"""Pass 2: merge chunk by chunk into output shards, resuming from those that are finished."""
+"""Pass 2: merge chunk by chunk into output shards. Finished shards of an earlier run are kept."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from rammerge.system.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-# If a smaller share of the elements differs from the reference, the output dtype has erased what the method adds to it.
+# Below this share of different elements, the output dtype has erased what the method adds to its reference.
 DISTINCT_SHARE = 0.01
 
 
 class MergeRule(Protocol):
-    """What the engine knows of a merge rule: a method whose parameters and agents are settled (rammerge.methods)."""
+    """The engine's view of a merge rule, which is a method with settled parameters and agents (rammerge.methods)."""
 
     @property
     def kernel(self) -> Callable[[Block], Update]:
-        """The formula: a pure function of a module."""
+        """The formula, which is a pure function of a module."""
 
     @property
     def mask(self) -> Mask:
@@ -42,11 +42,11 @@ class MergeRule(Protocol):
 
     @property
     def height(self) -> int:
-        """How many rows of coefficients the kernel reads."""
+        """The number of rows of coefficients that the kernel reads."""
 
     @property
     def improves_on(self) -> str | None:
-        """The method that the kernel computes beside its own as a reference, if any."""
+        """The method whose result the kernel also computes as a reference, if any."""
 
     def rows(self, tensor: str, statistics: Statistics) -> Rows:
         """Return the coefficients of a tensor."""
@@ -54,7 +54,7 @@ class MergeRule(Protocol):
 
 @dataclass(frozen=True)
 class MergeBlock:
-    """Merge a block and count what survives the output dtype."""
+    """Merge a block and count the changes that survive the output dtype."""
 
     kernel: Callable[[Block], Update]
     has_reference: bool
@@ -64,23 +64,23 @@ class MergeBlock:
 
     @classmethod
     def of(cls, rule: MergeRule, dtype: str, rounding: Rounding) -> MergeBlock:
-        """Return what merges a block by `rule`."""
+        """Return the block function that merges by `rule`."""
         return cls(rule.kernel, rule.improves_on is not None, rule.mask.mode, dtype, rounding)
 
     def counts(self, agents: int) -> int:
-        """Return how many counts are made, the health aside."""
+        """Return the number of counts, without the health."""
         return 3 * agents + (3 if self.has_reference else 2)
 
     def results(self, agents: int) -> list[DType]:
-        """Return the dtypes of the tensors that are made."""
+        """Return the dtypes of the resulting tensors."""
         return [DTYPES[self.dtype]]
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
         """Return the merged elements in the output dtype, and counts.
 
-        The counts are: per agent its changed elements, those of them that no other agent changed, and those whose
-        merged value differs from the base's once both are cast; elements that the method changed, that differ from the
-        base once cast and, where the method has a reference, that differ from the reference once cast.
+        The counts per agent are its changed elements, then those that no other agent changed, then those whose merged
+        value differs from the base's after the cast. The counts of the block are the elements that the method changed,
+        those that differ from the base after the cast and, where there is a reference, those that differ from it.
         """
         block = read_block(base, agents, self.mask_mode, arguments)
         update = self.kernel(block)
@@ -105,7 +105,7 @@ class MergeBlock:
 
 
 def _apply(base: Tensor, delta: Tensor) -> Tensor:
-    # Not `base + delta` throughout: adding zero would turn a stored -0.0 into 0.0.
+    # Adding a zero delta would turn a stored -0.0 into 0.0.
     return torch.where(delta == 0.0, base, base + delta)
 
 
@@ -115,16 +115,16 @@ def _differs(left: Tensor, right: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Survival:
-    """How much of a merge the output dtype kept; integer counts over all float elements.
+    """How much of a merge the output dtype keeps: integer counts over all float elements.
 
     Attributes:
-        active: per agent, elements that it changed.
-        unique: per agent, those that no other agent changed.
+        active: per agent, the elements that it changed.
+        unique: per agent, the elements that only it changed.
         survived: per agent, active elements whose merged value differs from the base's in the output dtype.
         changed: elements that the merge changed in float32.
         kept: elements whose merged value differs from the base's in the output dtype.
-        distinct: elements where the method's result differs in the output dtype from its reference's (RAM for RAM+),
-            zero where the method has none.
+        distinct: elements where the method's result differs in the output dtype from its reference's (RAM for RAM+);
+            zero without a reference.
     """
 
     active: tuple[int, ...]
@@ -136,13 +136,13 @@ class Survival:
 
     @classmethod
     def from_counts(cls, counts: Sequence[int], agents: int) -> Survival:
-        """Read the sums of the counts that `MergeBlock` returns."""
+        """Return the survival that the summed counts of `MergeBlock` describe."""
         active, unique, survived = (tuple(counts[start : start + agents]) for start in range(0, 3 * agents, agents))
         changed, kept, *distinct = counts[3 * agents :]
         return cls(active, unique, survived, changed, kept, sum(distinct))
 
     def to_json(self, agents: Sequence[str], improves_on: str | None) -> dict[str, Any]:
-        """Return the report with shares, for a method that improves on another if `improves_on` is given."""
+        """Return the report with shares; `improves_on` names the reference of the method, if it has one."""
         report: dict[str, Any] = {
             "agents": {
                 name: {
@@ -166,7 +166,7 @@ class Survival:
 
 @dataclass
 class _OpenShard:
-    """A shard being written, with what its chunks have counted so far, and how many are not there yet."""
+    """A shard that is being written, the sum of its counts so far, and the number of missing chunks."""
 
     writer: ShardWriter
     counts: list[int]
@@ -174,7 +174,7 @@ class _OpenShard:
 
 
 def merge_runner(session: Session, rule: MergeRule) -> Runner:
-    """Return what merges by `rule`; asked for before the statistics, it can be compiled while they are made."""
+    """Return the runner that merges by `rule`. If it is made before the statistics, it compiles while they run."""
     function = MergeBlock.of(rule, session.options.dtype, session.options.rounding)
     return Runner(session, function, rule.height)
 
@@ -182,7 +182,7 @@ def merge_runner(session: Session, rule: MergeRule) -> Runner:
 def merge_shards(
     session: Session, rule: MergeRule, statistics: Statistics, runner: Runner, layout: Layout, directory: Path
 ) -> list[ShardRecord]:
-    """Merge into the staging directory `directory`, whose `model` afterwards holds every shard of `layout`.
+    """Merge into the staging directory `directory`. Afterwards its `model` contains every shard of `layout`.
 
     Raises:
         InputError: a NaN or an infinity in an input, or a result outside the output dtype.

@@ -1,4 +1,4 @@
-"""The pass that counts overlap: per tensor and agent, its changed elements by how many agents changed them."""
+"""The pass that counts overlap: per tensor and agent, changed elements by the number of agents that changed them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class CountBlock:
     mask_mode: MaskMode
 
     def counts(self, agents: int) -> int:
-        """Return how many counts are made, the health aside."""
+        """Return the number of counts, without the health."""
         return agents * agents
 
     def results(self, agents: int) -> list[DType]:
-        """Return the dtypes of the tensors that are made: none."""
+        """Return the dtypes of the resulting tensors: none."""
         return []
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
@@ -53,11 +53,11 @@ class OverlapCounts:
     height: ClassVar[int] = 1
 
     def function(self, agents: int) -> CountBlock:
-        """Return what is computed on each block."""
+        """Return the function of one block."""
         return CountBlock(agents, self.mask.mode)
 
     def reserved(self, agents: int) -> int:
-        """Return the bytes that a thread needs to collect results: none to speak of."""
+        """Return the bytes that a thread needs to collect results: hardly any."""
         return 0
 
     def collect(self, session: Session, runner: Runner) -> Overlap:
@@ -75,5 +75,5 @@ class OverlapCounts:
         return result.to_json()
 
     def from_json(self, content: Any) -> Overlap:
-        """Return what `to_json` was given."""
+        """Return the result that `to_json` wrote."""
         return Overlap.from_json(content)

@@ -1,4 +1,4 @@
-"""What a statistic of the whole model is, and the statistics that a method reads when the merge begins."""
+"""The definition of a statistic of the whole model, and the statistics that a method reads in the merge."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ R = TypeVar("R")
 
 
 class Pass(Protocol[R]):
-    """A statistic, and how it is made: all that the engine knows of it.
+    """A statistic and how it is computed. The engine knows nothing else about it.
 
-    A frozen dataclass, whose fields are what a method asks for. Those who ask the same get the same result.
+    It is a frozen dataclass. Its fields are the question that a method asks; equal questions share one result.
 
     Attributes:
-        name: stands for it where results are kept.
+        name: its name where results are kept.
     """
 
     name: ClassVar[str]
 
     @property
     def height(self) -> int:
-        """How many rows of coefficients the block function reads."""
+        """The number of rows of coefficients that the block function reads."""
 
     def function(self, agents: int) -> BlockFunction:
-        """Return what is computed on each block."""
+        """Return the function of one block."""
 
     def reserved(self, agents: int) -> int:
         """Return the bytes that a thread needs to collect results."""
 
     def collect(self, session: Session, runner: Runner) -> R:
-        """Run the block function over the model, as often as it takes, and return the result.
+        """Run the block function over the model, as often as needed, and return the result.
 
         Raises:
             InputError: a NaN or an infinity in the base or in an agent.
         """
 
     def to_json(self, result: R) -> Any:
-        """Return a result as plain JSON, to be taken up after a kill."""
+        """Return a result as plain JSON, so that a run after a kill can use it."""
 
     def from_json(self, content: Any) -> R:
-        """Return what `to_json` was given."""
+        """Return the result that `to_json` wrote."""
 
 
 class Statistics:
-    """Results of passes."""
+    """The results of passes."""
 
     def __init__(self, results: Mapping[Pass[Any], Any] | None = None) -> None:
         self._results = dict(results or {})
@@ -65,7 +65,7 @@ class Statistics:
         return Statistics(self._results | others._results)
 
     def find(self, wanted: Pass[R]) -> R | None:
-        """Return the result of a pass if it was made."""
+        """Return the result of a pass, or None if it was not computed."""
         return self._results.get(wanted)
 
     def to_json(self, passes: Sequence[Pass[Any]]) -> list[Any]:
@@ -74,10 +74,10 @@ class Statistics:
 
     @classmethod
     def from_json(cls, passes: Sequence[Pass[Any]], content: Any) -> Statistics:
-        """Return what `to_json` wrote.
+        """Return the statistics that `to_json` wrote.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not what `to_json` writes for `passes`.
+            KeyError, TypeError, ValueError: the content is not what `to_json` writes for `passes`.
         """
         results = {}
         for each, (name, result) in zip(passes, content, strict=True):
@@ -88,7 +88,7 @@ class Statistics:
 
 
 def count_by_tensor(session: Session, stage: str, runner: Runner, threshold: float) -> dict[str, list[int]]:
-    """Run a block function that only counts over all float tensors; return its counts per tensor."""
+    """Run a block function that only counts over all float tensors. Return its counts per tensor."""
     agents = len(session.agents)
     lock = threading.Lock()
     totals = {name: [0] * runner.width for name in session.floats}
