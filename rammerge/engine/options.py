@@ -57,5 +57,5 @@ def check_device(name: str) -> str:
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device '{name}' is not supported; use cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"this machine has no CUDA device, so '{name}' cannot be used; use --device cpu")
+        raise InputError(f"device '{name}' cannot be used, because this machine has no CUDA device; use --device cpu")
     return device.type if device.type == "cpu" else name
