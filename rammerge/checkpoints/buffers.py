@@ -1,4 +1,4 @@
-"""Buffers that a model computes from its configuration, and that some releases or trainers store all the same."""
+"""Buffers that a model computes from its configuration. Some releases and trainers store them nevertheless."""
 
 import re
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 from rammerge.checkpoints.checkpoint import Checkpoint
 
-# Frequencies and tables of rotary embeddings, positions, token types, causal masks. Parameters have other names or
-# fewer dimensions: GPT-2's mask is attn.bias [1, 1, n, n], a linear layer's bias has one dimension.
+# Frequencies and tables of rotary embeddings, positions, token types, causal masks. Parameters have different names or
+# fewer dimensions: GPT-2's mask is attn.bias [1, 1, n, n], and a linear layer's bias has one dimension.
 _COMPUTED = re.compile(
     r"(?:.*\.)?(?:(?P<any>(?:original_)?inv_freq|(?:cos|sin)_cached|position_ids|token_type_ids|masked_bias)"
     r"|(?P<mask>att(?:n|ention)\.bias))"
@@ -23,10 +23,10 @@ def is_computed(name: str, shape: Sequence[int]) -> bool:
 
 
 def with_buffers_of(base: Checkpoint, agent: Checkpoint) -> Checkpoint:
-    """Return `agent` seen with exactly the computed buffers that `base` stores.
+    """Return a view of `agent` with exactly the computed buffers that `base` stores.
 
-    Those that only the agent stores are left out, and those that only the base stores are the base's: nothing that was
-    trained is in them.
+    Buffers that only the agent stores are left out. Buffers that only the base stores are taken from the base. None of
+    them is trained.
     """
     kept = {
         name: tensor

@@ -1,4 +1,4 @@
-"""Refuse what cannot be merged before any work starts, each time in one sentence with the fix."""
+"""Refuse agents that cannot be merged before any work starts, in one sentence with the fix."""
 
 import re
 from collections.abc import Mapping
@@ -34,15 +34,15 @@ _COMPUTING = (
     "rope_theta",
     "sliding_window",
 )
-_QUANTISED_NAME = re.compile(r"(^|[._])q?weight(_packed)?$")
+_QUANTIZED_NAME = re.compile(r"(^|[._])q?weight(_packed)?$")
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """What may be merged.
+    """Base and agents that can be merged.
 
     Attributes:
-        base: the base as a view. It has its embedding as a separate head too if an agent keeps the two apart.
+        base: a view of the base. Its embedding is also its separate head if an agent keeps the two separate.
         agents: the agents as views with exactly the names and shapes of `base`.
         warnings: what the user should know.
     """
@@ -55,24 +55,23 @@ class Preflight:
 def check_mergeable(base: Checkpoint, agents: Mapping[str, Checkpoint], *, resize: Resize = "refuse") -> Preflight:
     """Check that every agent can be merged into `base`, and return base and agents as tensors of the same shapes.
 
-    A redundant copy of a tied head that only an agent stores is left out of its view, and so are buffers that models
-    compute. A head that an agent trained apart from the embedding is kept apart in all views.
+    If only an agent stores a redundant copy of a tied head, its view leaves the copy out; it also leaves out buffers
+    that models compute. If an agent trained its head separately from the embedding, all views keep the two separate.
 
-    With `resize="common"`, an agent that appended rows to its vocabulary (embedding, head, head bias) is seen as its
-    first rows, those of the base: the merged model has the base's vocabulary, and the appended rows are dropped; with
-    `"refuse"` such an agent is refused.
+    With `resize="common"`, the view of an agent that appended rows to its vocabulary (embedding, head, head bias) has
+    only the base's rows: the merged model has the base's vocabulary. With `"refuse"` such an agent is refused.
 
-    Reads headers, configurations and tokenizers; of the weights only the integer tensors and as much as it takes to see
-    that no two checkpoints are the same.
+    Headers, configurations and tokenizers are read. Of the weights, only integer tensors are read, and as much as it
+    takes to see that no two checkpoints are equal.
 
     Raises:
-        InputError: one sentence naming the agent, the tensor and the fix.
+        InputError: one sentence that names the agent, the tensor and the fix.
     """
     if not agents:
         raise InputError("there is no agent to merge; name at least one")
-    _check_not_quantised("the base", base)
+    _check_not_quantized("the base", base)
     for name, agent in agents.items():
-        _check_not_quantised(f"agent {name!r}", agent)
+        _check_not_quantized(f"agent {name!r}", agent)
         _check_family(name, base, agent)
     warnings = [f"agent {name!r}: {note}" for name, agent in agents.items() for note in agent.notes]
     shown = {name: without_redundant_heads(base, with_buffers_of(base, agent)) for name, agent in agents.items()}
@@ -92,16 +91,16 @@ def check_mergeable(base: Checkpoint, agents: Mapping[str, Checkpoint], *, resiz
     return Preflight(base, MappingProxyType(views), tuple(warnings))
 
 
-def _check_not_quantised(who: str, checkpoint: Checkpoint) -> None:
+def _check_not_quantized(who: str, checkpoint: Checkpoint) -> None:
     fix = "merge the bfloat16, float16 or float32 checkpoint that it was made from"
     settings = text_setting(checkpoint.config, "quantization_config")
     if settings is not None:
         kind = settings.get("quant_method") if isinstance(settings, Mapping) else None
-        raise InputError(f"{who} is quantised ({kind or 'quantization_config in its config.json'}); {fix}")
+        raise InputError(f"{who} is quantized ({kind or 'quantization_config in its config.json'}); {fix}")
     for tensor in checkpoint.tensors.values():
-        packed = not _is_float(tensor) and len(tensor.shape) > 1 and _QUANTISED_NAME.search(tensor.name)
+        packed = not _is_float(tensor) and len(tensor.shape) > 1 and _QUANTIZED_NAME.search(tensor.name)
         if (_is_float(tensor) and tensor.dtype.itemsize == 1) or packed:
-            raise InputError(f"{who} is quantised ({tensor.name} is {tensor.dtype}); {fix}")
+            raise InputError(f"{who} is quantized ({tensor.name} is {tensor.dtype}); {fix}")
 
 
 def _check_family(name: str, base: Checkpoint, agent: Checkpoint) -> None:
@@ -109,13 +108,13 @@ def _check_family(name: str, base: Checkpoint, agent: Checkpoint) -> None:
         wanted, found = base.config.get(key), agent.config.get(key)
         if wanted != found and None not in (wanted, found):
             raise InputError(
-                f"agent {name!r} is of another architecture: its config.json says {key} {_listed(found)} and the "
+                f"agent {name!r} has a different architecture: its config.json says {key} {_listed(found)} and the "
                 f"base's {_listed(wanted)}; merge agents trained from this base"
             )
 
 
 def _fit_vocabulary(name: str, base: Checkpoint, agent: Checkpoint, resize: Resize) -> tuple[Checkpoint, list[str]]:
-    """See an agent with appended vocabulary rows as its first rows; return it with the warning that says so."""
+    """Return a view of an agent without its appended vocabulary rows, and a warning about them."""
     rows, agent_rows = (text_setting(checkpoint.config, "vocab_size") for checkpoint in (base, agent))
     grown = [
         tensor
@@ -162,8 +161,8 @@ def _check_names(name: str, base: Checkpoint, agent: Checkpoint) -> None:
             f"agent {name!r} lacks {_first(missing)}; save the whole model, or merge agents of the base's architecture"
         )
     raise InputError(
-        f"agent {name!r} has {_first(extra)}, which the base lacks; save the agent without, or merge it into the base "
-        "that it was trained from"
+        f"agent {name!r} has {_first(extra)}, which the base lacks; save the agent without them, or merge it into "
+        "the base that it was trained from"
     )
 
 
@@ -192,7 +191,7 @@ def _check_dtypes(name: str, base: Checkpoint, agent: Checkpoint) -> list[str]:
             pairs[tensor.dtype, wanted.dtype] = pairs.get((tensor.dtype, wanted.dtype), 0) + 1
     return [
         f"agent {name!r} stores {count} tensors as {found} and the base as {wanted}: "
-        "what rounding alone changed can count as active"
+        "elements that only rounding changed can count as active"
         for (found, wanted), count in sorted(pairs.items(), key=str)
     ]
 

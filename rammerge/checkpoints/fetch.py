@@ -24,9 +24,9 @@ def fetch(
 ) -> Checkpoint:
     """Return the checkpoint that `source` names: a local directory, or a hub id `org/name[@revision]`.
 
-    A path that exists takes precedence over a hub id. The weights may be some levels below a directory, as trainers
-    save them. Anything but plain safetensors in the layout and the dtypes of the base is converted once, and the result
-    is kept; docs/inputs.md lists the forms. Downloads are kept too.
+    A path that exists takes precedence over a hub id. The weights may be a few levels below the directory, as trainers
+    save them. Plain safetensors in the layout and dtypes of the base are used directly. All other forms are converted
+    once, and the result is kept; docs/inputs.md lists the forms. Downloads are kept too.
 
     Args:
         source: the name that the user wrote.

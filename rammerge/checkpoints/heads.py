@@ -1,7 +1,7 @@
-"""Output heads of agents: those that repeat the embedding, and those that training took away from it.
+"""Output heads of agents: copies of the embedding, and heads that training separated from it.
 
-Where an agent keeps apart what the base ties, the merge keeps it apart too. The base is seen with its embedding under
-the head's name as well, and so is every agent that ties the two; the merged model then stores both and ties neither.
+If an agent has separate tensors where the base ties head and embedding, the merged model has separate tensors too.
+Views of the base, and of every agent that ties the two, then show the embedding also under the head's name.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from rammerge.checkpoints.tying import embedding_first, text_setting, vocabulary
 
 
 def without_redundant_heads(base: Checkpoint, agent: Checkpoint) -> Checkpoint:
-    """Return `agent` without the matrices that `base` does not have and that repeat one that it has, byte for byte."""
+    """Return `agent` without matrices that `base` does not have and that are copies of one that it has."""
     matrices = vocabulary_matrices(agent.config, agent.tensors)
     extra = [tensor for tensor in matrices if tensor.name not in base.tensors]
     shared = [tensor for tensor in matrices if tensor.name in base.tensors]
@@ -31,9 +31,9 @@ def without_redundant_heads(base: Checkpoint, agent: Checkpoint) -> Checkpoint:
 def keep_heads_apart(
     base: Checkpoint, agents: Mapping[str, Checkpoint]
 ) -> tuple[Checkpoint, dict[str, Checkpoint], list[str]]:
-    """Return `base` and `agents` seen with the heads that some of the agents keep apart, and sentences that say so.
+    """Return views of `base` and `agents` with the heads that some agents keep separate, and sentences about them.
 
-    The agents come without redundant heads. Everything is returned as it is if no agent keeps a head apart.
+    The agents have no redundant heads. If no agent has a separate head, everything is returned unchanged.
     """
     if text_setting(base.config, "tie_word_embeddings") is False:
         return base, dict(agents), []

@@ -1,4 +1,4 @@
-"""Where each byte of a model goes, settled before any data exists: shards, headers and the index."""
+"""Planning the place of each byte of a model before any data exists: shards, headers and the index."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from rammerge.numerics.dtypes import DType
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor that is to be written."""
+    """A tensor to write."""
 
     dtype: DType
     shape: tuple[int, ...]
@@ -81,7 +81,7 @@ def plan_layout(tensors: Mapping[str, TensorSpec], shard_size: int) -> Layout:
 
 
 def _plan_shard(file: str, tensors: Mapping[str, TensorSpec]) -> Shard:
-    # Wide dtypes first, as safetensors itself orders them, so that every tensor is aligned to its element size.
+    # Wide dtypes first, as in safetensors itself, so that every tensor is aligned to its element size.
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0

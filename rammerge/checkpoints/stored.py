@@ -1,4 +1,4 @@
-"""The sets of safetensors files that lie in a directory, each a whole model or what somebody took for one."""
+"""The sets of safetensors files in a directory. Each set is a model, or looks like one."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -14,9 +14,9 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_model.safetensors"
 
-# One of a number of shards; the name says how many there are, so that a set can be seen to be complete.
+# A shard. Its name contains the number of shards, so that an incomplete set is noticed.
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<kind>\.[a-z]+)")
-# What trainers keep beside a model: optimizers, schedulers, random states, arguments, heads that only training uses.
+# State that trainers keep beside a model: optimizers, schedulers, random states, arguments, heads for training only.
 _LEFTOVER = re.compile(
     r"(?:.*[._-])?(?:optim|optimizer|scheduler|sched|scaler|grad_?scaler|rng|rng_?states?|random_states|training_args"
     r"|trainer_state|sampler|dataloader|dl_state|value_head|v_head|custom_checkpoint|extra_state|lr_scheduler)"
@@ -30,9 +30,9 @@ class StoredSet:
     """Safetensors files that belong together.
 
     Attributes:
-        directory: where they lie.
-        files: their names, sorted.
-        index: the name of the index that lists them, if one does.
+        directory: the directory of the files.
+        files: their sorted names.
+        index: the name of the index that lists them, if there is one.
     """
 
     directory: Path
@@ -41,19 +41,19 @@ class StoredSet:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The files that determine the tensors, the index among them."""
+        """The files that determine the tensors, including the index."""
         return tuple(self.directory / name for name in ((self.index,) if self.index else ()) + self.files)
 
     @property
     def usual(self) -> bool:
-        """Whether the names of the files say that they hold a model."""
+        """Whether the file names are the usual ones of a model."""
         return self.index is not None or len(self.files) > 1 or self.files == (WEIGHTS,)
 
     def read(self) -> dict[str, TensorInfo]:
         """Return the tensors of all files by name.
 
         Raises:
-            InputError: a header cannot be read, two files store one tensor, or the index says something else.
+            InputError: a header cannot be read, two files store the same tensor, or the index contradicts the files.
         """
         tensors: dict[str, TensorInfo] = {}
         for file in self.files:
@@ -70,10 +70,10 @@ class StoredSet:
 
 
 def find_sets(directory: Path, names: Collection[str]) -> list[StoredSet]:
-    """Return the sets of safetensors in a directory with entries `names`, those that transformers prefers first.
+    """Return the sets of safetensors in a directory with entries `names`, in transformers' order of preference.
 
     Raises:
-        InputError: there is an index and no `model.safetensors`, and the index names what is no file beside it.
+        InputError: there is an index, but no `model.safetensors`, and the index names a file that is missing.
     """
     sets = [StoredSet(directory, (WEIGHTS,))] if WEIGHTS in names else []
     if INDEX in names:
@@ -88,10 +88,10 @@ def find_sets(directory: Path, names: Collection[str]) -> list[StoredSet]:
 
 
 def main_set(directory: Path, names: Collection[str]) -> StoredSet:
-    """Return the set that holds the model in a directory with entries `names`.
+    """Return the set that contains the model in a directory with entries `names`.
 
     Raises:
-        InputError: there is none, or there are several of which none is the one that transformers loads.
+        InputError: there is none, or there are several and transformers would load none of them.
     """
     sets = find_sets(directory, names)
     if not sets:
@@ -108,13 +108,13 @@ def main_set(directory: Path, names: Collection[str]) -> StoredSet:
 
 
 def complete_sets(names: Iterable[str]) -> list[list[str]]:
-    """Return `names` in sets: the shards of one model together, every other file alone; incomplete shards are left."""
+    """Return `names` in sets: the shards of a model together, each other file alone, without incomplete shards."""
     families, alone = _families(names)
     return [files for count, files in families if len(files) == count] + [[name] for name in alone]
 
 
 def missing_shards(names: Iterable[str]) -> str | None:
-    """Return what is missing of a model's shards among `names`, for a message; None if no shard is missing."""
+    """Return the part of a message that says which shards are missing among `names`, or None if none is."""
     for count, files in _families(names)[0]:
         if len(files) < count:
             return f"{len(files)} of the {count} shards that {files[0]} is one of"
@@ -134,7 +134,7 @@ def _families(names: Iterable[str]) -> tuple[list[tuple[int, list[str]]], list[s
 
 
 def is_leftover(name: str) -> bool:
-    """Return whether the file `name` is called what trainers call the state that they keep beside a model."""
+    """Return whether the file `name` has the name of a trainer's state."""
     return _LEFTOVER.fullmatch(name.rpartition(".")[0]) is not None
 
 

@@ -57,7 +57,7 @@ def find_tied(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> d
 
 
 def with_untied_head(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `config` with the embedding and the head of the model, and of its language model, kept apart."""
+    """Return `config` with untied embeddings, also in the configuration of the language model."""
     nested = {name: with_untied_head(config[name]) for name in _TEXT_CONFIGS if isinstance(config.get(name), Mapping)}
     return {**config, **nested, "tie_word_embeddings": False}
 
@@ -73,6 +73,6 @@ def vocabulary_matrices(config: Mapping[str, Any], tensors: Mapping[str, TensorI
 
 
 def embedding_first(tensor: TensorInfo) -> tuple[bool, bool, int, str]:
-    """Return the key by which vocabulary matrices are sorted so that the input embedding comes first."""
+    """Return a sorting key for vocabulary matrices that puts the input embedding first."""
     head, embedding = bool(_HEAD.search(tensor.name)), bool(_EMBEDDING.search(tensor.name))
     return head, not embedding, len(tensor.name), tensor.name

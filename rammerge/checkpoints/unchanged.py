@@ -1,4 +1,4 @@
-"""Why an agent's weights are those of its base, as far as the files tell."""
+"""Finding the reason why an agent has the weights of its base."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +12,7 @@ _FIRST_STEPS = ("checkpoint-0", "global_step_0", "step_0")
 
 
 def why_unchanged(agent: Checkpoint) -> str:
-    """Return the reason as the continuation of a sentence, "" if the files do not tell."""
+    """Return the reason as the continuation of a sentence, or "" if the files do not show it."""
     with suppress(InputError):
         if (agent.path / RECORD).is_file() and read_json_object(agent.path / RECORD).get("form") == "PEFT LoRA adapter":
             return (
@@ -22,12 +22,12 @@ def why_unchanged(agent: Checkpoint) -> str:
             return f": it was saved {step}"
         if found := _trained_below(agent.path):
             listed = ", ".join(found[:_MOST_LISTED])
-            return f", but {listed} in {agent.path} may hold what was trained"
+            return f", but {listed} in {agent.path} may contain the trained weights"
     return ""
 
 
 def _untrained(path: Path) -> str:
-    """Return what the trainer's state says if no step was done."""
+    """Return the trainer's statement that no step was done, or ""."""
     state = path / "trainer_state.json"
     if state.is_file() and read_json_object(state).get("global_step") == 0:
         return "before the first step, by its trainer_state.json"
@@ -35,7 +35,7 @@ def _untrained(path: Path) -> str:
 
 
 def _trained_below(path: Path) -> list[str]:
-    """Return the names in `path` that hold adapters or checkpoints of later steps."""
+    """Return the entries of `path` that contain adapters or checkpoints of later steps."""
     found = []
     for entry in list_directory(path):
         if entry.name.startswith(("adapter_model.", "checkpoint-", "global_step_", "step_")) or (

@@ -62,7 +62,7 @@ def test_no_agent_is_refused(base: Path) -> None:
 
 
 def test_another_architecture_is_refused(base: Path, agent: Path, tiny_model: TinyModel) -> None:
-    refused(base, agent, tiny_model("qwen2"), says="agent 'qwen2' is of another architecture.*qwen2.*llama")
+    refused(base, agent, tiny_model("qwen2"), says="agent 'qwen2' has a different architecture.*qwen2.*llama")
     edit_config(agent, architectures=["LlamaForSequenceClassification"])
     refused(base, agent, says="agent 'code'.*LlamaForSequenceClassification")
 
@@ -112,15 +112,15 @@ def test_the_same_agent_twice_is_refused(base: Path, agent: Path, tmp_path: Path
     [("model.norm.weight", torch.float8_e4m3fn), ("model.layers.0.self_attn.q_proj.qweight", torch.int32),
      ("model.layers.0.mlp.up_proj.weight", torch.uint8), ("x.weight_packed", torch.int32)],
 )  # fmt: skip
-def test_quantised_weights_are_refused(base: Path, agent: Path, tensor: str, dtype: torch.dtype) -> None:
+def test_quantized_weights_are_refused(base: Path, agent: Path, tensor: str, dtype: torch.dtype) -> None:
     edit_tensors(agent, lambda tensors: tensors.update({tensor: torch.ones(2, 2).to(dtype)}))
-    refused(base, agent, says=f"agent 'code' is quantised \\({tensor} is .*merge the bfloat16")
-    refused(agent, base, says="the base is quantised")
+    refused(base, agent, says=f"agent 'code' is quantized \\({tensor} is .*merge the bfloat16")
+    refused(agent, base, says="the base is quantized")
 
 
-def test_a_quantisation_config_is_refused(base: Path, agent: Path) -> None:
+def test_a_quantization_config_is_refused(base: Path, agent: Path) -> None:
     edit_config(agent, quantization_config={"quant_method": "gptq"})
-    refused(base, agent, says="agent 'code' is quantised \\(gptq\\)")
+    refused(base, agent, says="agent 'code' is quantized \\(gptq\\)")
 
 
 def test_mixed_dtypes_are_said(base: Path, tmp_path: Path) -> None:
@@ -258,7 +258,9 @@ def test_it_is_said_why_nothing_changed(base: Path, tmp_path: Path) -> None:
     (beside / "lora").mkdir()
     (beside / "lora" / "adapter_model.safetensors").touch()
     (beside / "checkpoint-40").mkdir()
-    refused(base, beside, says="same weights as the base, but checkpoint-40, lora in .* may hold what was trained")
+    refused(
+        base, beside, says="same weights as the base, but checkpoint-40, lora in .* may contain the trained weights"
+    )
 
 
 def write_tokenizer(model: Path, tokens: list[str], special: dict[int, str], *, unigram: bool = False) -> None:

@@ -1,8 +1,8 @@
-"""PEFT LoRA adapters merged into their base: which tensors of an adapter belong to which tensor of the base.
+"""Merging PEFT LoRA adapters into their base: matching an adapter's tensors with the base's tensors.
 
-An adapter may lie in a directory of its own, or among the weights that it adapts, as a trainer's state dict has them.
-The result computes what the trained model computed. Where that takes a head and an embedding that differ although the
-base ties them, both are returned: PEFT trains one of the two and leaves the other as it was.
+An adapter is in a directory of its own, or among the weights that it adapts, as in a trainer's state dict. The merged
+model computes the same as the trained model. If the base ties head and embedding, but PEFT has trained only one of
+them, both are returned, because they differ then.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ _PART = re.compile(
     rf"|token_adapter\.{lora.TOKENS})"
     r"(?:\.(?!(?:weight|bias)$)(?P<adapter>[^.]+))?(?P<leaf>\.weight|\.bias)?"
 )
-# The tasks of models that generate. An adapter for another one brings a head that the base does not have.
+# The tasks of models that generate. An adapter for any other task has a head that the base does not have.
 _GENERATING = (None, "CAUSAL_LM", "SEQ_2_SEQ_LM")
-# What a live model calls the module that it adapts, and the trained copy of a module that is trained whole.
+# Names in a live model of the adapted module, and of the trained copy of a module that is trained completely.
 _FROZEN = re.compile(r"\.(?:base_layer|original_module|token_adapter\.base_layer)(?=\.)")
 _TRAINED = re.compile(r"\.modules_to_save(?:\.(?P<adapter>[^.]+))?(?=\.(?:weight|bias)$)")
 
 
 @dataclass(frozen=True)
 class LoraState:
-    """A state dict with an adapter in it, sorted by what its tensors are.
+    """The tensors of a state dict that contains an adapter, by kind.
 
     Attributes:
-        plain: weights by name, as the adapter found them.
-        trained: weights by name that were trained whole and replace the plain ones.
-        parts: the adapter's tensors by the module that they adapt, and by part: `lora_A`, `lora_B.bias`, ...
+        plain: untrained weights by name.
+        trained: weights by name that were trained completely and replace the plain ones.
+        parts: the adapter's tensors by adapted module and part: `lora_A`, `lora_B.bias`, ...
     """
 
     plain: dict[str, LazyTensor] = field(default_factory=dict)
@@ -69,7 +69,7 @@ def adapter_files(directory: Path) -> list[Path]:
 
 
 def merge_adapter(directory: Path, base: Checkpoint) -> dict[str, LazyTensor]:
-    """Return the tensors of `base` with the LoRA adapter in `directory` merged into them, computed when read.
+    """Return the tensors of `base` with the LoRA adapter in `directory` merged in. They are computed when read.
 
     Raises:
         InputError: the adapter is not a LoRA that can be merged exactly, or does not fit `base`.
@@ -79,19 +79,19 @@ def merge_adapter(directory: Path, base: Checkpoint) -> dict[str, LazyTensor]:
 
 
 def holds_lora(names: Iterable[str]) -> bool:
-    """Return whether a state dict with `names` has an adapter in it."""
+    """Return whether a state dict with `names` contains an adapter."""
     return any(_PART.fullmatch(name) for name in names)
 
 
 def merge_lora(
     where: Path, settings: LoraSettings, tensors: Mapping[str, LazyTensor], base: Checkpoint
 ) -> dict[str, LazyTensor]:
-    """Return the tensors of `base` with the adapter in `tensors` merged into them, computed when read.
+    """Return the tensors of `base` with the adapter in `tensors` merged in. They are computed when read.
 
-    Weights that stand in `tensors` beside the adapter take the place of the base's.
+    Weights in `tensors` that do not belong to the adapter replace the base's.
 
     Raises:
-        InputError: `tensors`, which `where` holds, do not fit `base`.
+        InputError: `tensors`, which are stored in `where`, do not fit `base`.
     """
     names = _Names(where, settings, base)
     state = _split(where, tensors)
@@ -148,7 +148,7 @@ def _split(where: Path, tensors: Mapping[str, LazyTensor]) -> LoraState:
             state.plain[_FROZEN.sub("", name)] = tensor
     if len(adapters - {None}) > 1:
         raise InputError(
-            f"{where} holds several adapters ({', '.join(sorted(filter(None, adapters)))}); save the trained one alone"
+            f"{where} has several adapters ({', '.join(sorted(filter(None, adapters)))}); save only the trained one"
         )
     return state
 
@@ -171,7 +171,7 @@ class _Names:
             self._by_core[self._core(name)].append(name)
 
     def of(self, name: str) -> str:
-        """Return the base's name of the tensor that the adapter calls `name`, or that of a tensor tied to it."""
+        """Return the base's name for the tensor that the adapter calls `name`, or for a tensor tied to it."""
         if name in self._base.tensors:
             return name
         found = self._by_core.get(self._core(name), [])
@@ -186,7 +186,7 @@ class _Names:
         raise InputError(f"{self._where} adapts {quote(name)}, which the base does not have; {self._fix}")
 
     def settle(self, tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-        """Return whole `tensors` under the base's names, taken apart where transformers fuses them in memory."""
+        """Return complete `tensors` under the base's names, split where transformers fuses them in memory."""
         result: dict[str, LazyTensor] = {}
         fused: dict[str, LazyTensor] = {}
         for name, tensor in tensors.items():
@@ -202,7 +202,7 @@ class _Names:
         return result | (translated or {})
 
     def ties(self, touched: Iterable[str]) -> dict[str, str]:
-        """Return alias -> kept name of the tensors that the base ties and of which the adapter touches one."""
+        """Return alias -> kept name for tied tensors of the base of which the adapter touches one."""
         names = {name for name in touched if may_be_tied(name)}
         if not names:
             return {}
@@ -216,8 +216,8 @@ class _Names:
         shared = next((kept for kept in found.values() if list(ties.values()).count(kept) > 1), None)
         if shared is not None:
             raise InputError(
-                f"{self._where} adapts {shared} or a tensor tied to it, and the base ties several to it; merge the "
-                "adapter with PEFT into a base whose embeddings are untied, and use that"
+                f"{self._where} adapts {shared} or a tensor tied to it, and the base ties several tensors to it; merge "
+                "the adapter with PEFT into a base whose embeddings are untied, and use that"
             )
         return found
 
@@ -227,7 +227,7 @@ class _Names:
 
     @cached_property
     def _all_ties(self) -> Mapping[str, str] | None:
-        """Alias -> kept name of the tensors that the base ties; None where only a known architecture could tell."""
+        """Alias -> kept name for the tensors that the base ties; None if that depends on an unknown architecture."""
         if text_setting(self._base.config, "tie_word_embeddings") is False:
             return {}
         if self._base.tied:
@@ -244,7 +244,7 @@ class _Names:
 
 
 def _stay_tied(modules: Mapping[str, lora.Parts], changed: Mapping[str, LazyTensor], alias: str, kept: str) -> bool:
-    """Return whether the adapter does to the tensor `alias` what it does to `kept`."""
+    """Return whether the adapter changes the tensors `alias` and `kept` in the same way."""
     parts = modules.get(kept.removesuffix(".weight")), modules.get(alias.removesuffix(".weight"))
     whole = changed.get(kept), changed.get(alias)
     if parts[0] and lora.TOKENS in parts[0] and not parts[1]:

@@ -1,4 +1,4 @@
-"""Whether an adapter was trained on the base that it is merged into."""
+"""Checking that an adapter was trained on the base that it is merged into."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rammerge.system.reading import quote
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _CACHED = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)")
-# What quantised copies of a model add to its name: adapters are trained on them, and merged into the model itself.
-_QUANTISED = re.compile(r"[-_.](?:unsloth|bnb|4bit|8bit|int4|int8|nf4|gptq|awq|fp8|gguf)", re.IGNORECASE)
+# Additions to a model's name in quantized copies. Adapters are trained on those, and merged into the model itself.
+_QUANTIZED = re.compile(r"[-_.](?:unsloth|bnb|4bit|8bit|int4|int8|nf4|gptq|awq|fp8|gguf)", re.IGNORECASE)
 
 
 def check_base(settings: LoraSettings, base: Checkpoint) -> list[str]:
     """Check the base that the adapter names: a directory by its weights, a hub id by its name.
 
-    Returns the sentences that the user should read where neither can be told.
+    Returns sentences for the user where neither is possible.
 
     Raises:
         InputError: the adapter was trained on a different base.
@@ -39,7 +39,7 @@ def check_base(settings: LoraSettings, base: Checkpoint) -> list[str]:
         return _compare_names(settings, named, given, base)
     if _plain_name(named) == _plain_name(given or base.source):
         return []
-    return [f"its adapter was trained on {quote(named)}, which is not here to be compared with the base"]
+    return [f"its adapter was trained on {quote(named)}, which is not available here for a comparison with the base"]
 
 
 def _compare_names(settings: LoraSettings, named: str, given: str, base: Checkpoint) -> list[str]:
@@ -70,7 +70,7 @@ def _has_weights_of(directory: Path, base: Checkpoint) -> bool:
 
 
 def _hub_name(base: Checkpoint) -> str | None:
-    """Return the hub id of `base`, from what the user wrote or from where the hub's cache keeps it."""
+    """Return the hub id of `base`, from the user's source or from its place in the hub's cache."""
     written = base.source.partition("@")[0]
     if base.revision is not None and _HUB_ID.fullmatch(written):
         return written
@@ -84,4 +84,4 @@ def _same_revision(revision: str, base: Checkpoint) -> bool:
 
 
 def _plain_name(name: str) -> str:
-    return _QUANTISED.sub("", Path(name).name).lower()
+    return _QUANTIZED.sub("", Path(name).name).lower()

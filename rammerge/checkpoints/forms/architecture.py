@@ -1,10 +1,10 @@
 """The names and layouts that transformers gives the tensors of an architecture, in memory and on disk.
 
-Since version 5 transformers holds many architectures in memory differently from how it stores them: it fuses experts
-into one tensor and renames parts. Trainers that save the state dict of the live model (verl's shards,
-torch.distributed.checkpoint) leave the names in memory. Translation goes through transformers' own conversion tables,
-first as `from_pretrained` does and then back as `save_pretrained` does. So the tensors come out bit for bit as the
-trainer's export would have stored them. No model code of a checkpoint is ever run.
+Since version 5 transformers uses different tensors in memory than on disk for many architectures: it fuses experts into
+one tensor and renames parts. Trainers that save the state dict of the live model (verl's shards,
+torch.distributed.checkpoint) save the names in memory. Translation uses transformers' own conversion tables, first in
+the direction of `from_pretrained` and then in that of `save_pretrained`. So the tensors equal, bit for bit, those of
+the trainer's export. Model code of a checkpoint is never run.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any
 from rammerge.checkpoints.forms.tensors import LazyTensor
 from rammerge.system.lazy import torch
 
-# Settings that say how many modules an architecture builds. A configuration that asks for far more of them than there
-# are tensors does not belong to these tensors, and building it could take for ever.
+# Settings that determine the number of modules. A configuration with far more modules than there are tensors does not
+# belong to these tensors, and building it could take very long.
 _MODULES = re.compile(r"layers|depth|blocks|experts")
 _MODULES_BEYOND = 1000
-# How many converted groups of tensors stay in memory. In the sorted order of names, in which models are written, the
+# The number of converted groups of tensors that stay in memory. Models are written in the order of names, in which the
 # two fused tensors of a layer's experts alternate.
 _GROUPS_KEPT = 2
 
@@ -39,8 +39,8 @@ class Architecture:
 
     Attributes:
         model: the model on torch's meta device, without weights.
-        held: its tensors in memory, by name.
-        storing: transformers' conversions from memory to the stored layout, in the order in which they apply.
+        held: the model's tensors in memory, by name.
+        storing: transformers' conversions from memory to the stored layout, in their order.
     """
 
     model: Any
@@ -53,8 +53,8 @@ class Architecture:
 
         Args:
             config: a checkpoint's config.json.
-            stored: the names of the tensors that the checkpoint stores. Its layout is kept, as transformers keeps the
-                layout of the checkpoint that it loaded. Without them the layout is transformers' default.
+            stored: the names of the tensors in the checkpoint, whose layout is then kept, as transformers keeps it.
+                Without them the layout is transformers' default.
         """
         model = _build(config, len(stored or ()))
         if model is None:
@@ -63,7 +63,7 @@ class Architecture:
         return cls(model, held, _storing(model, held, stored))
 
     def translate(self, tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor] | None:
-        """Return `tensors`, which are named as in memory or as any release stored them, in the stored layout.
+        """Return `tensors` in the stored layout. Their names are those in memory or those of any release.
 
         Returns None if the tensors do not fit the architecture.
         """
@@ -73,11 +73,11 @@ class Architecture:
             loading = get_model_conversion_mapping(self.model)
             held = self._convert(tensors, loading, partial(_held_name, self.model, self.held, *_split(loading)))
             return self._convert(held, self.storing, partial(_stored_name, *_split(self.storing)))
-        except Exception:  # transformers' operations raise errors of every kind for tensors that do not fit
+        except Exception:  # transformers' operations raise errors of many kinds for tensors that do not fit
             return None
 
     def stored_name(self, name: str) -> str | None:
-        """Return the stored name of the one tensor that is called `name` in memory, None if there is no such tensor."""
+        """Return the stored name of the single tensor that is called `name` in memory, or None if there is none."""
         held = self.held.get(name)
         if held is None:
             return None
@@ -86,7 +86,7 @@ class Architecture:
         return stored if stored is not None and found[stored].shape == tuple(held.shape) else None
 
     def tied(self) -> dict[str, str]:
-        """Return the stored names of the tensors that the configuration ties: alias -> the name that is kept."""
+        """Return alias -> kept name, as stored, for the tensors that the configuration ties."""
         pairs: Mapping[str, str] = self.model.all_tied_weights_keys
         names = {self.stored_name(alias): self.stored_name(kept) for alias, kept in pairs.items()}
         return {alias: kept for alias, kept in names.items() if alias is not None and kept is not None}
@@ -94,7 +94,7 @@ class Architecture:
     def _convert(
         self, tensors: Mapping[str, LazyTensor], steps: Sequence[Any], rename: Callable[[str], tuple[str, str | None]]
     ) -> dict[str, LazyTensor]:
-        """Apply `steps` to `tensors`: `rename` gives a tensor's new name and the pattern of its converter, if any."""
+        """Apply `steps` to `tensors`. `rename` returns a tensor's new name and the pattern of its converter, if any."""
         from transformers.core_model_loading import dot_natural_key
 
         by_pattern = {pattern: step for step in _split(steps)[1] for pattern in step.source_patterns}
@@ -123,7 +123,7 @@ class Architecture:
 
 
 class _Memo:
-    """Tensors that are computed a group at a time; the last few groups stay in memory."""
+    """Tensors that are computed one group at a time. The last few groups stay in memory."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[int, dict[str, torch.Tensor]] = OrderedDict()
@@ -132,7 +132,7 @@ class _Memo:
     def outputs(
         self, convert: Callable[[Callable[[LazyTensor], torch.Tensor]], dict[str, torch.Tensor]]
     ) -> dict[str, LazyTensor]:
-        """Return what `convert` computes from the tensors that it reads with its argument; computed when read."""
+        """Return the tensors that `convert` computes from those that its argument reads, when they are read."""
         group = next(self._numbers)
 
         def read(name: str) -> torch.Tensor:
@@ -150,10 +150,10 @@ class _Memo:
 
 
 def _build(config: Mapping[str, Any], tensors: int) -> Any:
-    """Return the model of `config` on the meta device, None if transformers does not know it or it cannot be built."""
+    """Return the model of `config` on the meta device, or None if transformers cannot build it."""
     if max(_counts(config), default=0) > tensors + _MODULES_BEYOND:
         return None
-    # It takes seconds to import: here rather than above, so that only what needs a translation waits for it.
+    # The import takes seconds, so it is here, where only a translation waits for it.
     import transformers
     from transformers.utils import logging
 
@@ -168,7 +168,7 @@ def _build(config: Mapping[str, Any], tensors: int) -> Any:
         settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
         with torch.device("meta"):
             return kind._from_config(settings)
-    except Exception:  # a configuration can make a model's constructor raise anything
+    except Exception:  # a configuration can make a model's constructor raise any error
         return None
     finally:
         logging.set_verbosity(verbosity)
@@ -181,7 +181,7 @@ def _is_model(kind: Any) -> bool:
 
 
 def _storing(model: Any, held: Mapping[str, torch.Tensor], stored: Collection[str] | None) -> list[Any]:
-    """Return the conversions by which `save_pretrained` stores a model that was loaded from names `stored`."""
+    """Return the conversions that `save_pretrained` applies to a model that was loaded from names `stored`."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import PrefixChange
 
@@ -198,7 +198,7 @@ def _storing(model: Any, held: Mapping[str, torch.Tensor], stored: Collection[st
 
 
 def _split(steps: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """Return the conversions that rename a tensor, and those that compute."""
+    """Return the conversions that only rename a tensor, and those that compute."""
     from transformers.core_model_loading import WeightConverter
 
     return (
@@ -227,7 +227,7 @@ def _stored_name(renamings: list[Any], converters: list[Any], name: str) -> tupl
 
 
 def _counts(config: Mapping[str, Any]) -> Iterator[int]:
-    """Yield the numbers of modules that `config`, and the configurations in it, ask for."""
+    """Yield the numbers of modules in `config` and its nested configurations."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from _counts(value)

@@ -1,4 +1,4 @@
-"""Which weights lie in a directory: every form that is read, in the order in which transformers would prefer them."""
+"""Finding the weights in a directory, in every form that can be read, in transformers' order of preference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PICKLED_INDEX = "pytorch_model.bin.index.json"
 _FSDP = re.compile(r"pytorch_model_fsdp(?:_\d+)?\.bin")
 # Whole models that torchtune pickled in shards with Hugging Face's names.
 _TORCHTUNE = re.compile(r"hf_model_\d{4}_\d+\.pt")
-# Files of forms that rammerge.checkpoints.forms.foreign names.
+# Files of forms that cannot be read (rammerge.checkpoints.forms.foreign).
 _NOT_READ = re.compile(
     r".*(?:rank_?\d+|_states|zero_pp_rank.*)\.(?:bin|pt|pth)|consolidated\..*|(?:meta|torchtune)_model_\d+\.pt"
     r"|common\.pt|model_optim_rng\.pt|distrib_optim\.pt|adapter_\d+\.pt|data\.pt"
@@ -31,7 +31,7 @@ _TO_TORCH = "load it in the trainer and export the whole model with save_pretrai
 
 
 def find_forms(directory: Path) -> list[Form]:
-    """Return the weights that lie in `directory`, the most usual form first; none if there are none that are read.
+    """Return the weights in `directory` in the forms that can be read, the most usual form first.
 
     Raises:
         InputError: an index contradicts the files beside it, or files of a form are missing.
@@ -132,9 +132,9 @@ def _read_pickled(files: Sequence[Path]) -> dict[str, LazyTensor]:
 
 
 def _verl(actor: Path) -> list[Form]:
-    """Return what verl, or a trainer that writes as it does, left: an export of the whole model, or the ranks' shards.
+    """Return the weights that verl saved: an export of the whole model, or the shards of the ranks.
 
-    The export is made from the shards in the same step, so it is taken where it is there.
+    The export is made from the shards of the same step, so it is preferred if it exists.
     """
     export, lora = actor / "huggingface", actor / "lora_adapter"
     if export.is_dir() and (sets := find_sets(export, [entry.name for entry in list_directory(export)])):
@@ -142,7 +142,7 @@ def _verl(actor: Path) -> list[Form]:
     if lora.is_dir() and (forms := _adapter(lora, [entry.name for entry in list_directory(lora)])):
         return forms
     files = verl.rank_files(actor)
-    # verl's own exporter writes bfloat16; an agent of a known base is exported as that base is stored.
+    # verl's own exporter writes bfloat16. With a known base, an agent is exported in the base's dtype.
     return [
         Form(
             "verl FSDP shards",

@@ -1,4 +1,4 @@
-"""Which of several sets of weights in a directory is the agent: the one that fits the base and is not the base."""
+"""Choosing among several sets of weights in a directory: the agent fits the base and differs from it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from rammerge.errors import InputError
 from rammerge.system.atomic import write_json
 from rammerge.system.reading import quote
 
-# Raise it whenever the same files would be chosen from differently.
+# Raise this when the choice for the same files changes.
 VERSION = 1
 
 
 def choose(forms: Sequence[Form], base: Checkpoint | None, progress: Callable[[str], None]) -> tuple[Form, list[str]]:
-    """Return the form that holds the model, and the sentences that say why, where there was a choice.
+    """Return the form that contains the model, and sentences about the reason if there was a choice.
 
-    Without a base the form is taken that transformers would load. With one, the weights of all are compared with it
-    and with each other; the result is remembered by the content of the files.
+    Without a base, this is the form that transformers would load. With a base, the weights of all forms are compared
+    with it and with each other. The result is remembered by the content of the files.
 
     Raises:
-        InputError: several fit the base and differ, or nothing tells which one is meant.
+        InputError: several forms fit the base and differ, or nothing shows which one is meant.
     """
     usual = [form for form in forms if not form.doubtful]
     if len(forms) == 1 or (base is None and usual):
@@ -35,7 +35,7 @@ def choose(forms: Sequence[Form], base: Checkpoint | None, progress: Callable[[s
     if base is None:
         listed = ", ".join(form.title for form in forms)
         raise InputError(
-            f"{forms[0].where} holds several files that may be the model: {listed}; leave only that one there"
+            f"{forms[0].where} contains several files that may be the model: {listed}; leave only that one there"
         )
     known = base
 
@@ -55,7 +55,7 @@ def choose(forms: Sequence[Form], base: Checkpoint | None, progress: Callable[[s
 
 
 def _compare(forms: Sequence[Form], base: Checkpoint) -> tuple[int, list[str]]:
-    """Return the number of the form that is the agent, and what there is to say about the others."""
+    """Return the index of the form that is the agent, and sentences about the others."""
     fitted: dict[int, Fitted] = {}
     reasons: dict[int, InputError] = {}
     for number, form in enumerate(forms):
@@ -69,14 +69,14 @@ def _compare(forms: Sequence[Form], base: Checkpoint) -> tuple[int, list[str]]:
     if not fitted and 0 in reasons:
         raise reasons[0]
     if not fitted:
-        return 0, []  # the comparison with the base will say what is missing
+        return 0, []  # the later comparison with the base says what is missing
     original = {name: stored(info) for name, info in base.tensors.items()}
     changed = {number: found for number, found in fitted.items() if not _is_base(found, original)}
     first = next(iter(changed or fitted))
     for number in list(changed)[1:]:
         if not equal(changed[first].tensors, changed[number].tensors):
             raise InputError(
-                f"{forms[first].where} holds two models that fit the base and differ: {forms[first].title} and "
+                f"{forms[first].where} contains two different models that fit the base: {forms[first].title} and "
                 f"{forms[number].title}; leave only the agent's there"
             )
     return first, _notes(forms, first, list(fitted), list(changed))

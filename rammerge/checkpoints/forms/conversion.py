@@ -37,10 +37,10 @@ VERSION = 2
 
 
 def as_safetensors(form: Form, source: str, base: Checkpoint | None, progress: Callable[[str], None]) -> Path:
-    """Return a directory of safetensors for `form`: where it lies if it can be used as it is, else a converted copy.
+    """Return a directory of safetensors for `form`: its own directory if that can be used directly, else a conversion.
 
     Raises:
-        InputError: the files of the form cannot be read, hold something else than they should, or do not fit `base`.
+        InputError: the files of the form cannot be read, have wrong content, or do not fit `base`.
         RammergeError: the result could not be written.
     """
     if form.adapter and base is None:
@@ -51,7 +51,7 @@ def as_safetensors(form: Form, source: str, base: Checkpoint | None, progress: C
 
 
 def _needs_conversion(form: Form, tensors: Mapping[str, TensorInfo], base: Checkpoint | None) -> bool:
-    """Return whether plain safetensors have to be brought into the base's layout or dtypes, and can be."""
+    """Return whether plain safetensors must be converted to the base's layout or dtypes, and whether they can be."""
     entries = [entry.name for entry in list_directory(form.where)]
     if "config.json" not in entries or main_set(form.where, entries).paths != tuple(form.files):
         return True
@@ -128,7 +128,7 @@ def _write_sidecars(directory: Path, sidecars: Mapping[str, Path], *, untied: bo
 
 
 def _check_fit(form: Form, tensors: Mapping[str, LazyTensor], base: Checkpoint | None) -> None:
-    """Refuse, before a whole model is written, what the comparison with the base would refuse with less to say."""
+    """Refuse tensors that do not fit before a whole model is written. The message can say more here than later."""
     for name, tensor in tensors.items():
         check_gathered(form.title, name, tensor.shape)
     missing = [name for name in lacking(base, tensors) if not may_be_tied(name)] if base is not None else []

@@ -1,4 +1,4 @@
-"""The tensors of a form as the base stores its own: names, layout, adapter and dtype settled."""
+"""Converting the tensors of a form to the base's names, layout and dtypes, with adapters merged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rammerge.errors import InputError
 from rammerge.system.lazy import torch
 from rammerge.system.reading import quote, read_json_object
 
-# Where verl records what it trained; its shards have the adapter's tensors without PEFT's configuration.
+# verl's record of its training. Its shards contain the adapter's tensors without PEFT's configuration.
 VERL_LORA = "lora_train_meta.json"
 
 
@@ -30,9 +30,9 @@ class Fitted:
     """A form's tensors under the base's names.
 
     Attributes:
-        tensors: computed when read.
-        untied: whether a head and an embedding that the base ties are both among them.
-        notes: what the user should know, as sentences about the agent.
+        tensors: the tensors, which are computed when read.
+        untied: whether both a head and an embedding are among them although the base ties the two.
+        notes: sentences about the agent for the user.
     """
 
     tensors: Mapping[str, LazyTensor]
@@ -41,13 +41,13 @@ class Fitted:
 
 
 def fit(form: Form, base: Checkpoint | None) -> Fitted:
-    """Return the tensors of `form` as `base` would store them, as far as they can be brought there.
+    """Return the tensors of `form` in the layout of `base`, as far as they can be converted.
 
-    Tensors that do not fit keep the names that they have: whoever compares them with the base says so. Without a base
-    the layout is the one in which transformers stores the form's own configuration.
+    Tensors that do not fit keep their names; the later comparison with the base reports them. Without a base the layout
+    is the one in which transformers stores the form's own configuration.
 
     Raises:
-        InputError: the form's files cannot be read, or hold an adapter that cannot be merged into `base`.
+        InputError: the form's files cannot be read, or contain an adapter that cannot be merged into `base`.
     """
     tensors = strip(form.read())
     if not form.adapter and not adapter.holds_lora(tensors):
@@ -69,19 +69,19 @@ def fit(form: Form, base: Checkpoint | None) -> Fitted:
 
 
 def needs_base(form: Form) -> InputError:
-    """Return the refusal of an adapter without a base."""
+    """Return the error for an adapter without a base."""
     file = adapter_settings(form)
     named = quote(read_json_object(file).get("base_model_name_or_path")) if file is not None else "a base"
     return InputError(f"{form.where} is an adapter of {named}; give the base that it belongs to")
 
 
 def lacking(base: Checkpoint, tensors: Mapping[str, Any]) -> list[str]:
-    """Return the names of the base's tensors that are not among `tensors`, computed buffers left out."""
+    """Return the names of the base's tensors that are not among `tensors`, not counting computed buffers."""
     return [name for name in _required(base) if name not in tensors]
 
 
 def fits(base: Checkpoint, tensors: Mapping[str, LazyTensor]) -> bool:
-    """Return whether `tensors` are all that the base has, in its shapes; rows may have been appended to matrices."""
+    """Return whether `tensors` include all of the base's, in its shapes. Matrices may have more rows."""
     return not lacking(base, tensors) and all(
         tensors[name].shape == base.tensors[name].shape
         or (len(tensors[name].shape) == 2 and tensors[name].shape[1:] == base.tensors[name].shape[1:])
@@ -90,7 +90,7 @@ def fits(base: Checkpoint, tensors: Mapping[str, LazyTensor]) -> bool:
 
 
 def equal(one: Mapping[str, LazyTensor], other: Mapping[str, LazyTensor]) -> bool:
-    """Return whether two models have the same values, where both have a tensor and in whatever dtype."""
+    """Return whether two models have equal values in the tensors that both have, in any dtypes."""
     shared = sorted(one.keys() & other.keys())
     if any(one[name].shape != other[name].shape for name in shared):
         return False
@@ -108,7 +108,7 @@ def _required(base: Checkpoint) -> list[str]:
 def _in_layout(
     form: Form, tensors: Mapping[str, LazyTensor], base: Checkpoint | None
 ) -> tuple[dict[str, LazyTensor], list[str]]:
-    """Return `tensors` in the base's layout, under whatever key they are, and the sentence that says so."""
+    """Return `tensors` in the base's layout, whatever key they are under, and sentences about the conversion."""
     if base is not None:
         wanted: Collection[str] = _required(base)
         if found := _model_under(form, tensors, wanted):
@@ -131,7 +131,7 @@ def _in_layout(
 def _model_under(
     form: Form, tensors: Mapping[str, LazyTensor], wanted: Collection[str]
 ) -> tuple[dict[str, LazyTensor], list[str]] | None:
-    """Return the tensors under the key of the state dict where all `wanted` are, None if there is no such key."""
+    """Return the tensors under the key of the state dict that contains all `wanted`, or None if there is none."""
     found = prefixes(tensors, wanted)
     if not found:
         return None
@@ -140,7 +140,7 @@ def _model_under(
     differing = next((prefix for prefix in models if not equal(models[first], models[prefix])), None)
     if differing is not None:
         raise InputError(
-            f"{form.title} holds several models that differ, under {_key(first)} and under {_key(differing)}; save the "
+            f"{form.title} contains different models under {_key(first)} and under {_key(differing)}; save the "
             "agent's alone"
         )
     notes = [] if first in _USUAL_KEYS else [f"its weights were found under {_key(first)} in {form.title}"]
@@ -155,7 +155,7 @@ def _key(prefix: str) -> str:
 
 
 def adapter_settings(form: Form) -> Path | None:
-    """Return the file that says how the adapter is scaled whose tensors `form` may hold, None if there is none."""
+    """Return the file with the scaling of the adapter that `form` may contain, or None if there is none."""
     places = [form.where, form.where.parent, form.where.parent.parent]
     files = [place / name for place in places for name in (adapter.CONFIG, f"lora_adapter/{adapter.CONFIG}", VERL_LORA)]
     return next((file for file in files if file.is_file()), None)
@@ -165,8 +165,9 @@ def _settings(form: Form) -> LoraSettings:
     file = adapter_settings(form)
     if file is None:
         raise InputError(
-            f"{form.where} holds a LoRA adapter among its tensors, and nothing says its alpha; put an {adapter.CONFIG} "
-            'beside them, such as {"peft_type": "LORA", "r": 8, "lora_alpha": 16}'
+            f"{form.where} contains a LoRA adapter among its tensors, but no file gives its alpha; put an "
+            f"{adapter.CONFIG} beside them, such as "
+            '{"peft_type": "LORA", "r": 8, "lora_alpha": 16}'
         )
     if file.name == VERL_LORA:
         return LoraSettings(file, {"peft_type": "LORA", **read_json_object(file)})

@@ -1,4 +1,4 @@
-"""Where in a trainer's directory the weights lie: there, or some levels below, of the newest step."""
+"""Finding the weights in a trainer's directory: at its top, or some levels below in the newest step."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from rammerge.system.reading import list_directory
 _LEVELS = 4
 _MOST_DIRECTORIES = 5000
 _MOST_LISTED = 8
-# Models that a trainer keeps beside the agent, and what is no model.
+# Models that a trainer keeps beside the agent, and directories without models.
 _ASIDE = re.compile(
     r"\..*|critic.*|ref(erence)?(_model|_policy)?|reward.*|rm|value(_model)?|optim.*|speculator|data|logs?|runs?|wandb"
     r"|tensorboard|mlruns|tokenizer|processor|__pycache__|additional_chat_templates",
     re.IGNORECASE,
 )
 _STEP = re.compile(r"(?:.*[_-])?(?:step|steps|checkpoint|ckpt|iter|epoch)[_-]?(\d{1,18})", re.IGNORECASE)
-# Where trainers say which step they finished last: verl and Megatron, SkyRL.
+# Files with the last finished step: of verl and Megatron, of SkyRL.
 _MARKERS = ("latest_checkpointed_iteration.txt", "latest_ckpt_global_step.txt")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A directory with weights below the one that the user named.
+    """A directory with weights below the user's directory.
 
     Attributes:
-        path: relative to that one.
-        forms: the weights in it, or what is wrong with them.
+        path: the path relative to the user's directory.
+        forms: the weights in it, or the error that they raise.
     """
 
     path: Path
@@ -42,23 +42,23 @@ class Place:
 
     @property
     def step(self) -> int | None:
-        """The training step that the path names, the last one if there are several."""
+        """The training step in the path, or the last one if there are several."""
         numbers = [int(found[1]) for part in self.path.parts if (found := _STEP.fullmatch(part))]
         return numbers[-1] if numbers else None
 
     @property
     def series(self) -> tuple[str, ...]:
-        """The path without its step: what is the same for all steps of a run."""
+        """The path without its step, which is the same for all steps of a run."""
         return tuple("*" if _STEP.fullmatch(part) else part for part in self.path.parts)
 
 
 def find_weights(directory: Path) -> tuple[list[Form], list[str]]:
-    """Return the weights in `directory`, or in the one directory below it that has any; and what there is to say.
+    """Return the weights in `directory`, or in the only directory below that has any, and sentences about the choice.
 
-    Of a run's steps the newest counts, or the one that the trainer calls its latest.
+    Among the steps of a run, the newest is used, or the one that the trainer recorded as its latest.
 
     Raises:
-        InputError: several directories below may be meant, or the files contradict each other.
+        InputError: several directories may be meant, or the files contradict each other.
     """
     forms = find_forms(directory)
     if any(not form.doubtful for form in forms):
@@ -73,7 +73,7 @@ def find_weights(directory: Path) -> tuple[list[Form], list[str]]:
 
 
 def subdirectories(directory: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield directories, `directory` first and then those some levels below it, each with the names of its entries."""
+    """Yield `directory` and the directories some levels below it, each with the names of its entries."""
     level = [directory]
     seen = 0
     for _ in range(_LEVELS + 1):
@@ -115,11 +115,11 @@ def _choose(directory: Path, places: list[Place]) -> tuple[Place, str]:
     if len({place.series for place in places}) > 1 or len(numbers) < len(places):
         listed = ", ".join(place.path.as_posix() for place in places[:_MOST_LISTED])
         more = ", ..." if len(places) > _MOST_LISTED else ""
-        raise InputError(f"{directory} holds several models; give one of them: {listed}{more}")
+        raise InputError(f"{directory} contains several models; give one of them: {listed}{more}")
     newest = max(numbers)
     finished = _finished(directory, steps[newest])
     if finished in steps and finished != newest:
-        return steps[finished], f"the last of {len(places)} steps that the trainer calls finished"
+        return steps[finished], f"the last of {len(places)} steps that the trainer finished"
     return steps[newest], f"the newest of {len(places)} steps"
 
 

@@ -1,4 +1,4 @@
-"""Forms that are not read here: how each is recognised, and the tool that makes a model of it."""
+"""Forms that cannot be read: how each is recognized, and the tool that converts it into a model."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _MOST_LISTED = 6
 
 @dataclass(frozen=True)
 class Foreign:
-    """A form that is named and not read.
+    """A form that is recognized but cannot be read.
 
     Attributes:
-        name: what it is, as the second half of "it holds ...".
-        files: what tells it: a pattern of names, one of which must be there.
-        fix: what to do about it.
-        beside: a pattern of names of which one must be there too, "" if `files` is enough.
-        without: a pattern of names of which none may be there, "" if `files` is enough.
+        name: the name of the form, as the second half of "it contains ...".
+        files: a pattern of file names. One of them must exist.
+        fix: what the user can do.
+        beside: a pattern of file names of which one must also exist, "" if `files` is enough.
+        without: a pattern of file names of which none may exist, "" if `files` is enough.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Foreign:
     without: str = ""
 
     def among(self, names: Sequence[str]) -> bool:
-        """Return whether a directory with entries `names` holds this form."""
+        """Return whether a directory with entries `names` contains this form."""
         return (
             _any(self.files, names)
             and (not self.beside or _any(self.beside, names))
@@ -47,7 +47,7 @@ FOREIGN: Sequence[Foreign] = (
         "a DeepSpeed ZeRO checkpoint",
         r"zero_to_fp32\.py|.*zero_pp_rank_\d+_mp_rank_\d+_(?:optim|model)_states\.pt|mp_rank_\d+_model_states\.pt"
         r"|layer_\d+-model_\d+-model_states\.pt|zero_checkpoint.*|universal_checkpoint_info.*",
-        "make a model of it with `python zero_to_fp32.py . OUT`, run in the directory of that script, and give OUT",
+        "convert it with `python zero_to_fp32.py . OUT`, run in the directory of that script, and give OUT",
     ),
     Foreign(
         "a Megatron distributed checkpoint",
@@ -120,12 +120,12 @@ FOREIGN: Sequence[Foreign] = (
 
 
 def refuse(directory: Path) -> InputError:
-    """Return the refusal of a `directory` in which nothing is found that is read: what it holds, and what to do."""
+    """Return the error for a `directory` without readable weights: what it contains, and what to do."""
     for path, names in subdirectories(directory):
         for foreign in FOREIGN:
             if foreign.among(names):
                 where = directory if path == directory else f"{directory} ({path.relative_to(directory)})"
-                return InputError(f"{where} holds {foreign.name}, which is not read; {foreign.fix}")
+                return InputError(f"{where} contains {foreign.name}, which cannot be read; {foreign.fix}")
         if missing := missing_shards(names):
             return InputError(f"{path} has {missing}; finish the download or the copy")
     names = next((names for _, names in subdirectories(directory)), [])
@@ -134,13 +134,13 @@ def refuse(directory: Path) -> InputError:
     weights = [name for name in names if re.fullmatch(r".*\.(?:safetensors|bin|pt|pth|pkl)", name)]
     if weights and all(is_leftover(name) for name in weights):
         return InputError(
-            f"{directory} holds the state of a trainer ({', '.join(weights[:_MOST_LISTED])}) and no model; give the "
+            f"{directory} contains the state of a trainer ({', '.join(weights[:_MOST_LISTED])}) and no model; give the "
             "directory of the model's weights"
         )
     listed = ", ".join(quote(name)[1:-1] for name in names[:_MOST_LISTED]) or "nothing"
     more = ", ..." if len(names) > _MOST_LISTED else ""
     return InputError(
-        f"{directory} has no config.json and no weights in a form that is read, so it is not a checkpoint (it holds "
+        f"{directory} has no config.json and no weights in a known form, so it is not a checkpoint (it contains "
         f"{listed}{more}); give a directory of save_pretrained, of an adapter, or a trainer's checkpoint"
     )
 

@@ -1,4 +1,4 @@
-"""A form in which the weights of a model can lie on disk."""
+"""A form of a model's weights on disk."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from rammerge.checkpoints.headers import TensorInfo
 
 @dataclass(frozen=True)
 class Form:
-    """Weights of a model on disk, and how they are read.
+    """Weights of a model on disk, and how to read them.
 
     Attributes:
-        name: what the user calls the form.
-        where: the directory that holds it.
+        name: the form's name for the user.
+        where: the directory of the files.
         files: the files that determine the tensors.
-        read: plans the tensors, under the names that the files give them; they are computed when read.
-        places: where configuration and tokenizer may lie; the first of them with a config.json serves.
-        adapter: whether the files hold an adapter alone, which only a base makes whole.
-        headers: the tensors of plain safetensors, which can be used as they lie there; None for other forms.
-        doubtful: whether nothing but the tensors can tell that this is a model: a single file of an unusual name.
-        masters: the dtype to which float32 weights are rounded where there is no base, if they are.
+        read: returns the tensors under the files' names for them; they are computed when read.
+        places: directories to look for configuration and tokenizer; the first one with a config.json is used.
+        adapter: whether the files contain only an adapter, which needs a base.
+        headers: returns the tensors of plain safetensors, which can be used directly; None for other forms.
+        doubtful: whether only the tensors can show that this is a model: a single file with an unusual name.
+        masters: the dtype to which float32 weights are rounded if there is no base; None keeps them.
         export: what to do when the tensors do not fit, as the second half of a sentence.
     """
 
@@ -40,6 +40,6 @@ class Form:
 
     @property
     def title(self) -> str:
-        """The form and where it lies, for messages."""
+        """The form and its place, for messages."""
         first = self.files[0]
         return str(first) if len(self.files) == 1 else f"{self.name} in {self.where}"

@@ -1,4 +1,4 @@
-"""The arithmetic of LoRA adapters, tensor by tensor, as PEFT's `merge_and_unload` does it.
+"""The arithmetic of LoRA adapters, tensor by tensor, as in PEFT's `merge_and_unload`.
 
 W <- W + s * B A (LoRA, arXiv 2106.09685, section 4.1), with s = alpha / r, or alpha / sqrt(r) for rsLoRA
 (arXiv 2312.03732); for DoRA (arXiv 2402.09353, eq. 5) W <- m * (W + s * B A) / ||W + s * B A||, the norm of each row.
@@ -54,7 +54,7 @@ def with_rows(weight: LazyTensor, indices: Sequence[int], rows: LazyTensor) -> L
 
 
 def changes_nothing(parts: Parts, scaling: float) -> bool:
-    """Return whether the low-rank product of `parts` is zero whatever the weight is."""
+    """Return whether the low-rank product of `parts` is zero for every weight."""
     second = parts.get("lora_B", parts.get("lora_embedding_B"))
     first = parts.get("lora_A", parts.get("lora_embedding_A"))
     if first is None or second is None or "lora_magnitude_vector" in parts or "lora_B.bias" in parts:
@@ -63,7 +63,7 @@ def changes_nothing(parts: Parts, scaling: float) -> bool:
 
 
 def same_change(embedding: Parts, head: Parts) -> bool:
-    """Return whether the adapters of an embedding and of its tied head are one, which PEFT stores turned."""
+    """Return whether the adapters of an embedding and of its tied head are equal; PEFT stores one transposed."""
     pairs = (("lora_embedding_A", "lora_B"), ("lora_embedding_B", "lora_A"))
     if any(one not in embedding or other not in head for one, other in pairs):
         return False

@@ -1,4 +1,4 @@
-"""What the settings of a PEFT LoRA adapter mean for the weights that it stands for."""
+"""The settings of a PEFT LoRA adapter and their meaning for the merged weights."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Any
 from rammerge.errors import InputError
 from rammerge.system.reading import quote, read_json_object
 
-# Settings that are taken into account here and in rammerge.checkpoints.forms.adapter, or that leave the adapted weights
-# as they are. A setting that stands neither here nor in _NOT_MERGED and is switched on is a variant of LoRA whose
-# arithmetic is unknown here.
+# Settings that the code here and in rammerge.checkpoints.forms.adapter handles, or that do not affect the weights. Any
+# other setting that is switched on, and is not in NOT_MERGED, is a variant of LoRA whose arithmetic is not known here.
 UNDERSTOOD = frozenset(
     {
         "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "ensure_weight_tying", "eva_config",
@@ -27,7 +26,7 @@ UNDERSTOOD = frozenset(
 
 _BY_PEFT = "merge it with PEFT's merge_and_unload and save the whole model"
 _RETRAIN = "train a plain LoRA, which has merged weights"
-# Settings that are refused when switched on: why, and what can be done.
+# Settings that are refused when switched on: the reason, and what the user can do.
 NOT_MERGED: Mapping[str, tuple[str, str]] = {
     "alora_invocation_tokens": ("applies the adapter only after certain tokens, which no weights can do", _RETRAIN),
     "arrow_config": ("chooses among adapters for each token, which no weights can do", _RETRAIN),
@@ -37,17 +36,17 @@ NOT_MERGED: Mapping[str, tuple[str, str]] = {
     "loftq_config": ("changes the base when the adapter is made", _BY_PEFT),
     "lora_ga_config": ("changes the base when the adapter is made", _BY_PEFT),
     "megatron_config": ("names modules as Megatron does", "export the adapter to PEFT's names, or the whole model"),
-    "monteclora_config": ("has weights of its own beside LoRA's", _BY_PEFT),
+    "monteclora_config": ("has other weights in addition to LoRA's", _BY_PEFT),
     "target_parameters": ("adapts parameters as they are in memory, not on disk", _BY_PEFT),
     "use_bdlora": ("stores its matrices by blocks", _BY_PEFT),
-    "use_qalora": ("adapts quantised weights, which are not merged here or by PEFT", _RETRAIN),
-    "velora_config": ("has weights of its own beside LoRA's", _BY_PEFT),
+    "use_qalora": ("adapts quantized weights, which neither this program nor PEFT merges", _RETRAIN),
+    "velora_config": ("has other weights in addition to LoRA's", _BY_PEFT),
 }
-# Configurations of initialisations that PEFT stores for every adapter, or warns about and ignores; what counts is
-# init_lora_weights.
+# Configurations of initializations that PEFT stores for every adapter, or warns about and ignores. Only
+# init_lora_weights decides.
 _INERT_UNLESS = {"corda_config": "corda", "loftq_config": "loftq", "lora_ga_config": "lora_ga"}
-# Initialisations that leave the base alone. The others subtract something from the base when an adapter is loaded, or
-# start from another base.
+# Initializations that do not change the base. With all others, loading an adapter changes the base, or the adapter
+# starts from a different base.
 _NEUTRAL_STARTS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 # Adapters that are inputs of the model rather than changes of its weights.
 _PROMPTS = frozenset(
@@ -55,7 +54,7 @@ _PROMPTS = frozenset(
         "ADAPTION_PROMPT", "CARTRIDGE", "CPT", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING",
     }
 )  # fmt: skip
-# Adapters that do something else for each input.
+# Adapters whose effect depends on the input.
 _BY_INPUT = frozenset({"POLY", "SHADOW", "XLORA"})
 
 
@@ -64,8 +63,8 @@ class LoraSettings:
     """The settings of an adapter that can be merged.
 
     Attributes:
-        file: where they stand, for messages.
-        config: as they stand there.
+        file: the file of the settings, for messages.
+        config: its content.
     """
 
     file: Path
@@ -76,14 +75,14 @@ class LoraSettings:
         """Read `file`, an adapter_config.json.
 
         Raises:
-            InputError: it is not that of a LoRA that can be merged exactly; the sentence says why and what to do.
+            InputError: the adapter is not a LoRA that can be merged exactly; the message says why and what to do.
         """
         settings = cls(file, read_json_object(file))
         settings.check()
         return settings
 
     def check(self) -> None:
-        """Refuse what cannot be merged exactly."""
+        """Refuse settings that cannot be merged exactly."""
         kind = self.config.get("peft_type")
         if str(kind).upper() != "LORA":
             raise InputError(f"{self.file} describes a {quote(kind)} adapter and only LORA adapters can be merged; "

@@ -1,9 +1,9 @@
 """The one rule for float32 weights of an agent whose base is stored in 16 bits.
 
-Trainers keep float32 master weights and save them as they are, or as the 16-bit model that they serve: which of the two
-lies on disk says nothing about the agent. So float32 weights are rounded, to nearest and ties to even, to the dtype in
-which the base stores the tensor, whatever file they come from. Compared in float32, nearly every element would count as
-changed, most by less than the base's dtype can hold. A float32 base keeps float32 agents as they are.
+Trainers keep float32 master weights. They save those, or the 16-bit model that they serve; the choice says nothing
+about the agent. So float32 weights from any file are rounded, to nearest with ties to even, to the base's dtype of the
+tensor. Otherwise nearly every element would count as changed, most of them by less than the base's dtype can represent.
+With a float32 base, float32 agents stay as they are.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ FLOAT32 = DTYPES["float32"]
 def rounded(
     tensors: Mapping[str, LazyTensor], base: Checkpoint | None, otherwise: str | None
 ) -> tuple[dict[str, LazyTensor], list[str]]:
-    """Return `tensors` with the rule applied, and the sentence that says so.
+    """Return `tensors` with the rule applied, and a sentence about it.
 
-    A tensor that the base does not store, such as the second name of a tied one, gets the dtype of most of the base.
-    Without a base, the dtype named `otherwise` is taken, and none leaves everything as it is.
+    A tensor that the base does not store, such as the second name of a tied tensor, gets the dtype of most of the base.
+    Without a base the dtype is `otherwise`; None leaves all tensors unchanged.
     """
     main = main_dtype(base.tensors) if base is not None else DTYPES[otherwise] if otherwise else None
     targets = {

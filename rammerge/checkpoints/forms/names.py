@@ -1,4 +1,4 @@
-"""What trainers put around the names of parameters, and how it is taken off again."""
+"""Removing the prefixes and wrappers that trainers add to the names of parameters."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _T = TypeVar("_T")
 _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module.")
 # Wrappers of whole models: DDP and DeepSpeed, TRL's models with a value head.
 _PREFIXES = ("module.", "pretrained_model.")
-# PEFT's wrapper, under whatever name the model with the adapter is kept.
+# PEFT's wrapper. The model with the adapter may be kept under any name.
 _PEFT = "base_model.model."
 
 
 def bare(name: str) -> str:
-    """Return the name of a parameter without the wrappers and prefixes that are known."""
+    """Return the name of a parameter without known wrappers and prefixes."""
     for wrapper in _WRAPPERS:
         name = name.replace(wrapper, "")
     name = name.rpartition(_PEFT)[2]
@@ -26,7 +26,7 @@ def bare(name: str) -> str:
 
 
 def strip(tensors: Mapping[str, _T]) -> dict[str, _T]:
-    """Return `tensors` under their bare names; those whose bare names coincide keep the names that they have."""
+    """Return `tensors` under their bare names. Tensors with equal bare names keep their full names."""
     names = {name: bare(name) for name in tensors}
     seen: dict[str, int] = {}
     for name in names.values():
@@ -35,9 +35,9 @@ def strip(tensors: Mapping[str, _T]) -> dict[str, _T]:
 
 
 def prefixes(names: Iterable[str], wanted: Collection[str]) -> list[str]:
-    """Return the prefixes under which all of `wanted` are among `names`, sorted; "" is one of them.
+    """Return the sorted prefixes, including "", under which all of `wanted` are among `names`.
 
-    A state dict may hold a model under a key, `model` or `policy` say, and several models under different keys.
+    A state dict may contain a model under a key such as `model` or `policy`, and several models under different keys.
     """
     if not wanted:
         return []
@@ -48,5 +48,5 @@ def prefixes(names: Iterable[str], wanted: Collection[str]) -> list[str]:
 
 
 def under(prefix: str, tensors: Mapping[str, _T]) -> dict[str, _T]:
-    """Return the tensors whose names begin with `prefix`, under the rest of their names."""
+    """Return the tensors whose names start with `prefix`, under the rest of their names."""
     return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,7 +1,7 @@
-"""Safetensors that each rank wrote for itself: torch's HuggingFaceStorageWriter with `save_distributed`.
+"""Safetensors files that each rank wrote: torch's HuggingFaceStorageWriter with `save_distributed`.
 
-The files are `shard-<S>-model-<I>-of-<N>.safetensors` without an index. Where a tensor is cut, each file's metadata say
-at which offsets its part begins (torch.distributed.checkpoint._hf_utils, "DCP_SHARDING_INFO").
+The files are `shard-<S>-model-<I>-of-<N>.safetensors` without an index. If a tensor is cut, each file's metadata give
+the offsets of its part (torch.distributed.checkpoint._hf_utils, "DCP_SHARDING_INFO").
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _Placed = tuple[tuple[int, ...], TensorInfo]
 
 
 def read_rank_shards(files: Sequence[Path]) -> dict[str, LazyTensor]:
-    """Return the tensors that `files` make up, assembled when read.
+    """Return the tensors whose parts are in `files`. They are assembled when read.
 
     Raises:
-        InputError: a file is no safetensors file, or the parts do not make up whole tensors.
+        InputError: a file is not a safetensors file, or the parts do not add up to whole tensors.
     """
     placed: dict[str, list[_Placed]] = defaultdict(list)
     for file in files:

@@ -198,9 +198,9 @@ def test_an_adapter_of_a_directory_is_compared_by_weights(adapter: Path, base: C
         ("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-7B", InputError),
         ("me/own-sft", "Qwen/Qwen2.5-7B", InputError),
         ("/home/someone/models/Qwen2.5-7B", "Qwen/Qwen2.5-7B", None),
-        ("/home/someone/sft/checkpoint-9", "Qwen/Qwen2.5-7B", "not here to be compared"),
+        ("/home/someone/sft/checkpoint-9", "Qwen/Qwen2.5-7B", "not available here for a comparison"),
         ("Qwen/Qwen2.5-7B", "/models/Qwen2.5-7B", None),
-        ("Qwen/Qwen2.5-7B", "/models/base", "not here to be compared"),
+        ("Qwen/Qwen2.5-7B", "/models/base", "not available here for a comparison"),
         (None, "Qwen/Qwen2.5-7B", None),
     ],
 )

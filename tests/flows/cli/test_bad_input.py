@@ -142,7 +142,7 @@ def same_agents(root: Path) -> None:
         (missing, ["tool", "does not exist"]),
         (not_a_checkpoint, ["tool", "config.json"]),
         (truncated, ["tool", "model.safetensors"]),
-        (other_architecture, ["'tool'", "another architecture"]),
+        (other_architecture, ["'tool'", "a different architecture"]),
         (other_vocabulary, ["'tool'", "vocabulary"]),
         (missing_tensor, ["'tool'", "model.layers.1.mlp.up_proj.weight"]),
         (different_integers, ["'tool'", "position_ids"]),
