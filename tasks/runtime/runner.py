@@ -5,14 +5,19 @@ over machines, give the flow a Dask or Ray task runner instead (`flow.with_optio
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
+from uuid import UUID
 
+from prefect import State as PrefectState
 from prefect import Task
-from prefect.futures import PrefectConcurrentFuture, PrefectFuture
+from prefect.futures import PrefectConcurrentFuture, PrefectFuture, resolve_futures_to_results
+from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.runtime.progress import Event, State, emit
+from tasks.runtime.slots import Turn
+from tasks.runtime.step import Step
 
 
 class Workers(ThreadPoolTaskRunner[Any]):
@@ -30,11 +35,45 @@ class Workers(ThreadPoolTaskRunner[Any]):
         wait_for: Iterable[PrefectFuture[Any]] | None = None,
         dependencies: dict[str, Any] | None = None,
     ) -> PrefectConcurrentFuture[Any]:
-        """Submit a step, and report its end."""
+        """Submit a step, let it start when it is its turn if it runs a model, and report its end."""
         name = str(task.task_run_name or task.name).format(**parameters)
+        step: Step[Any] | None = getattr(task.fn, "step", None)
+        turn = Turn()
+        if step is not None and step.runs_a_model:
+            wait_for = [*(wait_for or ()), _ItsTurn(turn, step, parameters)]
         future = super().submit(task, parameters, wait_for, dependencies)
+        future.add_done_callback(lambda _: turn.end())
         future.add_done_callback(lambda done: emit(Event(name, _ended(done))))
         return future
+
+
+class _ItsTurn(PrefectFuture[bool]):
+    """What Prefect waits for before it says that a step runs, once the step's inputs are there."""
+
+    def __init__(self, turn: Turn, step: Step[Any], parameters: dict[str, Any]) -> None:
+        self._turn, self._step, self._parameters = turn, step, parameters
+
+    @property
+    def task_run_id(self) -> UUID:
+        """No task run's."""
+        return UUID(int=0)
+
+    @property
+    def state(self) -> PrefectState[bool]:
+        """It never fails."""
+        return Completed(data=True)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Begin the turn, unless what the step makes is there already."""
+        if self._step.find(**resolve_futures_to_results(self._parameters)) is None:
+            self._turn.begin(timeout)
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> bool:  # noqa: ARG002 (the base's)
+        """What `state` holds."""
+        return True
+
+    def add_done_callback(self, fn: Callable[[PrefectFuture[bool]], None]) -> None:
+        """Nobody but the step's own thread waits for this."""
 
 
 def workers() -> TaskRunner[PrefectFuture[Any]]:

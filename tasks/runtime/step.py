@@ -61,6 +61,7 @@ class Step(Generic[R]):
     Attributes:
         kind: the step's name, which is also its kind in the store.
         task: the Prefect task that a flow submits.
+        runs_a_model: whether the step takes turns with others (see tasks.runtime.slots).
     """
 
     def __init__(
@@ -73,13 +74,14 @@ class Step(Generic[R]):
         result: type[R],
         ignore: Collection[str],
         retries: int,
+        runs_a_model: bool,
     ) -> None:
         self.__doc__ = build.__doc__
         signature = inspect.signature(build)
         self._signature = signature.replace(parameters=list(signature.parameters.values())[1:])  # without the directory
         if unknown := sorted(set(ignore) - self._signature.parameters.keys()):
             raise TypeError(f"step '{kind}' ignores '{unknown[0]}', which is not a parameter of {build.__qualname__}")
-        self.kind = kind
+        self.kind, self.runs_a_model = kind, runs_a_model
         self._build, self._version, self._result, self._ignore = build, version, result, frozenset(ignore)
         # Prefect keeps a result as JSON with the name of its class. A result that a different release kept under a
         # different name, or with different fields, must not be found.
@@ -141,6 +143,7 @@ class Step(Generic[R]):
             return self._run(*args, **kwargs)
 
         cast(Any, run).__signature__ = self._signature
+        cast(Any, run).step = self  # for the task runner
         # No tags: for each tag Prefect asks its server for a concurrency slot, which takes seconds per step.
         return task(
             name=self.kind,
@@ -160,6 +163,7 @@ def step(
     result: type[R],
     ignore: Collection[str] = (),
     retries: int = 0,
+    runs_a_model: bool = False,
 ) -> Callable[[Callable[Concatenate[Path, P], None]], Step[R]]:
     """Make a step from a function that writes its output into the directory in its first argument.
 
@@ -170,13 +174,23 @@ def step(
         result: the class that reads the result from the entry and tells whether it still holds.
         ignore: parameters without influence on the output, such as a label or a memory limit.
         retries: attempts after a failure other than InputError, with growing and jittered delays.
+        runs_a_model: whether the step takes turns with the others that run a model in this process.
 
     Raises:
         TypeError: `ignore` names a parameter that the function does not have.
     """
 
     def decorate(build: Callable[Concatenate[Path, P], None]) -> Step[R]:
-        return Step(build, kind=kind, version=version, run_name=run_name, result=result, ignore=ignore, retries=retries)
+        return Step(
+            build,
+            kind=kind,
+            version=version,
+            run_name=run_name,
+            result=result,
+            ignore=ignore,
+            retries=retries,
+            runs_a_model=runs_a_model,
+        )
 
     return decorate
 

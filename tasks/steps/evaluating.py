@@ -19,7 +19,7 @@ from rammerge import store
 from rammerge.recipe import Recipe
 from rammerge.system.atomic import write_json, write_text
 from tasks.runtime.progress import progress
-from tasks.runtime.slots import MODEL_SLOT
+from tasks.runtime.slots import model_slot
 from tasks.runtime.step import Result, step
 from tasks.steps.sources import Model
 
@@ -108,7 +108,7 @@ class Scores(Result):
         return all(store.find("suite", directory.parent.name) for directory in self.directories.values())
 
 
-@step("evaluate", version=1, run_name="evaluate {name}", result=Scores, ignore=["name"])
+@step("evaluate", version=1, run_name="evaluate {name}", result=Scores, ignore=["name"], runs_a_model=True)
 def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], conditions: Conditions) -> None:
     """Run the model on every suite with lm-eval; a suite that these very weights were run on before is not run again.
 
@@ -134,7 +134,7 @@ def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], con
 
 
 def _run(out: Path, *, model: Model, suite: SuiteRef, conditions: Conditions) -> None:
-    with MODEL_SLOT:
+    with model_slot():
         evaluate_model(
             model.path,
             [load_suite(suite.path)],

@@ -21,7 +21,7 @@ from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from rammerge.system.sizes import parse_size
 from tasks.runtime.progress import progress
-from tasks.runtime.slots import MODEL_SLOT
+from tasks.runtime.slots import model_slot
 from tasks.runtime.step import Result, step
 from tasks.steps.sources import Checked, Model, digests
 
@@ -135,7 +135,7 @@ class Smoked(Result):
         return cls(path=entry.path, digest=entry.digest, text=text)
 
 
-@step("smoke", version=1, run_name="smoke {name}", result=Smoked, ignore=["name", "compute"])
+@step("smoke", version=1, run_name="smoke {name}", result=Smoked, ignore=["name", "compute"], runs_a_model=True)
 def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
     """Check that transformers loads the model, that its logits are finite and that it generates; write `smoke.json`.
 
@@ -143,7 +143,7 @@ def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
         RammergeError: one of these does not hold; nothing has been registered then.
     """
     try:
-        with MODEL_SLOT:
+        with model_slot():
             text, finite = try_out(model.path, device=compute.device)
     except (RammergeError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise RammergeError(f"the merge '{name}' does not run in transformers: {error}") from error
