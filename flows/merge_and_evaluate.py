@@ -7,6 +7,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.run import artifacts
+from flows.run.champion import challenge
 from flows.run.outcome import Outcome
 from flows.run.planning import plan
 from flows.run.settling import results, settle
@@ -52,11 +53,14 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     models = {"base": base, **agents, **variants}
     conditions = Conditions.of(spec)
     scores = {name: evaluate.submit(name, model, todo.suites, conditions) for name, model in models.items()}
-    settle(*variants.values(), *smoked, *scores.values())
+    settle(*variants.values(), *smoked)
+    rival = challenge(todo, results(variants), conditions)
+    settle(*scores.values())
     methods = {name: method.name for name, method in todo.variants.items()}
-    board = compare.submit(scores, list(agents), methods, spec.evaluation.confidence)
-    decision = gate.submit(board, todo.gates)
-    settle(board, decision)
+    board = compare.submit({**scores, **rival.scores}, list(agents), methods, spec.evaluation.confidence, rival.extra)
+    settle(board)
+    decision = gate.submit(board, todo.gates, rival.opponent(board.result().selected))
+    settle(decision)
     artifacts.publish_leaderboard(spec.name, board.result())
     artifacts.publish_variants(spec.name, {name: model.result() for name, model in variants.items()})
     artifacts.publish_decision(spec.name, decision.result())
@@ -80,7 +84,7 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     verdict = decision.result()
     champion = f"{spec.model_name} version {release.result().version} is registered and not promoted"
     if verdict.passed and spec.registry.promote:
-        champion = promote.submit(spec.model_name, release).result().sentence
+        champion = promote.submit(spec.model_name, release, rival.version).result().sentence
     artifacts.publish_release(spec.name, champion, release.result().path)
     artifacts.tag_run(spec.name, "passed" if verdict.passed else "refused")
 

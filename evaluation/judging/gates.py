@@ -146,6 +146,35 @@ class BetterThan(Gate):
         )
 
 
+class NotWorseThanChampion(Gate):
+    """The variant's average over the suites is less than `margin` below that of the release that serves now.
+
+    For `evidence` see NotWorseThanBase. It passes if nothing serves yet, and if the variant itself does.
+    """
+
+    rule: Literal["not_worse_than_champion"] = "not_worse_than_champion"
+    margin: float = Field(default=0.02, ge=0, le=1)
+    evidence: Evidence = "interval"
+
+    def judge(self, leaderboard: Leaderboard, variant: str) -> GateOutcome:
+        """See Gate."""
+        return _against_champion(self.rule, leaderboard, variant, -self.margin, self.evidence)
+
+
+class BetterThanChampion(Gate):
+    """The variant's average over the suites is above that of the release that serves now; evidence as above.
+
+    It passes if nothing serves yet, and if the variant itself does.
+    """
+
+    rule: Literal["better_than_champion"] = "better_than_champion"
+    evidence: Evidence = "interval"
+
+    def judge(self, leaderboard: Leaderboard, variant: str) -> GateOutcome:
+        """See Gate."""
+        return _against_champion(self.rule, leaderboard, variant, 0.0, self.evidence)
+
+
 class MinScore(Gate):
     """The variant scores at least `value` on `suite` (without `suite`: on average); evidence as in NotWorseThanBase."""
 
@@ -174,8 +203,17 @@ class MinScore(Gate):
         )
 
 
-_RULES: tuple[type[Gate], ...] = (NotWorseThanBase, BeatsEveryAgent, MinScore, BetterThan)
+_RULES: tuple[type[Gate], ...] = (
+    NotWorseThanBase,
+    BeatsEveryAgent,
+    MinScore,
+    BetterThan,
+    NotWorseThanChampion,
+    BetterThanChampion,
+)
 RULES: Mapping[str, type[Gate]] = MappingProxyType({rule.model_fields["rule"].default: rule for rule in _RULES})
+# The rules that look at the release that serves.
+CHAMPION_RULES = frozenset({"not_worse_than_champion", "better_than_champion"})
 
 
 def parse_gate(content: Mapping[str, Any], *, where: str = "gate") -> Gate:
@@ -210,6 +248,30 @@ def decide(leaderboard: Leaderboard, variant: str, gates: Sequence[Gate]) -> Gat
     check_names(gates, models=[row.name for row in leaderboard.rows], suites=leaderboard.suites)
     outcomes = tuple(gate.judge(leaderboard, variant) for gate in gates)
     return GateDecision(variant=variant, passed=all(outcome.passed for outcome in outcomes), outcomes=outcomes)
+
+
+def _against_champion(
+    rule: str, leaderboard: Leaderboard, variant: str, least: float, evidence: Evidence
+) -> GateOutcome:
+    """Say whether the variant's average minus the champion's is above `least`."""
+    champion = leaderboard.champion
+    if champion is None or champion.row == variant:
+        sentence = f"{variant} has no other champion to be compared with."
+        return GateOutcome(rule=rule, passed=True, sentence=sentence, numbers={})
+    if champion.row is None:
+        sentence = f"{variant} cannot be compared with the champion, {champion.name}: {champion.problem}."
+        return GateOutcome(rule=rule, passed=False, sentence=sentence, numbers={})
+    difference = leaderboard.compare(variant, champion.row).average
+    passed = _floor(difference, evidence) > least
+    claim = f"not worse than the champion by {-least:g} or more" if least else "better than the champion"
+    verb = "is" if passed else "is not shown to be"
+    return GateOutcome(
+        rule=rule,
+        passed=passed,
+        sentence=f"{variant} {verb} {claim}, {champion.name}, on average: the difference is "
+        f"{_shown(difference, leaderboard)}.",
+        numbers={"difference": difference.value, "low": difference.low, "p_value": difference.p_value},
+    )
 
 
 def _floor(estimate: Estimate, evidence: Evidence) -> float:

@@ -23,9 +23,12 @@ from evaluation.statistics import (
 from evaluation.suites import SPLITS, Split
 from rammerge.errors import InputError, closest
 
-Kind = Literal["base", "agent", "variant"]
-Role = Literal["base", "best_agent", "reference"]
+Kind = Literal["base", "agent", "champion", "variant"]
+Role = Literal["base", "best_agent", "champion", "reference"]
 Results = Mapping[str, Mapping[str, Mapping[Split, SuiteResult]]]
+
+# The row of a champion that is none of the run's own models.
+CHAMPION = "champion"
 
 TIES = "ties go to the variant whose worst suite is better, then to the first name in the alphabet"
 
@@ -62,11 +65,26 @@ class ShownComparison(_Part):
     holm_p: float
 
 
-class Leaderboard(_Part):
-    """Rows in order: base, agents, variants from best to worst on validation. Everything else is as its name says.
+class Champion(_Part):
+    """The release that serves now, which a new one has to match.
 
-    `best_agent` and `reference` (the best variant of `reference_method`, if there is one) were chosen on validation, as
-    `selected` was; `comparisons` are on test. `scores` holds what each model scored on the items, in the order of ids.
+    Attributes:
+        name: the release, such as `zoo version 3`.
+        row: its row, which is a variant's if that variant was promoted by an earlier run; None if it has no scores.
+        problem: why it has no scores, as a sentence without its full stop.
+    """
+
+    name: str
+    row: str | None = None
+    problem: str | None = None
+
+
+class Leaderboard(_Part):
+    """Rows in order: base, agents, champion, variants from best to worst on validation.
+
+    There is no row of the champion if none serves, or if it is one of the variants. `best_agent` and `reference` (the
+    best variant of `reference_method`, if there is one) were chosen on validation, as `selected` was; `comparisons` are
+    on test. `scores` holds what each model scored on the items, in the order of ids.
     """
 
     rows: tuple[Row, ...]
@@ -75,6 +93,7 @@ class Leaderboard(_Part):
     reference: str | None
     reference_method: str
     comparisons: tuple[ShownComparison, ...]
+    champion: Champion | None = None
     confidence: float
     dtype: str
     lm_eval_version: str
@@ -122,10 +141,13 @@ def build_leaderboard(
     base: str,
     agents: Sequence[str],
     variants: Mapping[str, str],
+    champion: Champion | None = None,
     reference_method: str = "task_arithmetic",
     confidence: float = 0.95,
 ) -> Leaderboard:
     """Build the leaderboard of `results` by model, suite and split; `variants` gives each variant's method.
+
+    A `champion` whose row is none of the other models' gets a row of its own.
 
     Raises:
         InputError: a model lacks a result, or results cannot be compared because items, a suite's content, the dtype or
@@ -133,6 +155,8 @@ def build_leaderboard(
     """
     kinds: dict[str, Kind] = {base: "base"}
     kinds |= dict.fromkeys(agents, "agent")
+    extra = [] if champion is None or champion.row is None or champion.row in {**kinds, **variants} else [champion.row]
+    kinds |= dict.fromkeys(extra, "champion")
     kinds |= dict.fromkeys(variants, "variant")
     if not agents or not variants:
         raise InputError("a leaderboard needs at least one agent and one variant besides the base")
@@ -151,13 +175,13 @@ def build_leaderboard(
     comparisons = [
         (role, _compare(row.name, other, "test", scores[row.name]["test"], scores[other]["test"], confidence))
         for row in ranked
-        for role, other in _references(base, best_agent, reference)
+        for role, other in _references(base, best_agent, champion.row if champion else None, reference)
         if other != row.name
     ]
     adjusted = holm([comparison.average.p_value for _, comparison in comparisons])
     some = next(iter(results[base].values()))["test"]
     return Leaderboard(
-        rows=(rows[base], *(rows[name] for name in agents), *ranked),
+        rows=(rows[base], *(rows[name] for name in (*agents, *extra)), *ranked),
         selected=ranked[0].name,
         best_agent=best_agent,
         reference=reference,
@@ -166,6 +190,7 @@ def build_leaderboard(
             ShownComparison(role=role, comparison=comparison, holm_p=p)
             for (role, comparison), p in zip(comparisons, adjusted, strict=True)
         ),
+        champion=champion,
         confidence=confidence,
         dtype=some.dtype,
         lm_eval_version=some.lm_eval_version,
@@ -173,9 +198,14 @@ def build_leaderboard(
     )
 
 
-def _references(base: str, best_agent: str, reference: str | None) -> list[tuple[Role, str]]:
-    references: list[tuple[Role, str]] = [("base", base), ("best_agent", best_agent)]
-    return [*references, ("reference", reference)] if reference is not None else references
+def _references(base: str, best_agent: str, champion: str | None, reference: str | None) -> list[tuple[Role, str]]:
+    references: list[tuple[Role, str | None]] = [
+        ("base", base),
+        ("best_agent", best_agent),
+        ("champion", champion),
+        ("reference", reference),
+    ]
+    return [(role, name) for role, name in references if name is not None]
 
 
 def _row(

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from evaluation.judging.leaderboard import Leaderboard
 
-_COLORS = {"base": "#7f7f7f", "agent": "#4477aa", "variant": "#228833"}  # Tol's bright scheme, distinct to all eyes
+# Tol's bright scheme, distinct to all eyes.
+_COLORS = {"base": "#7f7f7f", "agent": "#4477aa", "champion": "#aa3377", "variant": "#228833"}
 _MARKERS = "o^sDvP*X<>"
 
 

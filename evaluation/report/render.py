@@ -13,7 +13,12 @@ _Columns = Sequence[tuple[str, Callable[[Row], Estimate]]]
 
 # So many columns of scores fit beside a model's name on a page of Prefect's dashboard at desktop width.
 _COLUMNS_A_TABLE = 5
-_ROLES: dict[Role, str] = {"base": "base", "best_agent": "best agent", "reference": "reference"}
+_ROLES: dict[Role, str] = {
+    "base": "base",
+    "best_agent": "best agent",
+    "champion": "champion",
+    "reference": "reference",
+}
 
 
 def to_markdown(leaderboard: Leaderboard) -> str:
@@ -58,6 +63,8 @@ def _differences(leaderboard: Leaderboard) -> Iterator[str]:
 
 def _named_roles(leaderboard: Leaderboard) -> str:
     named = ["the base", f"the best agent, {leaderboard.best_agent}"]
+    if leaderboard.champion is not None and leaderboard.champion.row is not None:
+        named.append(f"the champion, {leaderboard.champion.name}")
     if leaderboard.reference is not None:
         named.append(f"the reference, which is the best {leaderboard.reference_method}, {leaderboard.reference}")
     return "; ".join(named)
@@ -151,6 +158,8 @@ def _roles(leaderboard: Leaderboard) -> dict[Role, str]:
         "base": leaderboard.names("base")[0],
         "best_agent": f"best agent ({leaderboard.best_agent})",
     }
+    if leaderboard.champion is not None and leaderboard.champion.row is not None:
+        roles["champion"] = f"champion ({leaderboard.champion.name})"
     if leaderboard.reference is not None:
         roles["reference"] = f"best {leaderboard.reference_method} ({leaderboard.reference})"
     return roles

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.judging.gates import check_names, parse_gate
+from evaluation.judging.gates import CHAMPION_RULES, check_names, parse_gate
 from evaluation.suites import load_suite
 from rammerge.errors import InputError, closest
 from rammerge.methods import resolve
@@ -25,7 +25,7 @@ class Plan:
         agents: where each agent comes from, in the recipe's order.
         variants: name -> method, in the recipe's order, sweeps expanded.
         suites: opened and checked.
-        gates: checked, as plain data.
+        gates: checked, as plain data, with the rule about the champion that a promoting recipe has unless it gives one.
     """
 
     recipe: Recipe
@@ -34,6 +34,11 @@ class Plan:
     variants: Mapping[str, Method]
     suites: list[SuiteRef]
     gates: list[dict[str, Any]]
+
+    @property
+    def meets_champion(self) -> bool:
+        """Whether a gate compares the selected variant with the release that serves."""
+        return any(gate["rule"] in CHAMPION_RULES for gate in self.gates)
 
     @property
     def steps(self) -> int:
@@ -100,4 +105,8 @@ def _gates(recipe: Recipe, *, models: list[str], suites: list[str]) -> list[dict
             check_names([parse_gate(gate.model_dump())], models=models, suites=suites)
         except InputError as error:
             raise recipe.error(("gates", index), str(error)) from None
-    return [gate.model_dump() for gate in recipe.gates]
+    gates = [gate.model_dump() for gate in recipe.gates]
+    # Without this, a run would replace a better champion that none of its own models is compared with.
+    if recipe.registry.promote and not any(gate.rule in CHAMPION_RULES for gate in recipe.gates):
+        gates.append({"rule": "not_worse_than_champion"})
+    return gates

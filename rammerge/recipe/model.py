@@ -31,7 +31,7 @@ from rammerge.system.sizes import parse_size
 
 MAX_VARIANTS = 256
 # Names that have a meaning of their own in leaderboards, registries and reports.
-RESERVED = frozenset({"base", "overall", "best_agent"})
+RESERVED = frozenset({"base", "overall", "best_agent", "champion"})
 
 Scalar = bool | int | float | str
 # A name becomes a directory, a run name and a tag; these characters are safe in all of them.

@@ -6,7 +6,7 @@ order in which a kill leaves a champion.
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -37,11 +37,19 @@ class Promotion(BaseModel):
     sentence: str
 
 
-def promote(name: str, version: int, *, by_hand: bool = False) -> Promotion:
+def promote(
+    name: str, version: int, *, by_hand: bool = False, instead_of: int | Literal["anyone"] | None = "anyone"
+) -> Promotion:
     """Make `version` the champion, and the champion so far the previous one.
 
     A version that was rolled back stays down until a person promotes it (`by_hand`), so that a scheduled run of the
     same recipe does not undo the rollback.
+
+    Args:
+        name: registered model.
+        version: the version that is to serve.
+        by_hand: whether a person asks for it.
+        instead_of: the version that must be champion until now (None: no version), because the gates compared with it.
 
     Raises:
         InputError: there is no such model or version, or its files are gone or damaged.
@@ -61,6 +69,13 @@ def promote(name: str, version: int, *, by_hand: bool = False) -> Promotion:
             )
         if release.tags.get(TAG_ROLLED_BACK) and not by_hand:
             sentence = f"{name} version {version} was rolled back; `rammerge promote {name} {version}` brings it back"
+            return Promotion(name=name, champion=champion, previous=previous, changed=False, sentence=sentence)
+        if instead_of not in (champion, "anyone"):
+            sentence = (
+                f"{name} version {version} is not promoted: it was compared with "
+                f"{f'version {instead_of}' if instead_of else 'no champion'}, but version {champion} is champion now; "
+                "run the recipe again"
+            )
             return Promotion(name=name, champion=champion, previous=previous, changed=False, sentence=sentence)
         require_intact(release)
         if champion is not None:

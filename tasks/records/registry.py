@@ -70,6 +70,13 @@ def find_release(name: str, digest: str) -> Release | None:
     return next((r for r in releases(name) if r.tags.get(TAG_DIGEST) == digest and _is_loadable(r)), None)
 
 
+def find_champion(name: str) -> Release | None:
+    """Return the version of `name` that serves, or None if there is no such model or none serves."""
+    if name not in _names(client()):
+        return None
+    return next((release for release in releases(name) if CHAMPION in release.aliases), None)
+
+
 def register(name: str, model: Path, *, digest: str, run_id: str, description: str, tags: Mapping[str, str]) -> Release:
     """Register the model directory `model` under `name` as the challenger, unless its content is registered already.
 

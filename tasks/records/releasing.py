@@ -96,8 +96,11 @@ class Promoted(Result):
         return champions == [self.champion]
 
 
-@step("promote", version=1, run_name="promote {name}", result=Promoted, retries=TRACKING_RETRIES)
-def promote(out: Path, name: str, release: Registered) -> None:
-    """Make the version the champion, unless a person rolled it back; write `promotion.json`."""
-    moved = promotion.promote(name, release.version)
+@step("promote", version=1, run_name="promote {name}", result=Promoted, ignore=["instead_of"], retries=TRACKING_RETRIES)
+def promote(out: Path, name: str, release: Registered, instead_of: int | None) -> None:
+    """Make the version the champion instead of the version `instead_of`; write `promotion.json`.
+
+    Nothing moves if a person rolled the version back, or if another version is the champion by now.
+    """
+    moved = promotion.promote(name, release.version, instead_of=instead_of)
     write_json(out / "promotion.json", moved.model_dump(mode="json"))

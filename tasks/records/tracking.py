@@ -86,13 +86,14 @@ def _write_parent(log: "_Log", record: Record, rows: Mapping[str, Row]) -> str:
 
     recipe, selected = record.recipe, record.decision.variant
     made = (record.leaderboard, record.decision, record.overlap)
+    references = [name for name, row in rows.items() if row.kind != "variant"]
     run = log.run(
         recipe.name,
         tags={TAG_PIPELINE: log.key, "rammerge.selected": selected, MLFLOW_RUN_NOTE: record.leaderboard.markdown},
         params={f"source.{name}": model.provenance for name, model in record.sources.items()}
         | {f"evaluation.{name}": value for name, value in recipe.evaluation.model_dump().items()},
         metrics=_metrics(rows[selected])
-        | {f"{name}/{metric}": v for name in record.sources for metric, v in _metrics(rows[name]).items()},
+        | {f"{name}/{metric}": v for name in references for metric, v in _metrics(rows[name]).items()},
         files=[file for result in made for file in sorted(result.path.glob("[!.]*"))],
     )
     log.mlflow.log_text(run, recipe.path.read_text("utf-8"), "recipe.yaml")

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rammerge import store
 from rammerge.errors import InputError
+from rammerge.system.home import home
 from tasks.runtime.progress import running
 
 P = ParamSpec("P")
@@ -121,7 +122,9 @@ class Step(Generic[R]):
         key = self._key(given)
         entry = store.find(self.kind, key)
         attempts = store.attempts(self.kind, key, valid=entry is not None and self._holds(entry))
-        return f"{self.kind}-{key}-{attempts}-{self._shape}"
+        # Several homes may share a Prefect server, and each result names a path below one of them.
+        place = store.key_of("home", 0, {"path": str(home())})[:8]
+        return f"{self.kind}-{key}-{attempts}-{self._shape}-{place}"
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         given = self._signature.bind(*args, **kwargs)

@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 from evaluation.judging.gates import GateDecision, decide, parse_gate
-from evaluation.judging.leaderboard import Leaderboard, build_leaderboard
+from evaluation.judging.leaderboard import Champion, Leaderboard, build_leaderboard
 from evaluation.report.render import to_markdown
 from evaluation.results import SuiteResult
 from evaluation.runners.harness import evaluate_model
@@ -176,7 +176,12 @@ class Compared(Result):
 
 @step("compare", version=2, run_name="compare", result=Compared)
 def compare(
-    out: Path, scores: Mapping[str, Scores], agents: Sequence[str], variants: Mapping[str, str], confidence: float
+    out: Path,
+    scores: Mapping[str, Scores],
+    agents: Sequence[str],
+    variants: Mapping[str, str],
+    confidence: float,
+    champion: Champion | None = None,
 ) -> None:
     """Compare all models item by item, and choose a variant on the validation split.
 
@@ -186,11 +191,14 @@ def compare(
         agents: which of them are agents.
         variants: which of them are variants, and by which method.
         confidence: level of the intervals.
+        champion: the release that serves, if it has a row of its own in `scores`.
     """
     from evaluation.report.figures import leaderboard_png  # matplotlib takes a second to import
 
     results = {name: model.load() for name, model in scores.items()}
-    board = build_leaderboard(results, base="base", agents=agents, variants=variants, confidence=confidence)
+    board = build_leaderboard(
+        results, base="base", agents=agents, variants=variants, champion=champion, confidence=confidence
+    )
     write_json(out / "leaderboard.json", board.to_json())
     write_text(out / "leaderboard.md", to_markdown(board))
     write_text(out / "selected", board.select())
@@ -224,9 +232,15 @@ class Decision(Result):
 
 
 @step("gate", version=2, run_name="gate", result=Decision)
-def gate(out: Path, leaderboard: Compared, gates: Sequence[Mapping[str, Any]]) -> None:
-    """Put the selected variant to the recipe's gates, on the test split; write `decision.json` and `decision.md`."""
-    decision = decide(leaderboard.load(), leaderboard.selected, [parse_gate(gate) for gate in gates])
+def gate(
+    out: Path, leaderboard: Compared, gates: Sequence[Mapping[str, Any]], champion: Champion | None = None
+) -> None:
+    """Put the selected variant to the recipe's gates, on the test split; write `decision.json` and `decision.md`.
+
+    `champion` is the release that serves, unless it is the selected variant itself.
+    """
+    board = leaderboard.load().model_copy(update={"champion": champion})
+    decision = decide(board, leaderboard.selected, [parse_gate(gate) for gate in gates])
     verdict = "passes every gate" if decision.passed else "is refused"
     lines = [f"**{decision.variant}** {verdict}.", ""]
     # A list, since the dashboards break no lines in a table.

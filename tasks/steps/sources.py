@@ -133,6 +133,12 @@ def preflight(out: Path, base: Model, agents: Mapping[str, Model], output: Outpu
     write_json(out / "preflight.json", list(found.warnings))
 
 
+def model_at(path: Path) -> Model:
+    """Return the model directory `path` as its files are now."""
+    digest, content = digests(open_checkpoint(path))
+    return Model(path=path, digest=digest, content=content)
+
+
 def digests(checkpoint: Checkpoint) -> tuple[str, str]:
     """Return the digest of weights and config, and that of every file that travels with a merge."""
     weights = digest_checkpoint(checkpoint).digest

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from evaluation.judging.gates import RULES, GateDecision, GateOutcome, check_names, decide, parse_gate
+from evaluation.judging.leaderboard import CHAMPION, Champion
 from evaluation.statistics import paired_difference
 from rammerge.errors import InputError
 from tests.evaluation.boards import SIZES, SUITES, all_results, board, model_results, result
@@ -18,7 +19,8 @@ def judge(gate: Mapping[str, Any], abilities: tuple[float, float] | None = None)
     if abilities is not None:
         for suite, by_split in model_results(abilities).items():
             results["ram"][suite]["test"] = by_split["test"]
-    decision = decide(board(results), "ram", [parse_gate(gate)])
+    champion = Champion(name="zoo version 1", row="half")
+    decision = decide(board(results, champion=champion), "ram", [parse_gate(gate)])
     assert decision.passed == decision.outcomes[0].passed
     return decision.outcomes[0]
 
@@ -129,3 +131,53 @@ def test_names_are_checked_before_any_work() -> None:
         decide(board(), "ram", gates)
     with pytest.raises(InputError, match="no model 'nobody'"):
         decide(board(), "nobody", [])
+
+
+CHAMPION_RULES = ("not_worse_than_champion", "better_than_champion")
+
+
+def challenge(rule: str, champion: Champion | None, abilities: tuple[float, float] = (0.9, 0.9)) -> GateOutcome:
+    """The outcome of one rule for the variant `ram` against a champion of these abilities."""
+    results = all_results() | ({CHAMPION: model_results(abilities)} if champion and champion.row == CHAMPION else {})
+    return decide(board(results, champion=champion), "ram", [parse_gate({"rule": rule})]).outcomes[0]
+
+
+@pytest.mark.parametrize("rule", CHAMPION_RULES)
+def test_the_first_champion_needs_no_comparison(rule: str) -> None:
+    assert challenge(rule, None).passed
+    assert challenge(rule, Champion(name="zoo version 1", row="ram")).passed
+
+
+@pytest.mark.parametrize("rule", CHAMPION_RULES)
+def test_a_worse_variant_does_not_replace_the_champion(rule: str) -> None:
+    outcome = challenge(rule, Champion(name="zoo version 7", row=CHAMPION), (1.0, 1.0))
+    assert not outcome.passed
+    assert "zoo version 7" in outcome.sentence
+    assert outcome.numbers["difference"] == pytest.approx(-0.1)
+
+
+def test_an_equal_variant_is_not_worse_and_not_better() -> None:
+    same = Champion(name="zoo version 7", row=CHAMPION)
+    assert not challenge("better_than_champion", same).passed
+    margin = {"rule": "not_worse_than_champion", "margin": 0.0, "evidence": "point"}
+    results = all_results() | {CHAMPION: model_results((0.9, 0.9))}
+    assert not decide(board(results, champion=same), "ram", [parse_gate(margin)]).passed
+    assert decide(board(results, champion=same), "ram", [parse_gate(margin | {"margin": 0.001})]).passed
+    # As with the base, as many items as here cannot show by an interval that equal models are within 0.02.
+    assert not challenge("not_worse_than_champion", same).passed
+
+
+@pytest.mark.parametrize("rule", CHAMPION_RULES)
+def test_a_better_variant_replaces_the_champion(rule: str) -> None:
+    assert challenge(rule, Champion(name="zoo version 7", row=CHAMPION), (0.2, 0.2)).passed
+    # One that another variant of the same run made is looked up in that variant's row.
+    outcome = challenge(rule, Champion(name="zoo version 7", row="half"))
+    assert outcome.passed
+    assert outcome.numbers["difference"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("rule", CHAMPION_RULES)
+def test_a_champion_without_scores_is_not_replaced_and_the_reason_is_said(rule: str) -> None:
+    outcome = challenge(rule, Champion(name="zoo version 7", problem="its files are gone"))
+    assert not outcome.passed
+    assert outcome.sentence == "ram cannot be compared with the champion, zoo version 7: its files are gone."

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluation import statistics
-from evaluation.judging.leaderboard import Leaderboard, build_leaderboard
+from evaluation.judging.leaderboard import CHAMPION, Champion, Leaderboard, build_leaderboard
 from evaluation.report.figures import leaderboard_figure, leaderboard_png
 from evaluation.report.render import differences_to_rich, to_markdown, to_rich
 from evaluation.results import SuiteResult
@@ -215,3 +215,21 @@ def test_nothing_that_the_figure_says_is_cut() -> None:
     drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
     assert 0 <= drawn.x0 < drawn.x1 <= width
     assert 0 <= drawn.y0 < drawn.y1 <= height
+
+
+def test_a_champion_from_another_run_is_a_row_and_a_column() -> None:
+    results = all_results() | {CHAMPION: model_results((0.6, 0.6))}
+    chosen = board(results, champion=Champion(name="zoo version 3", row=CHAMPION))
+    assert [row.name for row in chosen.rows] == ["base", "tool", "code", CHAMPION, "ram", "full", "half"]
+    assert chosen.selected == "ram"  # only variants are chosen
+    assert "| champion | champion | " in to_markdown(chosen)
+    assert "the champion, zoo version 3" in to_markdown(chosen)
+    assert Leaderboard.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
+    assert leaderboard_png(chosen)
+
+
+def test_a_champion_that_a_variant_equals_has_no_row_of_its_own() -> None:
+    chosen = board(champion=Champion(name="zoo version 3", row="full"))
+    assert [row.name for row in chosen.rows] == [row.name for row in board().rows]
+    full = next(line for line in to_markdown(chosen).splitlines() if line.startswith("| full | ") and "p" in line)
+    assert "itself" in full

@@ -109,3 +109,17 @@ def test_a_step_finds_what_was_done_before() -> None:
     made = run()
     assert known.find(salt="s") == known.find() == made
     assert known.find(salt="other") is None
+
+
+def test_homes_that_share_a_server_do_not_share_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @step("homely", version=1, run_name="homely", result=Result)
+    def homely(out: Path, salt: str) -> None:
+        (out / "done").write_text(salt)
+
+    @flow
+    def run() -> Path:
+        return homely.submit("the same").result().path
+
+    for home in (tmp_path / "one", tmp_path / "other"):
+        monkeypatch.setenv("RAMMERGE_HOME", str(home))
+        assert run().is_relative_to(home)

@@ -1,0 +1,61 @@
+"""Evaluate the champion beside a run's own models, so that no run replaces it with something worse."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from prefect import task
+from prefect.futures import PrefectFuture
+
+from evaluation.judging.leaderboard import CHAMPION, Champion
+from flows.run.planning import Plan
+from tasks.records.standing import find_standing
+from tasks.runtime.step import TRACKING_RETRIES, retrying
+from tasks.steps.evaluating import Conditions, Scores, evaluate
+from tasks.steps.merging import Merged
+
+# No step of the store: the answer depends on what serves at this moment.
+_look_up = task(name="champion", task_run_name="look up the champion {name}", **retrying(TRACKING_RETRIES))(
+    find_standing
+)
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """The champion of the registered model that a run would promote into.
+
+    Attributes:
+        champion: the release that serves, or None.
+        version: its number.
+        scores: its scores under the name of its row, unless that is a variant's.
+    """
+
+    champion: Champion | None = None
+    version: int | None = None
+    scores: Mapping[str, PrefectFuture[Scores]] = field(default_factory=dict)
+
+    @property
+    def extra(self) -> Champion | None:
+        """The champion if it has a row of its own on the leaderboard."""
+        return self.champion if self.scores else None
+
+    def opponent(self, selected: str) -> Champion | None:
+        """Return whom the selected variant has to match: nobody if it is the champion itself."""
+        return None if self.champion is None or self.champion.row == selected else self.champion
+
+
+def challenge(todo: Plan, variants: Mapping[str, Merged], conditions: Conditions) -> Challenge:
+    """Look the champion up and evaluate it on the plan's suites.
+
+    A champion that cannot be evaluated does not fail the run. The gate says why nothing is promoted.
+    """
+    if not todo.meets_champion:
+        return Challenge()
+    found = _look_up(todo.recipe.model_name, variants)
+    if found.champion is None or found.model is None:
+        return Challenge(found.champion, found.version)
+    scores = evaluate.submit(CHAMPION, found.model, todo.suites, conditions)
+    scores.wait()
+    if scores.state.is_completed():
+        return Challenge(found.champion, found.version, {CHAMPION: scores})
+    reason = " ".join(str(scores.state.result(raise_on_failure=False)).split()).rstrip(".")
+    return Challenge(Champion(name=found.champion.name, problem=reason), found.version)
