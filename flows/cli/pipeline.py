@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from flows.cli.completing import complete_suite
+from flows.cli.init import init
 from rammerge.cli.terminal import say
 from rammerge.errors import InputError
 
@@ -18,7 +19,7 @@ Name = Annotated[str, typer.Argument(help="The registered model.", metavar="NAME
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to the program."""
     panels = {
-        "Pipeline": (demo, check, run, ui),
+        "Pipeline": (demo, init, check, run, ui),
         "Releases": (releases, promote, rollback),
         "Models": (evaluate,),
     }

@@ -54,7 +54,11 @@ def plan(path: Path) -> Plan:
     Raises:
         InputError: names the file, the line, the key and the nearest valid name.
     """
-    recipe = load(path)
+    return look_up(load(path))
+
+
+def look_up(recipe: Recipe) -> Plan:
+    """Look up everything that `recipe` names; InputError as of `plan`."""
     methods, suites = _methods(recipe), _suites(recipe)
     return Plan(
         recipe=recipe,

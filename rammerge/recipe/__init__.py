@@ -1,7 +1,7 @@
 """The recipe: one YAML file that says what to merge, how to judge the merges and what may be promoted."""
 
-from rammerge.recipe.model import Compute, Evaluation, Gate, Merge, Output, Recipe, Source, Variant, schema
-from rammerge.recipe.reading import load
+from rammerge.recipe.model import Compute, Evaluation, Gate, Merge, Output, Recipe, Source, Variant, is_name, schema
+from rammerge.recipe.reading import load, parse, quoted
 
 __all__ = [
     "Compute",
@@ -12,6 +12,9 @@ __all__ = [
     "Recipe",
     "Source",
     "Variant",
+    "is_name",
     "load",
+    "parse",
+    "quoted",
     "schema",
 ]

@@ -42,6 +42,11 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 
 
+def is_name(text: str) -> bool:
+    """Tell whether an agent, a variant or a recipe may be called `text`."""
+    return re.fullmatch(NAME_PATTERN, text) is not None and text not in RESERVED
+
+
 def _check_size(text: str) -> str:
     parse_size(text)
     return text

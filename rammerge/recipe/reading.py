@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -19,7 +20,12 @@ MAX_BYTES = 1 << 20
 
 def load(path: Path) -> Recipe:
     """Return the checked recipe at `path`; InputError names file, line, key and the closest valid key."""
-    content, lines, unquoted = _parse(path, _read(path))
+    return parse(path, _read(path))
+
+
+def parse(path: Path, text: str) -> Recipe:
+    """Return the checked recipe that `text` would be in the file `path`; InputError as of `load`."""
+    content, lines, unquoted = _parse(path, text)
     try:
         recipe = Recipe.model_validate(content).place(path, lines)
     except ValidationError as error:
@@ -33,6 +39,14 @@ def load(path: Path) -> Recipe:
         raise recipe.error(("output", "tokenizer"), f"'{whose}' is neither base nor an agent{near}")
     recipe.variants()
     return recipe
+
+
+def quoted(text: str) -> str:
+    """Return `text` as a value in a recipe: as it is where it is read back so, and in quotes elsewhere."""
+    with suppress(yaml.YAMLError, ValueError):
+        if "\n" not in text and yaml.load(f"key: {text}", Loader=_Loader) == {"key": text}:
+            return text
+    return yaml.safe_dump(text, default_style='"', allow_unicode=True, width=MAX_BYTES).rstrip("\n")
 
 
 def _read(path: Path) -> str:

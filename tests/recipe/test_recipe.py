@@ -11,9 +11,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from rammerge.errors import InputError
-from rammerge.recipe import Recipe, load, schema
+from rammerge.recipe import Recipe, load, parse, quoted, schema
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FULL = textwrap.dedent(
@@ -231,3 +233,16 @@ def test_reference_names_every_key() -> None:
             assert f"`{key}`" in reference, key
             if "description" in about:
                 assert about["description"] in reference, key
+
+
+@given(st.text(min_size=1))
+@example("1e5")
+@example("no")
+@example("2024-13-99")
+@example("a: b")
+@example("x # y")
+@example(" padded ")
+@example("two\nlines")
+def test_text_can_be_quoted_so_that_it_is_read_back(text: str) -> None:
+    recipe = parse(Path("recipe.yaml"), FULL.replace("{source: ./base}", quoted(text)))
+    assert recipe.base.source == text

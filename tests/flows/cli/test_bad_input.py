@@ -83,6 +83,15 @@ def merge_arguments(root: Path) -> list[str]:
     return ["merge", "--base", str(root / "base"), *agents, "--out", str(root / "out")]
 
 
+def line_of(command: str, root: Path) -> list[str]:
+    """Return a line of `command` over the models of `root`: merge and init name them, check and run have the recipe."""
+    if command == "merge":
+        return merge_arguments(root)
+    if command == "init":
+        return ["init", *merge_arguments(root)[1:], "--suite", "zoo_tool"]
+    return [command, str(root / "recipe.yaml")]
+
+
 def assert_untouched(root: Path, home: Path) -> None:
     left = {path.name for path in root.iterdir()} - {"base", "tool", "code", "recipe.yaml", "blocker"}
     assert left == set()
@@ -136,20 +145,20 @@ def same_agents(root: Path) -> None:
     shutil.copytree(root / "code", root / "tool")
 
 
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (missing, ["tool", "does not exist"]),
-        (not_a_checkpoint, ["tool", "config.json"]),
-        (truncated, ["tool", "model.safetensors"]),
-        (other_architecture, ["'tool'", "a different architecture"]),
-        (other_vocabulary, ["'tool'", "vocabulary"]),
-        (missing_tensor, ["'tool'", "model.layers.1.mlp.up_proj.weight"]),
-        (different_integers, ["'tool'", "position_ids"]),
-        (base_as_agent, ["'tool'", "base"]),
-        (same_agents, ["'tool'", "'code'", "same weights"]),
-    ],
-)
+UNUSABLE = [
+    (missing, ["tool", "does not exist"]),
+    (not_a_checkpoint, ["tool", "config.json"]),
+    (truncated, ["tool", "model.safetensors"]),
+    (other_architecture, ["'tool'", "a different architecture"]),
+    (other_vocabulary, ["'tool'", "vocabulary"]),
+    (missing_tensor, ["'tool'", "model.layers.1.mlp.up_proj.weight"]),
+    (different_integers, ["'tool'", "position_ids"]),
+    (base_as_agent, ["'tool'", "base"]),
+    (same_agents, ["'tool'", "'code'", "same weights"]),
+]
+
+
+@pytest.mark.parametrize(("spoil", "words"), UNUSABLE)
 @pytest.mark.parametrize("command", ["merge", "check", "run"])
 def test_unusable_models(
     command: str,
@@ -161,9 +170,7 @@ def test_unusable_models(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spoil(root)
-    sentence = refused(
-        capsys, monkeypatch, merge_arguments(root) if command == "merge" else [command, str(root / "recipe.yaml")]
-    )
+    sentence = refused(capsys, monkeypatch, line_of(command, root))
     for word in words:
         assert word in sentence
     missing_ok = {"tool"} if spoil is missing else set()
@@ -171,8 +178,27 @@ def test_unusable_models(
     assert not list(rammerge_home.glob("store/*/[!.]*"))
 
 
+# Agents whose vocabulary has grown are no error for init: it writes the setting with which they can be merged.
+@pytest.mark.parametrize(("spoil", "words"), [case for case in UNUSABLE if case[0] is not other_vocabulary])
+def test_no_recipe_is_written_over_unusable_models(
+    spoil: Spoil,
+    words: list[str],
+    root: Path,
+    rammerge_home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spoil(root)
+    sentence = refused(capsys, monkeypatch, line_of("init", root))
+    for word in words:
+        assert word in sentence
+    assert_untouched(root, rammerge_home)
+
+
+@pytest.mark.parametrize("command", ["merge", "init"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_nan_and_infinity_name_agent_and_tensor(
+    command: str,
     value: float,
     root: Path,
     rammerge_home: Path,
@@ -180,7 +206,7 @@ def test_nan_and_infinity_name_agent_and_tensor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     edit(root / "code", lambda tensors: tensors["lm_head.weight"].view(-1)[5:6].fill_(value))
-    sentence = refused(capsys, monkeypatch, merge_arguments(root))
+    sentence = refused(capsys, monkeypatch, line_of(command, root))
     assert "'code'" in sentence and "'lm_head.weight'" in sentence
     assert_untouched(root, rammerge_home)
 
@@ -263,7 +289,7 @@ def test_an_output_that_cannot_be_written(
     assert "RAMMERGE_HOME" in refused(capsys, monkeypatch, ["run", str(root / "recipe.yaml")])
 
 
-@pytest.mark.parametrize("command", ["merge", "check", "run"])
+@pytest.mark.parametrize("command", ["merge", "init", "check", "run"])
 def test_a_full_disk_is_forecast(
     command: str,
     root: Path,
@@ -273,8 +299,7 @@ def test_a_full_disk_is_forecast(
 ) -> None:
     usage = shutil.disk_usage(root)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    arguments = merge_arguments(root) if command == "merge" else [command, str(root / "recipe.yaml")]
-    sentence = refused(capsys, monkeypatch, arguments)
+    sentence = refused(capsys, monkeypatch, line_of(command, root))
     assert "free" in sentence
     assert_untouched(root, rammerge_home)
 

@@ -1,0 +1,240 @@
+"""`rammerge init`: write a first recipe, looked at and checked before it is there."""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.completing import complete_suite
+from rammerge.cli.parsing import name_agents
+from rammerge.cli.terminal import say
+from rammerge.errors import InputError
+
+if TYPE_CHECKING:
+    from rammerge.recipe import Recipe
+
+
+def init(
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help=r"What the agents were trained from: a directory, or ORG/NAME\[@REVISION]."),
+    ] = None,
+    agent: Annotated[
+        list[str] | None,
+        typer.Option("--agent", metavar="[NAME=]MODEL", help="An agent: a directory, or a hub id. Repeat it."),
+    ] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--suite",
+            metavar="SUITE",
+            help="A bundled suite, or a directory. Repeat it.",
+            autocompletion=complete_suite,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the recipe and the registered model are called.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The recipe to write.")] = Path("recipe.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a recipe with comments for your base and agents, ready to run.
+
+    The models are looked at first. On a terminal it asks for what is not given; elsewhere base and agents are required.
+    """
+    _check_output(out, force)
+    if _on_terminal():
+        base = base or _ask_for_base()
+        agent = agent or _ask_for_agents(base)
+        suite = suite or _ask_for_suites()
+    if not base or not agent:
+        raise InputError("give --base and one --agent or more, or call it on a terminal, where it asks for them")
+    agents, name = name_agents(agent), name or _name_after(base)
+    _check_names(name, agents)
+    _check_suites(suite or [])
+    _write(out, base, agents, suite or [], name)
+
+
+def _write(out: Path, base: str, agents: Mapping[str, str], suites: Sequence[str], name: str) -> None:
+    from rammerge.recipe import parse
+    from rammerge.system.atomic import write_text
+
+    text = _draft(out, base, agents, suites, name)
+    _check(parse(out, text))
+    try:
+        write_text(out, text)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror}); choose another --out") from None
+    step = "read it" if suites else "read it, put suites of your own into it"
+    print(f"{out} is written: {step}, then `rammerge run {shlex.quote(str(out))}`")
+
+
+def _draft(out: Path, base: str, agents: Mapping[str, str], suites: Sequence[str], name: str) -> str:
+    from flows.cli.draft import Draft
+    from flows.cli.survey import misspelt, on_hub, survey
+
+    models = (base, *agents.values())
+    for doubt in filter(None, map(misspelt, models)):
+        say(f"warning: {doubt}")
+    sources = {source: source if on_hub(source) else _written(source, out) for source in models}
+    return Draft(
+        name=name,
+        file=shlex.quote(str(out)),
+        base=sources[base],
+        agents={agent: sources[source] for agent, source in agents.items()},
+        suites=[_written(suite, out) if Path(suite).is_dir() else suite for suite in suites],
+        found=None if any(map(on_hub, models)) else survey(base, agents),
+        inspect=_inspect_command(base, agents),
+    ).text()
+
+
+def _check(recipe: "Recipe") -> None:
+    """Check the recipe as `rammerge check` does, and say what was found."""
+    from tasks.runtime.environment import activate, quiet
+
+    activate()
+    quiet()
+    from flows.run.checking import check
+    from flows.run.planning import look_up
+
+    for line in check(look_up(recipe)):
+        say(line)
+
+
+def _check_output(out: Path, force: bool) -> None:
+    if out.is_dir():
+        raise InputError(f"{out} is a directory; give --out the name of a file in it, such as {out / 'recipe.yaml'}")
+    if out.exists() and not force:
+        raise InputError(f"{out} exists; write to another --out, or replace it with --force")
+    parent = next(parent for parent in out.absolute().parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(
+            f"{out} cannot be written, because {parent} is not a directory that you may write; choose another --out"
+        )
+
+
+def _check_names(name: str, agents: Mapping[str, str]) -> None:
+    """Refuse names that a recipe does not allow, and agents called as a variant will be."""
+    from rammerge.methods import METHODS
+    from rammerge.recipe import is_name
+
+    allowed = "names have letters, digits, '.', '_' and '-', at most 64"
+    if not is_name(name):
+        raise InputError(f"'{name}' cannot name a recipe: {allowed}; give a different --name")
+    for agent, source in agents.items():
+        if agent in METHODS or not is_name(agent):
+            why = (
+                "a merge is called so" if agent in METHODS else f"{allowed}, and base, overall and best_agent are taken"
+            )
+            raise InputError(f"'{agent}' cannot name an agent: {why}; give --agent NAME={shlex.quote(source)}")
+
+
+def _check_suites(suites: Sequence[str]) -> None:
+    if suites:
+        from evaluation.suites import load_suite
+
+        for suite in suites:
+            load_suite(suite)
+
+
+def _on_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _ask_for_base() -> str:
+    from flows.cli.survey import misspelt, on_hub
+    from rammerge.checkpoints.fetch import fetch
+
+    def accept(answer: str) -> None:
+        if doubt := misspelt(answer):
+            raise InputError(doubt)
+        if not on_hub(answer):
+            fetch(answer, progress=say)
+
+    return _ask("Base model (a directory, or ORG/NAME on the hub)", accept)
+
+
+def _ask_for_agents(base: str) -> list[str]:
+    """Ask until the answer is empty; the first agent has to be there."""
+    from flows.cli.survey import misspelt, on_hub, open_models
+
+    def accept(answer: str) -> None:
+        if agents and not answer:
+            return
+        named = name_agents([*agents, answer])
+        if doubt := misspelt(list(named.values())[-1]):
+            raise InputError(doubt)
+        if not any(map(on_hub, (base, *named.values()))):
+            open_models(base, named)
+
+    agents: list[str] = []
+    while answer := _ask(
+        f"Agent {len(agents) + 1} ([NAME=]directory, or ORG/NAME{'; empty if that is all' if agents else ''})", accept
+    ):
+        agents.append(answer)
+    return agents
+
+
+def _ask_for_suites() -> list[str]:
+    """Return the suites; none, if the demo's are to stand there until they are replaced."""
+    from evaluation.suites import available_suites
+
+    def accept(answer: str) -> None:
+        _check_suites([] if answer == later else shlex.split(answer))
+
+    later = "later"
+    say(f"What to measure: directories with a suite.yaml, or bundled suites ({', '.join(available_suites())}).")
+    answer = _ask("Suites, separated by spaces", accept, default=later)
+    return [] if answer == later else shlex.split(answer)
+
+
+def _ask(question: str, accept: Callable[[str], None], default: str = "") -> str:
+    """Ask on stderr until `accept` takes the answer instead of raising InputError; Tab completes file names."""
+    with suppress(ImportError):
+        import readline
+
+        readline.set_completer_delims(" \t\n=")
+        readline.parse_and_bind("tab: complete")
+    while True:
+        try:
+            answer = str(typer.prompt(question, default=default, show_default=bool(default), err=True)).strip()
+        except typer.Abort:
+            say("")  # ends the question's line
+            raise
+        try:
+            accept(answer)
+        except (InputError, ValueError) as error:  # the latter of a quotation mark without its partner
+            say(f"  {error}")
+            continue
+        return answer
+
+
+def _written(source: str, out: Path) -> str:
+    """Return how the recipe at `out` names a directory: from the recipe's own if it is below that, else absolute.
+
+    What lies below moves along with the recipe; what lies elsewhere does not.
+    """
+    path, directory = _normal(source), _normal(out).parent
+    return f"./{path.relative_to(directory)}" if path.is_relative_to(directory) else str(path)
+
+
+def _name_after(base: str) -> str:
+    """Return a name that a recipe takes, made from the base's."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", _normal(base.split("@")[0]).name).strip("._-")[:57]
+    return f"{stem}-merge" if stem else "merge"
+
+
+def _normal(path: str | Path) -> Path:
+    # normpath rather than resolve: a symbolic link is the user's name for a model, and stays.
+    return Path(os.path.normpath(Path(path).expanduser().absolute()))
+
+
+def _inspect_command(base: str, agents: Mapping[str, str]) -> str:
+    words = ["rammerge", "inspect", "--base", base, *(f"{name}={source}" for name, source in agents.items())]
+    return shlex.join(words)
