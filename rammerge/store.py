@@ -46,7 +46,7 @@ class Entry:
     reused: bool
 
 
-def key_of(step: str, version: int, inputs: Mapping[str, Any]) -> str:
+def key_of(step: str, version: int | tuple[int, ...], inputs: Mapping[str, Any]) -> str:
     """Return the key, 40 hex digits, of the output of `step` (algorithm `version`) for `inputs`, which are JSON."""
     content = json.dumps([step, version, inputs], sort_keys=True, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()[:40]

@@ -6,11 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from rammerge.checkpoints.forms import choice, conversion
 from rammerge.checkpoints.forms.choice import choose
 from rammerge.checkpoints.forms.conversion import as_safetensors
 from rammerge.checkpoints.forms.folders import find_weights
 from rammerge.checkpoints.forms.foreign import refuse
 from rammerge.errors import InputError
+
+# Changes whenever the same source may be read as a different checkpoint than before.
+FETCH_VERSION = (conversion.VERSION, choice.VERSION)
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 

@@ -70,7 +70,7 @@ class Step(Generic[R]):
         build: Callable[..., None],
         *,
         kind: str,
-        version: int,
+        version: int | tuple[int, ...],
         run_name: str,
         result: type[R],
         ignore: Collection[str],
@@ -161,7 +161,7 @@ class Step(Generic[R]):
 def step(
     kind: str,
     *,
-    version: int,
+    version: int | tuple[int, ...],
     run_name: str,
     result: type[R],
     ignore: Collection[str] = (),

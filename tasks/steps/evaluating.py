@@ -21,7 +21,7 @@ from rammerge.system.atomic import write_json, write_text
 from tasks.runtime.progress import progress
 from tasks.runtime.slots import model_slot
 from tasks.runtime.step import Result, step
-from tasks.steps.sources import Model
+from tasks.steps.sources import Model, refuse_changed
 
 _SUITE_VERSION = 1
 
@@ -62,6 +62,8 @@ class Conditions(BaseModel):
     limit: int | None
     device: str
     lm_eval: str
+    transformers: str
+    torch: str
 
     @classmethod
     def of(cls, recipe: Recipe) -> "Conditions":
@@ -73,6 +75,8 @@ class Conditions(BaseModel):
             limit=asked.limit,
             device=recipe.compute.device,
             lm_eval=installed("lm_eval"),
+            transformers=installed("transformers"),
+            torch=installed("torch"),
         )
 
 
@@ -145,6 +149,7 @@ def _run(out: Path, *, model: Model, suite: SuiteRef, conditions: Conditions) ->
             out=out,
             model_digest=model.digest,
         )
+    refuse_changed(model)
 
 
 def _means(directory: Path) -> dict[str, float]:

@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from rammerge.checkpoints.digest import digest_checkpoint, digest_file
 from rammerge.checkpoints.family import check_mergeable
+from rammerge.checkpoints.fetch import FETCH_VERSION
 from rammerge.checkpoints.fetch import fetch as fetch_checkpoint
+from rammerge.errors import RammergeError
 from rammerge.recipe import Output
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
@@ -92,7 +94,9 @@ class Fetched(Model):
         return self.settled and self.state == directory_state(self.path)
 
 
-@step("fetch", version=1, run_name="fetch {name}", result=Fetched, ignore=["name"], retries=DOWNLOAD_RETRIES)
+@step(
+    "fetch", version=FETCH_VERSION, run_name="fetch {name}", result=Fetched, ignore=["name"], retries=DOWNLOAD_RETRIES
+)
 def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> None:
     """Bring a checkpoint here (download and convert if need be) and digest it.
 
@@ -125,7 +129,7 @@ class Checked(Result):
         return cls(path=entry.path, digest=entry.digest, warnings=warnings)
 
 
-@step("preflight", version=1, run_name="preflight", result=Checked)
+@step("preflight", version=2, run_name="preflight", result=Checked)
 def preflight(out: Path, base: Model, agents: Mapping[str, Model], output: Output) -> None:
     """Refuse, with the fix, agents that cannot be merged into the base; write the warnings to `preflight.json`."""
     opened = {name: open_checkpoint(agent.path) for name, agent in agents.items()}
@@ -137,6 +141,16 @@ def model_at(path: Path) -> Model:
     """Return the model directory `path` as its files are now."""
     digest, content = digests(open_checkpoint(path))
     return Model(path=path, digest=digest, content=content)
+
+
+def refuse_changed(model: Model) -> None:
+    """Refuse to keep what was made of a model whose files are no longer those that were hashed.
+
+    Raises:
+        RammergeError: a file was changed, added or removed.
+    """
+    if model_at(model.path).content != model.content:
+        raise RammergeError(f"{model.path} changed while the run used it; run again once nothing writes to it")
 
 
 def digests(checkpoint: Checkpoint) -> tuple[str, str]:
