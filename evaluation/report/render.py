@@ -43,6 +43,11 @@ def to_markdown(leaderboard: Leaderboard) -> str:
     )
 
 
+def percent(value: float) -> float:
+    """Return a share in percent, as exact as scores are shown."""
+    return round(100 * value, 1)
+
+
 def _scores(leaderboard: Leaderboard, columns: _Columns) -> Iterator[str]:
     yield _line(["model", "kind", *(title for title, _ in columns)])
     yield _line(["---", "---", *("---:" for _ in columns)])
@@ -122,13 +127,9 @@ def _best(leaderboard: Leaderboard) -> set[tuple[str, str]]:
     """The (row, column)s that hold their column's highest value, as it is shown."""
     best = set()
     for title, of in _columns(leaderboard):
-        highest = max(_percent(of(row).value) for row in leaderboard.rows)
-        best |= {(row.name, title) for row in leaderboard.rows if _percent(of(row).value) == highest}
+        highest = max(percent(of(row).value) for row in leaderboard.rows)
+        best |= {(row.name, title) for row in leaderboard.rows if percent(of(row).value) == highest}
     return best
-
-
-def _percent(value: float) -> float:
-    return round(100 * value, 1)
 
 
 def _shown(estimate: Estimate) -> str:

@@ -10,6 +10,7 @@ from prefect import get_client
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
+from evaluation.report.render import percent
 from tasks.steps.evaluating import Compared, Decision
 from tasks.steps.merging import Merged, OverlapResult
 
@@ -39,8 +40,8 @@ def publish_leaderboard(recipe: str, leaderboard: Compared) -> None:
     create_markdown_artifact(markdown, key=_key("leaderboard", recipe), description="Leaderboard")
     rows = [
         {"model": row.name, "kind": row.kind}
-        | {suite: _percent(estimate.value) for suite, estimate in row.suites["test"].items()}
-        | {"average": _percent(row.average["test"].value)}
+        | {suite: percent(estimate.value) for suite, estimate in row.suites["test"].items()}
+        | {"average": percent(row.average["test"].value)}
         for row in leaderboard.load().rows
     ]
     create_table_artifact(rows, key=_key("scores", recipe), description="Test scores in percent")
@@ -91,10 +92,6 @@ def _overlap_words(overlap: OverlapResult) -> str:
 def _inline(image: Path, words: str) -> str:
     """Return Markdown that holds the PNG `image` itself: the dashboard serves no files."""
     return f"![{words}](data:image/png;base64,{b64encode(image.read_bytes()).decode('ascii')})"
-
-
-def _percent(value: float) -> float:
-    return round(100 * value, 1)
 
 
 def _key(what: str, recipe: str) -> str:

@@ -58,7 +58,7 @@ def emit(event: Event) -> None:
         listener(event)
 
 
-class Progress:
+class StepProgress:
     """Reports the progress of one step. May be called from any thread, such as the engine's."""
 
     def __init__(self, step: str) -> None:
@@ -87,20 +87,20 @@ class Progress:
             update_progress_artifact(self._artifact, percent)
 
 
-_current: ContextVar[Progress] = ContextVar("rammerge_progress")
+_current: ContextVar[StepProgress] = ContextVar("rammerge_progress")
 
 
 @contextmanager
 def running(step: str) -> Iterator[None]:
     """Announce that `step` runs. Within the context, `progress()` returns its progress."""
     emit(Event(step, "running"))
-    token = _current.set(Progress(step))
+    token = _current.set(StepProgress(step))
     try:
         yield
     finally:
         _current.reset(token)
 
 
-def progress() -> Progress:
+def progress() -> StepProgress:
     """Return the progress of the step that this thread runs."""
     return _current.get()
