@@ -1,5 +1,6 @@
 """The pipeline: base and agents in; every variant merged and measured, the best one put to the gates, and promoted."""
 
+import time
 from pathlib import Path
 
 from prefect import State, flow
@@ -29,6 +30,7 @@ def _run_name() -> str:
 @flow(name="merge-and-evaluate", flow_run_name=_run_name, task_runner=workers())
 def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     """Run `recipe` from its sources to a promoted model; what was done before, by whichever run, is not done again."""
+    started = time.time()
     activate()
     todo = plan(recipe)
     spec = todo.recipe
@@ -47,13 +49,13 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
         name: merge.submit(name, base, agents, method, spec.output, spec.compute, overlap)
         for name, method in todo.variants.items()
     }
-    smoked = [smoke.submit(name, model, spec.compute) for name, model in variants.items()]
+    smoked = {name: smoke.submit(name, model, spec.compute) for name, model in variants.items()}
 
     # Everyone on every suite; chosen on validation, judged on test.
     models = {"base": base, **agents, **variants}
     conditions = Conditions.of(spec)
     scores = {name: evaluate.submit(name, model, todo.suites, conditions) for name, model in models.items()}
-    settle(*variants.values(), *smoked)
+    settle(*variants.values(), *smoked.values())
     rival = challenge(todo, results(variants), conditions)
     settle(*scores.values())
     methods = {name: method.name for name, method in todo.variants.items()}
@@ -72,10 +74,13 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
         sources=sources,
         methods=todo.variants,
         variants=results(variants),
+        smoked=results(smoked),
+        scores=results(scores),
         suites=todo.suites,
         overlap=overlap.result(),
         leaderboard=board.result(),
         decision=decision.result(),
+        started=started,
     )
     run = str(flow_run.id)
     runs = track.submit(record, run, wait_for=[decision])
@@ -85,7 +90,7 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     champion = f"{spec.model_name} version {release.result().version} is registered and not promoted"
     if verdict.passed and spec.registry.promote:
         champion = promote.submit(spec.model_name, release, rival.version).result().sentence
-    artifacts.publish_release(spec.name, champion, release.result().path)
+    artifacts.publish_release(spec.name, champion, release.result(), runs.result())
     artifacts.tag_run(spec.name, "passed" if verdict.passed else "refused")
 
     chosen = variants[verdict.variant].result()

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,12 +39,14 @@ class Entry:
         digest: SHA-256 over the sorted names, sizes and SHA-256 of the files. Equal outputs have equal digests.
         files: SHA-256 by path relative to `path`.
         reused: whether the entry existed before.
+        seconds: how long the attempt took that finished it, if that was noted. It is no part of the digest.
     """
 
     path: Path
     digest: str
     files: Mapping[str, str]
     reused: bool
+    seconds: float | None
 
 
 def key_of(step: str, version: int | tuple[int, ...], inputs: Mapping[str, Any]) -> str:
@@ -72,7 +75,7 @@ def find(kind: str, key: str) -> Entry | None:
             known["status"] = status
         if touched:
             write_json(path / _MANIFEST, manifest)
-        return _entry(path, files, reused=True)
+        return _entry(path, manifest, reused=True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -95,6 +98,7 @@ def materialise(
         final, staging = _root() / kind / key, _root() / kind / ".staging" / key
         _remove(final)
         staging.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
         try:
             build(staging)
         except BaseException as error:
@@ -105,10 +109,11 @@ def materialise(
             name: {"size": path.stat().st_size, "sha256": _sha256(path), "status": file_status(path.stat())}
             for name, path in _files(staging)
         }
-        write_json(staging / _MANIFEST, {"files": files})
+        manifest = {"files": files, "seconds": round(time.monotonic() - began, 3)}
+        write_json(staging / _MANIFEST, manifest)
         staging.rename(final)
         sync(final.parent)
-        return _entry(final, files, reused=False)
+        return _entry(final, manifest, reused=False)
 
 
 def attempts(kind: str, key: str, *, valid: bool) -> int:
@@ -141,10 +146,11 @@ def _files(directory: Path) -> list[tuple[str, Path]]:
     return sorted((name, path) for name, path in found if name != _MANIFEST)
 
 
-def _entry(path: Path, files: Mapping[str, Mapping[str, Any]], *, reused: bool) -> Entry:
-    lines = [f"{name} {known['size']} {known['sha256']}\n" for name, known in sorted(files.items())]
+def _entry(path: Path, manifest: Mapping[str, Any], *, reused: bool) -> Entry:
+    known = sorted(manifest["files"].items())
+    lines = [f"{name} {file['size']} {file['sha256']}\n" for name, file in known]
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
-    return Entry(path, digest, {name: str(known["sha256"]) for name, known in sorted(files.items())}, reused)
+    return Entry(path, digest, {name: str(file["sha256"]) for name, file in known}, reused, manifest.get("seconds"))
 
 
 def _sha256(path: Path) -> str:

@@ -11,6 +11,7 @@ from flows.cli.completing import complete_suite
 from flows.cli.init import init
 from rammerge.cli.terminal import say
 from rammerge.errors import InputError
+from tasks.records.pages import PORT
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
 Name = Annotated[str, typer.Argument(help="The registered model.", metavar="NAME")]
@@ -164,7 +165,7 @@ def releases(name: Name) -> None:
 
 
 def ui(
-    port: Annotated[int, typer.Option(help="Port of the Prefect dashboard; MLflow's is the next free one.")] = 4200,
+    port: Annotated[int, typer.Option(help="Port of the Prefect dashboard; MLflow's is the next free one.")] = PORT,
 ) -> None:
     """Serve the Prefect and MLflow dashboards on loopback until Ctrl-C."""
     _prepare()

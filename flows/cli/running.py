@@ -14,6 +14,7 @@ from flows.cli.display import Steps, console, steps_display
 from rammerge.cli.terminal import say
 from rammerge.errors import RammergeError
 from rammerge.recipe import load
+from tasks.records import pages
 from tasks.runtime.environment import activate, quiet
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def _prefect() -> Iterator[Callable[[], None]]:
     else:
         with prefect_server(port=free_port(), dashboard=False) as server:
             os.environ["PREFECT_API_URL"] = f"{server.url}/api"
+            os.environ.setdefault("PREFECT_UI_URL", pages.dashboards().prefect)  # this server has no dashboard
             yield server.wait_until_healthy
 
 

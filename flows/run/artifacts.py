@@ -11,6 +11,9 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from evaluation.report.render import percent
+from tasks.records.pages import mlflow_page, run_fragment, version_fragment
+from tasks.records.releasing import Registered
+from tasks.records.tracking import Tracked
 from tasks.steps.evaluating import Compared, Decision
 from tasks.steps.merging import Merged, OverlapResult
 
@@ -70,9 +73,19 @@ def publish_decision(recipe: str, decision: Decision) -> None:
     create_markdown_artifact(decision.markdown, key=_key("gates", recipe), description="Gate decision")
 
 
-def publish_release(recipe: str, sentence: str, path: Path) -> None:
-    """Show what was registered and who is champion."""
-    create_markdown_artifact(f"{sentence}.\n\n`{path}`\n", key=_key("release", recipe), description="Release")
+def publish_release(recipe: str, sentence: str, release: Registered, runs: Tracked) -> None:
+    """Show what was registered and who is champion, and lead to MLflow's pages of both."""
+    version = version_fragment(release.name, release.version)
+    run = run_fragment(runs.experiment, runs.run_id)
+    lines = [
+        f"{sentence}.",
+        "",
+        f"- In MLflow: [version {release.version} of {release.name}]({mlflow_page(version)})",
+        f"- In MLflow: [scores, figures and files of this run]({mlflow_page(run)})",
+        f"- On disk: `{release.path}`",
+        "",
+    ]
+    create_markdown_artifact("\n".join(lines), key=_key("release", recipe), description="Release")
 
 
 def tag_run(*tags: str) -> None:

@@ -12,9 +12,11 @@ from rammerge.cli.terminal import say
 from rammerge.errors import RammergeError
 from rammerge.system.atomic import write_text
 from rammerge.system.home import home
+from tasks.records import pages
 from tasks.runtime.environment import tracking_server
 
 _WATCH_SECONDS = 1.0
+_SHOWN = 5
 
 
 def serve(port: int) -> None:
@@ -42,11 +44,37 @@ def serve(port: int) -> None:
             say("starting the dashboards, which takes a few seconds ...")
         for server in servers:
             server.wait_until_healthy(ended)
-        print(f"Prefect  {prefect_url}/runs   every run, its steps and artifacts")
-        print(f"MLflow   {mlflow_url}/#/experiments   scores, figures and registered models")
+        if ended.is_set():
+            return
+        if servers:
+            pages.remember(pages.Dashboards(prefect_url, mlflow_url))
+        print("\n".join(_places(prefect_url, mlflow_url)))
         if servers:
             print("Ctrl-C ends them.", flush=True)
             _watch(servers, ended)
+
+
+def _places(prefect: str, mlflow: str) -> list[str]:
+    """Return lines with addresses of what people look for, of MLflow's own start page only if nothing is recorded."""
+    places = [("Prefect", f"{prefect}/runs", "every run, its steps and artifacts")]
+    recorded = [] if tracking_server() else _recorded(mlflow)
+    places += recorded or [("MLflow", f"{mlflow}/#/experiments{pages.VIEW}", "scores, figures and registered models")]
+    width = max(len(address) for _, address, _ in places)
+    return [f"{who:<7}  {address:<{width}}  {what}" for who, address, what in places]
+
+
+def _recorded(mlflow: str) -> list[tuple[str, str, str]]:
+    """Return the experiments and registered models that were written to last: who serves them, where, and what."""
+    from tasks.records.connection import client
+
+    database = client()
+    experiments = database.search_experiments(max_results=_SHOWN, order_by=["last_update_time DESC"])
+    models = database.search_registered_models(max_results=_SHOWN, order_by=["last_updated_timestamp DESC"])
+    return [
+        ("MLflow", f"{mlflow}/#/experiments/{it.experiment_id}/runs{pages.VIEW}", f"runs of {it.name}: scores, figures")
+        for it in experiments
+        if it.name != "Default"
+    ] + [("MLflow", f"{mlflow}/#/models/{it.name}{pages.VIEW}", f"versions of {it.name}") for it in models]
 
 
 def _watch(servers: Sequence[Server], ended: threading.Event) -> None:

@@ -6,7 +6,7 @@ from typing import Self
 
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
-from tasks.records import promotion, registry
+from tasks.records import pages, promotion, registry, tracking
 from tasks.records.record import Record
 from tasks.records.tracking import Tracked
 from tasks.runtime.step import TRACKING_RETRIES, Result, step
@@ -50,29 +50,32 @@ class Registered(Result):
 
 @step(
     "register",
-    version=1,
+    version=2,
     run_name="register {record.recipe.model_name}",
     result=Registered,
-    ignore=["flow_run", "runs"],
+    ignore=["flow_run"],
     retries=TRACKING_RETRIES,
 )
 def register(out: Path, record: Record, runs: Tracked, flow_run: str) -> None:
-    """Register the selected variant as the challenger, by reference; write `release.json`."""
+    """Register the selected variant as the challenger, by reference, and lead to it; write `release.json`."""
     decision = record.decision
+    run = pages.run_fragment(runs.experiment, runs.run_id)
+    links = f"[The run in MLflow]({run}), [in Prefect]({pages.flow_run_page(flow_run)})"
     release = registry.register(
         record.recipe.model_name,
         record.selected.path,
         digest=record.selected.content,
         run_id=runs.children[decision.variant],
-        description=decision.markdown,
+        description=f"{decision.markdown}\n{links}\n",
         tags={
             **record.tags,
             "rammerge.variant": decision.variant,
             "rammerge.weights": record.selected.digest,
             "rammerge.gates": "passed" if decision.passed else "refused: " + " ".join(decision.refusals),
-            "rammerge.prefect_run": flow_run,
+            "rammerge.prefect_run": pages.flow_run_page(flow_run),
         },
     )
+    tracking.link_version(runs, release.name, release.version)
     write_json(out / "release.json", release.model_dump(mode="json"))
 
 

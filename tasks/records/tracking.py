@@ -11,6 +11,7 @@ from evaluation.judging.leaderboard import Row
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from rammerge.system.home import home
+from tasks.records import pages
 from tasks.records.connection import client
 from tasks.records.record import Record
 from tasks.records.registry import TAG_DIGEST
@@ -29,8 +30,9 @@ _SHOWN_AS_RUNS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class Tracked(Result):
-    """The MLflow runs: the parent's id, and each variant's."""
+    """The MLflow runs: their experiment, the parent's id, and each variant's."""
 
+    experiment: str
     run_id: str
     children: dict[str, str]
 
@@ -55,30 +57,38 @@ class Tracked(Result):
         return all(run.info.lifecycle_stage == "active" and run.info.status == "FINISHED" for run in found)
 
 
-@step("track", version=1, run_name="record in MLflow", result=Tracked, ignore=["flow_run"], retries=TRACKING_RETRIES)
+@step("track", version=2, run_name="record in MLflow", result=Tracked, ignore=["flow_run"], retries=TRACKING_RETRIES)
 def track(out: Path, record: Record, flow_run: str) -> None:
-    """Record parameters, scores, the recipe, the leaderboard, the decision, figures and what was measured on.
+    """Record parameters, scores, times, the recipe, the leaderboard, the decision, figures and what was measured on.
 
     Runs that an earlier, killed attempt left unfinished are removed first. Written: `runs.json`.
     """
+    from mlflow.entities import SourceType
+    from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
+
     recipe, decision = record.recipe, record.decision
     log = _Log(
         client(),
         tags={
             **record.tags,
-            "rammerge.prefect_run": flow_run,
+            "rammerge.prefect_run": pages.flow_run_page(flow_run),
             "rammerge.gates": "passed" if decision.passed else "refused",
+            MLFLOW_RUN_NOTE: _prefect_link(flow_run),
+            MLFLOW_SOURCE_NAME: str(recipe.path),
+            MLFLOW_SOURCE_TYPE: SourceType.to_string(SourceType.LOCAL),
         },
         params={f"output.{name}": value for name, value in recipe.output.model_dump().items()},
         inputs=[_dataset(suite) for suite in record.suites],
+        started=record.started,
     )
     log.open(recipe.name, key=f"{recipe.digest[:16]}-{decision.digest[:16]}")
     rows = {row.name: row for row in record.leaderboard.load().rows}
     parent = _write_parent(log, record, rows)
     children = {name: _write_child(log, record, name, row=rows[name], parent=parent) for name in record.variants}
-    for run in (*children.values(), parent):
-        log.mlflow.set_terminated(run)
-    write_json(out / "runs.json", {"run_id": parent, "children": children})
+    for name, run in children.items():
+        log.finish(run, record.started + sum(record.seconds(name).values()))
+    log.finish(parent, time.time())
+    write_json(out / "runs.json", {"experiment": log.experiment, "run_id": parent, "children": children})
 
 
 def _write_parent(log: "_Log", record: Record, rows: Mapping[str, Row]) -> str:
@@ -89,11 +99,19 @@ def _write_parent(log: "_Log", record: Record, rows: Mapping[str, Row]) -> str:
     references = [name for name, row in rows.items() if row.kind != "variant"]
     run = log.run(
         recipe.name,
-        tags={TAG_PIPELINE: log.key, "rammerge.selected": selected, MLFLOW_RUN_NOTE: record.leaderboard.markdown},
+        tags={
+            TAG_PIPELINE: log.key,
+            "rammerge.selected": selected,
+            MLFLOW_RUN_NOTE: f"{log.tags[MLFLOW_RUN_NOTE]}\n\n{record.leaderboard.markdown}",
+        },
         params={f"source.{name}": model.provenance for name, model in record.sources.items()}
         | {f"evaluation.{name}": value for name, value in recipe.evaluation.model_dump().items()},
-        metrics=_metrics(rows[selected])
-        | {f"{name}/{metric}": v for name in references for metric, v in _metrics(rows[name]).items()},
+        metrics=_metrics(rows[selected], record.seconds())
+        | {
+            f"{name}/{metric}": value
+            for name in references
+            for metric, value in _metrics(rows[name], record.seconds(name)).items()
+        },
         files=[file for result in made for file in sorted(result.path.glob("[!.]*"))],
     )
     log.mlflow.log_text(run, recipe.path.read_text("utf-8"), "recipe.yaml")
@@ -112,7 +130,7 @@ def _write_child(log: "_Log", record: Record, name: str, *, row: Row, parent: st
             "rammerge.selected": str(name == record.decision.variant).lower(),
         },
         params=_method_params(record.methods[name]),
-        metrics=_metrics(row) | {f"lambda/{agent}": v for agent, v in model.factors.items()},
+        metrics=_metrics(row, record.seconds(name)) | {f"lambda/{agent}": v for agent, v in model.factors.items()},
         files=[model.path / "rammerge.json", model.path / "README.md"],
     )
 
@@ -125,6 +143,7 @@ class _Log:
     tags: Mapping[str, str]
     params: Mapping[str, Any]
     inputs: "Sequence[DatasetInput]"
+    started: float
     experiment: str = ""
     key: str = ""
 
@@ -149,7 +168,8 @@ class _Log:
         """Write a run, leave it open, and return its id."""
         from mlflow.entities import Metric, Param
 
-        run: str = self.mlflow.create_run(self.experiment, run_name=name, tags={**self.tags, **tags}).info.run_id
+        began = round(self.started * 1000)
+        run: str = self.mlflow.create_run(self.experiment, began, {**self.tags, **tags}, name).info.run_id
         now = int(time.time() * 1000)
         self.mlflow.log_batch(
             run,
@@ -160,6 +180,10 @@ class _Log:
         for file in files:
             self.mlflow.log_artifact(run, str(file))
         return run
+
+    def finish(self, run: str, ended: float) -> None:
+        """Close a run that ended at a time, in seconds since 1970, rather than when it was written."""
+        self.mlflow.set_terminated(run, end_time=round(ended * 1000))
 
 
 def _experiment(mlflow: "MlflowClient", name: str) -> str:
@@ -178,8 +202,23 @@ def _experiment(mlflow: "MlflowClient", name: str) -> str:
         return str(found.experiment_id)
 
 
-def _metrics(row: Row) -> dict[str, float]:
-    metrics: dict[str, float] = {}
+def link_version(runs: Tracked, name: str, version: int) -> None:
+    """Let the parent's page lead to the registered version. MLflow shows it on the page of the variant's run only."""
+    from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+    link = f"[{name} version {version}]({pages.version_fragment(name, version)})"
+    mlflow = client()
+    note = mlflow.get_run(runs.run_id).data.tags.get(MLFLOW_RUN_NOTE, "")
+    if link not in note:
+        mlflow.set_tag(runs.run_id, MLFLOW_RUN_NOTE, f"Registered: {link}\n\n{note}")
+
+
+def _prefect_link(flow_run: str) -> str:
+    return f"[This run in Prefect]({pages.flow_run_page(flow_run)})"
+
+
+def _metrics(row: Row, seconds: Mapping[str, float]) -> dict[str, float]:
+    metrics = {f"seconds/{step}": value for step, value in seconds.items()}
     for split, suites in row.suites.items():
         average = row.average[split]
         metrics |= {f"{split}/{suite}": estimate.value for suite, estimate in suites.items()}

@@ -34,12 +34,19 @@ DOWNLOAD_RETRIES, TRACKING_RETRIES = 3, 3
 
 
 class Result(BaseModel):
-    """The result of a step. It is small, so that Prefect can keep it; the content is in the store."""
+    """The result of a step. It is small, so that Prefect can keep it; the content is in the store.
+
+    Attributes:
+        path: what the step made.
+        digest: of its content.
+        seconds: how long the step took when it was done, if that was noted; `step` sets it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     path: Path
     digest: str
+    seconds: float | None = None
 
     @classmethod
     def read(cls, entry: store.Entry) -> Self:
@@ -110,10 +117,13 @@ class Step(Generic[R]):
     def _read(self, entry: store.Entry) -> R | None:
         """Return the entry's result if it still holds. An entry of a different release may be unreadable: None."""
         try:
-            result = self._result.read(entry)
+            result = self._of(entry)
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return result if result.holds() else None
+
+    def _of(self, entry: store.Entry) -> R:
+        return self._result.read(entry).model_copy(update={"seconds": entry.seconds})
 
     def _holds(self, entry: store.Entry) -> bool:
         return self._read(entry) is not None
@@ -136,7 +146,7 @@ class Step(Generic[R]):
         with running(str(task_run.name or self.kind)):
             entry = store.materialise(self.kind, self._key(given.arguments), build, valid=self._holds)
         get_run_logger().info("%s %s", "found" if entry.reused else "wrote", entry.path)
-        result = self._result.read(entry)
+        result = self._of(entry)
         # A different run may have done the work without a record in this Prefect database: report it as Prefect would.
         return Completed(name="Cached", data=result) if entry.reused else result
 

@@ -42,6 +42,10 @@ def test_killed_then_finished(world: World, start: Start) -> None:
 def test_dashboards_start_and_leave_nothing_behind(world: World, start: Start) -> None:
     process = start("ui", "--port", "0")
     addresses = dashboards(process)
+    assert [address.partition("/#/")[2] for address in addresses[1:]] == [
+        "experiments/1/runs?workflowType=machine_learning",
+        "models/tiny?workflowType=machine_learning",
+    ]
     assert len(processes_of(world)) >= 3
     for address in addresses:
         request = urllib.request.Request(address.partition("#")[0], headers={"Accept": "text/html"})

@@ -5,12 +5,13 @@ No table is cut, and what is shown in one dashboard is not missing in the other.
 
 import json
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from tasks.records.pages import VIEW
 from tests.fixtures.browser import Browser
 from tests.fixtures.pipeline import World
 from tests.fixtures.program import dashboards, finish, starting
@@ -20,8 +21,9 @@ from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until
 class Dashboards:
     """Both servers over a world in which the recipe was run once."""
 
-    def __init__(self, prefect: str, mlflow: str) -> None:
-        self.prefect, self.mlflow = prefect, mlflow
+    def __init__(self, addresses: Sequence[str]) -> None:
+        parts = [urlsplit(address) for address in addresses]
+        self.prefect, self.mlflow = (f"{part.scheme}://{part.netloc}" for part in parts)
 
     def artifact(self, key: str) -> str:
         """Return the address of the newest artifact with this key."""
@@ -39,15 +41,29 @@ def post(url: str, content: Mapping[str, Any]) -> Any:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboards]:
     world = World(tmp_path_factory.mktemp("world"))
     with starting(world) as start:
+        addresses = dashboards(start("ui", "--port", "0"))
         finish(start("run", str(world.recipe)))
-        addresses = [urlsplit(address) for address in dashboards(start("ui", "--port", "0"))]
-        yield Dashboards(*(f"{address.scheme}://{address.netloc}" for address in addresses))
+        yield Dashboards(addresses)
 
 
 def test_the_dashboards_show_the_run_and_the_champion_in_a_browser(browser: Browser, served: Dashboards) -> None:
     browser.show(f"{served.prefect}/runs", "merge-and-evaluate", "Completed")
     browser.show(f"{served.prefect}/artifacts", "tiny-leaderboard")
     browser.show(f"{served.mlflow}/#/models/tiny", "champion")
+
+
+def test_mlflow_opens_in_the_view_that_has_runs_and_models(browser: Browser, served: Dashboards) -> None:
+    browser.show(f"{served.mlflow}/#/experiments/1/runs{VIEW}", "tiny", "matching runs", "Model registry")
+
+
+def test_each_dashboard_leads_to_the_other(browser: Browser, served: Dashboards) -> None:
+    browser.show(served.artifact("tiny-release"), "version 1 of tiny")
+    run = browser.link("scores, figures and files of this run")
+    browser.show(browser.link("version 1 of tiny"), "Version 1", "champion", "The run in MLflow")
+    assert browser.link("The run in MLflow") == run
+    browser.show(run, "This run in Prefect", "Registered: tiny version 1", "recipe.yaml", "seconds/compare")
+    assert "/models/tiny/versions/1" in browser.link("tiny version 1")
+    browser.show(browser.link("This run in Prefect"), "merge-and-evaluate", "Completed")
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,23 @@ def test_the_run_is_on_record_in_mlflow() -> None:
     assert [entry.dataset.name for entry in parent.inputs.dataset_inputs] == ["words"]
 
 
+def test_the_record_has_the_times_of_the_steps_and_leads_on(world: World) -> None:
+    from tasks.records.connection import client
+
+    mlflow = client()
+    runs = {run.info.run_name: run for run in mlflow.search_runs([mlflow.get_experiment_by_name("tiny").experiment_id])}
+    parent, ram = runs["tiny"], runs["ram"]
+    assert {"seconds/extract", "seconds/compare", "seconds/gate", "tool/seconds/evaluate"} <= parent.data.metrics.keys()
+    steps = [ram.data.metrics[f"seconds/{step}"] for step in ("merge", "smoke", "evaluate")]
+    assert all(seconds > 0 for seconds in steps)
+    assert (ram.info.end_time - ram.info.start_time) / 1000 == pytest.approx(sum(steps), abs=0.01)
+    assert ram.info.start_time == parent.info.start_time
+    assert parent.info.end_time - parent.info.start_time > max(run.info.end_time - run.info.start_time for run in [ram])
+    assert parent.data.tags["mlflow.source.name"] == str(world.recipe)
+    assert "/runs/flow-run/" in parent.data.tags["rammerge.prefect_run"]
+    assert "[tiny version 1](#/models/tiny/versions/1" in parent.data.tags["mlflow.note.content"]
+
+
 def test_prefect_has_the_artifacts() -> None:
     from prefect.artifacts import Artifact
 
