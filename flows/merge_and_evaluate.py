@@ -9,6 +9,7 @@ from prefect.states import Completed
 
 from flows.run import artifacts
 from flows.run.champion import challenge
+from flows.run.checking import check, require_room
 from flows.run.outcome import Outcome
 from flows.run.planning import plan
 from flows.run.settling import results, settle
@@ -33,12 +34,15 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     started = time.time()
     activate()
     todo = plan(recipe)
+    check(todo)
     spec = todo.recipe
 
     # What is merged, and what each agent changed (RAM paper, Sec. 3).
     base = fetch.submit("base", todo.base)
     agents = {name: fetch.submit(name, origin, base) for name, origin in todo.agents.items()}
     settle(base, *agents.values())
+    sources = results({"base": base, **agents})
+    require_room(todo, sources)
     checked = preflight.submit(base, agents, spec.output)
     overlap = extract.submit(base, agents, spec.output.resize, spec.compute, checked)
     settle(checked, overlap)
@@ -68,7 +72,6 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     artifacts.publish_decision(spec.name, decision.result())
 
     # On record, with its provenance; champion if the gates say so.
-    sources = results({"base": base, **agents})
     record = Record(
         recipe=spec,
         sources=sources,
@@ -96,8 +99,8 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     chosen = variants[verdict.variant].result()
     outcome = Outcome(
         recipe=spec.name,
-        leaderboard=board.result().path / "leaderboard.json",
-        decision=verdict.path / "decision.json",
+        leaderboard_file=board.result().path / "leaderboard.json",
+        decision_file=verdict.path / "decision.json",
         selected=verdict.variant,
         passed=verdict.passed,
         refusals=verdict.refusals,

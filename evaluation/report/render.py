@@ -1,6 +1,10 @@
-"""The leaderboard for people: Markdown for artifacts, rich tables for a terminal. Numbers are percent."""
+"""The leaderboard for people: Markdown for artifacts, HTML for notebooks, rich tables for a terminal.
+
+Numbers are percent.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
+from html import escape
 
 from rich import box
 from rich.table import Table
@@ -73,6 +77,21 @@ def _named_roles(leaderboard: Leaderboard) -> str:
     if leaderboard.reference is not None:
         named.append(f"the reference, which is the best {leaderboard.reference_method}, {leaderboard.reference}")
     return "; ".join(named)
+
+
+def to_html(leaderboard: Leaderboard) -> str:
+    """Return the leaderboard as an HTML table: best of each column bold, the selected variant marked."""
+    columns, best = _columns(leaderboard), _best(leaderboard)
+    lines = [_html_row("th", ["model", "kind", *(escape(title) for title, _ in columns)])]
+    for row in leaderboard.rows:
+        cells = [f"<b>{shown}</b>" if (row.name, title) in best else shown for title, shown in _cells(row, columns)]
+        lines.append(_html_row("td", [escape(_marked(leaderboard, row.name)), row.kind, *cells]))
+    caption = escape(f"{_conditions(leaderboard, 'test')} {_selection(leaderboard)}")
+    return f"<table><caption>{caption}</caption>{''.join(lines)}</table>"
+
+
+def _html_row(tag: str, cells: list[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
 
 
 def to_rich(leaderboard: Leaderboard) -> Table:

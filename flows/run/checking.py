@@ -1,46 +1,94 @@
-"""Check a plan without doing its work: open local models by their headers, and forecast memory and disk."""
+"""Check a plan without doing its work: open the models that are here by their headers, and forecast memory and disk."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.filesize import decimal
 
 from flows.run.planning import Plan
 from rammerge.api import forecast
-from rammerge.checkpoints.family import check_mergeable
-from rammerge.checkpoints.fetch import fetch
+from rammerge.checkpoints.checkpoint import open_checkpoint
+from rammerge.checkpoints.family import Preflight, check_mergeable
+from rammerge.checkpoints.fetch import fetch as fetch_checkpoint
 from rammerge.system.home import home
 from rammerge.system.space import free_bytes, require_space
-from tasks.steps.merging import merge_options
+from tasks.steps.merging import Method, merge, merge_options
+from tasks.steps.sources import Model, Origin, fetch
 
 
-def check(plan: Plan) -> Iterator[str]:
-    """Yield the findings, one line each.
+def check(plan: Plan) -> list[str]:
+    """Return the findings, one line each.
 
     Raises:
         InputError: a part of the recipe cannot work; the message names it and the fix.
     """
-    recipe = plan.recipe
-    yield f"{len(plan.variants)} variants: {', '.join(plan.variants)}"
-    yield f"{len(plan.suites)} suites: {', '.join(suite.name for suite in plan.suites)}"
-    remote = [o.source for o in (plan.base, *plan.agents.values()) if not Path(o.source).is_absolute()]
-    if remote:
-        yield f"from the hub, checked after the download: {', '.join(remote)}"
-        return
-    base = fetch(plan.base.source)
-    agents = {name: fetch(origin.source, base=base) for name, origin in plan.agents.items()}
-    checked = check_mergeable(base, agents, resize=recipe.output.resize)
-    yield from (f"warning: {warning}" for warning in checked.warnings)
-    options = merge_options(recipe.output, recipe.compute)
-    methods = [method.resolved() for method in plan.variants.values()]
-    forecasts = [forecast(checked.base, checked.agents, method, options) for method in methods]
-    peak, size = max(forecasts)
-    needed, free = size * len(plan.variants), free_bytes(home())
-    yield f"memory: {peak / 2**20:.0f} MiB for a merge; disk: {decimal(needed)} of {decimal(free)} free"
+    lines = [
+        f"{len(plan.variants)} variants: {', '.join(plan.variants)}",
+        f"{len(plan.suites)} suites: {', '.join(suite.name for suite in plan.suites)}",
+    ]
+    if remote := [origin.source for origin in (plan.base, *plan.agents.values()) if not _is_local(origin)]:
+        return [*lines, f"from the hub, checked after the download: {', '.join(remote)}"]
+    base = fetch_checkpoint(plan.base.source)
+    agents = {name: fetch_checkpoint(origin.source, base=base) for name, origin in plan.agents.items()}
+    checked = check_mergeable(base, agents, resize=plan.recipe.output.resize)
+    peak, size = max(_forecast(plan, checked, method) for method in plan.variants.values())
+    return [
+        *lines,
+        *(f"warning: {warning}" for warning in checked.warnings),
+        f"memory: {peak / 2**20:.0f} MiB for a merge; {_room(_unmade(plan, _fetched(plan)), size)}",
+    ]
+
+
+def require_room(plan: Plan, sources: Mapping[str, Model]) -> None:
+    """Refuse a run whose remaining merges do not fit on the disk, now that all models are here.
+
+    Args:
+        plan: what is to be done.
+        sources: the base, called `base`, and the agents.
+
+    Raises:
+        InputError: how much is needed, how much is free, and the fix.
+    """
+    if unmade := _unmade(plan, sources):
+        agents = {name: open_checkpoint(sources[name].path) for name in plan.agents}
+        base = open_checkpoint(sources["base"].path)
+        checked = check_mergeable(base, agents, resize=plan.recipe.output.resize)
+        _room(unmade, _forecast(plan, checked, plan.variants[unmade[0]])[1])
+
+
+def _fetched(plan: Plan) -> Mapping[str, Model]:
+    """Return the models that an earlier run has fetched."""
+    base = fetch.find(origin=plan.base)
+    found = {name: fetch.find(origin=origin, base=base) for name, origin in plan.agents.items()}
+    return {name: model for name, model in {"base": base, **found}.items() if model is not None}
+
+
+def _unmade(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
+    """Return the variants that are not in the store: all of them where a source is missing."""
+    if {"base", *plan.agents} - sources.keys():
+        return list(plan.variants)
+    agents = {name: sources[name] for name in plan.agents}
+    given = {"base": sources["base"], "agents": agents, "output": plan.recipe.output}
+    return [name for name, method in plan.variants.items() if merge.find(method=method, **given) is None]
+
+
+def _forecast(plan: Plan, checked: Preflight, method: Method) -> tuple[int, int]:
+    options = merge_options(plan.recipe.output, plan.recipe.compute)
+    return forecast(checked.base, checked.agents, method.resolved(), options)
+
+
+def _room(unmade: Sequence[str], size: int) -> str:
+    """Return what the merges that are still to be made take of the disk; InputError if it is too much."""
+    needed = size * len(unmade)
     require_space(
         home(),
         needed,
-        what=f"the merge of {len(plan.variants)} variants",
+        what=f"the merge of {len(unmade)} variant{'s' * (len(unmade) > 1)}",
         where=str(home()),
         fix="make room, set RAMMERGE_HOME to a larger disk, or ask for fewer variants or a shorter output.dtype",
     )
+    return f"disk: {decimal(needed)} of {decimal(free_bytes(home()))} free"
+
+
+def _is_local(origin: Origin) -> bool:
+    return Path(origin.source).is_absolute()

@@ -1,23 +1,34 @@
-"""What a pipeline run came to."""
+"""What a run of the pipeline came to."""
 
+import io
+import json
+from html import escape
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
+from rich.console import Console, Group
+from rich.text import Text
+
+from evaluation.judging.gates import GateDecision
+from evaluation.judging.leaderboard import Leaderboard
+from evaluation.report.render import differences_to_rich, to_html, to_rich
+
+_TEXT_WIDTH = 140
 
 
 class Outcome(BaseModel):
-    """The end of a pipeline run.
+    """The end of a run. It prints as the command does; a notebook shows its leaderboard as a table.
 
     Attributes:
         recipe: its name.
-        leaderboard: file with every score, as `Leaderboard.from_json` reads it.
-        decision: file with every gate's outcome, as `GateDecision.from_json` reads it.
+        leaderboard_file: every score, as `Leaderboard.from_json` reads it.
+        decision_file: every gate's outcome, as `GateDecision.from_json` reads it.
         selected: the variant chosen on validation.
         passed: whether it passed every gate.
-        refusals: why not, one sentence a gate.
+        refusals: why not, one sentence for each gate.
         model: the selected variant's directory.
         registered: the registered model's name and version.
-        champion: sentence about the champion, or why there is no change.
+        champion: a sentence about the champion, or why it did not change.
         run_id: the MLflow run.
         warnings: what the user should know about the merges.
     """
@@ -25,8 +36,8 @@ class Outcome(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     recipe: str
-    leaderboard: Path
-    decision: Path
+    leaderboard_file: Path
+    decision_file: Path
     selected: str
     passed: bool
     refusals: list[str]
@@ -35,3 +46,50 @@ class Outcome(BaseModel):
     champion: str
     run_id: str
     warnings: list[str]
+
+    @property
+    def leaderboard(self) -> Leaderboard:
+        """Every model's scores, with intervals and paired differences."""
+        return Leaderboard.from_json(json.loads(self.leaderboard_file.read_text("utf-8")))
+
+    @property
+    def decision(self) -> GateDecision:
+        """What each gate said about the selected variant, with its numbers."""
+        return GateDecision.from_json(json.loads(self.decision_file.read_text("utf-8")))
+
+    def __rich__(self) -> Group:
+        """Return what a terminal shows."""
+        board = self.leaderboard
+        warnings = [_line(("warning: ", "yellow"), warning) for warning in self.warnings]
+        verdicts = [
+            _line("gate       ", ("passed  ", "green") if gate.passed else ("refused ", "red"), gate.sentence)
+            for gate in self.decision.outcomes
+        ]
+        facts = [_line(f"{name:<11}", value) for name, value in self._facts()]
+        return Group(to_rich(board), differences_to_rich(board), *warnings, "", *verdicts, *facts)
+
+    def __str__(self) -> str:
+        """Return what a terminal shows, without colors."""
+        console = Console(file=io.StringIO(), width=_TEXT_WIDTH)
+        with console.capture() as captured:
+            console.print(self, highlight=False)
+        return captured.get()
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        verdicts = [
+            ("gate", f"{'passed' if gate.passed else 'refused'}: {gate.sentence}") for gate in self.decision.outcomes
+        ]
+        warnings = [("warning", warning) for warning in self.warnings]
+        rows = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
+            for name, value in (*warnings, *verdicts, *self._facts())
+        )
+        return f"{to_html(self.leaderboard)}<table>{rows}</table>"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        return [("selected", self.selected), ("model", str(self.model)), ("registry", self.champion)]
+
+
+def _line(*parts: str | tuple[str, str]) -> Text:
+    return Text.assemble(*parts, no_wrap=True, overflow="ignore")

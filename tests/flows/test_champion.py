@@ -56,7 +56,7 @@ def test_what_is_not_shown_to_match_the_champion_is_not_promoted(world: World) -
     assert not outcome.passed
     assert "is not shown to be not worse than the champion by 0.02 or more, tiny version 1" in outcome.refusals[0]
     assert champions() == [1]
-    board = json.loads(outcome.leaderboard.read_text())
+    board = json.loads(outcome.leaderboard_file.read_text())
     assert [row["kind"] for row in board["rows"]] == ["base", "agent", "agent", "champion", "variant"]
 
 
@@ -79,13 +79,13 @@ def test_a_run_may_say_how_much_worse_is_enough(world: World) -> None:
 def test_the_champion_itself_has_nobody_to_match(world: World) -> None:
     outcome = run(world.write(**AVERAGE))
     assert outcome.passed
-    assert "champion" not in {row["kind"] for row in json.loads(outcome.leaderboard.read_text())["rows"]}
+    assert "champion" not in {row["kind"] for row in json.loads(outcome.leaderboard_file.read_text())["rows"]}
     assert champions() == [2]
 
 
 def test_a_champion_that_another_variant_is_needs_no_second_measurement(world: World) -> None:
     outcome = run(world.write(merges=["average", "ram"], gates=[]))
-    board = json.loads(outcome.leaderboard.read_text())
+    board = json.loads(outcome.leaderboard_file.read_text())
     assert [row["kind"] for row in board["rows"]] == ["base", "agent", "agent", "variant", "variant"]
     assert outcome.passed == (outcome.selected == "average")
 

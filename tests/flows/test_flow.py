@@ -141,6 +141,16 @@ def test_the_second_run_does_nothing_and_says_so(world: World) -> None:
     assert steps == {"cached": ALL}
 
 
+def test_what_is_done_already_needs_no_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(world.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    _, steps = run(world.recipe)
+    assert steps == {"cached": ALL}
+    error, steps = run(world.write(merges=["average", "ram", "ties"]))
+    assert isinstance(error, InputError) and "the merge of 1 variant needs" in str(error)
+    assert "done" not in steps, "the run ends before any work"
+
+
 def test_another_gate_redoes_the_gate_and_what_follows(world: World) -> None:
     outcome, steps = run(world.write(gates=[{"rule": "min_score", "value": 1.0}]))
     assert steps["done"] == ["gate", "record in MLflow", "register tiny"]
@@ -200,9 +210,9 @@ def test_a_prefect_database_that_forgot_does_not_redo_the_work(world: World) -> 
     assert steps == {"cached": ALL}
 
 
-def test_bad_input_found_by_a_step_keeps_its_sentence_and_is_not_retried(world: World) -> None:
+def test_bad_input_ends_a_run_with_its_sentence_before_any_step(world: World) -> None:
     shutil.copytree(world.base, world.root / "twin")
     recipe = world.write(agents={"tool": "tool", "twin": "twin"})
     error, steps = run(recipe)
     assert isinstance(error, InputError) and "twin" in str(error) and "base" in str(error)
-    assert steps["failed"][0] != "fetch twin"
+    assert not steps

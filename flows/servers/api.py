@@ -1,0 +1,82 @@
+"""The Prefect API that runs of this process use."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from uuid import UUID
+
+from flows.servers.dashboards import running_dashboard
+from flows.servers.local import free_port, prefect_server
+from tasks.records import pages
+
+_RECORDING_SECONDS = 5.0
+
+
+@contextmanager
+def prefect_api() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Make a Prefect API available while the context lasts: the user's, that of `rammerge ui`, or one of our own.
+
+    Yields a function that waits until the API answers and returns the context in which Prefect uses it. So imports go
+    on beside the server's start. Our own server rather than Prefect's temporary one: its log stays off the terminal,
+    and a kill of this process ends it too.
+    """
+    if _is_configured():
+        yield nullcontext
+    elif address := running_dashboard():
+        yield lambda: _using(address)
+    else:
+        with prefect_server(port=free_port(), dashboard=False) as server:
+
+            def answering() -> AbstractContextManager[None]:
+                server.wait_until_healthy()
+                return _using(server.url)
+
+            yield answering
+
+
+def _is_configured() -> bool:
+    """Say whether the user has chosen an API, by a variable or, where Prefect is imported already, by its settings."""
+    if {"PREFECT_API_URL", "PREFECT_PROFILE"} & os.environ.keys():
+        return True
+    if "prefect" not in sys.modules:
+        return False
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value() is not None
+
+
+@contextmanager
+def _using(server: str) -> Iterator[None]:
+    from prefect.logging.handlers import APILogWorker
+    from prefect.settings import PREFECT_API_URL, PREFECT_LOCAL_STORAGE_PATH, PREFECT_UI_URL, temporary_settings
+
+    # Not by variables: a Prefect that was imported before no longer reads them, and would remember this server's.
+    settings = {
+        PREFECT_API_URL: f"{server}/api",
+        PREFECT_LOCAL_STORAGE_PATH: os.environ["PREFECT_LOCAL_STORAGE_PATH"],
+        # Our own server has no dashboard.
+        PREFECT_UI_URL: os.environ.get("PREFECT_UI_URL") or pages.dashboards().prefect,
+    }
+    with temporary_settings(settings):
+        try:
+            yield
+        finally:
+            APILogWorker.drain_all()  # ends all of Prefect's services, which would talk to this server in the next run
+
+
+def wait_until_recorded(flow_run: UUID) -> None:
+    """Return once Prefect's database has the log and the end of every step, which it learns a moment after the flow."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all()
+    deadline = time.monotonic() + _RECORDING_SECONDS
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])))
+            if all(run.state is not None and run.state.is_final() for run in runs):
+                return
+            time.sleep(0.1)

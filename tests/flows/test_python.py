@@ -1,0 +1,102 @@
+"""Contract of the pipeline from Python: one call does what the command does, with nothing to prepare.
+
+The function and the flow share the name of a module, so both must be found whatever was imported first.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.pipeline import World
+from tests.fixtures.program import processes_of
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def python(code: str, *arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
+    """Run `code` in a Python for which nothing was prepared."""
+    ours = ("PREFECT_", "MLFLOW_", "RAMMERGE_")
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**bare, "HOME": str(home), "RAMMERGE_HOME": str(home)},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "from flows import merge_and_evaluate as function",
+        "import flows; function = flows.merge_and_evaluate",
+        "import flows.merge_and_evaluate; from flows import merge_and_evaluate as function",
+        "from flows.merge_and_evaluate import merge_and_evaluate as flow; import flows; "
+        "function = flows.merge_and_evaluate",
+        "from prefect.flows import load_flow_from_entrypoint; "
+        "flow = load_flow_from_entrypoint('flows/merge_and_evaluate.py:merge_and_evaluate'); "
+        "from flows import merge_and_evaluate as function",
+        "from flows.sweep import sweep; from flows import merge_and_evaluate as function",
+    ],
+)
+def test_function_and_flow_are_found_in_any_order_of_imports(imports: str, tmp_path: Path) -> None:
+    code = (
+        f"{imports}\n"
+        "import inspect\n"
+        "assert list(inspect.signature(function).parameters) == ['recipe'] and not hasattr(function, 'deploy')\n"
+        "from flows.merge_and_evaluate import merge_and_evaluate\n"
+        "assert merge_and_evaluate.name == globals().get('flow', merge_and_evaluate).name == 'merge-and-evaluate'"
+    )
+    python(code, home=tmp_path)
+
+
+def test_importing_flows_is_light(tmp_path: Path) -> None:
+    heavy = ("prefect", "mlflow", "torch", "rich", "pydantic")
+    code = f"import sys, flows; print([name for name in {heavy} if name in sys.modules])"
+    assert python(code, home=tmp_path).stdout.strip() == "[]"
+
+
+def test_one_call_runs_the_pipeline_and_the_next_finds_it_done(tmp_path: Path) -> None:
+    world = World(tmp_path / "world")
+    code = """if True:
+        import os, sys
+        from pathlib import Path
+        import prefect
+        from flows import merge_and_evaluate
+        first = merge_and_evaluate(sys.argv[1])
+        assert [row.name for row in first.leaderboard.rows][:3] == ["base", "code", "tool"]
+        assert first.decision.passed and first.leaderboard.selected == first.selected
+        assert "PREFECT_API_URL" not in os.environ and prefect.settings.PREFECT_API_URL.value() is None
+        print(first)
+        print("---", flush=True)
+        print("---", file=sys.stderr, flush=True)
+        assert merge_and_evaluate(Path(sys.argv[1])) == first
+        print(first._repr_html_())
+    """
+    done = python(code, str(world.recipe), home=world.home)
+    text, html = done.stdout.split("---")
+    steps, again = done.stderr.split("---")
+    assert "tiny version 1 is champion now" in text and "Leaderboard" in text
+    assert html.count("<table>") == html.count("</table>") == 2 and "tiny version 1 is champion now" in html
+    assert "fetch base" in steps and " done " in steps
+    assert " done " not in again and "promote tiny" in again
+    assert not processes_of(world)
+
+
+def test_mistakes_are_the_sentences_of_the_command(tmp_path: Path) -> None:
+    code = """if True:
+        from flows import merge_and_evaluate
+        from rammerge.errors import InputError
+        try:
+            merge_and_evaluate("nowhere.yaml")
+        except InputError as error:
+            print(error)
+    """
+    assert python(code, home=tmp_path).stdout.startswith("nowhere.yaml: no such recipe file")
+    assert not list(tmp_path.iterdir())
