@@ -2,6 +2,7 @@
 
 from prefect import flow, task
 
+from rammerge.system.redaction import without_secrets
 from tasks.records import promotion
 from tasks.records.promotion import Promotion
 from tasks.runtime.environment import activate
@@ -11,7 +12,7 @@ _move = task(
     name="promote",
     task_run_name="promote {name} version {version}",
     **retrying(TRACKING_RETRIES),
-)(promotion.promote)
+)(without_secrets(promotion.promote))
 
 
 @flow(name="promote", flow_run_name="promote {name} version {version}")

@@ -2,6 +2,7 @@
 
 from prefect import flow, task
 
+from rammerge.system.redaction import without_secrets
 from tasks.records import promotion
 from tasks.records.promotion import Promotion
 from tasks.runtime.environment import activate
@@ -11,7 +12,7 @@ _swap = task(
     name="rollback",
     task_run_name="roll back {name}",
     **retrying(TRACKING_RETRIES),
-)(promotion.rollback)
+)(without_secrets(promotion.rollback))
 
 
 @flow(name="rollback", flow_run_name="roll back {name}")

@@ -13,6 +13,7 @@ from rammerge.cli import commands
 from rammerge.errors import InputError, RammergeError, out_of_space
 from rammerge.system.allocator import keep_freed_blocks
 from rammerge.system.home import home
+from rammerge.system.redaction import redact
 
 _NAME = "rammerge"  # in messages and for the shell's completion, however the program was started
 
@@ -93,6 +94,6 @@ def _sentence(error: Exception) -> str:
 
 def _report(error: RammergeError, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
-    print(f"error: {error}", file=sys.stderr)
+        print(redact(traceback.format_exc()), file=sys.stderr, end="")
+    print(f"error: {redact(str(error))}", file=sys.stderr)
     return error.exit_code

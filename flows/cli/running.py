@@ -12,6 +12,7 @@ from rich.markup import escape
 from flows.cli.display import Steps, console, steps_display
 from flows.running import run as run_recipe
 from rammerge.errors import RammergeError
+from rammerge.system.redaction import redact
 
 if TYPE_CHECKING:
     from flows.run.outcome import Outcome
@@ -47,7 +48,7 @@ def _report(outcome: "Outcome", summary: str) -> None:
         "look further:",
         "  rammerge ui                        the run in Prefect, the scores and releases in MLflow",
         f"  rammerge releases {name:<16} what is registered, and who is champion",
-        f"  export MLFLOW_TRACKING_URI={escape(os.environ['MLFLOW_TRACKING_URI'])}",
+        f"  export MLFLOW_TRACKING_URI={escape(redact(os.environ['MLFLOW_TRACKING_URI']))}",
         f"  python -c 'import mlflow; mlflow.transformers.load_model(\"models:/{name}/{version}\")'",
     ]
     out = console()

@@ -8,6 +8,7 @@ from prefect.futures import PrefectFuture
 
 from evaluation.judging.leaderboard import CHAMPION, Champion
 from flows.run.planning import Plan
+from rammerge.system.redaction import without_secrets
 from tasks.records.standing import find_standing
 from tasks.runtime.step import TRACKING_RETRIES, retrying
 from tasks.steps.evaluating import Conditions, Scores, evaluate
@@ -15,7 +16,7 @@ from tasks.steps.merging import Merged
 
 # No step of the store: the answer depends on what serves at this moment.
 _look_up = task(name="champion", task_run_name="look up the champion {name}", **retrying(TRACKING_RETRIES))(
-    find_standing
+    without_secrets(find_standing)
 )
 
 

@@ -12,6 +12,7 @@ from rammerge.cli.terminal import say
 from rammerge.errors import RammergeError
 from rammerge.system.atomic import write_text
 from rammerge.system.home import home
+from rammerge.system.redaction import without_credentials
 from tasks.records import pages
 from tasks.runtime.environment import tracking_server
 
@@ -30,8 +31,8 @@ def serve(port: int) -> None:
     ended = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: ended.set())
-    prefect_url = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
-    mlflow_url = tracking_server() or ""
+    prefect_url = without_credentials(os.environ.get("PREFECT_API_URL", "")).removesuffix("/api")
+    mlflow_url = without_credentials(tracking_server() or "")
     with ExitStack() as stack:
         servers: list[Server] = []
         if not prefect_url:

@@ -87,22 +87,15 @@ def prefect_server(*, port: int, dashboard: bool) -> Iterator[Server]:
 @contextmanager
 def mlflow_server(*, port: int) -> Iterator[Server]:
     """While the context lasts, serve MLflow's dashboard over the database that the environment names."""
-    store = os.environ["MLFLOW_TRACKING_URI"]
-    command = [
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        store,
-        "--host",
-        LOOPBACK,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
+    command = ["mlflow", "server", "--host", LOOPBACK, "--port", str(port), "--workers", "1"]
     command += ["--default-artifact-root", (home() / "mlflow" / "artifacts").as_uri()]
-    # Without the job runner MLflow starts in half the time and needs two processes instead of ten.
-    yield from _serve("mlflow", command, port, "/health", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+    settings = {
+        # By the environment, because every user of the machine may read the arguments of a process.
+        "MLFLOW_BACKEND_STORE_URI": os.environ["MLFLOW_TRACKING_URI"],
+        # Without the job runner MLflow starts in half the time and needs two processes instead of ten.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    yield from _serve("mlflow", command, port, "/health", settings)
 
 
 def free_port(wanted: int = 0) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rammerge.system.redaction import redact
+
 if TYPE_CHECKING:
     from rammerge.engine.session import Progress
 
@@ -15,7 +17,7 @@ _PLAIN_EVERY_SECONDS = 10.0
 
 def say(line: str) -> None:
     """Print a line about the work to stderr; results go to stdout."""
-    print(line, file=sys.stderr, flush=True)
+    print(redact(line), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -7,10 +7,10 @@ where they ran last or, before that, where they will run unless told otherwise.
 import json
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from rammerge.system.atomic import write_json
 from rammerge.system.home import home
+from rammerge.system.redaction import without_credentials
 from tasks.runtime.environment import tracking_server
 
 PORT = 4200  # of Prefect's dashboard; MLflow's is the next one
@@ -65,8 +65,7 @@ def mlflow_page(fragment: str) -> str:
 def _mlflow() -> str:
     if (server := tracking_server()) is None:
         return dashboards().mlflow
-    parts = urlsplit(server)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")  # no password in a link
+    return without_credentials(server).rstrip("/")
 
 
 def _memory() -> Path:

@@ -8,6 +8,7 @@ from urllib.request import getproxies
 
 from rammerge.errors import InputError
 from rammerge.system.home import home
+from rammerge.system.redaction import redact_log_records
 
 _PROFILE = {"PREFECT_HOME", "PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"}
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -40,11 +41,14 @@ def activate() -> None:
         "DO_NOT_TRACK": "1",
         "MLFLOW_TRACKING_URI": f"sqlite:///{home() / 'mlflow' / 'mlflow.db'}",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # These lines come in the middle of others, and tell the credentials of the address.
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "TOKENIZERS_PARALLELISM": "false",
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     _reach_loopback_directly()
+    redact_log_records()
 
 
 def _reach_loopback_directly() -> None:

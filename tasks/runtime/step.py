@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from rammerge import store
 from rammerge.errors import InputError
 from rammerge.system.home import home
+from rammerge.system.redaction import without_secrets
 from tasks.runtime.progress import running
 
 P = ParamSpec("P")
@@ -136,6 +137,7 @@ class Step(Generic[R]):
         place = store.key_of("home", 0, {"path": str(home())})[:8]
         return f"{self.kind}-{key}-{attempts}-{self._shape}-{place}"
 
+    @without_secrets
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         given = self._signature.bind(*args, **kwargs)
         given.apply_defaults()

@@ -184,7 +184,11 @@ def test_a_large_model_is_evaluated_in_a_dtype_that_fits() -> None:
 
 
 def converse(command: list[str], answers: list[tuple[str, str]], cwd: Path) -> tuple[int, str]:
-    """Run `command` on a terminal, and give each answer once its question is there; return exit code and screen."""
+    """Run `command` on a terminal, and give each answer once its question is there; return exit code and screen.
+
+    A control character must wait for the blank at the prompt's end, which shows that the line editor is at work: the
+    terminal itself would take the character before.
+    """
     leader, follower = pty.openpty()
     process = subprocess.Popen(command, cwd=cwd, stdin=follower, stdout=follower, stderr=follower, env=os.environ)
     os.close(follower)
@@ -222,7 +226,7 @@ def test_it_asks_on_a_terminal(root: Path) -> None:
 
 def test_what_is_given_is_not_asked_for_and_ctrl_d_writes_nothing(root: Path) -> None:
     command = [sys.executable, "-m", "rammerge", "init", *MODELS]
-    code, screen = converse(command, [("Suites, separated by spaces", "\x04")], root)
+    code, screen = converse(command, [("Suites, separated by spaces [later]: ", "\x04")], root)
     assert code == 130, screen
     assert "Base model" not in screen and "Agent" not in screen
     assert not (root / "recipe.yaml").exists()
