@@ -99,12 +99,22 @@ def main_set(directory: Path, names: Collection[str]) -> StoredSet:
         if missing:
             raise InputError(f"{directory} has {missing}; finish the download or the copy")
         raise InputError(f"{directory} has no safetensors weights; save the model with save_pretrained")
-    if len(sets) > 1 and sets[0].index is None and sets[0].files != (WEIGHTS,):
+    if not _is_clear(sets):
         raise InputError(
-            f"{directory} has {len(sets)} safetensors files and no {INDEX}; add the index of the shards, or leave the "
-            "model's file alone"
+            f"{directory} has {len(sets)} safetensors files and no {INDEX}; add the index of the shards, or leave only "
+            "the model's file there"
         )
     return sets[0]
+
+
+def is_main_set(found: StoredSet, names: Collection[str]) -> bool:
+    """Return whether `main_set` gives `found` for its directory, which has entries `names`."""
+    sets = find_sets(found.directory, names)
+    return _is_clear(sets) and sets[0] == found
+
+
+def _is_clear(sets: list[StoredSet]) -> bool:
+    return len(sets) == 1 or sets[0].index is not None or sets[0].files == (WEIGHTS,)
 
 
 def complete_sets(names: Iterable[str]) -> list[list[str]]:

@@ -62,7 +62,7 @@ def _plain(found: StoredSet, places: Sequence[Path], *, doubtful: bool = False) 
     def read() -> dict[str, LazyTensor]:
         return {name: stored(info) for name, info in found.read().items()}
 
-    return Form("safetensors", found.directory, found.paths, read, places, headers=found.read, doubtful=doubtful)
+    return Form("safetensors", found.directory, found.paths, read, places, plain=found, doubtful=doubtful)
 
 
 def _adapter(directory: Path, names: Sequence[str]) -> list[Form]:

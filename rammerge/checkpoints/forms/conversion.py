@@ -22,8 +22,7 @@ from rammerge.checkpoints.forms.form import Form
 from rammerge.checkpoints.forms.masters import is_master
 from rammerge.checkpoints.forms.tensors import LazyTensor, write_model
 from rammerge.checkpoints.gathering import check_gathered
-from rammerge.checkpoints.headers import TensorInfo
-from rammerge.checkpoints.stored import main_set
+from rammerge.checkpoints.stored import StoredSet, is_main_set
 from rammerge.checkpoints.tying import may_be_tied, with_untied_head
 from rammerge.errors import InputError, RammergeError
 from rammerge.numerics.dtypes import from_torch
@@ -45,16 +44,17 @@ def as_safetensors(form: Form, source: str, base: Checkpoint | None, progress: C
     """
     if form.adapter and base is None:
         raise needs_base(form)
-    if form.headers is not None and not _needs_conversion(form, form.headers(), base):
+    if form.plain is not None and not _needs_conversion(form, form.plain, base):
         return form.where
     return _convert(form, source, base, progress)
 
 
-def _needs_conversion(form: Form, tensors: Mapping[str, TensorInfo], base: Checkpoint | None) -> bool:
+def _needs_conversion(form: Form, plain: StoredSet, base: Checkpoint | None) -> bool:
     """Return whether plain safetensors must be converted to the base's layout or dtypes, and whether they can be."""
-    entries = [entry.name for entry in list_directory(form.where)]
-    if "config.json" not in entries or main_set(form.where, entries).paths != tuple(form.files):
+    names = [entry.name for entry in list_directory(form.where)]
+    if "config.json" not in names or not is_main_set(plain, names):
         return True
+    tensors = plain.read()
     if base is None or not _same_kind(read_json_object(form.where / "config.json"), base.config):
         return False
     if holds_lora(tensors):
@@ -110,12 +110,17 @@ def _sidecars(form: Form, base: Checkpoint | None) -> dict[str, Path]:
     """Return the files to copy by their path in the result, with a config.json; the base supplies missing ones."""
     for place in form.places:
         if (place / "config.json").is_file():
-            return {file.relative_to(place).as_posix(): file for file in find_sidecars(place)}
+            return _sidecars_in(place)
     if base is None:
         raise InputError(f"{form.where} has weights ({form.name}) and no config.json; copy it there from the base")
-    lent = {file.relative_to(base.path).as_posix(): file for file in base.sidecars}
     own = next(place for place in form.places if place.is_dir())
-    return lent | {file.relative_to(own).as_posix(): file for file in find_sidecars(own)}
+    tokenizers = [place / "tokenizer" for place in (form.where, *list(form.where.parents)[:2])]
+    tokenizer = next((_sidecars_in(place) for place in tokenizers if place.is_dir()), {})
+    return {**_sidecars_in(base.path), **tokenizer, **_sidecars_in(own)}
+
+
+def _sidecars_in(place: Path) -> dict[str, Path]:
+    return {file.relative_to(place).as_posix(): file for file in find_sidecars(place)}
 
 
 def _write_sidecars(directory: Path, sidecars: Mapping[str, Path], *, untied: bool) -> None:

@@ -116,7 +116,7 @@ def _in_layout(
         architecture = Architecture.of(base.config, base.tensors.keys())
     else:
         config = next((place / "config.json" for place in form.places if (place / "config.json").is_file()), None)
-        architecture = Architecture.of(read_json_object(config)) if config and form.headers is None else None
+        architecture = Architecture.of(read_json_object(config)) if config and form.plain is None else None
     if architecture is None:
         return dict(tensors), []
     held = set(architecture.held) - set(architecture.model.all_tied_weights_keys)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rammerge.checkpoints.forms.tensors import LazyTensor
-from rammerge.checkpoints.headers import TensorInfo
+from rammerge.checkpoints.stored import StoredSet
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Form:
         read: returns the tensors under the files' names for them; they are computed when read.
         places: directories to look for configuration and tokenizer; the first one with a config.json is used.
         adapter: whether the files contain only an adapter, which needs a base.
-        headers: returns the tensors of plain safetensors, which can be used directly; None for other forms.
+        plain: the files of plain safetensors, which may be usable directly; None for other forms.
         doubtful: whether only the tensors can show that this is a model: a single file with an unusual name.
         masters: the dtype to which float32 weights are rounded if there is no base; None keeps them.
         export: what to do when the tensors do not fit, as the second half of a sentence.
@@ -33,7 +33,7 @@ class Form:
     read: Callable[[], Mapping[str, LazyTensor]]
     places: Sequence[Path]
     adapter: bool = False
-    headers: Callable[[], Mapping[str, TensorInfo]] | None = None
+    plain: StoredSet | None = None
     doubtful: bool = False
     masters: str | None = None
     export: str = "export the whole model with save_pretrained"
