@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
 import transformers
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import Shard
@@ -23,12 +22,11 @@ from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from rammerge.checkpoints.family import check_mergeable
 from rammerge.checkpoints.fetch import fetch
 from rammerge.checkpoints.forms.architecture import Architecture
-from rammerge.checkpoints.forms.tensors import LazyTensor
+from rammerge.checkpoints.forms.tensors import LazyTensor, constant
 from tests.fixtures.architectures import ARCHITECTURES
 from tests.fixtures.models import edit_config
 from tests.fixtures.sharded import save_dtensors
-
-State = dict[str, torch.Tensor]
+from tests.fixtures.states import State, save_distributed
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -99,7 +97,7 @@ def test_verl_shards_of_the_live_model(cases: Cases, tmp_path: Path, kind: str) 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_distributed_checkpoint_of_the_live_model(cases: Cases, tmp_path: Path, kind: str) -> None:
     case = cases(kind)
-    dcp.save({"model": masters(case.held)}, checkpoint_id=tmp_path / "step")
+    save_distributed(tmp_path / "step", {"model": masters(case.held)})
     same(fetch(str(tmp_path / "step"), base=case.base), case)
 
 
@@ -208,7 +206,7 @@ def default_config(name: str) -> dict[str, Any]:
 
 
 def lazy(state: State) -> dict[str, LazyTensor]:
-    return {name: LazyTensor(t.dtype, tuple(t.shape), lambda t=t: t) for name, t in state.items()}
+    return {name: constant(tensor) for name, tensor in state.items()}
 
 
 def shapes(tensors: dict[str, Any]) -> dict[str, tuple[int, ...]]:

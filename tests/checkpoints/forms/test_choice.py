@@ -85,7 +85,9 @@ def test_two_that_fit_and_differ_are_refused(agent: Path, base: Checkpoint, name
     assert fetch(str(agent), base=base).notes == (f"its weights are {agent / 'model.safetensors'}",)
 
     put(agent / name, {key: tensor + 1 for key, tensor in state.items()})
-    refused(agent, f"holds two models that fit the base and differ: .*model.safetensors and .*{name}; leave", base=base)
+    refused(
+        agent, f"contains two different models that fit the base: .*model.safetensors and .*{name}; leave", base=base
+    )
 
 
 def test_an_index_beside_a_whole_file(agent: Path, base: Checkpoint) -> None:
@@ -97,7 +99,7 @@ def test_an_index_beside_a_whole_file(agent: Path, base: Checkpoint) -> None:
         save_file({key: tensor + 1 for key, tensor in shard.items()}, agent / name)
     index = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
     (agent / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
-    refused(agent, "holds two models that fit the base and differ", base=base)
+    refused(agent, "contains two different models that fit the base", base=base)
     (agent / "model.safetensors").unlink()
     sharded = fetch(str(agent), base=base)
     assert sharded.path == agent
@@ -129,7 +131,7 @@ def test_an_adapter_beside_the_model(tmp_path: Path) -> None:
     save_file(merged, adapter / "model.safetensors", metadata={"format": "pt"})
     assert equal(weights(fetch(str(adapter), base=wide)), merged)
     save_file({key: t + 1 for key, t in merged.items()}, adapter / "model.safetensors", metadata={"format": "pt"})
-    refused(adapter, "holds two models that fit the base and differ", base=wide)
+    refused(adapter, "contains two different models that fit the base", base=wide)
 
 
 def test_a_value_head_beside_an_adapter(tmp_path: Path) -> None:
@@ -192,9 +194,7 @@ def test_the_model_of_a_state_dict_is_the_one_that_fits(
     assert "its weights were found under the key 'policy'" in found.notes[0]
 
     both = {"policy": dict(state), "reference": weights(base)}
-    refused(
-        save(tmp_path / "two", both), "holds several models that differ, under the key 'policy' and under", base=base
-    )
+    refused(save(tmp_path / "two", both), "contains different models under the key 'policy' and under", base=base)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_without_a_base_only_what_is_clear_is_taken(agent: Path) -> None:
     assert equal(load_file(fetch(str(agent)).weight_files[0]), state)
     put(agent / "other.safetensors", state)
     with pytest.raises(
-        InputError, match=r"holds several files that may be the model: .*other.*policy.*; leave only that"
+        InputError, match=r"contains several files that may be the model: .*other.*policy.*; leave only that"
     ):
         fetch(str(agent))
 

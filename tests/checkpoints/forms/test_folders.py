@@ -119,7 +119,7 @@ def test_a_step_that_is_not_finished_is_passed_over(
     (tmp_path / "run" / marker).write_text("9\n")
     found = fetch(str(tmp_path / "run"), base=base)
     assert equal(weights(found), states[0])
-    assert found.notes[0].endswith(", the last of 2 steps that the trainer calls finished")
+    assert found.notes[0].endswith(", the last of 2 steps that the trainer finished")
     for nonsense in ("", "x", "11"):
         (tmp_path / "run" / marker).write_text(nonsense)
         assert equal(weights(fetch(str(tmp_path / "run"), base=base)), states[1])
@@ -137,7 +137,7 @@ def test_several_runs_are_listed(base: Checkpoint, states: list[State], tmp_path
         verl(tmp_path / "project" / name / "global_step_3", state)
     refused(
         tmp_path / "project",
-        "holds several models; give one of them: grpo/global_step_3, ppo/global_step_3",
+        "contains several models; give one of them: grpo/global_step_3, ppo/global_step_3",
         base=base,
     )
 
@@ -146,7 +146,7 @@ def test_models_without_steps_are_listed(agent: Path, base: Checkpoint, tmp_path
     project = tmp_path / "project"
     for name in ("tool", "code"):
         shutil.copytree(agent, project / name)
-    refused(project, "holds several models; give one of them: code, tool", base=base)
+    refused(project, "contains several models; give one of them: code, tool", base=base)
 
 
 def test_adapters_in_named_subfolders(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_adapters_in_named_subfolders(tmp_path: Path) -> None:
     shutil.copytree(trained.path, run / "reference")
     assert fetch(str(run), base=base).path == found.path
     shutil.copytree(trained.path, run / "coding")
-    refused(run, "holds several models; give one of them: coding, tool_use", base=base)
+    refused(run, "contains several models; give one of them: coding, tool_use", base=base)
 
 
 def test_what_lies_aside_is_not_the_agent(base: Checkpoint, states: list[State], tmp_path: Path) -> None:
@@ -190,5 +190,5 @@ def test_links_are_not_followed_round(base: Checkpoint, states: list[State], tmp
 
 def test_a_source_is_searched_to_some_depth_only(base: Checkpoint, states: list[State], tmp_path: Path) -> None:
     transformers_trainer(tmp_path / "a" / "b" / "c" / "d" / "e" / "f", states[0])
-    refused(tmp_path / "a", "no weights in a form that is read", base=base)
+    refused(tmp_path / "a", "no weights in a known form", base=base)
     assert equal(weights(fetch(str(tmp_path / "a" / "b"), base=base)), states[0])

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.fetch import fetch
 from rammerge.checkpoints.forms.foreign import FOREIGN
+from rammerge.errors import InputError
 from tests.fixtures.states import refused
 
 # what is said -> the files that lie there
@@ -72,10 +73,10 @@ def test_every_form_that_is_named_is_tried() -> None:
 def test_a_form_is_named_with_the_way_out(tmp_path: Path, base: Checkpoint, form: str, names: list[str]) -> None:
     (foreign,) = (foreign for foreign in FOREIGN if foreign.name == form)
     source = lay_out(tmp_path / "source", names)
-    for options in ({"base": base}, {}):
-        with pytest.raises(Exception, match="holds ") as refusal:
-            fetch(str(source), **options)
-        assert f" holds {foreign.name}, which is not read; {foreign.fix}" in str(refusal.value)
+    for known in (base, None):
+        with pytest.raises(InputError, match="contains ") as refusal:
+            fetch(str(source), base=known)
+        assert f" contains {foreign.name}, which cannot be read; {foreign.fix}" in str(refusal.value)
 
 
 def test_a_model_beside_a_form_that_is_not_read_is_read(agent: Path, base: Checkpoint) -> None:
@@ -87,12 +88,12 @@ def test_other_causes_have_sentences_of_their_own(tmp_path: Path, base: Checkpoi
     refused(
         lay_out(tmp_path / "config", ["config.json"]), "has a config.json and no weights; save the model", base=base
     )
-    refused(lay_out(tmp_path / "state", ["optimizer.pt", "rng_state.pth"]), "holds the state of a trainer", base=base)
-    (tmp_path / "empty").mkdir()
     refused(
-        tmp_path / "empty", r"no config\.json and no weights in a form that is read.*\(it holds nothing\)", base=base
+        lay_out(tmp_path / "state", ["optimizer.pt", "rng_state.pth"]), "contains the state of a trainer", base=base
     )
-    refused(lay_out(tmp_path / "notes", ["a.txt", "b.txt"]), r"it holds a\.txt, b\.txt", base=base)
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", r"no config\.json and no weights in a known form.*\(it contains nothing\)", base=base)
+    refused(lay_out(tmp_path / "notes", ["a.txt", "b.txt"]), r"it contains a\.txt, b\.txt", base=base)
     shards = tmp_path / "shards"
     shards.mkdir()
     save_file({"a": torch.ones(1)}, shards / "model-00002-of-00003.safetensors")

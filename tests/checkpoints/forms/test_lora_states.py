@@ -100,9 +100,7 @@ def test_an_adapter_in_a_state_dict_is_merged(
 def test_without_its_alpha_an_adapter_is_refused(base: Checkpoint, live: State, tmp_path: Path) -> None:
     source = as_verl(tmp_path / "source", live)
     (source / "actor" / "lora_train_meta.json").unlink()
-    says = (
-        r"actor holds a LoRA adapter among its tensors, and nothing says its alpha; put an adapter_config\.json beside"
-    )
+    says = r"actor contains a LoRA adapter among its tensors, but no file gives its alpha; put an adapter_config\.json"
     refused(source, says, base=base)
 
 
@@ -127,6 +125,4 @@ def test_an_adapter_that_was_saved_beside_the_shards_is_taken(
 
 def test_several_adapters_in_a_state_dict_are_refused(base: Checkpoint, live: State, tmp_path: Path) -> None:
     other = {name.replace(".default", ".reference"): tensor for name, tensor in adapter_alone(live).items()}
-    refused(
-        as_verl(tmp_path / "source", {**live, **other}), r"holds several adapters \(default, reference\)", base=base
-    )
+    refused(as_verl(tmp_path / "source", {**live, **other}), r"has several adapters \(default, reference\)", base=base)
