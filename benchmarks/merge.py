@@ -26,7 +26,7 @@ METHODS = {"ram": (), "ram_plus": (), "task_arithmetic": (), "ties": ()}
 MERGEKIT = {"ram": {"epsilon": 1e-5}, "ramplus_tl": {"r": 0.1, "alpha": 0.2, "epsilon": 1e-5}, "ties": {"density": 0.2}}
 RIVAL = {"ram": "ram", "ram_plus": "ramplus_tl", "ties": "ties"}
 READS = {"ram": 1, "task_arithmetic": 1, "ram_plus": 2, "ties": 3}
-_STAGE = re.compile(r"(?P<stage>statistics|merge and write|publish|check and digest inputs) (?P<seconds>[0-9.]+) s")
+_STAGE = re.compile(r"(?P<stage>statistics|merge and write|publish|digest inputs) (?P<seconds>[0-9.]+) s")
 
 
 def main() -> None:
@@ -99,7 +99,7 @@ def _measure_method(
     first = _timed(arguments, command, 1)[0]
     whole = median(_timed(arguments, command, arguments.runs))
     stages = {match["stage"]: float(match["seconds"]) for match in _STAGE.finditer(whole.output)}
-    itself = sum(seconds for stage, seconds in stages.items() if stage != "check and digest inputs")
+    itself = sum(seconds for stage, seconds in stages.items() if stage != "digest inputs")
     allowed = READS[method] * models.read.seconds + models.copy.seconds
     return [
         models.size,

@@ -2,7 +2,7 @@
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class RammergeError(Exception):
@@ -21,6 +21,16 @@ def closest(name: str, options: Iterable[str]) -> str:
     """Return `" (did you mean 'x'?)"` for the option closest to `name`, or `""` when none is close."""
     near = difflib.get_close_matches(name, sorted(options), n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def check_choice(what: str, value: object, choices: Collection[str]) -> None:
+    """Check that `value` is one of `choices`.
+
+    Raises:
+        InputError: it is none; names the choices and the nearest one.
+    """
+    if value not in choices:
+        raise InputError(f"{what} {value!r} is unknown{closest(str(value), choices)}; use {', '.join(choices)}")
 
 
 def out_of_space(error: BaseException) -> bool:

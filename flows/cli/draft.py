@@ -8,8 +8,8 @@ from rich.filesize import decimal
 
 from evaluation.suites import available_suites
 from flows.cli.survey import Survey
-from rammerge.methods import METHODS
 from rammerge.recipe import quoted
+from rammerge.rules import METHODS
 
 _WIDTH = 110
 _LARGE = 3_000_000_000  # from here on, float32 is more than most GPUs hold

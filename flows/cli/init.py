@@ -121,8 +121,8 @@ def _check_output(out: Path, force: bool) -> None:
 
 def _check_names(name: str, agents: Mapping[str, str]) -> None:
     """Refuse names that a recipe does not allow, and agents called as a variant will be."""
-    from rammerge.methods import METHODS
     from rammerge.recipe import is_name
+    from rammerge.rules import METHODS
 
     allowed = "names have letters, digits, '.', '_' and '-', at most 64"
     if not is_name(name):
@@ -162,7 +162,7 @@ def _ask_for_base() -> str:
 
 def _ask_for_agents(base: str) -> list[str]:
     """Ask until the answer is empty; the first agent has to be there."""
-    from flows.cli.survey import misspelt, on_hub, open_models
+    from flows.cli.survey import misspelt, on_hub, open_family
 
     def accept(answer: str) -> None:
         if agents and not answer:
@@ -171,7 +171,7 @@ def _ask_for_agents(base: str) -> list[str]:
         if doubt := misspelt(list(named.values())[-1]):
             raise InputError(doubt)
         if not any(map(on_hub, (base, *named.values()))):
-            open_models(base, named)
+            open_family(base, named)
 
     agents: list[str] = []
     while answer := _ask(

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rammerge.checkpoints.checkpoint import Checkpoint
-from rammerge.checkpoints.family import Resize, check_mergeable
+from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.fetch import fetch
+from rammerge.checkpoints.mergeable import Resize
 from rammerge.cli.terminal import say
 from rammerge.errors import InputError, closest
 from rammerge.overlap import Overlap
@@ -54,38 +54,37 @@ def survey(base: str, agents: Mapping[str, str]) -> Survey:
     Raises:
         InputError: they cannot be opened or merged; the sentence says how to mend it.
     """
-    opened, trained, resize, warnings = open_models(base, agents)
-    overlap = None
-    size = sum(tensor.nbytes for model in (opened, *trained.values()) for tensor in model.tensors.values())
+    family = open_family(base, agents)
+    overlap, warnings = None, family.warnings
+    size = sum(tensor.nbytes for model in family.sources.values() for tensor in model.tensors.values())
     if size < _MEASURED_BYTES:
-        from rammerge.api import extract
+        from rammerge.engine.passes.measuring import measure_overlap
 
         say("measuring what each agent changed ...")
-        overlap = extract(opened, trained, densities=False, resize=resize)
+        overlap = measure_overlap(family, densities=False)
         warnings = (*warnings, *overlap.warnings())
     counts: dict[str, int] = {}
-    for tensor in opened.tensors.values():
+    stored = family.sources["base"]
+    for tensor in stored.tensors.values():
         counts[str(tensor.dtype)] = counts.get(str(tensor.dtype), 0) + tensor.numel
     return Survey(
-        kind=str(opened.config.get("model_type", "an unnamed architecture")),
+        kind=str(stored.config.get("model_type", "an unnamed architecture")),
         parameters=sum(counts.values()),
         stored=tuple(sorted(counts, key=lambda dtype: -counts[dtype])),
-        resize=resize,
+        resize=family.resize,
         warnings=warnings,
         overlap=overlap,
     )
 
 
-def open_models(
-    base: str, agents: Mapping[str, str]
-) -> tuple[Checkpoint, dict[str, Checkpoint], Resize, tuple[str, ...]]:
-    """Return the models, how they can be merged (`common` only where nothing else will do), and what to know then."""
+def open_family(base: str, agents: Mapping[str, str]) -> Family:
+    """Return the models, opened and checked; on the common rows only where nothing else will do."""
     opened = fetch(base, progress=say)
     trained = {name: fetch(source, base=opened, progress=say) for name, source in agents.items()}
     try:
-        return opened, trained, "refuse", check_mergeable(opened, trained).warnings
+        return Family.open(opened, trained)
     except InputError as error:
         try:
-            return opened, trained, "common", check_mergeable(opened, trained, resize="common").warnings
+            return Family.open(opened, trained, resize="common")
         except InputError:
             raise error from None

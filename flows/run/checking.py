@@ -6,14 +6,12 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from flows.run.planning import Plan
-from rammerge.api import forecast
-from rammerge.checkpoints.checkpoint import open_checkpoint
-from rammerge.checkpoints.family import Preflight, check_mergeable
-from rammerge.checkpoints.fetch import fetch as fetch_checkpoint
+from rammerge.checkpoints.family import Family
+from rammerge.engine.forecast import Forecast, forecast
 from rammerge.system.home import home
 from rammerge.system.space import free_bytes, require_space
 from tasks.steps.merging import Method, merge, merge_options
-from tasks.steps.sources import Model, Origin, fetch
+from tasks.steps.sources import Model, Origin, fetch, open_family
 
 
 def check(plan: Plan) -> list[str]:
@@ -28,14 +26,14 @@ def check(plan: Plan) -> list[str]:
     ]
     if remote := [origin.source for origin in (plan.base, *plan.agents.values()) if not _is_local(origin)]:
         return [*lines, f"from the hub, checked after the download: {', '.join(remote)}"]
-    base = fetch_checkpoint(plan.base.source)
-    agents = {name: fetch_checkpoint(origin.source, base=base) for name, origin in plan.agents.items()}
-    checked = check_mergeable(base, agents, resize=plan.recipe.output.resize)
-    peak, size = max(_forecast(plan, checked, method) for method in plan.variants.values())
+    agents = {name: origin.source for name, origin in plan.agents.items()}
+    family = Family.open(plan.base.source, agents, resize=plan.recipe.output.resize)
+    expected = max(_forecast(plan, family, method) for method in plan.variants.values())
+    room = _room(_unmade(plan, _fetched(plan)), expected.disk)
     return [
         *lines,
-        *(f"warning: {warning}" for warning in checked.warnings),
-        f"memory: {peak / 2**20:.0f} MiB for a merge; {_room(_unmade(plan, _fetched(plan)), size)}",
+        *(f"warning: {warning}" for warning in family.warnings),
+        f"memory: {expected.memory / 2**20:.0f} MiB for a merge; {room}",
     ]
 
 
@@ -50,10 +48,9 @@ def require_room(plan: Plan, sources: Mapping[str, Model]) -> None:
         InputError: how much is needed, how much is free, and the fix.
     """
     if unmade := _unmade(plan, sources):
-        agents = {name: open_checkpoint(sources[name].path) for name in plan.agents}
-        base = open_checkpoint(sources["base"].path)
-        checked = check_mergeable(base, agents, resize=plan.recipe.output.resize)
-        _room(unmade, _forecast(plan, checked, plan.variants[unmade[0]])[1])
+        agents = {name: sources[name] for name in plan.agents}
+        family = open_family(sources["base"], agents, plan.recipe.output.resize)
+        _room(unmade, _forecast(plan, family, plan.variants[unmade[0]]).disk)
 
 
 def _fetched(plan: Plan) -> Mapping[str, Model]:
@@ -72,9 +69,9 @@ def _unmade(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
     return [name for name, method in plan.variants.items() if merge.find(method=method, **given) is None]
 
 
-def _forecast(plan: Plan, checked: Preflight, method: Method) -> tuple[int, int]:
+def _forecast(plan: Plan, family: Family, method: Method) -> Forecast:
     options = merge_options(plan.recipe.output, plan.recipe.compute)
-    return forecast(checked.base, checked.agents, method.resolved(), options)
+    return forecast(family, method.resolved().bind(family.agents), options)
 
 
 def _room(unmade: Sequence[str], size: int) -> str:

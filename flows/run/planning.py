@@ -8,8 +8,8 @@ from typing import Any
 from evaluation.judging.gates import CHAMPION_RULES, check_names, parse_gate
 from evaluation.suites import load_suite
 from rammerge.errors import InputError, closest
-from rammerge.methods import resolve
 from rammerge.recipe import Recipe, Source, load
+from rammerge.rules import resolve
 from tasks.steps.evaluating import SuiteRef
 from tasks.steps.merging import Method
 from tasks.steps.sources import Origin

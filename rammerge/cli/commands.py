@@ -1,18 +1,14 @@
 """Commands of the library alone: merge, inspect, methods, verify."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from rammerge.cli.completing import complete_method, complete_preset, complete_tokenizer
 from rammerge.cli.parsing import name_agents, parse_option_size, parse_settings
 from rammerge.cli.terminal import progress_display, say
-
-if TYPE_CHECKING:
-    from rammerge.checkpoints.checkpoint import Checkpoint
 
 _MODELS = "Models"  # panels of the help
 _OUTPUT, _RESOURCES = "Output", "Resources"
@@ -106,29 +102,26 @@ def merge(
     ] = "auto",
 ) -> None:
     """Merge agents into one model directory that transformers and vLLM load as it is."""
-    from rammerge.methods import resolve
+    from rammerge.rules import resolve
 
     chosen = resolve(method, preset, parse_settings(set_ or []))
     size, limit = parse_option_size("--shard-size", shard_size), _memory_limit(memory)
     from rich.filesize import decimal
 
-    from rammerge.api import MergeOptions, forecast
-    from rammerge.api import merge as merge_models
-    from rammerge.checkpoints.family import check_mergeable
+    from rammerge.checkpoints.family import Family
     from rammerge.cli.printing import print_merge
+    from rammerge.engine.forecast import forecast
+    from rammerge.engine.options import MergeOptions
+    from rammerge.publishing.making import merge_family
     from rammerge.publishing.room import check_output
 
-    check_output(out, force=force, needed_bytes=0)
-    base_model, agents = _open_models(base, agent)
     options = MergeOptions(dtype, rounding, seed, size, device, limit, threads, compile_)
-    checked = check_mergeable(base_model, agents, resize=resize)
-    peak, nbytes = forecast(checked.base, checked.agents, chosen, options)
-    say(f"forecast: peak memory {peak / 2**20:.0f} MiB, output {decimal(nbytes)}")
+    check_output(out, force=force, needed_bytes=0)
+    family = Family.open(base, name_agents(agent), resize=resize, progress=say)
+    expected = forecast(family, chosen.bind(family.agents), options)
+    say(f"forecast: peak memory {expected.memory / 2**20:.0f} MiB, output {decimal(expected.disk)}")
     with progress_display() as progress:
-        report = merge_models(
-            base_model, agents, chosen, out, options,
-            tokenizer_from=tokenizer, resize=resize, force=force, progress=progress,
-        )  # fmt: skip
+        report = merge_family(family, chosen, out, options, tokenizer_from=tokenizer, force=force, progress=progress)
     print_merge(report)
 
 
@@ -150,15 +143,16 @@ def inspect(
     resize: Resize = "refuse",
 ) -> None:
     """Show how densely each agent changed the base and how the changes overlap."""
-    from rammerge.api import MergeOptions, extract
+    from rammerge.checkpoints.family import Family
     from rammerge.cli.printing import print_overlap
-    from rammerge.methods.spec import mask_from
+    from rammerge.engine.options import MergeOptions
+    from rammerge.engine.passes.measuring import measure_overlap
+    from rammerge.numerics.masks import mask_from
 
     options = MergeOptions(device=device, memory=_memory_limit(memory), threads=threads)
-    rule = mask_from(mask, epsilon, eta, ulps)
-    base_model, models = _open_models(base, agents)
+    family = Family.open(base, name_agents(agents), resize=resize, progress=say)
     with progress_display() as progress:
-        overlap = extract(base_model, models, mask=rule, options=options, resize=resize, progress=progress)
+        overlap = measure_overlap(family, mask_from(mask, epsilon, eta, ulps), options, progress=progress)
     if json_file is not None and str(json_file) == "-":
         print(json.dumps(overlap.to_json(), indent=2))
         return
@@ -171,45 +165,24 @@ def inspect(
 
 def methods(json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the merge methods with their parameters, defaults, presets and sources."""
-    from rammerge.methods import METHODS
+    from rammerge.rules.listing import list_methods
 
-    described = {
-        name: {
-            "summary": method.summary,
-            "source": method.source,
-            "parameters": method.params.model_json_schema().get("properties", {}),
-            "presets": {
-                preset: {"params": dict(values), "source": method.preset_sources[preset]}
-                for preset, values in method.presets.items()
-            },
-        }
-        for name, method in METHODS.items()
-    }
+    listing = list_methods()
     if json_output:
-        print(json.dumps(described, indent=2))
+        print(json.dumps(listing, indent=2))
         return
     from rammerge.cli.printing import print_methods
 
-    print_methods(described)
+    print_methods(listing)
 
 
 def verify(directory: Annotated[Path, typer.Argument(help="A model directory that rammerge wrote.")]) -> None:
     """Check every file of a merged model against the SHA-256 recorded when it was written."""
-    from rammerge.publishing.publish import verify as verify_model
+    from rammerge.publishing.manifest import verify as verify_model
 
-    manifest = verify_model(directory)
-    total = sum(entry["size"] for entry in manifest["files"].values())
-    print(f"{directory} is as it was merged: {len(manifest['files'])} files, {total:,} bytes")
-
-
-def _open_models(base: str, agents: Sequence[str]) -> "tuple[Checkpoint, dict[str, Checkpoint]]":
-    """Fetch the base and the agents, each given as `[NAME=]SOURCE`; names default to the last part of the source."""
-    from rammerge.checkpoints.fetch import fetch
-
-    base_model = fetch(base, progress=say)
-    return base_model, {
-        name: fetch(source, base=base_model, progress=say) for name, source in name_agents(agents).items()
-    }
+    files = verify_model(directory).files
+    total = sum(file.size for file in files.values())
+    print(f"{directory} is as it was merged: {len(files)} files, {total:,} bytes")
 
 
 def _memory_limit(text: str | None) -> int | None:

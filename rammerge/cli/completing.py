@@ -8,14 +8,14 @@ from rammerge.errors import InputError
 
 def complete_method(incomplete: str) -> list[str]:
     """Return the methods that begin with what is typed."""
-    from rammerge.methods import METHODS
+    from rammerge.rules import METHODS
 
     return [name for name in METHODS if name.startswith(incomplete)]
 
 
 def complete_preset(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the presets of the method on the line that begin with what is typed."""
-    from rammerge.methods import METHODS
+    from rammerge.rules import METHODS
 
     method = METHODS.get(ctx.params.get("method") or "")
     return [name for name in (method.presets if method else ()) if name.startswith(incomplete)]

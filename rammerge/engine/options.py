@@ -2,12 +2,13 @@
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from rammerge.errors import InputError
+from rammerge.errors import InputError, check_choice
 from rammerge.numerics.rounding import Rounding
 from rammerge.system.lazy import torch
 
+Dtype = Literal["float32", "bfloat16", "float16"]
 Compile = Literal["auto", "always", "never"]
 
 
@@ -25,9 +26,12 @@ class MergeOptions:
             on top of what the process already holds, whichever is larger.
         threads: worker threads; default: one for each processor that this process may use and `memory` has room for.
         compile: auto (where the work repays it), always (wait for it) or never.
+
+    Raises:
+        InputError: a value is none of these, or a number is too small.
     """
 
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
     rounding: Rounding = "nearest"
     seed: int = 0
     shard_size: int = 5_000_000_000
@@ -35,6 +39,16 @@ class MergeOptions:
     memory: int | None = None
     threads: int | None = None
     compile: Compile = "auto"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("dtype", Dtype), ("rounding", Rounding), ("compile", Compile)):
+            check_choice(name, getattr(self, name), get_args(choices))
+        if not 0 <= self.seed < 1 << 63:
+            raise InputError(f"seed {self.seed} is out of range; use a number from 0 to 2**63 - 1")
+        for name, least in (("shard_size", 1), ("memory", 1), ("threads", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"{name} {value} is too small; give at least {least}")
 
 
 def most_threads(options: MergeOptions) -> int:

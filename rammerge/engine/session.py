@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.engine.buffers import Buffer, buffers
 from rammerge.engine.compiling.loop import Source
@@ -58,6 +58,7 @@ class Session:
         agents: views with the base's names and shapes, in the order of summation.
         options: see MergeOptions.
         device: where to compute.
+        elements: how many float elements the model has.
         floats: names of the float tensors.
         files: the open files of base and agents.
         notes: sentences about the run that the user should read.
@@ -65,17 +66,14 @@ class Session:
     """
 
     def __init__(
-        self,
-        base: Checkpoint,
-        agents: Mapping[str, Checkpoint],
-        options: MergeOptions,
-        progress: Callable[[Progress], None] | None = None,
+        self, family: Family, options: MergeOptions, progress: Callable[[Progress], None] | None = None
     ) -> None:
-        self.base = base
-        self.agents = dict(agents)
+        self.base = family.base
+        self.agents = family.agents
+        self.elements = family.elements
+        self.floats = family.floats
         self.options = options
         self.device = check_device(options.device)
-        self.floats = [name for name, info in base.tensors.items() if info.dtype.is_floating_point]
         keep_freed_blocks()
         self.files = Files()
         self.notes: list[str] = []
@@ -108,11 +106,6 @@ class Session:
         """Import torch, for code that runs eagerly: now, so that the plan counts the memory that it takes."""
         importlib.import_module("torch")
         self.reserve(EAGER_BYTES)
-
-    @property
-    def elements(self) -> int:
-        """Float elements of the model."""
-        return sum(self.base.tensors[name].numel for name in self.floats)
 
     def inputs(self, tensor: str) -> list[TensorInfo]:
         """Return where the base and each agent store a tensor."""

@@ -32,6 +32,12 @@ class Mask:
     threshold: float = 1e-5
 
 
+def mask_from(mode: MaskMode, epsilon: float, eta: float, ulps: int) -> Mask:
+    """Return the mask of a mode with the threshold that is that mode's: epsilon (abs), eta (relative) or ulps (ulp)."""
+    thresholds = {"abs": epsilon, "exact": 0.0, "relative": eta, "ulp": float(ulps)}
+    return Mask(mode, thresholds[mode])
+
+
 def changes(base: Tensor, agent: Tensor, mode: MaskMode, threshold: Tensor) -> tuple[Tensor, Tensor]:
     """Return one agent's task vector and its mask.
 

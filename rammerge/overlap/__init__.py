@@ -1,6 +1,16 @@
-"""Task-vector overlap: which elements each agent changed, alone or with others."""
+"""Task-vector overlap: which elements each agent changed, alone or with others, and what a merge kept of it."""
 
 from rammerge.overlap.overlap import DENSE, FEW_UNIQUE, Densities, Overlap, poor_fits
 from rammerge.overlap.ratio import overlap_ratio
+from rammerge.overlap.survival import AgentSurvival, Survival
 
-__all__ = ["DENSE", "FEW_UNIQUE", "Densities", "Overlap", "overlap_ratio", "poor_fits"]
+__all__ = [
+    "DENSE",
+    "FEW_UNIQUE",
+    "AgentSurvival",
+    "Densities",
+    "Overlap",
+    "Survival",
+    "overlap_ratio",
+    "poor_fits",
+]

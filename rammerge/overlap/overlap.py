@@ -1,5 +1,6 @@
 """Task-vector overlap: which elements each agent changed, alone or with others (RAM paper Sec. 3, 64-bit counts)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -7,6 +8,7 @@ from typing import Any
 
 from rammerge.numerics.masks import Mask
 from rammerge.overlap.ratio import overlap_ratio
+from rammerge.system.tables import Table, percent, to_html, to_text
 
 DENSE = 0.6
 FEW_UNIQUE = 0.01
@@ -29,9 +31,9 @@ class Densities:
     exact: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Overlap:
-    """Overlap of N agents.
+    """Overlap of N agents. It prints as tables, here and in notebooks.
 
     Attributes:
         agents: their names, in the recipe's order.
@@ -79,10 +81,62 @@ class Overlap:
             }
         return rows
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat row for each agent, as data frames take them.
+
+        `with_k` counts the elements that k other agents changed too, and `above_E` is the share with |delta| > E.
+        """
+        rows = []
+        for name, row in self.summary().items():
+            rho = math.inf if row["rho"] is None else row["rho"]
+            counts = {f"with_{k}": count for k, count in enumerate(row.pop("co_active"))}
+            found = self.densities.get(name)
+            above = {f"above_{epsilon}": share for epsilon, share in found.above.items()} if found else {}
+            more = {"relative": found.relative, "exact": found.exact} if found else {}
+            rows.append({"agent": name, **row, "rho": rho, **counts, **above, **more})
+        return rows
+
+    def tables(self) -> list[Table]:
+        """Return how densely each agent changed the base, alone and with others; and the densities, if measured."""
+        others = [f"with {k}" for k in range(1, len(self.agents))]
+        rows = []
+        for name, row in self.summary().items():
+            shares = [percent(count / row["active"] if row["active"] else None) for count in row["co_active"]]
+            rho = "inf" if row["rho"] is None else f"{row['rho']:.3f}"
+            rows.append([name, percent(row["density"]), f"{row['active']:,}", *shares, rho])
+        overlap = Table(["agent", "density", "changed", "unique", *others, "rho"], rows, "Overlap")
+        return [overlap, self._density_table()] if self.densities else [overlap]
+
+    def note(self) -> str:
+        """Return the sentence that says what was counted."""
+        rule = self.mask
+        return f"{self.elements:,} elements; changed means mask {rule.mode}, threshold {rule.threshold:g}"
+
     def warnings(self) -> list[str]:
         """Return what `poor_fits` says of these agents."""
         counts = zip(self.agents, self.histogram(), strict=True)
         return poor_fits({name: (sum(row), row[0]) for name, row in counts}, self.elements)
+
+    def __str__(self) -> str:
+        return to_text(self._parts())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return to_html(self._parts())
+
+    def _parts(self) -> list[Table | str]:
+        return [*self.tables(), self.note(), *(f"warning: {warning}" for warning in self.warnings())]
+
+    def _density_table(self) -> Table:
+        epsilons = next(iter(self.densities.values())).above
+        rows = []
+        for name, found in self.densities.items():
+            shares = [percent(share) for share in (*found.above.values(), found.relative, found.exact)]
+            rows.append([name, ", ".join(found.dtypes), *shares])
+        columns = ["agent", "stored as", *(f"> {epsilon}" for epsilon in epsilons), "> 0.1 %", "bits"]
+        return Table(columns, rows, "Density by rule")
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON, with the summary for readers that want no arithmetic."""

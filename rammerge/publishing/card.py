@@ -1,30 +1,30 @@
 """The model card of a merged model, made from the manifest alone."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from rammerge.publishing.manifest import Manifest
 
 
-def model_card(manifest: Mapping[str, Any], warnings: Sequence[str]) -> str:
+def model_card(manifest: Manifest, warnings: Sequence[str]) -> str:
     """Return the README.md of a merged model, with the front matter that model hubs read."""
-    method, recipe = manifest["method"], manifest["recipe"]
-    sources = manifest["sources"]
-    settings = ", ".join(f"{key} = {value}" for key, value in method["params"].items()) or "none"
+    settings = manifest.settings
+    parameters = ", ".join(f"{key} = {value}" for key, value in settings.params.items()) or "none"
     lines = [
         "---",
         "library_name: transformers",
         "tags: [merge, rammerge]",
         "---",
         "",
-        f"# A merge of {len(sources) - 1} agents by {method['method']}",
+        f"# A merge of {len(manifest.sources) - 1} agents by {settings.method}",
         "",
-        f"Made by rammerge {manifest['rammerge']}. Method: `{method['method']}` ({method['source']}); "
-        f"parameters: {settings}. Stored in {recipe['dtype']}, rounding {recipe['rounding']}.",
+        f"Made by rammerge {manifest.rammerge}. Method: `{settings.method}` ({manifest.formula}); "
+        f"parameters: {parameters}. Stored in {settings.dtype}, rounding {settings.rounding}.",
         "",
         "| role | source | revision | content digest |",
         "|---|---|---|---|",
         *(
-            f"| {name} | `{source['source']}` | {source['revision'] or '-'} | `{source['digest'][:16]}` |"
-            for name, source in sources.items()
+            f"| {name} | `{source.source}` | {source.revision or '-'} | `{source.digest[:16]}` |"
+            for name, source in manifest.sources.items()
         ),
         "",
         "| agent | changed elements | unique | shared | kept after rounding | lambda |",
@@ -38,11 +38,11 @@ def model_card(manifest: Mapping[str, Any], warnings: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _agent_rows(manifest: Mapping[str, Any]) -> list[str]:
-    lambdas = manifest["lambda"] or {}
+def _agent_rows(manifest: Manifest) -> list[str]:
+    factors = manifest.factors or {}
     rows = []
-    for name, row in manifest["rounding_report"]["agents"].items():
-        kept = "-" if row["survived_share"] is None else f"{row['survived_share']:.1%}"
-        factor = f"{lambdas[name]:.4f}" if name in lambdas else "-"
-        rows.append(f"| {name} | {row['active']:,} | {row['unique']:,} | {row['shared']:,} | {kept} | {factor} |")
+    for name, agent in manifest.survival.agents.items():
+        kept = "-" if agent.survived_share is None else f"{agent.survived_share:.1%}"
+        factor = f"{factors[name]:.4f}" if name in factors else "-"
+        rows.append(f"| {name} | {agent.active:,} | {agent.unique:,} | {agent.shared:,} | {kept} | {factor} |")
     return rows

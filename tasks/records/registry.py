@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from rammerge.errors import InputError, RammergeError, closest
-from rammerge.publishing.publish import MANIFEST, verify
+from rammerge.publishing.manifest import MANIFEST, verify
 from rammerge.system.locks import locked
 from tasks.records.connection import client, lock_file
 from tasks.records.layout import lay, local_path

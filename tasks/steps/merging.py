@@ -8,26 +8,28 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 from evaluation.backends.transformers import try_out
-from rammerge.api import EXTRACT_VERSION, MERGE_VERSION, MergeOptions, Progress
-from rammerge.api import extract as extract_overlap
-from rammerge.api import merge as merge_checkpoints
-from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from rammerge.checkpoints.family import Resize
+from rammerge.checkpoints.checkpoint import open_checkpoint
+from rammerge.checkpoints.mergeable import Resize
+from rammerge.engine.options import MergeOptions
+from rammerge.engine.passes import measuring
+from rammerge.engine.session import Progress
 from rammerge.errors import RammergeError
-from rammerge.methods import ResolvedMethod, restore
 from rammerge.overlap import Overlap
+from rammerge.publishing.identity import MERGE_VERSION
+from rammerge.publishing.making import merge_family
 from rammerge.recipe import Compute, Output
+from rammerge.rules import ResolvedMethod, restore
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from rammerge.system.sizes import parse_size
 from tasks.runtime.progress import progress
 from tasks.runtime.slots import model_slot
 from tasks.runtime.step import Result, step
-from tasks.steps.sources import Checked, Model, digests
+from tasks.steps.sources import Checked, Model, digests, open_family
 
 
 class Method(BaseModel):
-    """A variant's method with every parameter settled, as `rammerge.methods.resolve` returns it."""
+    """A variant's method with every parameter settled, as `rammerge.rules.resolve` returns it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -79,7 +81,7 @@ class Merged(Model):
 
 @step(
     "extract",
-    version=EXTRACT_VERSION,
+    version=measuring.OVERLAP_VERSION,
     run_name="extract task vectors",
     result=OverlapResult,
     ignore=["checked", "compute"],
@@ -89,7 +91,7 @@ def extract(
 ) -> None:
     """Count the elements that each agent changed, alone or with others, into `overlap.json` (RAM paper, Sec. 3)."""
     options = MergeOptions(**_machine(compute))
-    overlap = extract_overlap(_open(base), _open_all(agents), options=options, resize=resize, progress=_report())
+    overlap = measuring.measure_overlap(open_family(base, agents, resize), options=options, progress=_report())
     write_json(out / "overlap.json", overlap.to_json())
     write_json(out / "warnings.json", overlap.warnings())
 
@@ -106,21 +108,19 @@ def merge(
     overlap: OverlapResult,
 ) -> None:
     """Merge the agents into the base by `method`, into the model directory `out/model`."""
-    report = merge_checkpoints(
-        _open(base),
-        _open_all(agents),
+    report = merge_family(
+        open_family(base, agents, output.resize),
         method.resolved(),
         out / "model",
         merge_options(output, compute),
         overlap=Overlap.from_json(json.loads(overlap.json_file.read_text(encoding="utf-8"))),
         tokenizer_from=output.tokenizer,
-        resize=output.resize,
         force=True,  # a kill may have come between this and the store's own rename
         progress=_report(),
     )
     digest, content = digests(open_checkpoint(report.path))
     facts = {"digest": digest, "content": content, "warnings": list(report.warnings)}
-    write_json(out / "report.json", facts | {"factors": report.manifest["lambda"] or {}})
+    write_json(out / "report.json", facts | {"factors": dict(report.manifest.factors or {})})
 
 
 class Smoked(Result):
@@ -150,14 +150,6 @@ def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
     if not finite:
         raise RammergeError(f"the merge '{name}' at {model.path} gives logits that are not finite; inspect the agents")
     write_json(out / "smoke.json", {"text": text})
-
-
-def _open(model: Model) -> Checkpoint:
-    return open_checkpoint(model.path, source=model.source, revision=model.revision)
-
-
-def _open_all(models: Mapping[str, Model]) -> dict[str, Checkpoint]:
-    return {name: _open(model) for name, model in models.items()}
 
 
 def merge_options(output: Output, compute: Compute) -> MergeOptions:

@@ -3,18 +3,20 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from rammerge.checkpoints.digest import digest_checkpoint, digest_file
-from rammerge.checkpoints.family import check_mergeable
+from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.fetch import FETCH_VERSION
 from rammerge.checkpoints.fetch import fetch as fetch_checkpoint
+from rammerge.checkpoints.mergeable import Resize
 from rammerge.errors import RammergeError
 from rammerge.recipe import Output
 from rammerge.store import Entry
@@ -23,6 +25,8 @@ from rammerge.system.status import directory_state
 from tasks.runtime.progress import progress
 from tasks.runtime.step import DOWNLOAD_RETRIES, Result, step
 
+# Held while a family is opened.
+_OPENING = Lock()
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -132,9 +136,26 @@ class Checked(Result):
 @step("preflight", version=2, run_name="preflight", result=Checked)
 def preflight(out: Path, base: Model, agents: Mapping[str, Model], output: Output) -> None:
     """Refuse, with the fix, agents that cannot be merged into the base; write the warnings to `preflight.json`."""
-    opened = {name: open_checkpoint(agent.path) for name, agent in agents.items()}
-    found = check_mergeable(open_checkpoint(base.path), opened, resize=output.resize)
-    write_json(out / "preflight.json", list(found.warnings))
+    write_json(out / "preflight.json", list(open_family(base, agents, output.resize).warnings))
+
+
+def open_family(base: Model, agents: Mapping[str, Model], resize: Resize) -> Family:
+    """Return base and agents, opened and checked once in this process as long as their files stay the same.
+
+    Raises:
+        InputError: an agent cannot be merged into the base.
+    """
+    models = {"base": base, **agents}
+    with _OPENING:  # the merges of all variants ask at the same time
+        return _open_family(tuple(models.items()), tuple(directory_state(m.path) for m in models.values()), resize)
+
+
+@lru_cache(maxsize=1)
+def _open_family(models: Sequence[tuple[str, Model]], _states: Sequence[str | None], resize: Resize) -> Family:
+    base, *agents = (
+        (name, open_checkpoint(model.path, source=model.source, revision=model.revision)) for name, model in models
+    )
+    return Family.open(base[1], dict(agents), resize=resize)
 
 
 def model_at(path: Path) -> Model:

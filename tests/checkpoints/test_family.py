@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from rammerge.checkpoints.checkpoint import open_checkpoint
-from rammerge.checkpoints.family import Preflight, check_mergeable
+from rammerge.checkpoints.family import Family
 from rammerge.errors import InputError
 from tests.fixtures.models import KINDS, edit_config, edit_tensors, save_agent, save_agents, save_model
 
@@ -22,8 +22,8 @@ TinyModel = Callable[[str], Path]
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 
-def check(base: Path, *agents: Path, **options: Any) -> Preflight:
-    return check_mergeable(open_checkpoint(base), {agent.name: open_checkpoint(agent) for agent in agents}, **options)
+def check(base: Path, *agents: Path, **options: Any) -> Family:
+    return Family.open(open_checkpoint(base), {agent.name: open_checkpoint(agent) for agent in agents}, **options)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,22 +14,34 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from rammerge.checkpoints.family import Family
+from rammerge.engine.options import MergeOptions
+from rammerge.engine.passes import measuring
+from rammerge.numerics.masks import Mask
+from rammerge.overlap import Overlap
+from rammerge.publishing.making import MergeReport, merge_family
+from rammerge.rules import ResolvedMethod
 
 Tensors = Mapping[str, torch.Tensor]
+Agents = Mapping[str, Checkpoint]
 # A base and its agents by name, as `merge(*models, ...)` takes them.
 Models = tuple[Checkpoint, dict[str, Checkpoint]]
 
 _MERGE = """
 import json, sys
 from pathlib import Path
-from rammerge.checkpoints.fetch import fetch
-from rammerge.api import MergeOptions, forecast, merge
-from rammerge.methods import resolve
+from rammerge.checkpoints.checkpoint import open_checkpoint
+from rammerge.checkpoints.family import Family
+from rammerge.engine.forecast import forecast
+from rammerge.engine.options import MergeOptions
+from rammerge.publishing.making import merge_family
+from rammerge.rules import resolve
 name, seed, base, out, *agents = sys.argv[1:]
-models = fetch(base), {f"agent{index}": fetch(agent) for index, agent in enumerate(agents)}
+opened = {f"agent{index}": open_checkpoint(Path(agent)) for index, agent in enumerate(agents)}
+family = Family.open(open_checkpoint(Path(base)), opened)
 method, options = resolve(name), MergeOptions("bfloat16", seed=int(seed), compile="always")
-expected, _ = forecast(*models, method, options)
-merge(*models, method, Path(out), options)
+expected = forecast(family, method.bind(family.agents), options).memory
+merge_family(family, method, Path(out), options)
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps(["torch" in sys.modules, expected, int(peak.split()[1]) * 1024]))
 """
@@ -46,6 +59,23 @@ def write_family(root: Path, base: Tensors, agents: Sequence[Tensors]) -> Models
     """Write a base and its agents, named agent0, agent1, ..."""
     written = {f"agent{index}": write(root / f"agent{index}", agent) for index, agent in enumerate(agents)}
     return write(root / "base", base), written
+
+
+def merge(
+    base: Checkpoint,
+    agents: Agents,
+    method: ResolvedMethod,
+    out: Path,
+    options: MergeOptions | None = None,
+    **rest: Any,
+) -> MergeReport:
+    """Open a family and merge it."""
+    return merge_family(Family.open(base, agents), method, out, options, **rest)
+
+
+def measure_overlap(base: Checkpoint, agents: Agents, mask: Mask | None = None) -> Overlap:
+    """Open a family and measure its overlap."""
+    return measuring.measure_overlap(Family.open(base, agents), mask)
 
 
 def read(directory: Path) -> dict[str, torch.Tensor]:

@@ -12,11 +12,11 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from rammerge.api import MergeOptions, merge
 from rammerge.checkpoints.checkpoint import open_checkpoint
+from rammerge.engine.options import MergeOptions
 from rammerge.errors import InputError
-from rammerge.methods import resolve
-from tests.engine.models import read
+from rammerge.rules import resolve
+from tests.engine.models import merge, read
 from tests.fixtures.models import KINDS, edit_config, save_agents
 
 

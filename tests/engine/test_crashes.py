@@ -19,18 +19,19 @@ from typing import Any
 import pytest
 import torch
 
-from rammerge.api import MergeOptions, merge
 from rammerge.checkpoints.layout import Shard
+from rammerge.engine.options import MergeOptions
 from rammerge.engine.output import shards
 from rammerge.engine.output.disk import allocate
 from rammerge.engine.passes.measuring import measure
 from rammerge.engine.passes.merging import merge_shards
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.errors import InputError, RammergeError
-from rammerge.methods import METHODS, ResolvedMethod, resolve
-from rammerge.publishing.publish import locked_staging, staging_directory, verify
+from rammerge.publishing.manifest import verify
+from rammerge.publishing.staging import locked_staging, staging_directory
+from rammerge.rules import METHODS, ResolvedMethod, resolve
 from rammerge.system import libc
-from tests.engine.models import Models, sparse_family, weight_bytes, write, write_family
+from tests.engine.models import Models, merge, sparse_family, weight_bytes, write, write_family
 
 SHAPES = {f"layer.{index}.weight": (200, 100) for index in range(6)}
 OPTIONS = MergeOptions("bfloat16", shard_size=45_000, compile="never", threads=2)
@@ -149,11 +150,11 @@ def test_statistics_are_not_made_again(
     family: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: ResolvedMethod
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("rammerge.api.merge_shards", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("rammerge.publishing.making.merge_shards", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             merge(*family, method, tmp_path / "out", OPTIONS)
     expected = merge(*family, method, tmp_path / "expected", OPTIONS)
-    monkeypatch.delattr("rammerge.api.measure")
+    monkeypatch.delattr("rammerge.publishing.making.measure")
     found = merge(*family, method, tmp_path / "out", OPTIONS)
     assert weight_bytes(found.path) == weight_bytes(expected.path)
     assert found.overlap == expected.overlap
@@ -164,7 +165,7 @@ def test_a_finished_shard_that_was_damaged_is_merged_again(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("rammerge.api.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("rammerge.publishing.making.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             merge(*family, METHOD, out, OPTIONS)
     victim = sorted(staging_directory(out).glob("model/*.safetensors"))[1]
@@ -202,8 +203,8 @@ def test_full_disk_between_the_shards(
 ) -> None:
     name = {
         "a record": "rammerge.engine.output.shards.write_json",
-        "a companion": "rammerge.publishing.publish.write_text",
-        "the manifest": "rammerge.publishing.publish.write_json",
+        "a companion": "rammerge.publishing.companions.write_text",
+        "the manifest": "rammerge.publishing.manifest.write_json",
     }[where]
 
     def full(*_: object) -> None:
@@ -320,7 +321,7 @@ def test_changed_inputs_or_settings_start_afresh(
     out = tmp_path / "out"
     base, agents = family
     with monkeypatch.context() as patch:
-        patch.setattr("rammerge.api.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("rammerge.publishing.making.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             merge(base, agents, resolve("ram"), out, OPTIONS)
         with pytest.raises(KeyboardInterrupt):
@@ -340,8 +341,8 @@ def test_inputs_that_change_meanwhile_are_noticed(
         os.utime(file, ns=(1, 1))
         return measure(*arguments)
 
-    monkeypatch.setattr("rammerge.api.measure", touch_then_count)
-    with pytest.raises(RammergeError, match="agent0 changed while it was merged"):
+    monkeypatch.setattr("rammerge.publishing.making.measure", touch_then_count)
+    with pytest.raises(RammergeError, match="agent0 changed after it was opened"):
         merge(base, agents, METHOD, tmp_path / "out", OPTIONS)
     assert not (tmp_path / "out").exists()
 
@@ -360,8 +361,8 @@ def test_what_was_made_of_inputs_that_were_others_meanwhile_is_not_taken_up(
             file.write_bytes(content)
 
     with monkeypatch.context() as patch:
-        patch.setattr("rammerge.api.merge_shards", disturbed)
-        with pytest.raises(RammergeError, match="agent0 changed while it was merged"):
+        patch.setattr("rammerge.publishing.making.merge_shards", disturbed)
+        with pytest.raises(RammergeError, match="agent0 changed after it was opened"):
             merge(*family, METHOD, out, OPTIONS)
     merge(*family, METHOD, out, OPTIONS)
     assert weight_bytes(out) == expected

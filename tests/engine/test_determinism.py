@@ -13,16 +13,16 @@ from unittest.mock import create_autospec
 import pytest
 import torch
 
-from rammerge.api import MergeOptions, merge
 from rammerge.engine import memory, running
 from rammerge.engine.compiling import build, cache
 from rammerge.engine.compiling.loop import TileLoop
+from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.merging import MergeBlock
 from rammerge.engine.passes.overlap import CountBlock
 from rammerge.errors import RammergeError
-from rammerge.methods import resolve
 from rammerge.numerics.dtypes import DTYPES
-from tests.engine.models import Models, merged_without_torch, read, sparse_family, weight_bytes, write_family
+from rammerge.rules import resolve
+from tests.engine.models import Models, merge, merged_without_torch, read, sparse_family, weight_bytes, write_family
 
 SHAPES = {"embed.weight": (700, 64), "layer.weight": (300, 200), "layer.bias": (300,), "scalar": ()}
 Method = tuple[str, dict[str, float]]

@@ -13,11 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rammerge.api import MergeOptions, extract, merge
-from rammerge.methods import resolve
+from rammerge.engine.options import MergeOptions
 from rammerge.recipe.model import Dtype
+from rammerge.rules import resolve
 from tests.engine import oracle
-from tests.engine.models import as_float64, read, sparse_family, write_family
+from tests.engine.models import as_float64, measure_overlap, merge, read, sparse_family, write_family
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 MANTISSA = {"bfloat16": 8, "float16": 11, "float32": 24}
@@ -94,9 +94,9 @@ def test_against_the_float64_reference(family: Any, method: tuple[str, dict[str,
         close(values, expected[tensor], dtype, magnitude(before[tensor], [agent[tensor] for agent in after]))
     epsilon = params.get("epsilon", 1e-5)
     counts = oracle.histogram(before, after, epsilon, sorted(before))
-    found = report.manifest["rounding_report"]["agents"]
-    assert [row["active"] for row in found.values()] == [sum(row) for row in counts]
-    assert [row["unique"] for row in found.values()] == [row[0] for row in counts]
+    found = report.manifest.survival.agents
+    assert [agent.active for agent in found.values()] == [sum(row) for row in counts]
+    assert [agent.unique for agent in found.values()] == [row[0] for row in counts]
 
 
 def reference(base: oracle.Model, agents: list[oracle.Model], name: str, params: dict[str, Any]) -> oracle.Model:
@@ -125,7 +125,7 @@ def test_overlap_is_counted_exactly(family: Any, epsilon: float) -> None:
 
     base, agents = family
     with tempfile.TemporaryDirectory() as directory:
-        overlap = extract(*write_family(Path(directory), base, agents), mask=Mask("abs", epsilon))
+        overlap = measure_overlap(*write_family(Path(directory), base, agents), mask=Mask("abs", epsilon))
     before, after = as_float64(base), [as_float64(agent) for agent in agents]
     assert overlap.histogram() == oracle.histogram(before, after, epsilon, sorted(before))
     for tensor in base:
@@ -142,7 +142,7 @@ def test_a_change_of_exactly_epsilon_is_no_change(tmp_path: Path) -> None:
     epsilon = float(torch.tensor(1e-5))
     base = {"w": torch.zeros(3)}
     agent = {"w": torch.tensor([epsilon, -epsilon, np.nextafter(np.float32(epsilon), np.float32(1)).item()])}
-    overlap = extract(*write_family(tmp_path, base, [agent]))
+    overlap = measure_overlap(*write_family(tmp_path, base, [agent]))
     assert overlap.histogram() == [[1]]
 
 

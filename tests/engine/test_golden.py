@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from rammerge.api import extract, merge
-from rammerge.methods import resolve
-from tests.engine.models import read, write_family
+from rammerge.rules import resolve
+from tests.engine.models import measure_overlap, merge, read, write_family
 
 A, B = 1.0, 2.0
 BASE = {"A": torch.full((6,), A), "B": torch.full((4,), B)}
@@ -49,7 +48,7 @@ def test_variants(tmp_path: Path, case: Case, unique: tuple[float, ...]) -> None
 
 def test_counts_and_ratios(tmp_path: Path) -> None:
     base, agents = write_family(tmp_path, BASE, AGENTS)
-    overlap = extract(base, agents)
+    overlap = measure_overlap(base, agents)
     assert overlap.shared_and_unique() == [(2, 2), (4, 1), (3, 1)]
     assert overlap.shared_and_unique("A") == [(2, 1), (3, 0), (2, 0)]
     assert overlap.shared_and_unique("B") == [(0, 1), (1, 1), (1, 1)]
@@ -63,6 +62,9 @@ def test_an_agent_without_unique_elements_has_a_lambda(tmp_path: Path) -> None:
     base, written = write_family(tmp_path, BASE, agents)
     plus = merge(base, written, resolve("ram_plus"), tmp_path / "plus")
     soft = merge(base, written, resolve("ram_plus_soft"), tmp_path / "soft")
-    assert plus.manifest["lambda"]["agent1"] == pytest.approx(1.2)
-    assert soft.manifest["lambda"]["agent1"] == pytest.approx(1.1)
-    assert plus.manifest["overlap"]["agent1"]["rho"] is None
+    assert plus.manifest.factors is not None
+    assert soft.manifest.factors is not None
+    assert plus.manifest.overlap is not None
+    assert plus.manifest.factors["agent1"] == pytest.approx(1.2)
+    assert soft.manifest.factors["agent1"] == pytest.approx(1.1)
+    assert plus.manifest.overlap["agent1"]["rho"] is None

@@ -12,31 +12,41 @@ from pathlib import Path
 import pytest
 import torch
 
-from rammerge.api import MergeOptions, forecast
+from rammerge.checkpoints.family import Family
 from rammerge.engine import memory
+from rammerge.engine.forecast import forecast
+from rammerge.engine.options import MergeOptions
 from rammerge.errors import InputError
-from rammerge.methods import resolve
-from tests.engine.models import sparse_family, write_family
+from rammerge.rules import resolve
+from tests.engine.models import Models, sparse_family, write_family
 
 # How much the imports alone take depends on torch's build: twice as much with CUDA's libraries as without.
 MERGE = """
 import os, sys
 from pathlib import Path
-from rammerge.checkpoints.checkpoint import open_checkpoint
-from rammerge.api import MergeOptions, forecast, merge
-from rammerge.methods import resolve
+from rammerge.checkpoints.family import Family
+from rammerge.engine.forecast import forecast
+from rammerge.engine.options import MergeOptions
+from rammerge.publishing.making import merge_family
+from rammerge.rules import resolve
 import torch
 root = Path(sys.argv[1])
-base, agents = open_checkpoint(root / "base"), {name: open_checkpoint(root / name) for name in ("a", "b")}
+family = Family.open(root / "base", {name: root / name for name in ("a", "b")})
 resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 limit = resident + int(sys.argv[2])
 method = resolve(sys.argv[3])
 options = MergeOptions("bfloat16", memory=limit, compile="never", threads=2)
-expected, _ = forecast(base, agents, method, options)
-merge(base, agents, method, root / "out", options)
+expected = forecast(family, method.bind(family.agents), options).memory
+merge_family(family, method, root / "out", options)
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(limit, expected, int(peak.split()[1]) * 1024)
 """
+
+
+def forecast_ram(models: Models, options: MergeOptions) -> int:
+    """Return the memory that a merge by RAM is said to take."""
+    family = Family.open(*models)
+    return forecast(family, resolve("ram").bind(family.agents), options).memory
 
 
 def write_sparse_file(directory: Path, elements: int, first: float) -> None:
@@ -74,30 +84,30 @@ def test_the_forecast_holds_for_a_tensor_larger_than_the_limit(tmp_path: Path, m
 def test_too_small_a_limit_names_the_one_that_would_do(tmp_path: Path) -> None:
     models = write_family(tmp_path, *sparse_family({"w": (100, 100)}, [0.1, 0.2]))
     with pytest.raises(InputError, match=r"--memory 1MiB is too little: this merge needs \d+MiB") as refused:
-        forecast(*models, resolve("ram"), MergeOptions(memory=1 << 20))
+        forecast_ram(models, MergeOptions(memory=1 << 20))
     enough = int(str(refused.value).split("needs ")[1].removesuffix("MiB"))
-    assert forecast(*models, resolve("ram"), MergeOptions(memory=(enough + 8) << 20))[0] <= (enough + 8) << 20
+    assert forecast_ram(models, MergeOptions(memory=(enough + 8) << 20)) <= (enough + 8) << 20
 
 
 def test_a_large_host_process_may_merge_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = write_family(tmp_path, *sparse_family({"w": (100, 100)}, [0.1, 0.2]))
     monkeypatch.setattr(memory, "_resident_bytes", lambda: 3 << 30)
-    assert 3 << 30 < forecast(*models, resolve("ram"), MergeOptions())[0] <= (3 << 30) + (512 << 20)
+    assert 3 << 30 < forecast_ram(models, MergeOptions()) <= (3 << 30) + (512 << 20)
     with pytest.raises(InputError, match="--memory 2048MiB is too little"):  # a limit that the user set still holds
-        forecast(*models, resolve("ram"), MergeOptions(memory=2 << 30))
+        forecast_ram(models, MergeOptions(memory=2 << 30))
 
 
 def test_many_processors_take_no_more_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = write_family(tmp_path, *sparse_family({"w": (1000, 1000)}, [0.1, 0.2]))
     monkeypatch.setattr(memory, "_resident_bytes", lambda: 300 << 20)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(256))
-    assert forecast(*models, resolve("ram"), MergeOptions())[0] <= 1 << 30
+    assert forecast_ram(models, MergeOptions()) <= 1 << 30
     with pytest.raises(InputError, match="too little"):
-        forecast(*models, resolve("ram"), MergeOptions(memory=1 << 30, threads=256))
+        forecast_ram(models, MergeOptions(memory=1 << 30, threads=256))
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:99", "meta"])
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path, device: str) -> None:
     models = write_family(tmp_path, *sparse_family({"w": (10,)}, [0.5]))
     with pytest.raises(InputError, match=f"device '{device}'"):
-        forecast(*models, resolve("ram"), MergeOptions(device=device))
+        forecast_ram(models, MergeOptions(device=device))

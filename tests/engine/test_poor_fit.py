@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rammerge.api import extract, merge
-from rammerge.methods import resolve
-from tests.engine.models import Models, write_family
+from rammerge.rules import resolve
+from tests.engine.models import Models, measure_overlap, merge, write_family
 
 
 def family(root: Path, *shares: tuple[float, float]) -> Models:
@@ -31,13 +30,13 @@ def test_a_dense_agent_and_one_without_unique_changes(tmp_path: Path, method: st
     dense, shared = said(models, tmp_path / "out", method)
     assert "agent 'agent0' changed 70% of the weights: RAM expects sparse updates" in dense
     assert "agent 'agent1' shares all but 0.0% of its changes" in shared
-    assert extract(*models).warnings() == [dense, shared]
+    assert measure_overlap(*models).warnings() == [dense, shared]
 
 
 def test_sparse_agents_are_fine(tmp_path: Path) -> None:
     models = family(tmp_path, (0.0, 0.6), (0.5, 0.7))
     assert said(models, tmp_path / "out", "ram") == []
-    assert extract(*models).warnings() == []
+    assert measure_overlap(*models).warnings() == []
 
 
 def test_a_single_agent_has_nothing_to_share(tmp_path: Path) -> None:

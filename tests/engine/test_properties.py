@@ -6,14 +6,14 @@ from typing import get_args
 import pytest
 import torch
 
-from rammerge.api import merge
 from rammerge.engine.blocks import Numbers
+from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.densities import DensityBlock
 from rammerge.engine.passes.merging import MergeBlock
 from rammerge.engine.passes.overlap import CountBlock
-from rammerge.methods import METHODS, resolve
 from rammerge.numerics.masks import MaskMode
-from tests.engine.models import read, sparse_family, weight_bytes, write_family
+from rammerge.rules import METHODS, resolve
+from tests.engine.models import merge, read, sparse_family, weight_bytes, write_family
 
 SHAPES = {"embed.weight": (64, 32), "layer.weight": (32, 32), "norm.weight": (32,)}
 
@@ -51,7 +51,7 @@ def test_a_single_agent_comes_back_without_its_small_changes(tmp_path: Path) -> 
         small = (agent[name].float() - base[name].float()).abs() <= 1e-5
         expected = torch.where(small, base[name].float(), agent[name].float())
         assert torch.equal(merged[name], expected)
-    assert report.manifest["lambda"] == {"agent0": 1.0}
+    assert report.manifest.factors == {"agent0": 1.0}
 
 
 def test_order_of_two_agents_does_not_matter(tmp_path: Path) -> None:
@@ -102,8 +102,6 @@ def test_unchanged_elements_keep_their_bits(tmp_path: Path) -> None:
         agent["norm.weight"][:8] = -0.0
     models = write_family(tmp_path, base, [first, second])
     for name in ("ram", "task_arithmetic", "ties"):
-        from rammerge.api import MergeOptions
-
         merged = read(merge(*models, resolve(name), tmp_path / name, MergeOptions(dtype="bfloat16")).path)
         bits = merged["norm.weight"][:8].view(torch.int16)
         assert torch.equal(bits, base["norm.weight"][:8].view(torch.int16))

@@ -11,12 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rammerge.api import MergeOptions, merge
-from rammerge.methods import resolve
+from rammerge.engine.options import MergeOptions
 from rammerge.numerics.randomness import random_bits, seed_from, uniform
 from rammerge.numerics.rounding import Rounding, cast
 from rammerge.recipe.model import Dtype
-from tests.engine.models import read, sparse_family, write_family
+from rammerge.rules import resolve
+from tests.engine.models import merge, read, sparse_family, write_family
 
 ZERO = torch.tensor(0)
 DTYPES = [torch.bfloat16, torch.float16]
@@ -97,12 +97,12 @@ def test_report_counts_what_survives(tmp_path: Path, dtype: Dtype, rounding: Rou
     models = write_family(tmp_path, base, agents)
     report = merge(*models, resolve("ram"), tmp_path / "out", MergeOptions(dtype, rounding))
     merged = read(report.path)["w"].float()
-    found = report.manifest["rounding_report"]
+    found = report.manifest.survival
     changed = merged != base["w"].float()
-    for index, row in enumerate(found["agents"].values()):
+    for index, row in enumerate(found.agents.values()):
         active = (agents[index]["w"] - base["w"].float()).abs() > 1e-5
-        assert row["survived"] == int((active & changed).sum())
-    assert found["kept"] == int(changed.sum())
+        assert row.survived == int((active & changed).sum())
+    assert found.kept == int(changed.sum())
 
 
 def test_warning_when_rounding_erases_the_rescaling(tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_warning_when_rounding_erases_the_rescaling(tmp_path: Path) -> None:
     models = write_family(tmp_path, base, agents)
     method = resolve("ram_plus", None, {"r": 0.05})
     rounded = merge(*models, method, tmp_path / "bf16", MergeOptions("bfloat16"))
-    assert rounded.manifest["rounding_report"]["distinct_from_ram"] == 0
+    assert rounded.manifest.to_json()["rounding_report"]["distinct_from_ram"] == 0
     assert any("rounding erases its rescaling" in warning for warning in rounded.warnings)
     kept = merge(*models, method, tmp_path / "f32", MergeOptions("float32"))
-    assert kept.manifest["rounding_report"]["distinct_from_ram_share"] == 1.0
+    assert kept.manifest.to_json()["rounding_report"]["distinct_from_ram_share"] == 1.0
     assert not any("rounding erases" in warning for warning in kept.warnings)

@@ -125,7 +125,7 @@ class ShardWriter:
     the cache takes more processor time than computing them, and would push out the inputs.
 
     `directory` is a staging directory. The shard goes to its `model`, the record to its `records`. A full disk is an
-    OSError here, and becomes one sentence where the staging directory is locked (rammerge.publishing.publish).
+    OSError here, and becomes one sentence where the staging directory is locked (rammerge.publishing.staging).
     """
 
     def __init__(self, directory: Path, shard: Shard, output: Output) -> None:

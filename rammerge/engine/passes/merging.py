@@ -13,7 +13,7 @@ from rammerge.checkpoints.layout import Layout, Shard
 from rammerge.engine.blocks import Arguments, Block, Numbers, Rows, Update, added, counted, health, read_block, total
 from rammerge.engine.output.chunks import Chunk, Piece, Unit, cut
 from rammerge.engine.output.shards import Output, ShardRecord, ShardWriter, finished
-from rammerge.engine.passes.statistics import Statistics
+from rammerge.engine.passes.statistics import Pass, Statistics
 from rammerge.engine.running import Runner
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session
@@ -25,12 +25,9 @@ from rammerge.system.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Below this share of different elements, the output dtype has erased what the method adds to its reference.
-DISTINCT_SHARE = 0.01
-
 
 class MergeRule(Protocol):
-    """The engine's view of a merge rule, which is a method with settled parameters and agents (rammerge.methods)."""
+    """The engine's view of a merge rule, which is a method with settled parameters and agents (rammerge.rules)."""
 
     @property
     def kernel(self) -> Callable[[Block], Update]:
@@ -39,6 +36,10 @@ class MergeRule(Protocol):
     @property
     def mask(self) -> Mask:
         """What counts as changed."""
+
+    @property
+    def passes(self) -> Sequence[Pass[Any]]:
+        """The statistics that `rows` reads."""
 
     @property
     def height(self) -> int:
@@ -111,57 +112,6 @@ def _apply(base: Tensor, delta: Tensor) -> Tensor:
 
 def _differs(left: Tensor, right: Tensor) -> Tensor:
     return (left.float() != right.float()).float()
-
-
-@dataclass(frozen=True)
-class Survival:
-    """How much of a merge the output dtype keeps: integer counts over all float elements.
-
-    Attributes:
-        active: per agent, the elements that it changed.
-        unique: per agent, the elements that only it changed.
-        survived: per agent, active elements whose merged value differs from the base's in the output dtype.
-        changed: elements that the merge changed in float32.
-        kept: elements whose merged value differs from the base's in the output dtype.
-        distinct: elements where the method's result differs in the output dtype from its reference's (RAM for RAM+);
-            zero without a reference.
-    """
-
-    active: tuple[int, ...]
-    unique: tuple[int, ...]
-    survived: tuple[int, ...]
-    changed: int
-    kept: int
-    distinct: int
-
-    @classmethod
-    def from_counts(cls, counts: Sequence[int], agents: int) -> Survival:
-        """Return the survival that the summed counts of `MergeBlock` describe."""
-        active, unique, survived = (tuple(counts[start : start + agents]) for start in range(0, 3 * agents, agents))
-        changed, kept, *distinct = counts[3 * agents :]
-        return cls(active, unique, survived, changed, kept, sum(distinct))
-
-    def to_json(self, agents: Sequence[str], improves_on: str | None) -> dict[str, Any]:
-        """Return the report with shares; `improves_on` names the reference of the method, if it has one."""
-        report: dict[str, Any] = {
-            "agents": {
-                name: {
-                    "active": self.active[index],
-                    "unique": self.unique[index],
-                    "shared": self.active[index] - self.unique[index],
-                    "survived": self.survived[index],
-                    "survived_share": _share(self.survived[index], self.active[index]),
-                }
-                for index, name in enumerate(agents)
-            },
-            "changed": self.changed,
-            "kept": self.kept,
-            "kept_share": _share(self.kept, self.changed),
-        }
-        if improves_on:
-            report[f"distinct_from_{improves_on}"] = self.distinct
-            report[f"distinct_from_{improves_on}_share"] = _share(self.distinct, sum(self.unique))
-        return report
 
 
 @dataclass
@@ -286,7 +236,3 @@ def _memoised(make: Callable[[str], Rows]) -> Callable[[str], Rows]:
         return known[tensor]
 
     return get
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None

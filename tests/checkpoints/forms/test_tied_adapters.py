@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from rammerge.api import MergeOptions, merge
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from rammerge.checkpoints.family import check_mergeable
+from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.fetch import fetch
+from rammerge.engine.options import MergeOptions
 from rammerge.errors import InputError
-from rammerge.methods import resolve
+from rammerge.rules import resolve
+from tests.engine.models import merge
 from tests.fixtures.adapters import logits, train_adapter
 from tests.fixtures.models import edit_config, save_agent, save_model
 
@@ -94,7 +95,7 @@ def test_other_agents_stay_what_they_were(bases: Bases, tmp_path: Path) -> None:
     trained = train_adapter(base.path, tmp_path / "adapter", target_modules=["q_proj"], modules_to_save=["lm_head"])
     adapted = fetch(str(trained.path), base=base)
     whole = open_checkpoint(save_agent(base.path, tmp_path / "whole"))
-    found = check_mergeable(base, {"whole": whole, "adapted": adapted})
+    found = Family.open(base, {"whole": whole, "adapted": adapted})
     assert list(found.base.tensors) == list(found.agents["whole"].tensors) == list(found.agents["adapted"].tensors)
 
     method = resolve("task_arithmetic", overrides={"scale": 1.0})

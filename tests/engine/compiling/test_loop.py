@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from rammerge.api import MergeOptions, merge
 from rammerge.engine.blocks import Numbers
 from rammerge.engine.buffers import Buffer, as_tensor, pages
 from rammerge.engine.compiling import cache
 from rammerge.engine.compiling.loop import LEAST_ELEMENTS, Source, TileLoop
 from rammerge.engine.histogram import Histogram
+from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.merging import MergeBlock
 from rammerge.errors import InputError, RammergeError
-from rammerge.methods import resolve
 from rammerge.numerics.dtypes import DTYPES, from_torch
-from tests.engine.models import merged_without_torch, weight_bytes, write_family
+from rammerge.rules import resolve
+from tests.engine.models import merge, merged_without_torch, weight_bytes, write_family
 
 pytestmark = pytest.mark.skipif(cache.compiler() is None, reason="compiles C++")
 

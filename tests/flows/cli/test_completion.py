@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.suites import available_suites
-from rammerge.methods import METHODS
+from rammerge.rules import METHODS
 
 ASK = """
 eval "$(_RAMMERGE_COMPLETE=source_bash rammerge)"

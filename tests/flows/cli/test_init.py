@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from flows.cli.draft import Draft
 from flows.cli.program import main
 from flows.cli.survey import Survey
-from rammerge.methods import METHODS
 from rammerge.recipe import load, parse
+from rammerge.rules import METHODS
 from tests.fixtures.models import save_agents, save_model
 from tests.fixtures.waiting import no_hanging
 

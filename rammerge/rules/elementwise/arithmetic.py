@@ -6,7 +6,7 @@ from pydantic import Field
 
 from rammerge.engine.blocks import Block, Update
 from rammerge.engine.passes.statistics import Statistics
-from rammerge.methods.spec import Method, Params
+from rammerge.rules.spec import Method, Params
 
 
 class AverageParams(Params):

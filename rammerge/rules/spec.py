@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from rammerge.engine.blocks import Block, Rows, Update
 from rammerge.engine.passes.statistics import Pass, Statistics
 from rammerge.errors import InputError
-from rammerge.numerics.masks import Mask, MaskMode
+from rammerge.numerics.masks import Mask
+from rammerge.overlap import Survival
 
 
 class Params(BaseModel):
@@ -152,23 +153,11 @@ class Rule:
         found = self.settled.method.factors(self.settled.settled, statistics, len(self.agents))
         return None if found is None else dict(zip(self.agents, found, strict=True))
 
-    def misfits(self, active: Sequence[int], unique: Sequence[int], elements: int) -> list[str]:
-        """Return a sentence for each agent that the method fits poorly.
-
-        Args:
-            active: per agent, the elements that it changed.
-            unique: per agent, those that no other agent changed.
-            elements: float elements of the model.
-        """
-        counts = dict(zip(self.agents, zip(active, unique, strict=True), strict=True))
+    def misfits(self, survival: Survival, elements: int) -> list[str]:
+        """Return a sentence for each agent that the method fits poorly, in a model of `elements` float elements."""
+        counts = {name: (agent.active, agent.unique) for name, agent in survival.agents.items()}
         return self.settled.method.misfits(counts, elements)
 
     def to_json(self) -> dict[str, Any]:
         """Return method, preset and parameters as plain JSON."""
         return self.settled.to_json()
-
-
-def mask_from(mode: MaskMode, epsilon: float, eta: float, ulps: int) -> Mask:
-    """Return the mask that the RAM family's parameters describe."""
-    thresholds = {"abs": epsilon, "exact": 0.0, "relative": eta, "ulp": float(ulps)}
-    return Mask(mode, thresholds[mode])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rammerge.errors import InputError
-from rammerge.methods import METHODS, resolve
+from rammerge.rules import METHODS, resolve
 
 
 def test_presets_are_the_published_ones() -> None:

@@ -11,9 +11,9 @@ from pydantic import Field
 from rammerge.engine.blocks import Block, Update
 from rammerge.engine.passes.overlap import OverlapCounts
 from rammerge.engine.passes.statistics import Statistics
-from rammerge.methods.spec import Method, Params, mask_from
-from rammerge.numerics.masks import Mask, MaskMode
+from rammerge.numerics.masks import Mask, MaskMode, mask_from
 from rammerge.overlap import overlap_ratio, poor_fits
+from rammerge.rules.spec import Method, Params
 from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:

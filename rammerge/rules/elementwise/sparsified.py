@@ -10,7 +10,7 @@ from pydantic import Field
 from rammerge.engine.blocks import Block, Rows, Update
 from rammerge.engine.passes.magnitudes import KeptMagnitudes
 from rammerge.engine.passes.statistics import Statistics
-from rammerge.methods.spec import Method, Params
+from rammerge.rules.spec import Method, Params
 from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:

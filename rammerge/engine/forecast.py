@@ -1,0 +1,48 @@
+"""What a merge will take, before it is made."""
+
+from dataclasses import dataclass
+
+from rammerge.checkpoints.family import Family
+from rammerge.checkpoints.layout import Layout, TensorSpec, plan_layout
+from rammerge.engine.options import MergeOptions
+from rammerge.engine.passes.measuring import runners_for
+from rammerge.engine.passes.merging import MergeRule, merge_runner
+from rammerge.engine.session import Session
+from rammerge.numerics.rounding import FLOAT_DTYPES
+
+
+@dataclass(frozen=True, order=True)
+class Forecast:
+    """What a merge will take.
+
+    Attributes:
+        memory: peak resident bytes of the process.
+        disk: bytes of the weights.
+    """
+
+    memory: int
+    disk: int
+
+
+def forecast(family: Family, rule: MergeRule, options: MergeOptions) -> Forecast:
+    """Forecast a merge.
+
+    What the merge computes with, compiled functions or torch, is loaded to see how much memory it takes.
+
+    Raises:
+        InputError: `options.memory` is too little, or the device is not there.
+    """
+    with Session(family, options) as session:
+        merge_runner(session, rule)
+        runners_for(session, rule.passes)
+        return Forecast(session.plan.forecast, output_layout(family, options).size)
+
+
+def output_layout(family: Family, options: MergeOptions) -> Layout:
+    """Lay out the merged model: float tensors in the output dtype, all others as the base stores them."""
+    dtype = FLOAT_DTYPES[options.dtype]
+    tensors = {
+        name: TensorSpec(dtype if info.dtype.is_floating_point else info.dtype, info.shape)
+        for name, info in family.base.tensors.items()
+    }
+    return plan_layout(tensors, options.shard_size)

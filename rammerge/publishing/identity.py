@@ -1,0 +1,61 @@
+"""What decides the bytes of a merge: its inputs and its settings."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from rammerge.checkpoints.family import Family
+from rammerge.engine.options import MergeOptions
+from rammerge.rules import ResolvedMethod
+
+# Raise this when the same inputs and settings give different bytes. It is part of cache keys.
+MERGE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a merge was asked to do, apart from its inputs and from what does not change a byte.
+
+    Attributes:
+        method, preset, params: the method with all its parameters settled.
+        dtype, rounding, seed, shard_size: see MergeOptions.
+        tokenizer_from: `base`, or the agent whose tokenizer was copied.
+        resize: see Family.
+    """
+
+    method: str
+    preset: str | None
+    params: Mapping[str, Any]
+    dtype: str
+    rounding: str
+    seed: int
+    shard_size: int
+    tokenizer_from: str
+    resize: str
+
+    @classmethod
+    def of(cls, method: ResolvedMethod, options: MergeOptions, tokenizer_from: str, resize: str) -> Self:
+        """Return the settings of a merge."""
+        return cls(
+            **method.to_json(),
+            dtype=options.dtype,
+            rounding=options.rounding,
+            seed=options.seed,
+            shard_size=options.shard_size,
+            tokenizer_from=tokenizer_from,
+            resize=resize,
+        )
+
+    def method_json(self) -> dict[str, Any]:
+        """Return the method as `ResolvedMethod.to_json` gives it."""
+        return {"method": self.method, "preset": self.preset, "params": dict(self.params)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain JSON."""
+        return asdict(self)
+
+
+def merge_identity(family: Family, settings: Settings) -> dict[str, Any]:
+    """Return all that the bytes of a merge depend on, as plain JSON."""
+    inputs = [[name, digest.digest] for name, digest in family.digests.items()]
+    return {"merge_version": MERGE_VERSION, "inputs": inputs, **settings.to_json()}

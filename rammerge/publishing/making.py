@@ -1,0 +1,250 @@
+"""From a family and a method to a finished model directory."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.filesize import decimal
+
+from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.checkpoints.family import Family
+from rammerge.checkpoints.layout import Layout
+from rammerge.checkpoints.stored import INDEX
+from rammerge.engine.forecast import output_layout
+from rammerge.engine.options import MergeOptions
+from rammerge.engine.output.shards import ShardRecord
+from rammerge.engine.passes.measuring import measure, runners_for
+from rammerge.engine.passes.merging import merge_runner, merge_shards
+from rammerge.engine.passes.overlap import OverlapCounts
+from rammerge.engine.passes.statistics import Statistics
+from rammerge.engine.running import Runner
+from rammerge.engine.session import Progress, Session
+from rammerge.errors import InputError, closest
+from rammerge.overlap import Overlap, Survival
+from rammerge.publishing.card import model_card
+from rammerge.publishing.companions import write_companions
+from rammerge.publishing.identity import Settings, merge_identity
+from rammerge.publishing.manifest import Manifest, SourceRecord
+from rammerge.publishing.publish import publish
+from rammerge.publishing.room import check_output
+from rammerge.publishing.staging import (
+    keep_only,
+    locked_staging,
+    recall_statistics,
+    remember_statistics,
+    still_needed,
+    take_up,
+)
+from rammerge.rules import ResolvedMethod, Rule
+from rammerge.system.atomic import write_json
+from rammerge.system.tables import Table, percent, to_html, to_text
+from rammerge.version import __version__
+
+
+@dataclass(frozen=True, repr=False)
+class MergeReport:
+    """A finished merge. It prints as a table, here and in notebooks.
+
+    Attributes:
+        path: the model directory.
+        manifest: the content of its rammerge.json.
+        overlap: the overlap that was counted or given, None for methods that need none.
+        warnings: sentences that the user should read.
+        seconds: duration by stage.
+        nbytes: size of the weights.
+    """
+
+    path: Path
+    manifest: Manifest
+    overlap: Overlap | None
+    warnings: tuple[str, ...]
+    seconds: Mapping[str, float]
+    nbytes: int
+
+    def table(self) -> Table:
+        """Return what the merge did to each agent's changes."""
+        factors = self.manifest.factors or {}
+        rows = []
+        for name, agent in self.manifest.survival.agents.items():
+            counts = [f"{count:,}" for count in (agent.active, agent.unique, agent.shared)]
+            factor = f"{factors[name]:.4f}" if name in factors else "-"
+            rows.append([name, *counts, factor, percent(agent.survived_share)])
+        return Table(["agent", "changed", "unique", "shared", "lambda", "kept after rounding"], rows)
+
+    def note(self) -> str:
+        """Return the sentence that says how much the output dtype kept."""
+        kept = percent(self.manifest.survival.kept_share)
+        return f"{kept} of the merged change is kept in {self.manifest.settings.dtype}"
+
+    def where(self) -> str:
+        """Return the sentence that says where the model is, how large, and what took how long."""
+        seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in self.seconds.items())
+        return f"{self.path}: {decimal(self.nbytes)} ({seconds})"
+
+    def __str__(self) -> str:
+        return to_text(self._parts())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return to_html(self._parts())
+
+    def _parts(self) -> list[Table | str]:
+        return [self.table(), self.note(), *(f"warning: {warning}" for warning in self.warnings), self.where()]
+
+
+def merge_family(
+    family: Family,
+    method: ResolvedMethod,
+    out: Path,
+    options: MergeOptions | None = None,
+    *,
+    overlap: Overlap | None = None,
+    tokenizer_from: str = "base",
+    force: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> MergeReport:
+    """Merge a family by `method` and write a complete model directory at `out`.
+
+    `out` appears whole or not at all. Until then the work is in a hidden directory beside it: a later call with the
+    same inputs and settings takes up the shards finished there, any other call starts afresh. The bytes depend only on
+    inputs, method, `tokenizer_from` and the first four fields of `options`.
+
+    Args:
+        family: base and agents.
+        method: see rammerge.rules.resolve.
+        out: the directory to make.
+        options: see MergeOptions.
+        overlap: counts from an earlier `measure_overlap` of the family, used if its mask is the method's.
+        tokenizer_from: whose tokenizer, generation config and chat template to copy: `base` or an agent's name.
+        force: replace an existing `out`, in one step at the end.
+        progress: called from worker threads.
+
+    Raises:
+        InputError: anything wrong with the inputs or the output, found before work begins; or a NaN or an infinity.
+        RammergeError: the disk is full, or an input changed; after a full disk the next call takes up finished shards.
+    """
+    options = options or MergeOptions()
+    out = Path(out).expanduser().absolute()
+    companions = _companions(family, tokenizer_from)
+    layout = output_layout(family, options)
+    inputs = [checkpoint.path for checkpoint in family.sources.values()]
+    check_output(out, force=force, needed_bytes=still_needed(out, layout.size), inputs=inputs)
+    family.check_unchanged()
+    clock = _Clock()
+    settings = Settings.of(method, options, tokenizer_from, family.resize)
+    identity = merge_identity(family, settings)
+    clock.lap("digest inputs")
+    with locked_staging(out) as staging, Session(family, options, progress) as session:
+        # Files' status is part of the identity, because inputs may have been replaced and restored between two runs.
+        take_up(staging, {**identity, "status": list(family.states.values())})
+        rule = method.bind(family.agents)
+        statistics, records = _compute(session, rule, _counted_before(rule, overlap), layout, staging, clock)
+        family.check_unchanged()
+        survival = _survival(rule, records)
+        manifest = _manifest(family, rule, settings, statistics, survival)
+        warnings = [*rule.misfits(survival, manifest.elements), *survival.losses(rule.name, options.dtype)]
+        model = staging / "model"
+        manifest = _complete(model, manifest, family.base, companions, layout, records, warnings)
+        publish(staging, out)
+        notes = tuple(session.notes)
+    clock.lap("publish")
+    counted = statistics.find(OverlapCounts(rule.mask))
+    return MergeReport(out, manifest, counted, (*family.warnings, *warnings, *notes), clock.laps, layout.size)
+
+
+def _companions(family: Family, name: str) -> Checkpoint:
+    if name not in family.sources:
+        hint = closest(name, family.sources)
+        raise InputError(f"tokenizer from '{name}': no such agent{hint}; use base or an agent's name")
+    return family.sources[name]
+
+
+def _counted_before(rule: Rule, overlap: Overlap | None) -> Statistics:
+    """Return what an earlier measurement counted, if it counted what the rule's mask says, of the same agents."""
+    if overlap is None or overlap.mask != rule.mask or overlap.agents != rule.agents:
+        return Statistics()
+    return Statistics({OverlapCounts(rule.mask): overlap})
+
+
+def _compute(
+    session: Session, rule: Rule, counted: Statistics, layout: Layout, staging: Path, clock: "_Clock"
+) -> tuple[Statistics, list[ShardRecord]]:
+    """Make the statistics and the shards that `staging` does not have yet."""
+    runner = merge_runner(session, rule)
+    statistics = _statistics(session, rule, counted, staging, runner)
+    clock.lap("statistics")
+    records = merge_shards(session, rule, statistics, runner, layout, staging)
+    clock.lap("merge and write")
+    return statistics, records
+
+
+def _statistics(session: Session, rule: Rule, counted: Statistics, staging: Path, merging: Runner) -> Statistics:
+    recalled = recall_statistics(staging, rule)
+    missing = [] if recalled else [each for each in rule.passes if counted.find(each) is None]
+    runners = runners_for(session, missing)
+    for runner in (merging, *runners.values()):
+        runner.compile()
+    if recalled:
+        return counted | recalled
+    statistics = counted | measure(session, runners)
+    remember_statistics(staging, rule, statistics)
+    return statistics
+
+
+def _survival(rule: Rule, records: list[ShardRecord]) -> Survival:
+    counts = [sum(column) for column in zip(*(record.counts for record in records), strict=True)]
+    return Survival.from_counts(counts, rule.agents, rule.improves_on)
+
+
+def _manifest(family: Family, rule: Rule, settings: Settings, statistics: Statistics, survival: Survival) -> Manifest:
+    overlap = statistics.find(OverlapCounts(rule.mask))
+    sources = {}
+    for name, checkpoint in family.sources.items():
+        digest = family.digests[name]
+        sources[name] = SourceRecord(checkpoint.source, checkpoint.revision, digest.digest, digest.files)
+    return Manifest(
+        rammerge=__version__,
+        settings=settings,
+        formula=rule.settled.method.source,
+        sources=sources,
+        elements=family.elements,
+        factors=rule.factors(statistics),
+        survival=survival,
+        versions={name: version(name) for name in ("torch", "safetensors", "huggingface_hub")},
+        overlap=None if overlap is None else overlap.summary(),
+    )
+
+
+def _complete(
+    model: Path,
+    manifest: Manifest,
+    base: Checkpoint,
+    companions: Checkpoint,
+    layout: Layout,
+    records: list[ShardRecord],
+    warnings: list[str],
+) -> Manifest:
+    """Add what makes the weights a model, and the manifest, which is returned as it was written."""
+    known = {record.file: record.sha256 for record in records}
+    keep_only(model, known)
+    if layout.index is not None:
+        write_json(model / INDEX, layout.index)
+    write_companions(model, base, companions, manifest.settings.dtype, model_card(manifest, warnings))
+    manifest = manifest.record_files(model, known)
+    manifest.write(model)
+    return manifest
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage] = now - self._last
+        self._last = now

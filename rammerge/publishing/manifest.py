@@ -1,0 +1,157 @@
+"""rammerge.json: where a merged model comes from, what was done, and what its files are; and checking them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from rammerge.checkpoints.digest import FileDigest, sha256_file
+from rammerge.errors import InputError, RammergeError
+from rammerge.overlap import Survival
+from rammerge.publishing.identity import Settings
+from rammerge.system.atomic import write_json
+
+MANIFEST = "rammerge.json"
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """Where one checkpoint came from and what it was.
+
+    Attributes:
+        source: as the user named it.
+        revision: commit SHA when it came from a hub.
+        digest: of its content.
+        files: the files that the digest covers.
+    """
+
+    source: str
+    revision: str | None
+    digest: str
+    files: Mapping[str, FileDigest]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of rammerge.json. Nothing in it depends on when, where or how fast the merge ran.
+
+    Attributes:
+        rammerge: the version that merged.
+        settings: what it was asked to do.
+        formula: where the method's formula comes from.
+        sources: `base`, and the agents by name.
+        elements: float elements of the model.
+        factors: each agent's lambda, when the method has one for the whole model.
+        survival: what the output dtype kept.
+        versions: of the packages that the bytes may depend on.
+        overlap: `Overlap.summary`, when overlap was counted.
+        files: each file of the model directory, but for this one.
+    """
+
+    rammerge: str
+    settings: Settings
+    formula: str
+    sources: Mapping[str, SourceRecord]
+    elements: int
+    factors: Mapping[str, float] | None
+    survival: Survival
+    versions: Mapping[str, str]
+    overlap: Mapping[str, Mapping[str, Any]] | None = None
+    files: Mapping[str, FileDigest] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """Return the rammerge.json of a model directory.
+
+        Raises:
+            InputError: there is none, or rammerge did not write it.
+        """
+        path = directory / MANIFEST
+        try:
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise InputError(f"{directory} has no {MANIFEST}; give a directory that `rammerge merge` wrote") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} is damaged; merge again") from error
+
+    def record_files(self, model: Path, known: Mapping[str, str]) -> Self:
+        """Return the manifest with the files of the directory `model`, hashed unless `known` has the SHA-256."""
+        paths = sorted(path for path in model.rglob("*") if path.is_file() and path.name != MANIFEST)
+        files = {}
+        for path in paths:
+            name = path.relative_to(model).as_posix()
+            files[name] = FileDigest(path.stat().st_size, known.get(name) or sha256_file(path))
+        return replace(self, files=files)
+
+    def write(self, directory: Path) -> None:
+        """Write the rammerge.json of a model directory."""
+        write_json(directory / MANIFEST, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the file."""
+        settings = self.settings
+        content = {
+            "rammerge": self.rammerge,
+            "recipe": settings.to_json(),
+            "method": {**settings.method_json(), "source": self.formula},
+            "sources": {name: asdict(source) for name, source in self.sources.items()},
+            "elements": self.elements,
+            "lambda": self.factors,
+            "rounding_report": self.survival.to_json(),
+            "versions": dict(self.versions),
+            "files": {name: asdict(file) for name, file in self.files.items()},
+        }
+        return content if self.overlap is None else content | {"overlap": self.overlap}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Return what `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it did not write this.
+        """
+        if any(".." in Path(name).parts for name in content["files"]):
+            raise ValueError("a file outside of the directory")
+        sources = {
+            name: SourceRecord(**{**source, "files": _read_files(source["files"])})
+            for name, source in content["sources"].items()
+        }
+        return cls(
+            rammerge=content["rammerge"],
+            settings=Settings(**content["recipe"]),
+            formula=content["method"]["source"],
+            sources=sources,
+            elements=content["elements"],
+            factors=content["lambda"],
+            survival=Survival.from_json(content["rounding_report"]),
+            versions=content["versions"],
+            overlap=content.get("overlap"),
+            files=_read_files(content["files"]),
+        )
+
+
+def verify(directory: Path) -> Manifest:
+    """Compare each file of a merged model with its SHA-256 in rammerge.json, and return the manifest.
+
+    Raises:
+        InputError: the directory has no readable rammerge.json.
+        RammergeError: a file is missing, differs or was added; the message names the first one.
+    """
+    manifest = Manifest.read(directory)
+    for name, known in sorted(manifest.files.items()):
+        file = directory / name
+        if not file.is_file():
+            raise RammergeError(f"{file} is missing though {MANIFEST} lists it; merge again or restore it")
+        if file.stat().st_size != known.size or sha256_file(file) != known.sha256:
+            raise RammergeError(f"{file} differs from what was merged (its SHA-256 is not {MANIFEST}'s); merge again")
+    present = {file.relative_to(directory).as_posix() for file in directory.rglob("*.safetensors")}
+    for name in sorted(present - manifest.files.keys()):
+        raise RammergeError(
+            f"{directory / name} was added after the merge; remove it, loaders may take it for the model's"
+        )
+    return manifest
+
+
+def _read_files(content: Mapping[str, Any]) -> dict[str, FileDigest]:
+    return {name: FileDigest(entry["size"], entry["sha256"]) for name, entry in content.items()}

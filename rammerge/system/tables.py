@@ -1,0 +1,63 @@
+"""Small tables, as values: for terminals, notebooks and plain text."""
+
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+# Wide enough for any table of ours: text that is kept or compared must not depend on a terminal.
+_WIDTH = 400
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text; the first column names the row, the others are aligned to the right."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str | None = None
+
+    def to_rich(self) -> "RichTable":
+        """Return the same as rich prints it."""
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable(title=self.title, title_justify="left")
+        for number, column in enumerate(self.columns):
+            table.add_column(Text(column), justify="left" if number == 0 else "right")
+        for row in self.rows:
+            table.add_row(*map(Text, row))
+        return table
+
+    def to_html(self) -> str:
+        """Return the same as an HTML table."""
+        caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
+        head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
+        rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self.rows)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def to_text(parts: Sequence[Table | str]) -> str:
+    """Return tables and sentences below one another as plain text."""
+    from rich.console import Console
+
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=_WIDTH, color_system=None, highlight=False, markup=False)
+    for part in parts:
+        console.print(part.to_rich() if isinstance(part, Table) else part, soft_wrap=True)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+
+
+def to_html(parts: Sequence[Table | str]) -> str:
+    """Return tables and sentences below one another as HTML."""
+    return "\n".join(part.to_html() if isinstance(part, Table) else f"<p>{html.escape(part)}</p>" for part in parts)
+
+
+def percent(share: float | None) -> str:
+    """Return a share in percent, or a dash if there is none."""
+    return "-" if share is None else f"{share:.1%}"
