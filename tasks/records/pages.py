@@ -43,8 +43,7 @@ def flow_run_page(run: str) -> str:
     from prefect.utilities.urls import url_for
 
     # Prefect knows its dashboard's address, unless this process has started a server of its own, without one.
-    known = url_for("flow-run", obj_id=run, default_base_url=dashboards().prefect)
-    return str(known)
+    return without_credentials(str(url_for("flow-run", obj_id=run, default_base_url=dashboards().prefect)))
 
 
 def run_fragment(experiment: str, run: str) -> str:

@@ -9,6 +9,8 @@ import pytest
 
 from tasks.records import pages
 
+RUN = "01234567-89ab-cdef-0123-456789abcdef"
+
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -29,7 +31,13 @@ def test_links_lead_to_where_the_dashboards_were_last(monkeypatch: pytest.Monkey
     )
 
 
-def test_the_users_own_server_is_linked_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_own_servers_are_linked_without_their_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+
+    with temporary_settings(
+        {PREFECT_API_URL: "https://user:secret@prefect.example/api"}, restore_defaults={PREFECT_UI_URL}
+    ):
+        assert pages.flow_run_page(RUN) == f"https://prefect.example/runs/flow-run/{RUN}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:secret@mlflow.example:5000/base/")
     page = pages.mlflow_page(pages.version_fragment("tiny", 3))
     assert page.startswith("https://mlflow.example:5000/base/#/models/tiny/versions/3")
