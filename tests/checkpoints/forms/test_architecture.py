@@ -19,7 +19,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.models.auto import modeling_auto
 
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from rammerge.checkpoints.family import check_mergeable
+from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.fetch import fetch
 from rammerge.checkpoints.forms.architecture import Architecture
 from rammerge.checkpoints.forms.tensors import LazyTensor, constant
@@ -70,7 +70,7 @@ def masters(state: State) -> State:
 
 def same(agent: Checkpoint, case: Case) -> None:
     """Check that `agent` has the tensors of `case`, stored as the base stores its own, and can be merged into it."""
-    view = check_mergeable(case.base, {"agent": agent}).agents["agent"]
+    view = Family.open(case.base, {"agent": agent}).agents["agent"]
     found: State = {}
     for file in agent.weight_files:
         found |= load_file(file)

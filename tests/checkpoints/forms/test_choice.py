@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import Shard
 
 from rammerge.checkpoints.checkpoint import Checkpoint
-from rammerge.checkpoints.family import check_mergeable
+from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.fetch import fetch
 from rammerge.checkpoints.stored import is_leftover
 from rammerge.errors import InputError
@@ -47,7 +47,7 @@ def put(file: Path, state: dict[str, Any]) -> None:
 
 def tensors(source: Path, base: Checkpoint) -> State:
     agent = fetch(str(source), base=base)
-    check_mergeable(base, {"agent": agent})
+    Family.open(base, {"agent": agent})
     return weights(agent)
 
 

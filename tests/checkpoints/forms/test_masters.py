@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch.distributed.tensor import Shard
 
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from rammerge.checkpoints.family import check_mergeable
+from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.fetch import fetch
 from tests.fixtures.models import save_agent, save_model
 from tests.fixtures.sharded import save_dtensors
@@ -66,7 +66,7 @@ def test_every_form_is_rounded_as_the_base_is_stored(
     source = form(tmp_path / "masters", stored, masters)
 
     agent = fetch(str(source), base=stored)
-    view = check_mergeable(stored, {"agent": agent}).agents["agent"]
+    view = Family.open(stored, {"agent": agent}).agents["agent"]
 
     found = weights(agent)
     assert view.tensors.keys() == stored.tensors.keys()

@@ -10,7 +10,7 @@ import transformers
 from safetensors.torch import load_file
 
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from rammerge.checkpoints.family import check_mergeable
+from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.fetch import fetch
 from tests.fixtures.states import State, equal, weights
 from tests.fixtures.trainers import write_all
@@ -33,7 +33,7 @@ def rounded(state: State) -> State:
 def opened(source: Path, base: Checkpoint) -> State:
     """Return the tensors that are merged when `source` is an agent of `base`."""
     agent = fetch(str(source), base=base)
-    view = check_mergeable(base, {"agent": agent}).agents["agent"]
+    view = Family.open(base, {"agent": agent}).agents["agent"]
     assert view.tensors.keys() == base.tensors.keys()
     found = weights(agent)
     return {name: found[name] for name in base.tensors}
