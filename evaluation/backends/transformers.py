@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rammerge.errors import InputError, closest
+from rammerge.errors import InputError, RammergeError, closest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -49,7 +49,7 @@ def load(model_dir: Path, *, dtype: str, device: str) -> Loaded:
         raise InputError(f"unknown dtype '{dtype}'{closest(dtype, DTYPES)} for the evaluation: use {', '.join(DTYPES)}")
     if not (model_dir / "config.json").is_file():
         raise InputError(f"{model_dir} is not a model directory: it has no config.json")
-    quiet()
+    preload_transformers()
     settled = dtype if dtype == "auto" else getattr(torch, dtype)
     # Unset, trust_remote_code would make transformers ask on a terminal whether to run the model's own code.
     local = {"local_files_only": True, "trust_remote_code": False}
@@ -80,15 +80,24 @@ def try_out(model_dir: Path, *, device: str) -> tuple[str, bool]:
 
     Raises:
         InputError: transformers cannot load the directory.
+        RammergeError: the model cannot run.
     """
     import torch
 
     loaded = load(model_dir, dtype="auto", device=device)
-    prompt = loaded.tokenizer(PROMPT, return_tensors="pt").input_ids.to(device)
-    with threads_for(loaded.model), torch.inference_mode():
-        finite = bool(torch.isfinite(loaded.model(input_ids=prompt).logits).all())
-        tokens = loaded.model.generate(prompt, max_new_tokens=NEW_TOKENS, do_sample=False)
+    try:
+        prompt = loaded.tokenizer(PROMPT, return_tensors="pt").input_ids.to(device)
+        with threads_for(loaded.model), torch.inference_mode():
+            finite = bool(torch.isfinite(loaded.model(input_ids=prompt).logits).all())
+            tokens = loaded.model.generate(prompt, max_new_tokens=NEW_TOKENS, do_sample=False)
+    except Exception as error:  # a model's code may raise anything
+        raise RammergeError(f"{model_dir} does not generate: {' '.join(str(error).split())}") from error
     return loaded.tokenizer.decode(tokens[0, prompt.shape[1] :], skip_special_tokens=True), finite
+
+
+def is_small(parameters: int) -> bool:
+    """Tell whether a model with this number of parameters runs best with one thread, beside others like it."""
+    return parameters <= _ONE_THREAD_PARAMETERS
 
 
 @contextmanager
@@ -97,7 +106,7 @@ def threads_for(model: "PreTrainedModel") -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    if model.num_parameters() <= _ONE_THREAD_PARAMETERS:
+    if is_small(model.num_parameters()):
         torch.set_num_threads(1)
     try:
         yield
@@ -106,8 +115,9 @@ def threads_for(model: "PreTrainedModel") -> Iterator[None]:
 
 
 @cache
-def quiet() -> None:
-    """Once a process: no progress bars and no advice from transformers; its errors are still logged."""
+def preload_transformers() -> None:
+    """Import what loads models, once a process, without its progress bars and advice; its errors are still logged."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401  (made when they are first asked for)
     from transformers.utils import logging
 
     logging.set_verbosity_error()

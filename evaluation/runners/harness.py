@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation.backends.transformers import drop_decoding_settings, load, threads_for
+from evaluation.backends.transformers import drop_decoding_settings, load, preload_transformers, threads_for
 from evaluation.results import SuiteResult
 from evaluation.runners.samples import digest_items, samples
 from evaluation.runners.tasks import build_tasks, task_manager
@@ -69,7 +69,7 @@ class Harness:
         self, model_dir: Path, *, dtype: str, batch_size: int, device: str, model_digest: str | None = None
     ) -> None:
         """Load the model; see `evaluate_model` for the arguments and what it raises."""
-        _silence()
+        preload()
         from lm_eval.models.huggingface import HFLM
 
         loaded = load(model_dir, dtype=dtype, device=device)
@@ -151,11 +151,16 @@ def _write(folder: Path, result: SuiteResult, found: Sequence[Mapping[str, Any]]
 
 
 @cache
-def _silence() -> None:
-    """Once a process: no progress bars and no advice from lm-eval; its errors are still logged."""
+def preload() -> None:
+    """Import lm-eval and what it needs, once a process, without its progress bars and advice.
+
+    Its errors are still logged.
+    """
     import lm_eval.api.task
+    import lm_eval.evaluator
     import lm_eval.models.huggingface
 
+    preload_transformers()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     # lm-eval has no switch for its bars, and tqdm reads its own only when it is first imported.
     for module in (lm_eval.api.task, lm_eval.models.huggingface):

@@ -39,7 +39,7 @@ class Workers(ThreadPoolTaskRunner[Any]):
         name = str(task.task_run_name or task.name).format(**parameters)
         step: Step[Any] | None = getattr(task.fn, "step", None)
         turn = Turn()
-        if step is not None and step.runs_a_model:
+        if step is not None and step.runs_a_model is not None:
             wait_for = [*(wait_for or ()), _ItsTurn(turn, step, parameters)]
         future = super().submit(task, parameters, wait_for, dependencies)
         future.add_done_callback(lambda _: turn.end())
@@ -65,8 +65,9 @@ class _ItsTurn(PrefectFuture[bool]):
 
     def wait(self, timeout: float | None = None) -> None:
         """Begin the turn, unless what the step makes is there already."""
-        if self._step.find(**resolve_futures_to_results(self._parameters)) is None:
-            self._turn.begin(timeout)
+        given = resolve_futures_to_results(self._parameters)
+        if self._step.runs_a_model and self._step.find(**given) is None:
+            self._turn.begin(alone=self._step.runs_a_model(**given), timeout=timeout)
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> bool:  # noqa: ARG002 (the base's)
         """What `state` holds."""

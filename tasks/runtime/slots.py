@@ -1,42 +1,117 @@
-"""The slot in which one model at a time runs in a process.
+"""Room for models, which the steps of one process share.
 
-A running model fills the memory, and a large one all cores. While transformers builds a model it sets torch's default
-dtype, which is global to the process, and its lazy imports fail when two threads make them at once. So steps that run a
-model take turns. Merges, downloads and comparisons run beside them.
+A model runs in a process of its own (evaluation.runners.pool), so that several small ones run at once, and merges,
+downloads and comparisons beside them. A large model gets the room of all: it fills the memory, and its arithmetic all
+processors. So does a model on a GPU.
 """
 
+import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_slot = threading.Lock()
+from evaluation.backends.transformers import is_small
+from evaluation.runners.pool import Pool, Worker
+from rammerge.checkpoints.checkpoint import Checkpoint
+
+_MOST = 8  # each process holds torch and a model: about half a gigabyte
+
+
+class Room:
+    """Places for models, given in the order in which they were asked for."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._free = size
+        self._queue: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for places."""
+        return len(self._queue)
+
+    def take(self, places: int, timeout: float | None = None) -> bool:
+        """Wait for places, at most `timeout` seconds, and say whether they were given."""
+        turn = object()
+        with self._changed:
+            self._queue.append(turn)
+            given = self._changed.wait_for(lambda: self._queue[0] is turn and self._free >= places, timeout)
+            self._queue.remove(turn)
+            self._free -= places if given else 0
+            self._changed.notify_all()
+            return given
+
+    def give_back(self, places: int) -> None:
+        """Give places to whoever waits."""
+        with self._changed:
+            self._free += places
+            self._changed.notify_all()
+
+
+_places = Room(min(_MOST, len(os.sched_getaffinity(0))))
+_pool = Pool()
 _thread = threading.local()
 
 
 class Turn:
-    """A step's turn to have the slot. It begins before the step does, so that no step seems to run while it waits."""
+    """A step's turn to run a model. It begins before the step does, so that no step seems to run while it waits."""
 
     def __init__(self) -> None:
-        self.held = False
+        self._taken = 0
 
-    def begin(self, timeout: float | None = None) -> None:
-        """Wait for the slot, at most `timeout` seconds. Called by the thread that will run the step."""
-        self.held = _slot.acquire(timeout=-1 if timeout is None else timeout)
+    @property
+    def held(self) -> bool:
+        """Whether the turn has begun and not ended."""
+        return self._taken > 0
+
+    def begin(self, *, alone: bool, timeout: float | None = None) -> None:
+        """Wait for room, at most `timeout` seconds. Called by the thread that will run the step."""
+        places = _places.size if alone else 1
+        if _places.take(places, timeout):
+            self._taken = places
         _thread.turn = self
 
     def end(self) -> None:
-        """Give the slot to the next step, if this one has it. Any thread may call this."""
-        if self.held:
-            self.held = False
-            _slot.release()
+        """Give the room back, if this turn has any. Any thread may call this."""
+        taken, self._taken = self._taken, 0
+        if taken:
+            _places.give_back(taken)
+
+
+def fills_the_machine(model: Checkpoint, device: str) -> bool:
+    """Tell whether a model needs the room of all."""
+    return device != "cpu" or not is_small(sum(tensor.numel for tensor in model.tensors.values()))
 
 
 @contextmanager
-def model_slot() -> Iterator[None]:
-    """Hold the slot: by the turn that the task runner gave this thread's step, or, from a runner without turns, now."""
+def room(*, alone: bool) -> Iterator[None]:
+    """Hold room for one model: that of the turn which the task runner gave to this thread's step, else what is free."""
     turn: Turn | None = getattr(_thread, "turn", None)
     if turn is not None and turn.held:
         yield
-    else:
-        with _slot:
-            yield
+        return
+    taken = _places.size if alone else 1
+    _places.take(taken)
+    try:
+        yield
+    finally:
+        _places.give_back(taken)
+
+
+@contextmanager
+def model_process(*, alone: bool) -> Iterator[Worker]:
+    """Hold room for one model, and yield a process to run it in."""
+    with room(alone=alone), _pool.worker(keep=not alone) as worker:
+        yield worker
+
+
+def expect_models() -> None:
+    """Begin to start what runs models, which takes seconds; returns at once."""
+    _pool.warm_up()
+
+
+def end_models() -> None:
+    """End whatever runs models, at once. The steps that wait for it fail."""
+    _pool.close()

@@ -70,7 +70,8 @@ class Step(Generic[R]):
     Attributes:
         kind: the step's name, which is also its kind in the store.
         task: the Prefect task that a flow submits.
-        runs_a_model: whether the step takes turns with others (see tasks.runtime.slots).
+        runs_a_model: None, or for a step that takes turns with others (see tasks.runtime.slots) a function that tells
+            from its arguments whether the model fills the machine.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Step(Generic[R]):
         result: type[R],
         ignore: Collection[str],
         retries: int,
-        runs_a_model: bool,
+        runs_a_model: Callable[..., bool] | None,
     ) -> None:
         self.__doc__ = build.__doc__
         signature = inspect.signature(build)
@@ -178,7 +179,7 @@ def step(
     result: type[R],
     ignore: Collection[str] = (),
     retries: int = 0,
-    runs_a_model: bool = False,
+    runs_a_model: Callable[..., bool] | None = None,
 ) -> Callable[[Callable[Concatenate[Path, P], None]], Step[R]]:
     """Make a step from a function that writes its output into the directory in its first argument.
 
@@ -189,7 +190,8 @@ def step(
         result: the class that reads the result from the entry and tells whether it still holds.
         ignore: parameters without influence on the output, such as a label or a memory limit.
         retries: attempts after a failure other than InputError, with growing and jittered delays.
-        runs_a_model: whether the step takes turns with the others that run a model in this process.
+        runs_a_model: for a step that runs a model, and so takes turns with others, tells from its arguments whether the
+            model fills the machine.
 
     Raises:
         TypeError: `ignore` names a parameter that the function does not have.

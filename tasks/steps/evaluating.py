@@ -13,13 +13,14 @@ from evaluation.judging.gates import GateDecision, decide, parse_gate
 from evaluation.judging.leaderboard import Champion, Leaderboard, build_leaderboard
 from evaluation.report.render import to_markdown
 from evaluation.results import SuiteResult
-from evaluation.runners.harness import evaluate_model
-from evaluation.suites import Split, Suite, load_suite
+from evaluation.runners.pool import Worker
+from evaluation.suites import Split, Suite
 from rammerge import store
+from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.recipe import Recipe
 from rammerge.system.atomic import write_json, write_text
 from tasks.runtime.progress import progress
-from tasks.runtime.slots import model_slot
+from tasks.runtime.slots import fills_the_machine, model_process
 from tasks.runtime.step import Result, step
 from tasks.steps.sources import Model, refuse_changed
 
@@ -112,7 +113,18 @@ class Scores(Result):
         return all(store.find("suite", directory.parent.name) for directory in self.directories.values())
 
 
-@step("evaluate", version=1, run_name="evaluate {name}", result=Scores, ignore=["name"], runs_a_model=True)
+def _fills_the_machine(*, model: Model, conditions: Conditions, **_: Any) -> bool:
+    return fills_the_machine(open_checkpoint(model.path), conditions.device)
+
+
+@step(
+    "evaluate",
+    version=1,
+    run_name="evaluate {name}",
+    result=Scores,
+    ignore=["name"],
+    runs_a_model=_fills_the_machine,
+)
 def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], conditions: Conditions) -> None:
     """Run the model on every suite with lm-eval; a suite that these very weights were run on before is not run again.
 
@@ -124,11 +136,13 @@ def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], con
         conditions: how to ask.
     """
     entries: dict[str, store.Entry] = {}
-    for number, suite in enumerate(suites):
-        progress()(number / len(suites), suite.name)
-        inputs = {"model": model.content, "suite": suite.identity, "conditions": conditions.model_dump()}
-        run = partial(_run, model=model, suite=suite, conditions=conditions)
-        entries[suite.name] = store.materialise("suite", store.key_of("suite", _SUITE_VERSION, inputs), run)
+    # The process is taken before any of the store's locks: another step might wait for room while it holds one.
+    with model_process(alone=_fills_the_machine(model=model, conditions=conditions)) as process:
+        for number, suite in enumerate(suites):
+            progress()(number / len(suites), suite.name)
+            inputs = {"model": model.content, "suite": suite.identity, "conditions": conditions.model_dump()}
+            run = partial(_run, process=process, model=model, suite=suite, conditions=conditions)
+            entries[suite.name] = store.materialise("suite", store.key_of("suite", _SUITE_VERSION, inputs), run)
     scores = {
         "directories": {suite: str(entry.path / suite) for suite, entry in entries.items()},
         "digests": {suite: entry.digest for suite, entry in entries.items()},
@@ -137,18 +151,22 @@ def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], con
     write_json(out / "scores.json", scores)
 
 
-def _run(out: Path, *, model: Model, suite: SuiteRef, conditions: Conditions) -> None:
-    with model_slot():
-        evaluate_model(
-            model.path,
-            [load_suite(suite.path)],
-            dtype=conditions.dtype,
-            batch_size=conditions.batch_size,
-            device=conditions.device,
-            limit=conditions.limit,
-            out=out,
-            model_digest=model.digest,
-        )
+def _run(out: Path, *, process: Worker, model: Model, suite: SuiteRef, conditions: Conditions) -> None:
+    loaded = {
+        "model_dir": str(model.path),
+        "dtype": conditions.dtype,
+        "batch_size": conditions.batch_size,
+        "device": conditions.device,
+        "model_digest": model.digest,
+    }
+    process.ask(
+        "evaluate",
+        model=loaded,
+        suite=str(suite.path),
+        suite_digest=suite.digest,
+        limit=conditions.limit,
+        out=str(out),
+    )
     refuse_changed(model)
 
 

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from evaluation.backends.transformers import try_out
 from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.checkpoints.mergeable import Resize
 from rammerge.engine.options import MergeOptions
@@ -23,7 +22,7 @@ from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from rammerge.system.sizes import parse_size
 from tasks.runtime.progress import progress
-from tasks.runtime.slots import model_slot
+from tasks.runtime.slots import expect_models, fills_the_machine, model_process
 from tasks.runtime.step import Result, step
 from tasks.steps.sources import Checked, Model, digests, open_family
 
@@ -108,6 +107,7 @@ def merge(
     overlap: OverlapResult,
 ) -> None:
     """Merge the agents into the base by `method`, into the model directory `out/model`."""
+    expect_models()  # a new model will be evaluated
     report = merge_family(
         open_family(base, agents, output.resize),
         method.resolved(),
@@ -135,7 +135,18 @@ class Smoked(Result):
         return cls(path=entry.path, digest=entry.digest, text=text)
 
 
-@step("smoke", version=1, run_name="smoke {name}", result=Smoked, ignore=["name", "compute"], runs_a_model=True)
+def _fills_the_machine(*, model: Model, compute: Compute, **_: Any) -> bool:
+    return fills_the_machine(open_checkpoint(model.path), compute.device)
+
+
+@step(
+    "smoke",
+    version=1,
+    run_name="smoke {name}",
+    result=Smoked,
+    ignore=["name", "compute"],
+    runs_a_model=_fills_the_machine,
+)
 def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
     """Check that transformers loads the model, that its logits are finite and that it generates; write `smoke.json`.
 
@@ -143,9 +154,9 @@ def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
         RammergeError: one of these does not hold; nothing has been registered then.
     """
     try:
-        with model_slot():
-            text, finite = try_out(model.path, device=compute.device)
-    except (RammergeError, OSError, ValueError, RuntimeError, KeyError) as error:
+        with model_process(alone=_fills_the_machine(model=model, compute=compute)) as process:
+            text, finite = process.ask("try_out", model_dir=str(model.path), device=compute.device)
+    except RammergeError as error:
         raise RammergeError(f"the merge '{name}' does not run in transformers: {error}") from error
     if not finite:
         raise RammergeError(f"the merge '{name}' at {model.path} gives logits that are not finite; inspect the agents")

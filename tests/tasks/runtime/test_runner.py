@@ -1,4 +1,4 @@
-"""Contract of turns: one model at a time runs in a process, and a step that waits for its turn does not seem to run."""
+"""Contract of turns: a large model runs alone, and a step that waits for its turn does not seem to run."""
 
 import threading
 from pathlib import Path
@@ -12,11 +12,15 @@ from prefect.runtime import flow_run
 
 from tasks.runtime.progress import listening
 from tasks.runtime.runner import workers
-from tasks.runtime.slots import Turn, model_slot
+from tasks.runtime.slots import Turn, room
 from tasks.runtime.step import Result, step
 from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+def _alone(**_: object) -> bool:
+    return True
 
 
 @pytest.fixture
@@ -25,9 +29,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Turn]:
     turns: list[Turn] = []
     begin = Turn.begin
 
-    def note(turn: Turn, timeout: float | None = None) -> None:
+    def note(turn: Turn, *, alone: bool, timeout: float | None = None) -> None:
         turns.append(turn)
-        begin(turn, timeout)
+        begin(turn, alone=alone, timeout=timeout)
 
     monkeypatch.setattr(Turn, "begin", note)
     return turns
@@ -48,9 +52,9 @@ def test_a_step_that_waits_for_its_turn_has_not_started(asked: list[Turn]) -> No
     started: list[str] = []
     running: list[int] = []
 
-    @step("model", version=1, run_name="model {name}", result=Result, runs_a_model=True)
+    @step("model", version=1, run_name="model {name}", result=Result, runs_a_model=_alone)
     def model(out: Path, name: str) -> None:
-        with model_slot():
+        with room(alone=True):
             wait_until(lambda: len(asked) == 2, "the other step to ask for its turn")
             running.append(len(started))
             (out / "name").write_text(name)
@@ -71,7 +75,7 @@ def test_a_step_that_waits_for_its_turn_has_not_started(asked: list[Turn]) -> No
 
 
 def test_what_is_made_already_waits_for_no_turn(asked: list[Turn]) -> None:
-    @step("made", version=1, run_name="made", result=Result, runs_a_model=True)
+    @step("made", version=1, run_name="made", result=Result, runs_a_model=_alone)
     def made(out: Path) -> None:
         (out / "done").write_text("done")
 
@@ -81,15 +85,15 @@ def test_what_is_made_already_waits_for_no_turn(asked: list[Turn]) -> None:
 
     run()
     assert len(asked) == 1
-    with model_slot():
+    with room(alone=True):
         run()
     assert len(asked) == 1
 
 
 def test_a_step_that_fails_gives_its_turn_back(asked: list[Turn]) -> None:
-    @step("failing", version=1, run_name="failing", result=Result, runs_a_model=True)
+    @step("failing", version=1, run_name="failing", result=Result, runs_a_model=_alone)
     def failing(_: Path) -> None:
-        with model_slot():
+        with room(alone=True):
             raise ValueError("no")
 
     @flow(task_runner=workers())
@@ -104,13 +108,13 @@ def test_a_thread_that_was_given_no_turn_waits_for_the_slot() -> None:
     order: list[str] = []
 
     def run_a_model() -> None:
-        with model_slot():
+        with room(alone=True):
             order.append("the other thread")
 
     turn = Turn()
-    turn.begin()
+    turn.begin(alone=True)
     other = threading.Thread(target=run_a_model)
-    with model_slot():
+    with room(alone=True):
         other.start()
         order.append("the thread whose turn it is")
     turn.end()

@@ -1,0 +1,194 @@
+"""Processes that run models for this one.
+
+They are forked from one that has imported lm-eval and torch (evaluation.runners.worker). That one is started when it is
+first needed, or before by `warm_up`. It ends when nothing has needed it for a while, on `close`, and with this process,
+however it ends.
+"""
+
+import atexit
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from rammerge.errors import InputError, RammergeError
+
+_IDLE_SECONDS = 30.0
+_STDERR = 2
+_ERRORS = {"InputError": InputError, "RammergeError": RammergeError}
+
+
+class Worker:
+    """This process's end of the connection to one that runs models."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Take over the connection."""
+        self._connection = connection
+        self._answers = connection.makefile("rb")
+
+    def ask(self, what: str, **arguments: Any) -> Any:
+        """Have the process do `what` (see evaluation.runners.worker), and return its result.
+
+        Raises:
+            RammergeError: what the process raised, or that it ended.
+        """
+        try:
+            self._connection.sendall(json.dumps({"do": what, **arguments}).encode() + b"\n")
+            line = self._answers.readline()
+        except OSError:
+            line = b""
+        if not line:
+            raise RammergeError(
+                "the process that ran the model has ended; if memory ran out, lower evaluation.batch_size"
+            )
+        answer = json.loads(line)
+        if "error" in answer:
+            raise _ERRORS.get(answer["error"], RuntimeError)(answer["message"])
+        return answer["result"]
+
+    def close(self) -> None:
+        """End the process once it is idle."""
+        self._answers.close()
+        self._connection.close()
+
+
+class Pool:
+    """The processes. Each is used by one caller at a time."""
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self._lock = threading.Lock()
+        self._template: _Template | None = None
+        self._idle: list[Worker] = []
+        self._used = 0
+        self._timer: threading.Timer | None = None
+        atexit.register(self.close)
+
+    def warm_up(self) -> None:
+        """Begin to import what models need; returns at once."""
+        with self._lock:
+            self._ready()
+            self._end_later()
+
+    @contextmanager
+    def worker(self, *, keep: bool = True) -> Iterator[Worker]:
+        """Yield a process that nobody else uses meanwhile.
+
+        With `keep` it may serve the next caller. Without, it ends, and the memory of its model is free again.
+        """
+        with self._lock:
+            template = self._ready()
+            worker = self._idle.pop() if self._idle else template.fork()
+            self._used += 1
+        try:
+            yield worker
+        except BaseException:
+            keep = False
+            raise
+        finally:
+            with self._lock:
+                self._used -= 1
+                if keep and self._template is template:
+                    self._idle.append(worker)
+                else:
+                    worker.close()
+                self._end_later()
+
+    def close(self) -> None:
+        """End all processes at once. Whoever uses one gets a RammergeError; the next caller starts new ones."""
+        with self._lock:
+            self._stop()
+
+    def _ready(self) -> "_Template":
+        self._cancel_end()
+        if self._template is None or self._template.ended():
+            self._stop()
+            self._template = _Template()
+        return self._template
+
+    def _end_later(self) -> None:
+        self._cancel_end()
+        self._timer = threading.Timer(_IDLE_SECONDS, self._end_if_idle)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _cancel_end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _end_if_idle(self) -> None:
+        with self._lock:
+            if self._used == 0:
+                self._stop()
+
+    def _stop(self) -> None:
+        self._cancel_end()
+        while self._idle:
+            self._idle.pop().close()
+        if self._template is not None:
+            self._template.stop()
+            self._template = None
+
+
+class _Template:
+    """The process that the workers are forked from."""
+
+    def __init__(self) -> None:
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = _start(theirs)
+
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def fork(self) -> Worker:
+        ours, theirs = socket.socketpair()
+        with theirs, suppress(OSError):  # of a process that just ended; whoever asks the worker learns it
+            socket.send_fds(self._control, [b"\0"], [theirs.fileno()])
+        return Worker(ours)
+
+    def stop(self) -> None:
+        """Kill the process and its forks, which have nothing to finish: the store keeps only what is complete."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._control.close()
+
+
+def _start(connection: socket.socket) -> subprocess.Popen[bytes]:
+    """Start the template process in a session of its own, which a Ctrl-C in the terminal does not reach."""
+    started: list[subprocess.Popen[bytes]] = []
+    ready = threading.Event()
+    settings = {
+        "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
+        # By default threads that wait for each other spin. On a busy machine they take the processor away from the very
+        # thread that they wait for: a step of a small model then takes a hundred times as long.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        # Otherwise looking for a GPU initialises CUDA, which does not work in a fork.
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    }
+    command = [sys.executable, "-P", "-m", "evaluation.runners.worker", str(os.getpid()), str(connection.fileno())]
+
+    def supervise() -> None:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=_STDERR,  # what a suite's code prints
+            pass_fds=[connection.fileno()],
+            start_new_session=True,
+        )
+        started.append(process)
+        ready.set()
+        process.wait()  # the kernel ends the process with the thread that started it, so this one has to stay
+
+    threading.Thread(target=supervise, daemon=True, name="rammerge-models").start()
+    ready.wait()
+    return started[0]

@@ -1,0 +1,112 @@
+"""A process that runs models for another, so that small models run at once and that one's interpreter stays free.
+
+Importing lm-eval and torch takes seconds. So the process that is started does nothing else: for each socket that it is
+then given it forks itself, and the fork answers what comes over that socket. All of them end with whoever started them.
+
+    python -m evaluation.runners.worker PARENT DESCRIPTOR
+
+Requests and answers are lines of JSON: {"do": "evaluate", ...} or {"do": "try_out", ...}, with the arguments of the
+functions of those names, and {"result": ...} or {"error": CLASS, "message": ...}.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from evaluation.backends.transformers import try_out
+from evaluation.runners.harness import Harness, preload
+from evaluation.suites import load_suite
+from rammerge.errors import InputError, RammergeError
+from rammerge.system import libc
+from rammerge.system.allocator import keep_freed_blocks
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(parent: int, descriptor: int) -> None:
+    """Fork a process for each socket that comes over `descriptor`, until it is closed."""
+    _end_with(parent)
+    keep_freed_blocks()
+    preload()
+    # A child that ended needs no farewell, except for those that the children themselves start.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(fileno=descriptor) as control:
+        while True:
+            _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+            if not descriptors:
+                return
+            with socket.socket(fileno=descriptors[0]) as connection:
+                template = os.getpid()
+                if os.fork() == 0:
+                    control.close()
+                    _serve(connection, template)
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies, however it dies."""
+    libc.call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # it died before
+
+
+def _serve(connection: socket.socket, template: int) -> NoReturn:
+    """Answer requests until the other end closes the connection."""
+    code = 1
+    try:
+        _end_with(template)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        asked = Asked()
+        with connection, connection.makefile("rb") as requests:
+            for line in requests:
+                connection.sendall(json.dumps(asked.answer(json.loads(line))).encode() + b"\n")
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)  # the interpreter's end belongs to the process that was forked
+
+
+class Asked:
+    """What one connection asks for; the model that it asked about last stays loaded."""
+
+    def __init__(self) -> None:
+        """Start without a model."""
+        self._key: Mapping[str, Any] | None = None
+        self._model: Harness | None = None
+
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what `request` says and return the answer."""
+        known: dict[str, Callable[..., Any]] = {"evaluate": self.evaluate, "try_out": self.try_out}
+        arguments = {name: value for name, value in request.items() if name != "do"}
+        try:
+            return {"result": known[request["do"]](**arguments)}
+        except RammergeError as error:
+            return {"error": type(error).__name__, "message": str(error)}
+        except Exception:
+            return {"error": "Exception", "message": traceback.format_exc()}
+
+    def evaluate(self, model: Mapping[str, Any], suite: str, suite_digest: str, limit: int | None, out: str) -> None:
+        """Evaluate a model (the arguments of `Harness`) on a suite, and write its results and samples below `out`."""
+        opened = load_suite(suite)
+        if opened.digest != suite_digest:
+            raise InputError(f"the suite {suite} was changed while the run was using it; run again")
+        if self._model is None or self._key != model:
+            self._key, self._model = model, None  # the one before has to go first
+            settings = {name: value for name, value in model.items() if name != "model_dir"}
+            self._model = Harness(Path(model["model_dir"]), **settings)
+        self._model.evaluate([opened], limit=limit, out=Path(out))
+
+    def try_out(self, model_dir: str, device: str) -> list[Any]:
+        """See `evaluation.backends.transformers.try_out`."""
+        return list(try_out(Path(model_dir), device=device))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
