@@ -1,7 +1,7 @@
 """Open a suite directory, check it before any work, and digest it."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -102,7 +102,7 @@ def _open(path: Path) -> Suite:
         tasks=MappingProxyType({split: getattr(content.tasks, split) for split in SPLITS}),
         apply_chat_template=content.apply_chat_template,
         path=path,
-        digest=_digest(path),
+        digest=_digest(path, (file for task in task_files.values() for file in task.files)),
         task_files=MappingProxyType(task_files),
     )
     _refuse_shared_items(suite)
@@ -132,12 +132,24 @@ def _read_yaml(file: Path) -> Any:
         raise InputError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def _digest(path: Path) -> str:
-    """SHA-256 over the names and contents of the suite's files, sorted: editing any of them makes another suite."""
+def _digest(path: Path, named: Iterable[Path]) -> str:
+    """SHA-256 over the names and contents of the suite's files, sorted: editing any of them makes another suite.
+
+    The suite's files are those in its directory, and those that a task names elsewhere, which count by content alone.
+    """
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        inside = file.relative_to(path)
-        if not file.is_file() or any(part == "__pycache__" or part.startswith(".") for part in inside.parts):
-            continue
-        digest.update(f"{inside.as_posix()}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    inside = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_incidental(file.relative_to(path))]
+    for file in inside:
+        digest.update(f"{file.relative_to(path).as_posix()}\0{_digest_file(file)}\n".encode())
+    elsewhere = {file.resolve() for file in named} - {file.resolve() for file in inside}
+    for content in sorted(_digest_file(file) for file in elsewhere if file.is_file()):
+        digest.update(f"\0{content}\n".encode())
     return digest.hexdigest()
+
+
+def _is_incidental(inside: Path) -> bool:
+    return any(part == "__pycache__" or part.startswith(".") for part in inside.parts)
+
+
+def _digest_file(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

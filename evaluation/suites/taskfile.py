@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,26 @@ class FunctionReference:
     module: str
     name: str
 
+    @property
+    def file(self) -> Path | None:
+        """The module's file: beside the task file, else of an installed module; None if there is none."""
+        beside = self.folder / f"{self.module.replace('.', '/')}.py"
+        if beside.is_file():
+            return beside
+        try:
+            spec = importlib.util.find_spec(self.module)
+        except (ImportError, ValueError):
+            return None
+        return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+
     def load(self) -> Callable[..., Any]:
         """Import the module as it is on disk now and return the function.
 
         Raises InputError if the module cannot be imported or has no such function.
         """
         try:
-            file = self.folder / f"{self.module.replace('.', '/')}.py"
-            module = _import_file(file) if file.is_file() else importlib.import_module(self.module)
+            beside = self.folder / f"{self.module.replace('.', '/')}.py"
+            module = _import_file(beside) if beside.is_file() else importlib.import_module(self.module)
             function: Callable[..., Any] = getattr(module, self.name)
         except Exception as error:  # the suite's own code runs here and may raise anything
             function_name = f"{self.module}.{self.name}"
@@ -46,11 +58,26 @@ class FunctionReference:
 
 @dataclass(frozen=True)
 class TaskFile:
-    """One lm-eval task: its configuration, in which `!function` values are FunctionReferences."""
+    """One lm-eval task: its configuration, in which `!function` values are FunctionReferences.
+
+    Attributes:
+        name: the task's name.
+        path: the file.
+        config: the file's content, with what it includes.
+        included: the files that it includes, and those that these include.
+    """
 
     name: str
     path: Path
     config: Mapping[str, Any]
+    included: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> set[Path]:
+        """Every file that the task names, in the suite's directory or not: includes, data, modules with functions."""
+        data = [file for files in (self.data_files or {}).values() for file in files]
+        modules = [reference.file for reference in _functions(self.config)]
+        return {self.path, *self.included, *data, *(file for file in modules if file is not None)}
 
     @property
     def data_files(self) -> dict[str, tuple[Path, ...]] | None:
@@ -90,13 +117,13 @@ def read_task_files(folder: Path) -> dict[str, TaskFile]:
     """
     tasks: dict[str, TaskFile] = {}
     for path in sorted(folder.glob("*.yaml")):
-        config = _read(path)
+        config, included = _read(path)
         name = config.get("task")
         if not isinstance(name, str):
             continue  # suite.yaml itself, or a file that others include
         if name in tasks:
             raise InputError(f"{path} names the task '{name}', which {tasks[name].path} has already: rename one")
-        tasks[name] = TaskFile(name, path, config)
+        tasks[name] = TaskFile(name, path, config, included)
         _check_data(tasks[name])
     return tasks
 
@@ -121,8 +148,18 @@ def read_items(file: Path) -> list[dict[str, Any]]:
     return items
 
 
+def _functions(value: Any) -> Iterator[FunctionReference]:
+    """Yield the FunctionReferences anywhere in a configuration."""
+    if isinstance(value, FunctionReference):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _functions(part)
+
+
 def _check_data(task: TaskFile) -> None:
     if task.data_files is None:
+        _refuse_local_data(task)
         return
     items = task.items()
     if not items:
@@ -135,8 +172,21 @@ def _check_data(task: TaskFile) -> None:
         seen.add(identity)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read a task file, with the files it includes underneath its own keys."""
+def _refuse_local_data(task: TaskFile) -> None:
+    """Refuse local data in forms that are not read here: a change of them would not make a different suite."""
+    source = str(task.config.get("dataset_path") or "")
+    settings = task.config.get("dataset_kwargs") or {}
+    named = next((key for key in ("data_files", "data_dir") if key in settings), None)
+    if named is not None or Path(source).expanduser().exists() or (task.path.parent / source).is_file():
+        shown = f"{named} with dataset_path: {source}" if named else f"the local dataset_path {source}"
+        raise InputError(
+            f"{task.path}: {shown} cannot be followed, so changes of the data would go unnoticed; write the items as "
+            f"JSON Lines and name them with dataset_path: json and dataset_kwargs: {{data_files: ...}}"
+        )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], tuple[Path, ...]]:
+    """Read a task file with the files it includes underneath its own keys; return it, and those files."""
 
     class Loader(yaml.SafeLoader):
         pass
@@ -156,9 +206,12 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} must be a mapping, as lm-eval's task files are")
     included = content.pop("include", [])
     merged: dict[str, Any] = {}
+    files: tuple[Path, ...] = ()
     for other in [included] if isinstance(included, str) else included:
-        merged |= _read(path.parent / other)
-    return merged | content
+        below, further = _read(path.parent / other)
+        merged |= below
+        files += (path.parent / other, *further)
+    return merged | content, files
 
 
 def _import_file(file: Path) -> Any:

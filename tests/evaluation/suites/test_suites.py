@@ -63,6 +63,114 @@ def test_any_edit_makes_another_suite(suite: Path, change: Callable[[Path], obje
     assert load_suite(suite).digest != before
 
 
+def _outside_data(suite: Path, outside: Path) -> Path:
+    shutil.move(suite / "test.jsonl", outside / "items.jsonl")
+    task = suite / "test.yaml"
+    task.write_text(task.read_text().replace("test.jsonl", str(outside / "items.jsonl")))
+    return outside / "items.jsonl"
+
+
+def _data_above(suite: Path, outside: Path) -> Path:
+    shutil.move(suite / "test.jsonl", outside / "items.jsonl")
+    task = suite / "test.yaml"
+    task.write_text(task.read_text().replace("test.jsonl", f"../{outside.name}/items.jsonl"))
+    return outside / "items.jsonl"
+
+
+def _hidden_data(suite: Path, _: Path) -> Path:
+    (suite / ".items").mkdir()
+    shutil.move(suite / "test.jsonl", suite / ".items" / "test.jsonl")
+    task = suite / "test.yaml"
+    task.write_text(task.read_text().replace("test.jsonl", ".items/test.jsonl"))
+    return suite / ".items" / "test.jsonl"
+
+
+def _linked_data(suite: Path, outside: Path) -> Path:
+    (outside / "data").mkdir()
+    shutil.move(suite / "test.jsonl", outside / "data" / "test.jsonl")
+    (suite / "data").symlink_to(outside / "data")
+    task = suite / "test.yaml"
+    task.write_text(task.read_text().replace("test.jsonl", "data/test.jsonl"))
+    return outside / "data" / "test.jsonl"
+
+
+def _few_shot_data(suite: Path, outside: Path) -> Path:
+    shutil.copy(suite / "test.jsonl", outside / "shots.jsonl")
+    task = yaml.load((suite / "test.yaml").read_text().replace("!function", ""), yaml.SafeLoader)
+    files = task["dataset_kwargs"]["data_files"] | {"train": str(outside / "shots.jsonl")}
+    append(suite / "test.yaml", f"dataset_kwargs: {yaml.safe_dump({'data_files': files}, default_flow_style=True)}")
+    return outside / "shots.jsonl"
+
+
+def _include(suite: Path, outside: Path) -> Path:
+    (outside / "more.yaml").write_text("repeats: 1\n")
+    append(suite / "test.yaml", f"include: {outside / 'more.yaml'}\n")
+    return outside / "more.yaml"
+
+
+def _include_of_an_include(suite: Path, outside: Path) -> Path:
+    (outside / "most.yaml").write_text("repeats: 1\n")
+    (outside / "more.yaml").write_text("include: most.yaml\n")
+    append(suite / "test.yaml", f"include: {outside / 'more.yaml'}\n")
+    return outside / "most.yaml"
+
+
+def _function_of_an_include(suite: Path, outside: Path) -> Path:
+    (outside / "judge.py").write_text("def accept(docs):\n    return docs\n")
+    (outside / "more.yaml").write_text("process_docs: !function judge.accept\n")
+    append(suite / "test.yaml", f"include: {outside / 'more.yaml'}\n")
+    return outside / "judge.py"
+
+
+def _installed_function(suite: Path, outside: Path) -> Path:
+    (outside / "installed_scoring.py").write_text("def accept(docs):\n    return docs\n")
+    append(suite / "test.yaml", "process_docs: !function installed_scoring.accept\n")
+    return outside / "installed_scoring.py"
+
+
+WAYS = [
+    _outside_data,
+    _data_above,
+    _hidden_data,
+    _linked_data,
+    _few_shot_data,
+    _include,
+    _include_of_an_include,
+    _function_of_an_include,
+    _installed_function,
+]
+
+
+@pytest.mark.parametrize("name_it", WAYS)
+def test_whatever_a_task_names_is_in_the_digest(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name_it: Callable[[Path, Path], Path]
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    monkeypatch.syspath_prepend(str(outside))
+    file = name_it(suite, outside)
+    before = load_suite(suite).digest
+    assert load_suite(suite).digest == before
+    append(file, "\n" if file.suffix == ".jsonl" else "# changed\n")
+    assert load_suite(suite).digest != before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "dataset_path: csv\n",
+        "dataset_path: parquet\ndataset_kwargs: {data_dir: ./data}\n",
+        "dataset_path: /tmp\ndataset_kwargs: {}\n",
+        "dataset_path: test.jsonl\ndataset_kwargs: {}\n",
+    ],
+)
+def test_local_data_that_cannot_be_followed_are_refused(suite: Path, change: str) -> None:
+    kept = [line for line in (suite / "test.yaml").read_text().splitlines() if not line.startswith("dataset_path")]
+    (suite / "test.yaml").write_text("\n".join([*kept, change]))
+    with pytest.raises(InputError, match="changes of the data would go unnoticed; write the items as JSON Lines"):
+        load_suite(suite)
+
+
 def test_the_digest_is_of_contents_alone(suite: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(suite, tmp_path / "elsewhere" / "made")
     (copy / "__pycache__").mkdir()
