@@ -1,4 +1,4 @@
-"""The pipeline: base and agents in; every variant merged and measured, the best one put to the gates, and promoted."""
+"""The pipeline: fetch base and agents, merge and evaluate every variant, judge the best one, and promote it."""
 
 import time
 from pathlib import Path
@@ -30,14 +30,14 @@ def _run_name() -> str:
 
 @flow(name="merge-and-evaluate", flow_run_name=_run_name, task_runner=workers())
 def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
-    """Run `recipe` from its sources to a promoted model; what was done before, by whichever run, is not done again."""
+    """Run `recipe` from its sources to a promoted model. Work that any earlier run did is not done again."""
     started = time.time()
     activate()
     todo = plan(recipe)
     check(todo)
     spec = todo.recipe
 
-    # What is merged, and what each agent changed (RAM paper, Sec. 3).
+    # The models to merge, and the elements that each agent changed (RAM paper, Sec. 3).
     base = fetch.submit("base", todo.base)
     agents = {name: fetch.submit(name, origin, base) for name, origin in todo.agents.items()}
     settle(base, *agents.values())

@@ -26,7 +26,7 @@ def sweep(recipe: Path, method: str, grid: dict[str, list[bool | int | float | s
 
 
 def derive(recipe: Recipe, method: str, grid: dict[str, list[bool | int | float | str]]) -> Path:
-    """Write the recipe of a sweep below rammerge's home, under a name made of its content; return its path."""
+    """Write the recipe of a sweep below rammerge's home under a name made from its content, and return the path."""
     content = recipe.model_dump(mode="json")
     content["base"]["source"] = recipe.resolve(recipe.base)
     for name, agent in recipe.agents.items():

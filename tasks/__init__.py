@@ -1,4 +1,4 @@
-"""The steps of the pipeline as Prefect tasks: thin, cached by content, retried where trying again can help.
+"""The steps of the pipeline as Prefect tasks: thin, cached by content, and retried where that can help.
 
-Importing this package changes nothing in the process. Whoever runs a flow calls `tasks.runtime.environment.activate`.
+Importing this package changes nothing in the process. Entry points call `tasks.runtime.environment.activate`.
 """

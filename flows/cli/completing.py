@@ -2,7 +2,7 @@
 
 
 def complete_suite(incomplete: str) -> list[str]:
-    """Return the bundled suites that begin with what is typed."""
+    """Return the bundled suites that start with the typed text."""
     from evaluation.suites import available_suites
 
     return [name for name in available_suites() if name.startswith(incomplete)]

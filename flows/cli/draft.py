@@ -1,4 +1,4 @@
-"""The text of a first recipe: complete, and with the words that someone needs who has never written one."""
+"""The text of a first recipe, complete and with explanations for somebody who has never written one."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +12,8 @@ from rammerge.recipe import quoted
 from rammerge.rules import METHODS
 
 _WIDTH = 110
-_LARGE = 3_000_000_000  # from here on, float32 is more than most GPUs hold
-# One variant or sweep of each family. The other methods stand below them as comments.
+_LARGE = 3_000_000_000  # in float32, larger models do not fit into most GPUs
+# One variant or sweep of each family. The recipe lists the other methods as comments.
 _MERGES = {
     "average": "average",
     "task_arithmetic": "{method: task_arithmetic, sweep: {scale: [0.5, 0.75, 1.0]}}",
@@ -25,15 +25,15 @@ _MERGES = {
 
 @dataclass(frozen=True)
 class Draft:
-    """What the recipe is made from.
+    """The contents of the recipe.
 
     Attributes:
-        name: of the recipe and of the registered model.
-        file: what the commands in its first lines call the recipe.
-        base: source, as the recipe is to write it.
-        agents: name -> source, likewise.
-        suites: bundled names or directories; empty for the bundled ones, to be replaced.
-        found: what a look at the models has shown; None where they have to be downloaded first.
+        name: the name of the recipe and of the registered model.
+        file: the recipe's file, as the commands in its first lines write it.
+        base: the base's source, as the recipe writes it.
+        agents: name -> source, as the recipe writes it.
+        suites: bundled names or directories; empty for the bundled ones, which the user will replace.
+        found: the survey of the models; None if they must be downloaded first.
         inspect: the command that measures the overlap.
     """
 
@@ -46,7 +46,7 @@ class Draft:
     inspect: str
 
     def text(self) -> str:
-        """Return the recipe."""
+        """Return the recipe's text."""
         parts = (
             self._head(),
             self._base(),
@@ -64,9 +64,9 @@ class Draft:
         yield "# Which agents are merged into one model, how the merges are judged, and what may be promoted."
         yield "#"
         yield f"#   rammerge check {self.file}   looks up everything that this file names, without doing any work"
-        yield f"#   rammerge run {self.file}     does the work; what was done before is not done again"
+        yield f"#   rammerge run {self.file}     does the work, except for work that was done before"
         yield "#"
-        yield "# Paths are relative to this file. docs/recipe.md explains every key that there is."
+        yield "# Paths are relative to this file. docs/recipe.md explains every key."
         yield f"name: {quoted(self.name)}"
 
     def _base(self) -> Iterator[str]:
@@ -75,7 +75,7 @@ class Draft:
             size, stored = _count(self.found.parameters), " and ".join(self.found.stored)
             yield from _comment(f"{about}: {self.found.kind}, {size}, stored as {stored}.")
         else:
-            yield from _comment(f"{about}. What comes from the hub is looked at once it is here.")
+            yield from _comment(f"{about}. Models from the hub are examined after the download.")
             yield from _comment("To pin a model to one commit, write {source: ORG/NAME, revision: SHA}.")
         yield f"base: {quoted(self.base)}"
 
@@ -103,23 +103,23 @@ class Draft:
 
     def _merges(self) -> Iterator[str]:
         yield from _comment(
-            "The variants. Each is merged and evaluated; the one that does best on the validation splits is chosen. "
+            "The variants. Each is merged and evaluated; the best one on the validation splits is chosen. "
             "`rammerge methods` lists the parameters, the presets and where they come from."
         )
         yield "merges:"
         for method, written in _MERGES.items():
             yield f"  # {METHODS[method].summary}"
             yield f"  - {written}"
-        yield "  # Take away the # to try these, too:"
+        yield "  # Remove the # to try these too:"
         for method in METHODS:
             if method not in _MERGES:
                 yield f"  # - {method:<16} # {METHODS[method].summary}"
 
     def _output(self) -> Iterator[str]:
-        size = decimal(4 * self.found.parameters) if self.found else "four bytes a parameter"
+        size = decimal(4 * self.found.parameters) if self.found else "four bytes per parameter"
         yield from _comment(
-            f"float32 keeps all that a merge computes; a variant takes {size}. bfloat16 takes half of that, and rounds "
-            "away much of what RAM+ adds to RAM: the run says how much."
+            f"float32 keeps everything that a merge computes; a variant takes {size}. bfloat16 takes half of that, but "
+            "rounds away much of what RAM+ adds to RAM; the run reports how much."
         )
         yield "output:"
         yield "  dtype: float32"
@@ -134,38 +134,38 @@ class Draft:
 
     def _evaluation(self) -> Iterator[str]:
         yield from _comment(
-            "What the models are asked. A suite has the questions of one domain in two splits: variants are chosen on "
-            "validation and judged on test. Give a suite for each thing that the merged model has to be good at."
+            "How the models are evaluated. A suite has the questions of one domain in two splits: variants are chosen "
+            "on validation and judged on test. Give a suite for each skill that the merged model must have."
         )
         yield "evaluation:"
         if not self.suites:
             yield from _comment(
-                "These are the demo's, made for its own small models: put directories of yours in their place. Each "
-                "has a suite.yaml, as docs/suites.md shows.",
+                "These suites were made for the demo's small models. Replace them by directories of your own, each "
+                "with a suite.yaml as in docs/suites.md.",
                 "  ",
             )
         yield "  suites:"
         for suite in self.suites or available_suites():
             yield f"    - {quoted(suite)}"
         large = self.found is not None and self.found.parameters > _LARGE
-        yield "  # Every model is loaded in this one dtype, or scores would not compare."
+        yield "  # Every model is loaded in this dtype, so that scores can be compared."
         yield f"  dtype: {'bfloat16' if large else 'float32'}"
         yield f"  batch_size: {16 if large else 100}"
-        yield "  # limit: 20    # items of each suite and split, for a first look"
+        yield "  # limit: 20    # items per suite and split, for a first look"
 
     def _gates(self) -> Iterator[str]:
-        yield "# What the chosen variant has to show on the test splits to be promoted."
+        yield "# What the chosen variant must show on the test splits to be promoted."
         yield "gates:"
-        yield "  # It has unlearned nothing: on no suite is it 2 points below the base."
+        yield "  # It has unlearned nothing: it is less than 2 points below the base on every suite."
         yield "  - {rule: not_worse_than_base, margin: 0.02}"
         yield "  # Merging was worth it: its average is above every single agent's."
         yield "  - {rule: beats_every_agent}"
-        yield "  # - {rule: min_score, value: 0.6}    # its average is 60 % or more"
+        yield "  # - {rule: min_score, value: 0.6}    # its average is at least 60 %"
 
     def _registry(self) -> Iterator[str]:
         yield from _comment(
-            "The chosen variant becomes a version of this model in MLflow's registry, and its champion when every gate "
-            "passes; with promote: false it never does. `rammerge rollback` goes back."
+            "The chosen variant becomes a version of this model in MLflow's registry. If every gate passes, it also "
+            "becomes the champion, unless promote is false. `rammerge rollback` brings the previous champion back."
         )
         yield "registry:"
         yield f"  model: {quoted(self.name)}"
@@ -180,7 +180,7 @@ def _comment(text: str, indent: str = "") -> list[str]:
 
 
 def _count(parameters: int) -> str:
-    """Return a number of parameters as people say it, such as `494 million parameters`."""
+    """Return a number of parameters in words, such as `494 million parameters`."""
     for size, word in ((10**9, " billion"), (10**6, " million"), (10**3, " thousand")):
         if parameters >= size:
             return f"{parameters / size:.3g}{word} parameters"

@@ -1,4 +1,4 @@
-"""`rammerge init`: write a first recipe, looked at and checked before it is there."""
+"""`rammerge init`: write a first recipe for models that are examined first, and check it."""
 
 import os
 import re
@@ -39,14 +39,14 @@ def init(
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What the recipe and the registered model are called.")
+        str | None, typer.Option(metavar="NAME", help="Name of the recipe and of the registered model.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The recipe to write.")] = Path("recipe.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a recipe with comments for your base and agents, ready to run.
 
-    The models are looked at first. On a terminal it asks for what is not given; elsewhere base and agents are required.
+    The models are examined first. On a terminal, missing options are asked for; elsewhere base and agents are required.
     """
     _check_output(out, force)
     if _on_terminal():
@@ -54,7 +54,7 @@ def init(
         agent = agent or _ask_for_agents(base)
         suite = suite or _ask_for_suites()
     if not base or not agent:
-        raise InputError("give --base and one --agent or more, or call it on a terminal, where it asks for them")
+        raise InputError("give --base and at least one --agent, or run this on a terminal, where it asks for them")
     agents, name = name_agents(agent), name or _name_after(base)
     _check_names(name, agents)
     _check_suites(suite or [])
@@ -70,8 +70,8 @@ def _write(out: Path, base: str, agents: Mapping[str, str], suites: Sequence[str
     try:
         write_text(out, text)
     except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror}); choose another --out") from None
-    step = "read it" if suites else "read it, put suites of your own into it"
+        raise InputError(f"{out} cannot be written ({error.strerror}); choose a different --out") from None
+    step = "read it" if suites else "read it, put your own suites into it"
     print(f"{out} is written: {step}, then `rammerge run {shlex.quote(str(out))}`")
 
 
@@ -95,7 +95,7 @@ def _draft(out: Path, base: str, agents: Mapping[str, str], suites: Sequence[str
 
 
 def _check(recipe: "Recipe") -> None:
-    """Check the recipe as `rammerge check` does, and say what was found."""
+    """Check the recipe as `rammerge check` does, and print the findings."""
     from tasks.runtime.environment import activate, quiet
 
     activate()
@@ -111,16 +111,16 @@ def _check_output(out: Path, force: bool) -> None:
     if out.is_dir():
         raise InputError(f"{out} is a directory; give --out the name of a file in it, such as {out / 'recipe.yaml'}")
     if out.exists() and not force:
-        raise InputError(f"{out} exists; write to another --out, or replace it with --force")
+        raise InputError(f"{out} exists; write to a different --out, or replace it with --force")
     parent = next(parent for parent in out.absolute().parents if parent.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise InputError(
-            f"{out} cannot be written, because {parent} is not a directory that you may write; choose another --out"
+            f"{out} cannot be written, because {parent} is not a directory that you may write; choose a different --out"
         )
 
 
 def _check_names(name: str, agents: Mapping[str, str]) -> None:
-    """Refuse names that a recipe does not allow, and agents called as a variant will be."""
+    """Refuse names that a recipe does not allow, and agents with the name of a variant."""
     from rammerge.recipe import is_name
     from rammerge.rules import METHODS
 
@@ -130,7 +130,9 @@ def _check_names(name: str, agents: Mapping[str, str]) -> None:
     for agent, source in agents.items():
         if agent in METHODS or not is_name(agent):
             why = (
-                "a merge is called so" if agent in METHODS else f"{allowed}, and base, overall and best_agent are taken"
+                "a merge has this name"
+                if agent in METHODS
+                else f"{allowed}, and base, overall and best_agent are taken"
             )
             raise InputError(f"'{agent}' cannot name an agent: {why}; give --agent NAME={shlex.quote(source)}")
 
@@ -161,7 +163,7 @@ def _ask_for_base() -> str:
 
 
 def _ask_for_agents(base: str) -> list[str]:
-    """Ask until the answer is empty; the first agent has to be there."""
+    """Ask for agents until the answer is empty. At least one is required."""
     from flows.cli.survey import misspelt, on_hub, open_family
 
     def accept(answer: str) -> None:
@@ -175,27 +177,27 @@ def _ask_for_agents(base: str) -> list[str]:
 
     agents: list[str] = []
     while answer := _ask(
-        f"Agent {len(agents) + 1} ([NAME=]directory, or ORG/NAME{'; empty if that is all' if agents else ''})", accept
+        f"Agent {len(agents) + 1} ([NAME=]directory, or ORG/NAME{'; empty when done' if agents else ''})", accept
     ):
         agents.append(answer)
     return agents
 
 
 def _ask_for_suites() -> list[str]:
-    """Return the suites; none, if the demo's are to stand there until they are replaced."""
+    """Return the suites, or none if the user will replace the demo's later."""
     from evaluation.suites import available_suites
 
     def accept(answer: str) -> None:
         _check_suites([] if answer == later else shlex.split(answer))
 
     later = "later"
-    say(f"What to measure: directories with a suite.yaml, or bundled suites ({', '.join(available_suites())}).")
+    say(f"What to evaluate: directories with a suite.yaml, or bundled suites ({', '.join(available_suites())}).")
     answer = _ask("Suites, separated by spaces", accept, default=later)
     return [] if answer == later else shlex.split(answer)
 
 
 def _ask(question: str, accept: Callable[[str], None], default: str = "") -> str:
-    """Ask on stderr until `accept` takes the answer instead of raising InputError; Tab completes file names."""
+    """Ask on stderr until `accept` does not raise an InputError for the answer. Tab completes file names."""
     with suppress(ImportError):
         import readline
 
@@ -209,23 +211,23 @@ def _ask(question: str, accept: Callable[[str], None], default: str = "") -> str
             raise
         try:
             accept(answer)
-        except (InputError, ValueError) as error:  # the latter of a quotation mark without its partner
+        except (InputError, ValueError) as error:  # ValueError: an unclosed quotation mark
             say(f"  {error}")
             continue
         return answer
 
 
 def _written(source: str, out: Path) -> str:
-    """Return how the recipe at `out` names a directory: from the recipe's own if it is below that, else absolute.
+    """Return the path of a directory in the recipe at `out`: relative if it is below the recipe's, else absolute.
 
-    What lies below moves along with the recipe; what lies elsewhere does not.
+    A directory below the recipe's moves with it.
     """
     path, directory = _normal(source), _normal(out).parent
     return f"./{path.relative_to(directory)}" if path.is_relative_to(directory) else str(path)
 
 
 def _name_after(base: str) -> str:
-    """Return a name that a recipe takes, made from the base's."""
+    """Return a valid name for a recipe, made from the base's name."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", _normal(base.split("@")[0]).name).strip("._-")[:57]
     return f"{stem}-merge" if stem else "merge"
 

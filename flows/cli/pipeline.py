@@ -30,7 +30,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def run(recipe: RecipeFile) -> None:
-    """Run the whole pipeline; what was done before is not done again.
+    """Run the whole pipeline, except for work that was done before.
 
     Exit code 1 when a gate refuses the selected variant: the run is recorded and registered, but not promoted.
     """
@@ -125,7 +125,7 @@ def evaluate(
 
 
 def promote(name: Name, version: Annotated[int, typer.Argument(help="Version to serve.", metavar="VERSION")]) -> None:
-    """Make a registered version the champion; the champion so far becomes `previous`."""
+    """Make a registered version the champion. The present champion becomes `previous`."""
     _prepare()
     from tasks.records import promotion
 

@@ -47,7 +47,7 @@ def _report(outcome: "Outcome", summary: str) -> None:
         "",
         "look further:",
         "  rammerge ui                        the run in Prefect, the scores and releases in MLflow",
-        f"  rammerge releases {name:<16} what is registered, and who is champion",
+        f"  rammerge releases {name:<16} the registered versions and the champion",
         f"  export MLFLOW_TRACKING_URI={escape(redact(os.environ['MLFLOW_TRACKING_URI']))}",
         f"  python -c 'import mlflow; mlflow.transformers.load_model(\"models:/{name}/{version}\")'",
     ]

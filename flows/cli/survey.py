@@ -1,4 +1,4 @@
-"""A look at models before a recipe over them is written: what they are, whether they merge, how far they overlap."""
+"""Examining models before a recipe is written: what they are, whether they can be merged, and how they overlap."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from rammerge.cli.terminal import say
 from rammerge.errors import InputError, closest
 from rammerge.overlap import Overlap
 
-# Reading so much takes a moment. Beyond it, `rammerge inspect` is for the user to call.
+# Models up to this size are measured at once. For larger ones the user can call `rammerge inspect`.
 _MEASURED_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found of a base and its agents.
+    """The findings about a base and its agents.
 
     Attributes:
-        kind: the architecture, as the base's config.json says it.
+        kind: the architecture in the base's config.json.
         parameters: elements of the base.
         stored: the dtypes of the base's weights, the most frequent first.
         resize: `common` where an agent's vocabulary has grown, so that only the common rows can be merged.
-        warnings: what to know about the agents.
+        warnings: sentences about the agents.
         overlap: which elements the agents changed; None where measuring would take long.
     """
 
@@ -37,7 +37,7 @@ class Survey:
 
 
 def on_hub(source: str) -> bool:
-    """Tell a hub id from a directory; a path that exists wins."""
+    """Return whether `source` is a hub id. A path that exists takes precedence."""
     return not Path(source).expanduser().exists() and "/" in source and not source.startswith((".", "/", "~"))
 
 
@@ -45,14 +45,14 @@ def misspelt(source: str) -> str | None:
     """Return a sentence about a hub id that looks like a directory whose last part is wrong, else None."""
     path = Path(source)
     near = closest(path.name, [entry.name for entry in path.parent.glob("*/")]) if on_hub(source) else ""
-    return f"{source} is no directory here{near}; it would be a model on the hub" if near else None
+    return f"{source} is not a directory here{near}; it would be a model on the hub" if near else None
 
 
 def survey(base: str, agents: Mapping[str, str]) -> Survey:
-    """Open the models, which are directories, check that they can be merged, and measure them where that is quick.
+    """Open models in directories, check that they can be merged, and measure their overlap if they are small.
 
     Raises:
-        InputError: they cannot be opened or merged; the sentence says how to mend it.
+        InputError: they cannot be opened or merged; the message says how to fix it.
     """
     family = open_family(base, agents)
     overlap, warnings = None, family.warnings

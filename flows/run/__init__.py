@@ -1,1 +1,1 @@
-"""What a run of the pipeline needs around its steps."""
+"""Planning, checking and reporting a run of the pipeline."""

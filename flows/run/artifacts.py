@@ -63,13 +63,13 @@ def publish_variants(recipe: str, variants: Mapping[str, Merged]) -> None:
         for name, model in variants.items()
     ]
     store = next(iter(variants.values())).path.parents[1]
-    words = [f"What was merged. Each model lies in `{store}/`*key*`.../model`."]
+    words = [f"The merged variants. Each model is in `{store}/`*key*`.../model`."]
     words += [f"- **{name}**: {warning}" for name, model in variants.items() for warning in model.warnings]
     create_table_artifact(rows, key=_key("variants", recipe), description="\n".join(words))
 
 
 def publish_decision(recipe: str, decision: Decision) -> None:
-    """Show what the gates said."""
+    """Show the decision of the gates."""
     create_markdown_artifact(decision.markdown, key=_key("gates", recipe), description="Gate decision")
 
 
@@ -89,7 +89,7 @@ def publish_release(recipe: str, sentence: str, release: Registered, runs: Track
 
 
 def tag_run(*tags: str) -> None:
-    """Tag the flow run that is going on, for the dashboard's filter.
+    """Tag the current flow run, for the dashboard's filter.
 
     Afterwards rather than by `flow(tags=...)`, which its steps would inherit: for each tag of a step Prefect asks the
     server for a concurrency slot, and that takes seconds a step.
@@ -103,7 +103,7 @@ def _overlap_words(overlap: OverlapResult) -> str:
 
 
 def _inline(image: Path, words: str) -> str:
-    """Return Markdown that holds the PNG `image` itself: the dashboard serves no files."""
+    """Return Markdown that contains the PNG `image`, because the dashboard serves no files."""
     return f"![{words}](data:image/png;base64,{b64encode(image.read_bytes()).decode('ascii')})"
 
 

@@ -14,7 +14,7 @@ from tasks.runtime.step import TRACKING_RETRIES, retrying
 from tasks.steps.evaluating import Conditions, Scores, evaluate
 from tasks.steps.merging import Merged
 
-# No step of the store: the answer depends on what serves at this moment.
+# Not a step with an entry in the store, because the answer depends on the present champion.
 _look_up = task(name="champion", task_run_name="look up the champion {name}", **retrying(TRACKING_RETRIES))(
     without_secrets(find_standing)
 )
@@ -25,9 +25,9 @@ class Challenge:
     """The champion of the registered model that a run would promote into.
 
     Attributes:
-        champion: the release that serves, or None.
+        champion: the present champion, or None.
         version: its number.
-        scores: its scores under the name of its row, unless that is a variant's.
+        scores: its scores under the name of its row; empty if the row is a variant's.
     """
 
     champion: Champion | None = None
@@ -36,18 +36,18 @@ class Challenge:
 
     @property
     def extra(self) -> Champion | None:
-        """The champion if it has a row of its own on the leaderboard."""
+        """The champion if it has a separate row on the leaderboard."""
         return self.champion if self.scores else None
 
     def opponent(self, selected: str) -> Champion | None:
-        """Return whom the selected variant has to match: nobody if it is the champion itself."""
+        """Return the champion that the selected variant must match, or None if it is the champion itself."""
         return None if self.champion is None or self.champion.row == selected else self.champion
 
 
 def challenge(todo: Plan, variants: Mapping[str, Merged], conditions: Conditions) -> Challenge:
-    """Look the champion up and evaluate it on the plan's suites.
+    """Find the champion and evaluate it on the plan's suites.
 
-    A champion that cannot be evaluated does not fail the run. The gate says why nothing is promoted.
+    If the champion cannot be evaluated, the run does not fail. The gate says why nothing is promoted.
     """
     if not todo.meets_champion:
         return Challenge()

@@ -82,7 +82,7 @@ def _room(unmade: Sequence[str], size: int) -> str:
         needed,
         what=f"the merge of {len(unmade)} variant{'s' * (len(unmade) > 1)}",
         where=str(home()),
-        fix="make room, set RAMMERGE_HOME to a larger disk, or ask for fewer variants or a shorter output.dtype",
+        fix="make room, set RAMMERGE_HOME to a larger disk, or use fewer variants or a shorter output.dtype",
     )
     return f"disk: {decimal(needed)} of {decimal(free_bytes(home()))} free"
 

@@ -37,12 +37,12 @@ class Plan:
 
     @property
     def meets_champion(self) -> bool:
-        """Whether a gate compares the selected variant with the release that serves."""
+        """Whether a gate compares the selected variant with the champion."""
         return any(gate["rule"] in CHAMPION_RULES for gate in self.gates)
 
     @property
     def steps(self) -> int:
-        """How many steps `merge_and_evaluate` takes if the gates pass."""
+        """The number of steps of `merge_and_evaluate` if the gates pass."""
         models = 1 + len(self.agents)
         around = len(["preflight", "extract", "compare", "gate", "track", "register"]) + self.recipe.registry.promote
         return 2 * models + 3 * len(self.variants) + around

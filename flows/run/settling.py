@@ -1,4 +1,4 @@
-"""Wait for steps, and fail with the reason of the first that failed rather than with that of one that waited for it."""
+"""Wait for steps, and fail with the error of the first step that failed by itself."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -9,7 +9,7 @@ R = TypeVar("R")
 
 
 def settle(*futures: PrefectFuture[Any]) -> None:
-    """Return once every step has ended well.
+    """Wait until every step has succeeded.
 
     Raises:
         The exception of the first step, in the order given, that failed by itself.
@@ -22,5 +22,5 @@ def settle(*futures: PrefectFuture[Any]) -> None:
 
 
 def results(futures: Mapping[str, PrefectFuture[R]]) -> dict[str, R]:
-    """Return the results of steps that have ended well."""
+    """Return the results of successful steps."""
     return {name: future.result() for name, future in futures.items()}

@@ -1,4 +1,4 @@
-"""What the shell offers for a word of the library's commands. The shell itself completes files and directories."""
+"""Completions of words of the library's commands. The shell itself completes files and directories."""
 
 import typer
 
@@ -7,14 +7,14 @@ from rammerge.errors import InputError
 
 
 def complete_method(incomplete: str) -> list[str]:
-    """Return the methods that begin with what is typed."""
+    """Return the methods that start with the typed text."""
     from rammerge.rules import METHODS
 
     return [name for name in METHODS if name.startswith(incomplete)]
 
 
 def complete_preset(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the presets of the method on the line that begin with what is typed."""
+    """Return the presets of the method on the line that start with the typed text."""
     from rammerge.rules import METHODS
 
     method = METHODS.get(ctx.params.get("method") or "")
@@ -22,7 +22,7 @@ def complete_preset(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_tokenizer(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return `base` and the names of the agents on the line, as far as they begin with what is typed."""
+    """Return `base` and the names of the agents on the line that start with the typed text."""
     try:
         agents = name_agents(ctx.params.get("agent") or [])
     except InputError:  # the command will say it

@@ -1,4 +1,4 @@
-"""From the words of a command line to what the library takes: names of models, parameters, sizes."""
+"""Converting the words of a command line: names of models, parameters, sizes."""
 
 import re
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_option_size(option: str, text: str) -> int:
-    """Return the bytes that `text` names; InputError naming the `option` when it names none."""
+    """Return the number of bytes that `text` means; InputError with the name of the `option` if it is not a size."""
     try:
         return parse_size(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What the library's commands print: tables and the sentences below them."""
+"""Printing the results of the library's commands: tables and sentences below them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def print_merge(report: "MergeReport") -> None:
-    """Print what a merge did to each agent's changes, and where the model is."""
+    """Print how much of each agent's change a merge keeps, and where the model is."""
     console = Console(soft_wrap=True)
     console.print(report.table().to_rich())
     console.print(report.note(), highlight=False)

@@ -1,4 +1,4 @@
-"""What commands show while they work: a live bar on a terminal, plain lines elsewhere."""
+"""Showing the progress of commands: a live bar on a terminal, plain lines elsewhere."""
 
 import sys
 import threading

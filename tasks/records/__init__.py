@@ -1,1 +1,1 @@
-"""What is written to MLflow."""
+"""Writing to MLflow: runs, versions and aliases."""

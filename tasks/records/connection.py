@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def lock_file(what: str) -> Path:
-    """Return the file to lock while `what` of MLflow's is being changed."""
+    """Return the lock file for changes of `what` in MLflow."""
     return home() / "mlflow" / f"{what}.lock"
 
 
 def client() -> "MlflowClient":
-    """Return a client of the tracking server that the environment names; the local database by default."""
+    """Return a client of the tracking server in the environment, or of the local database."""
     from mlflow import MlflowClient
 
-    with locked(lock_file("database")):  # two processes cannot make the tables at once
+    with locked(lock_file("database")):  # two processes cannot create the tables at once
         _make_database(os.environ.get("MLFLOW_TRACKING_URI", ""))
         mlflow = MlflowClient()
         mlflow.search_registered_models(max_results=1)
@@ -30,9 +30,9 @@ def client() -> "MlflowClient":
 
 
 def _make_database(uri: str) -> None:
-    """Make the SQLite database that `uri` names, if it is missing: whole or not at all.
+    """Create the SQLite database of `uri` if it is missing, completely or not at all.
 
-    MLflow makes its tables one by one; a kill or a full disk on the way would leave a file that it never opens again.
+    MLflow creates its tables one by one. After a kill or a full disk in between, MLflow could not open the file again.
     """
     from mlflow import MlflowClient
     from sqlalchemy import make_url
@@ -44,7 +44,7 @@ def _make_database(uri: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{path.name}.new*"):
         shutil.rmtree(left)
-    # Another name for each attempt: MLflow remembers the connections to a database by its address.
+    # Each attempt uses a new name, because MLflow caches connections by the database's address.
     beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new"))
     made = beside / path.name
     MlflowClient(f"sqlite:///{made}").search_registered_models(max_results=1)

@@ -1,4 +1,4 @@
-"""The directory of a registered version: the model's files by hard link, beside the description that MLflow loads."""
+"""The directory of a registered version: hard links to the model's files, and the description that MLflow loads."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def local_path(uri: str) -> Path | None:
 
 
 def lay(run: "Run", mlflow: "MlflowClient", model: Path) -> str:
-    """Lay `model` into the run's artifacts in the layout that MLflow loads; return its source for the registry."""
+    """Put `model` into the run's artifacts in the layout that MLflow loads. Return its source for the registry."""
     root = local_path(run.info.artifact_uri)
     if root is None:
         with tempfile.TemporaryDirectory(dir=home()) as scratch:
@@ -40,7 +40,9 @@ def lay(run: "Run", mlflow: "MlflowClient", model: Path) -> str:
         staging = root / f".{ARTIFACT}-{os.getpid()}"
         shutil.rmtree(staging, ignore_errors=True)
         _write_mlflow_model(staging, model, run.info.run_name)
-        shutil.rmtree(root / ARTIFACT, ignore_errors=True)  # of an earlier attempt that was killed before registering
+        shutil.rmtree(
+            root / ARTIFACT, ignore_errors=True
+        )  # left by an earlier attempt that was killed before it registered
         staging.rename(root / ARTIFACT)
     return f"{run.info.artifact_uri}/{ARTIFACT}"
 
@@ -53,8 +55,10 @@ def _write_mlflow_model(directory: Path, model: Path, name: str) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     files = [path for path in sorted(model.rglob("*")) if path.is_file()]
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-        # MLflow would copy the weights; it writes the same description for a model directory without them.
-        described = Path(scratch) / "model"  # not the scratch directory, whose mode is copied and lets nobody else in
+        # MLflow would copy the weights. Its description is the same for a model directory without them.
+        described = (
+            Path(scratch) / "model"
+        )  # not the scratch directory: its mode would be copied, and keeps other users out
         for file in files:
             if file.suffix != ".safetensors":
                 beside = described / file.relative_to(model)
@@ -78,8 +82,8 @@ def _write_mlflow_model(directory: Path, model: Path, name: str) -> None:
 
 
 def _requirements() -> list[str]:
-    """Return what loading a version takes, pinned to what it was tested with: another transformers may not load it."""
-    # Without the label of a local build (2.13.0+cpu), which no package index has.
+    """Return the packages that loading needs, pinned: a different version of transformers may not load the model."""
+    # Without the label of a local build (2.13.0+cpu), because package indexes do not have it.
     return [f"{package}=={installed(package).partition('+')[0]}" for package in _NEEDED]
 
 
@@ -88,7 +92,7 @@ def _signature() -> "ModelSignature":
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
     text = Schema([ColSpec(DataType.string)])
-    # MLflow passes on no other parameter, and without this one a pipeline stops after some twenty tokens.
+    # MLflow passes only declared parameters to the pipeline. Without this one it stops after about twenty tokens.
     length = ParamSpec("max_new_tokens", DataType.long, 256)
     return ModelSignature(inputs=text, outputs=text, params=ParamSchema([length]))
 
@@ -98,5 +102,5 @@ def _link(file: Path, target: Path) -> None:
     target.unlink(missing_ok=True)
     try:
         os.link(file, target)
-    except OSError:  # another file system, or one without hard links
+    except OSError:  # a different file system, or one without hard links
         shutil.copyfile(file, target)

@@ -1,7 +1,7 @@
-"""Which version of a registered model serves: the moves of its aliases.
+"""Moving the aliases of a registered model.
 
-`champion` is the version that serves, and `previous` the one that served before. Aliases change under one lock, in an
-order in which a kill leaves a champion.
+`champion` is the version in use, and `previous` the version before it. Aliases change under one lock, in an order in
+which there is a champion even after a kill.
 """
 
 import time
@@ -40,19 +40,19 @@ class Promotion(BaseModel):
 def promote(
     name: str, version: int, *, by_hand: bool = False, instead_of: int | Literal["anyone"] | None = "anyone"
 ) -> Promotion:
-    """Make `version` the champion, and the champion so far the previous one.
+    """Make `version` the champion. The present champion becomes the previous one.
 
-    A version that was rolled back stays down until a person promotes it (`by_hand`), so that a scheduled run of the
-    same recipe does not undo the rollback.
+    A version that was rolled back is promoted again only by a person (`by_hand`), so that a scheduled run of the same
+    recipe does not undo the rollback.
 
     Args:
         name: registered model.
         version: the version that is to serve.
-        by_hand: whether a person asks for it.
+        by_hand: whether a person decided this.
         instead_of: the version that must be champion until now (None: no version), because the gates compared with it.
 
     Raises:
-        InputError: there is no such model or version, or its files are gone or damaged.
+        InputError: the model or version does not exist, or its files are missing or damaged.
     """
     mlflow = client()
     with locked(lock_file("aliases")):
@@ -93,7 +93,7 @@ def rollback(name: str) -> Promotion:
     """Swap champion and previous.
 
     Raises:
-        InputError: there is no such model, nothing to go back to, or its files are gone or damaged.
+        InputError: the model does not exist, has no previous champion, or the files are missing or damaged.
     """
     mlflow = client()
     with locked(lock_file("aliases")):

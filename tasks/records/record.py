@@ -1,4 +1,4 @@
-"""What a pipeline run came to, as MLflow is told."""
+"""The record of a pipeline run for MLflow."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from tasks.steps.sources import Model
 
 
 class Record(BaseModel):
-    """A pipeline run that has been judged.
+    """A finished and judged pipeline run.
 
     Attributes:
         recipe: what was asked for.
@@ -69,7 +69,7 @@ class Record(BaseModel):
 
     @property
     def tags(self) -> dict[str, str]:
-        """What everything that is written about this run is tagged with."""
+        """The tags of everything that is written about this run."""
         return {
             "rammerge.recipe": self.recipe.digest,
             **{f"rammerge.source.{name}": model.provenance for name, model in self.sources.items()},

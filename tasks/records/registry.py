@@ -1,8 +1,8 @@
 """Releases: the versions of a merged model that are registered in MLflow.
 
 A version is registered by reference: its weights are hard links to the store's, beside the MLmodel file that MLflow
-needs to load them. `challenger` is the version that was registered last and is not (yet) promoted, `champion` the one
-that serves, and `previous` the one that served before.
+needs to load them. `challenger` is the last registered version that is not promoted, `champion` the version in use, and
+`previous` the champion before it.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class Release(BaseModel):
         aliases: sorted.
         path: directory with the MLmodel file, or a URI when MLflow keeps its artifacts elsewhere.
         run_id: the variant's MLflow run.
-        tags: what was recorded at registration (digests, sources, gate outcome).
+        tags: recorded at registration: digests, sources, the gates' outcome.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,12 +49,12 @@ class Release(BaseModel):
 
     @property
     def uri(self) -> str:
-        """What `mlflow.transformers.load_model` takes."""
+        """The argument for `mlflow.transformers.load_model`."""
         return f"models:/{self.name}/{self.version}"
 
 
 def releases(name: str) -> list[Release]:
-    """Return the versions of the registered model `name`, newest first; InputError if there is no such model."""
+    """Return the versions of the registered model `name`, newest first; InputError if it does not exist."""
     mlflow = client()
     require_model(mlflow, name)
     found = mlflow.search_model_versions(f"name='{name}'")
@@ -63,7 +63,7 @@ def releases(name: str) -> list[Release]:
 
 
 def find_release(name: str, digest: str) -> Release | None:
-    """Return the newest version of `name` whose content has `digest` and is still there, or None."""
+    """Return the newest version of `name` with the content `digest` whose files still exist, or None."""
     mlflow = client()
     if name not in _names(mlflow):
         return None
@@ -71,7 +71,7 @@ def find_release(name: str, digest: str) -> Release | None:
 
 
 def find_champion(name: str) -> Release | None:
-    """Return the version of `name` that serves, or None if there is no such model or none serves."""
+    """Return the champion of `name`, or None if the model or a champion does not exist."""
     if name not in _names(client()):
         return None
     return next((release for release in releases(name) if CHAMPION in release.aliases), None)
@@ -81,10 +81,10 @@ def register(name: str, model: Path, *, digest: str, run_id: str, description: s
     """Register the model directory `model` under `name` as the challenger, unless its content is registered already.
 
     Args:
-        name: registered model, made if missing.
+        name: registered model, which is created if missing.
         model: directory that transformers can load.
-        digest: of its content; the same digest is never registered twice.
-        run_id: the MLflow run that the files are laid into.
+        digest: digest of the content; the same digest is never registered twice.
+        run_id: the MLflow run for the files.
         description: Markdown for the dashboard.
         tags: recorded on the version.
     """
@@ -110,7 +110,7 @@ def _is_loadable(release: Release) -> bool:
 
 
 def require_intact(release: Release) -> None:
-    """Refuse to let a version serve whose files are gone or are not those that were merged (all are read)."""
+    """Refuse a version whose files are missing or differ from the merged ones. All files are read."""
     who = f"{release.name} version {release.version} cannot serve"
     root = local_path(release.path)
     if not _is_loadable(release):

@@ -27,12 +27,12 @@ class Registered(Result):
 
     @property
     def identity(self) -> list[str | int]:
-        """Versions are told apart by MLflow."""
+        """MLflow identifies versions."""
         return [self.name, self.version]
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        """Read what `register` wrote."""
+        """Return the result that `register` wrote."""
         release = json.loads((entry.path / "release.json").read_text("utf-8"))
         return cls(
             path=release["path"],
@@ -43,7 +43,7 @@ class Registered(Result):
         )
 
     def holds(self) -> bool:
-        """Say whether MLflow still has the version, with its files."""
+        """Return whether MLflow still has the version, with its files."""
         found = registry.find_release(self.name, self.content)
         return found is not None and found.version == self.version
 
@@ -88,13 +88,13 @@ class Promoted(Result):
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        """Read what `promote` wrote."""
+        """Return the result that `promote` wrote."""
         moved = json.loads((entry.path / "promotion.json").read_text("utf-8"))
         facts = {name: moved[name] for name in ("name", "champion", "sentence")}
         return cls(path=entry.path, digest=entry.digest, **facts)
 
     def holds(self) -> bool:
-        """Say whether the champion is who it was when the step ended. A person may have changed it since."""
+        """Return whether the champion is who it was when the step ended. A person may have changed it since."""
         champions = [r.version for r in registry.releases(self.name) if registry.CHAMPION in r.aliases]
         return champions == [self.champion]
 
@@ -103,7 +103,7 @@ class Promoted(Result):
 def promote(out: Path, name: str, release: Registered, instead_of: int | None) -> None:
     """Make the version the champion instead of the version `instead_of`; write `promotion.json`.
 
-    Nothing moves if a person rolled the version back, or if another version is the champion by now.
+    Nothing changes if a person rolled the version back, or if the champion has changed in the meantime.
     """
     moved = promotion.promote(name, release.version, instead_of=instead_of)
     write_json(out / "promotion.json", moved.model_dump(mode="json"))

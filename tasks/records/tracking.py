@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
 TAG_PIPELINE = "rammerge.pipeline"
-# Without it MLflow's dashboard shows an experiment as one of traces and prompts, of which there are none.
+# Without this tag MLflow's dashboard shows an experiment as one of traces and prompts, and there are none.
 _SHOWN_AS_RUNS = {"mlflow.experimentKind": "custom_model_development"}
 
 
@@ -38,16 +38,16 @@ class Tracked(Result):
 
     @property
     def identity(self) -> str:
-        """Runs are told apart by MLflow."""
+        """MLflow identifies runs."""
         return self.run_id
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        """Read what `track` wrote."""
+        """Return the result that `track` wrote."""
         return cls(path=entry.path, digest=entry.digest, **json.loads((entry.path / "runs.json").read_text("utf-8")))
 
     def holds(self) -> bool:
-        """Say whether MLflow still has the runs."""
+        """Return whether MLflow still has the runs."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -137,7 +137,7 @@ def _write_child(log: "_Log", record: Record, name: str, *, row: Row, parent: st
 
 @dataclass
 class _Log:
-    """Writes the runs of one pipeline run: what all of them share is given once."""
+    """Writes the MLflow runs of one pipeline run. Values that they share are given once."""
 
     mlflow: "MlflowClient"
     tags: Mapping[str, str]
@@ -195,7 +195,7 @@ def _experiment(mlflow: "MlflowClient", name: str) -> str:
     location = None if tracking_server() else (home() / "mlflow" / "artifacts" / name).as_uri()
     try:
         return str(mlflow.create_experiment(name, artifact_location=location, tags=_SHOWN_AS_RUNS))
-    except MlflowException:  # another run was faster
+    except MlflowException:  # a concurrent run has created it
         found = mlflow.get_experiment_by_name(name)
         if found is None:
             raise

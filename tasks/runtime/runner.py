@@ -35,7 +35,7 @@ class Workers(ThreadPoolTaskRunner[Any]):
         wait_for: Iterable[PrefectFuture[Any]] | None = None,
         dependencies: dict[str, Any] | None = None,
     ) -> PrefectConcurrentFuture[Any]:
-        """Submit a step, let it start when it is its turn if it runs a model, and report its end."""
+        """Submit a step, and report its end. A step that runs a model waits for its turn."""
         name = str(task.task_run_name or task.name).format(**parameters)
         step: Step[Any] | None = getattr(task.fn, "step", None)
         turn = Turn()
@@ -48,33 +48,33 @@ class Workers(ThreadPoolTaskRunner[Any]):
 
 
 class _ItsTurn(PrefectFuture[bool]):
-    """What Prefect waits for before it says that a step runs, once the step's inputs are there."""
+    """A future for which Prefect waits, after the step's inputs, before it reports that the step runs."""
 
     def __init__(self, turn: Turn, step: Step[Any], parameters: dict[str, Any]) -> None:
         self._turn, self._step, self._parameters = turn, step, parameters
 
     @property
     def task_run_id(self) -> UUID:
-        """No task run's."""
+        """An id that belongs to no task run."""
         return UUID(int=0)
 
     @property
     def state(self) -> PrefectState[bool]:
-        """It never fails."""
+        """Always completed, because a turn never fails."""
         return Completed(data=True)
 
     def wait(self, timeout: float | None = None) -> None:
-        """Begin the turn, unless what the step makes is there already."""
+        """Start the turn, unless the step's result already exists."""
         given = resolve_futures_to_results(self._parameters)
         if self._step.runs_a_model and self._step.find(**given) is None:
             self._turn.begin(alone=self._step.runs_a_model(**given), timeout=timeout)
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> bool:  # noqa: ARG002 (the base's)
-        """What `state` holds."""
+        """Return the result in `state`."""
         return True
 
     def add_done_callback(self, fn: Callable[[PrefectFuture[bool]], None]) -> None:
-        """Nobody but the step's own thread waits for this."""
+        """Do nothing, because only the step's own thread waits for this future."""
 
 
 def workers() -> TaskRunner[PrefectFuture[Any]]:

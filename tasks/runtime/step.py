@@ -134,7 +134,7 @@ class Step(Generic[R]):
         key = self._key(given)
         entry = store.find(self.kind, key)
         attempts = store.attempts(self.kind, key, valid=entry is not None and self._holds(entry))
-        # Several homes may share a Prefect server, and each result names a path below one of them.
+        # Several homes may share a Prefect server, and a result contains a path below one of them.
         place = store.key_of("home", 0, {"path": str(home())})[:8]
         return f"{self.kind}-{key}-{attempts}-{self._shape}-{place}"
 

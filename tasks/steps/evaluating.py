@@ -1,4 +1,4 @@
-"""Evaluate models, compare them, choose a variant and put it to the gates."""
+"""Evaluate models, compare them, choose a variant and judge it by the gates."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -31,9 +31,9 @@ class SuiteRef(BaseModel):
     """A suite that has been opened and checked.
 
     Attributes:
-        name: as results and reports call it.
+        name: its name in results and reports.
         path: its directory.
-        digest: of all that is asked and how it is scored.
+        digest: digest of its items and its scoring.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,7 +44,7 @@ class SuiteRef(BaseModel):
 
     @property
     def identity(self) -> list[str]:
-        """Where the suite lies does not count."""
+        """Name and content; the path does not count."""
         return [self.name, self.digest]
 
     @classmethod
@@ -54,7 +54,7 @@ class SuiteRef(BaseModel):
 
 
 class Conditions(BaseModel):
-    """Everything that scores depend on besides the model and the suite."""
+    """Everything that scores depend on, except the model and the suite."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,7 +68,7 @@ class Conditions(BaseModel):
 
     @classmethod
     def of(cls, recipe: Recipe) -> "Conditions":
-        """Return the conditions that a recipe asks for, on this installation."""
+        """Return the conditions of a recipe on this installation."""
         asked = recipe.evaluation
         return cls(
             dtype=asked.dtype,
@@ -90,7 +90,7 @@ class Scores(Result):
 
     @property
     def identity(self) -> dict[str, str]:
-        """What the results are; where they lie does not count."""
+        """The content of the results; the paths do not count."""
         return self.digests
 
     def load(self) -> dict[str, dict[Split, SuiteResult]]:
@@ -105,11 +105,11 @@ class Scores(Result):
 
     @classmethod
     def read(cls, entry: store.Entry) -> Self:
-        """Read what `evaluate` wrote."""
+        """Return the result that `evaluate` wrote."""
         return cls(path=entry.path, digest=entry.digest, **json.loads((entry.path / "scores.json").read_text("utf-8")))
 
     def holds(self) -> bool:
-        """Say whether every suite's results are still in the store, unharmed."""
+        """Return whether every suite's results are still in the store, unharmed."""
         return all(store.find("suite", directory.parent.name) for directory in self.directories.values())
 
 
@@ -191,7 +191,7 @@ class Compared(Result):
 
     @classmethod
     def read(cls, entry: store.Entry) -> Self:
-        """Read what `compare` wrote."""
+        """Return the result that `compare` wrote."""
         selected = (entry.path / "selected").read_text("utf-8")
         markdown = (entry.path / "leaderboard.md").read_text("utf-8")
         return cls(path=entry.path, digest=entry.digest, selected=selected, markdown=markdown)
@@ -211,10 +211,10 @@ def compare(
     Args:
         out: written: `leaderboard.json`, `.md` and `.png`, and `selected`.
         scores: by model; the base is called `base`.
-        agents: which of them are agents.
-        variants: which of them are variants, and by which method.
+        agents: the names of the agents.
+        variants: name -> method of the variants.
         confidence: level of the intervals.
-        champion: the release that serves, if it has a row of its own in `scores`.
+        champion: the present champion, if it has a separate row in `scores`.
     """
     from evaluation.report.figures import leaderboard_png  # matplotlib takes a second to import
 
@@ -229,7 +229,7 @@ def compare(
 
 
 class Decision(Result):
-    """What the gates said about the selected variant: `decision.json` and `decision.md` in `path`."""
+    """The gates' decision on the selected variant: `decision.json` and `decision.md` in `path`."""
 
     variant: str
     passed: bool
@@ -242,7 +242,7 @@ class Decision(Result):
 
     @classmethod
     def read(cls, entry: store.Entry) -> Self:
-        """Read what `gate` wrote."""
+        """Return the result that `gate` wrote."""
         decision = json.loads((entry.path / "decision.json").read_text("utf-8"))
         return cls(
             path=entry.path,
@@ -258,15 +258,15 @@ class Decision(Result):
 def gate(
     out: Path, leaderboard: Compared, gates: Sequence[Mapping[str, Any]], champion: Champion | None = None
 ) -> None:
-    """Put the selected variant to the recipe's gates, on the test split; write `decision.json` and `decision.md`.
+    """Judge the selected variant by the recipe's gates on the test split; write `decision.json` and `decision.md`.
 
-    `champion` is the release that serves, unless it is the selected variant itself.
+    `champion` is the present champion, unless that is the selected variant itself.
     """
     board = leaderboard.load().model_copy(update={"champion": champion})
     decision = decide(board, leaderboard.selected, [parse_gate(gate) for gate in gates])
     verdict = "passes every gate" if decision.passed else "is refused"
     lines = [f"**{decision.variant}** {verdict}.", ""]
-    # A list, since the dashboards break no lines in a table.
+    # A list, because the dashboards do not wrap lines in a table.
     lines += [f"- `{o.rule}` {'passed' if o.passed else '**refused**'}: {o.sentence}" for o in decision.outcomes]
     write_json(out / "decision.json", decision.to_json())
     write_text(out / "decision.md", "\n".join([*lines, ""]))

@@ -1,4 +1,4 @@
-"""Overlap, merge and smoke test: what the library does, as steps of the pipeline."""
+"""The library's work as steps of the pipeline: overlap, merge and smoke test."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -37,12 +37,12 @@ class Method(BaseModel):
     params: dict[str, Any]
 
     def resolved(self) -> ResolvedMethod:
-        """Return the same as the library takes it."""
+        """Return the method as the library takes it."""
         return restore(self.name, self.preset, self.params)
 
 
 class OverlapResult(Result):
-    """Which elements the agents changed: `overlap.json` in `path`, and its summary by agent."""
+    """The elements that the agents changed: `overlap.json` in `path`, and its summary by agent."""
 
     summary: dict[str, dict[str, Any]]
     warnings: list[str]
@@ -54,7 +54,7 @@ class OverlapResult(Result):
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        """Read what `extract` wrote."""
+        """Return the result that `extract` wrote."""
         content = json.loads((entry.path / "overlap.json").read_text(encoding="utf-8"))
         warnings = json.loads((entry.path / "warnings.json").read_text(encoding="utf-8"))
         return cls(path=entry.path, digest=entry.digest, summary=content["summary"], warnings=warnings)
@@ -73,7 +73,7 @@ class Merged(Model):
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        """Read what `merge` wrote."""
+        """Return the result that `merge` wrote."""
         report = json.loads((entry.path / "report.json").read_text(encoding="utf-8"))
         return cls(path=entry.path / "model", **report)
 
@@ -124,13 +124,13 @@ def merge(
 
 
 class Smoked(Result):
-    """What a short generation gave: the proof that transformers loads the model and that it speaks."""
+    """The text of a short generation, which proves that transformers loads the model and can generate with it."""
 
     text: str
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        """Read what `smoke` wrote."""
+        """Return the result that `smoke` wrote."""
         text = json.loads((entry.path / "smoke.json").read_text("utf-8"))["text"]
         return cls(path=entry.path, digest=entry.digest, text=text)
 
@@ -151,7 +151,7 @@ def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
     """Check that transformers loads the model, that its logits are finite and that it generates; write `smoke.json`.
 
     Raises:
-        RammergeError: one of these does not hold; nothing has been registered then.
+        RammergeError: one of these fails; then nothing is registered.
     """
     try:
         with model_process(alone=_fills_the_machine(model=model, compute=compute)) as process:
@@ -164,7 +164,7 @@ def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
 
 
 def merge_options(output: Output, compute: Compute) -> MergeOptions:
-    """Return the engine's options for what a recipe says."""
+    """Return the engine's options for a recipe's sections."""
     return MergeOptions(
         dtype=output.dtype,
         rounding=output.rounding,

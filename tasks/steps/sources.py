@@ -1,4 +1,4 @@
-"""The first steps: bring base and agents here, and refuse what cannot be merged."""
+"""The first steps: fetch base and agents, and refuse models that cannot be merged."""
 
 import hashlib
 import json
@@ -31,12 +31,12 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Origin(BaseModel):
-    """Where a checkpoint is to come from.
+    """The origin of a checkpoint.
 
     Attributes:
         source: an absolute directory, or a hub id.
-        revision: of the hub.
-        written: the source as the recipe writes it, which is what reports and model cards show.
+        revision: the revision on the hub.
+        written: the source as the recipe writes it; reports and model cards show this.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,7 +47,7 @@ class Origin(BaseModel):
 
     @property
     def identity(self) -> list[str | None]:
-        """Everything, and for a directory the status of its files: a directory that changed is another origin."""
+        """All fields, and for a directory the status of its files: a changed directory is a different origin."""
         return [self.source, self.revision, self.written, directory_state(Path(self.source))]
 
 
@@ -56,9 +56,9 @@ class Model(Result):
 
     Attributes:
         path: the directory.
-        digest: of its weights and config.json, as `digest_checkpoint` gives it.
-        content: of every file that travels with a merge (tokenizer, chat template, ...) as well.
-        source, revision: where it came from; empty for a merged model.
+        digest: digest of weights and config.json, by `digest_checkpoint`.
+        content: digest that also covers the files that a merge copies, such as tokenizer and chat template.
+        source, revision: the model's origin; empty for a merged model.
     """
 
     content: str
@@ -67,21 +67,21 @@ class Model(Result):
 
     @property
     def identity(self) -> list[str | None]:
-        """Content and provenance, which a merged model's card repeats; where the directory lies does not count."""
+        """Content and provenance, which a merged model's card repeats. The path does not count."""
         return [self.content, self.source, self.revision]
 
     @property
     def provenance(self) -> str:
-        """Where the model came from and what it is, for tags and parameters."""
+        """Origin and digest of the model, for tags and parameters."""
         return f"{self.source}{f'@{self.revision}' if self.revision else ''} sha256:{self.digest}"
 
 
 class Fetched(Model):
-    """A model that has been brought here.
+    """A model that has been fetched.
 
     Attributes:
-        settled: whether the origin names one content for ever, as a directory or a commit does and a branch does not.
-        state: of the files in `path`, as `directory_state` gives it.
+        settled: whether the origin is a directory or a commit, and not a branch, which can move.
+        state: the state of the files in `path`, by `directory_state`.
     """
 
     settled: bool
@@ -89,12 +89,12 @@ class Fetched(Model):
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        """Read what `fetch` wrote."""
+        """Return the result that `fetch` wrote."""
         record = json.loads((entry.path / "checkpoint.json").read_text(encoding="utf-8"))
         return cls(**record["model"], settled=record["settled"], state=record["state"])
 
     def holds(self) -> bool:
-        """Say whether the directory is unchanged. The hub must be asked again where a branch points."""
+        """Return whether the directory is unchanged. For a branch the hub must be asked again."""
         return self.settled and self.state == directory_state(self.path)
 
 
@@ -102,12 +102,12 @@ class Fetched(Model):
     "fetch", version=FETCH_VERSION, run_name="fetch {name}", result=Fetched, ignore=["name"], retries=DOWNLOAD_RETRIES
 )
 def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> None:
-    """Bring a checkpoint here (download and convert if need be) and digest it.
+    """Fetch a checkpoint, download and convert it if necessary, and digest it.
 
     Args:
-        out: written: `checkpoint.json`.
-        name: what it is to the recipe.
-        origin: where it comes from.
+        out: gets `checkpoint.json`.
+        name: its name in the recipe.
+        origin: its origin.
         base: for an agent, the base that it was trained from; a LoRA adapter is merged into it.
     """
     opened_base = open_checkpoint(base.path) if base else None
@@ -122,13 +122,13 @@ def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> No
 
 
 class Checked(Result):
-    """What the preflight found: nothing that forbids the merge, perhaps something to know."""
+    """The warnings of a preflight that found no reason to refuse the merge."""
 
     warnings: list[str]
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        """Read what `preflight` wrote."""
+        """Return the result that `preflight` wrote."""
         warnings = json.loads((entry.path / "preflight.json").read_text("utf-8"))
         return cls(path=entry.path, digest=entry.digest, warnings=warnings)
 
@@ -159,13 +159,13 @@ def _open_family(models: Sequence[tuple[str, Model]], _states: Sequence[str | No
 
 
 def model_at(path: Path) -> Model:
-    """Return the model directory `path` as its files are now."""
+    """Return the model directory `path` with its present content."""
     digest, content = digests(open_checkpoint(path))
     return Model(path=path, digest=digest, content=content)
 
 
 def refuse_changed(model: Model) -> None:
-    """Refuse to keep what was made of a model whose files are no longer those that were hashed.
+    """Refuse results from a model whose files have changed since they were hashed.
 
     Raises:
         RammergeError: a file was changed, added or removed.
@@ -175,7 +175,7 @@ def refuse_changed(model: Model) -> None:
 
 
 def digests(checkpoint: Checkpoint) -> tuple[str, str]:
-    """Return the digest of weights and config, and that of every file that travels with a merge."""
+    """Return the digest of weights and config, and the digest that also covers the files that a merge copies."""
     weights = digest_checkpoint(checkpoint).digest
     sidecars = [f"{path.relative_to(checkpoint.path)} {digest_file(path).sha256}" for path in checkpoint.sidecars]
     return weights, hashlib.sha256("\n".join([weights, *sidecars]).encode()).hexdigest()

@@ -56,7 +56,7 @@ MODELS = ("--base", "models/base", "--agent", "models/tool", "--agent", "coder=m
 def test_check_accepts_what_it_wrote(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("init", *MODELS) == 0
     assert capsys.readouterr().out == (
-        "recipe.yaml is written: read it, put suites of your own into it, then `rammerge run recipe.yaml`\n"
+        "recipe.yaml is written: read it, put your own suites into it, then `rammerge run recipe.yaml`\n"
     )
     assert run("check", "recipe.yaml") == 0
     assert {path.name for path in root.iterdir()} == {"models", "recipe.yaml"}
@@ -134,13 +134,15 @@ def test_models_on_the_hub_are_not_fetched(root: Path, capsys: pytest.CaptureFix
     assert inspect in (root / "recipe.yaml").read_text()
     capsys.readouterr()
     assert run("init", "--base", "models/bse", "--agent", "org/tool", "--force") == 0
-    assert "warning: models/bse is no directory here (did you mean 'base'?)" in capsys.readouterr().err
+    assert "warning: models/bse is not a directory here (did you mean 'base'?)" in capsys.readouterr().err
 
 
 def test_a_file_is_replaced_only_when_forced(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "recipe.yaml").write_text("mine")
     assert run("init", *MODELS) == 2
-    assert capsys.readouterr().err == "error: recipe.yaml exists; write to another --out, or replace it with --force\n"
+    assert (
+        capsys.readouterr().err == "error: recipe.yaml exists; write to a different --out, or replace it with --force\n"
+    )
     assert (root / "recipe.yaml").read_text() == "mine"
     assert run("init", *MODELS, "--force") == 0
     assert load(root / "recipe.yaml").name == "base-merge"
@@ -149,13 +151,13 @@ def test_a_file_is_replaced_only_when_forced(root: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ((), "give --base and one --agent or more, or call it on a terminal"),
-        (("--base", "models/base"), "give --base and one --agent or more"),
+        ((), "give --base and at least one --agent, or run this on a terminal"),
+        (("--base", "models/base"), "give --base and at least one --agent"),
         ((*MODELS, "--suite", "zoo_tul"), "unknown suite 'zoo_tul' (did you mean 'zoo_tool'?)"),
         ((*MODELS, "--name", "my model"), "'my model' cannot name a recipe"),
         (
             ("--base", "models/base", "--agent", "ties=models/tool"),
-            "a merge is called so; give --agent NAME=models/tool",
+            "a merge has this name; give --agent NAME=models/tool",
         ),
         (("--base", "models/base", "--agent", "overall=models/tool"), "'overall' cannot name an agent"),
         (("--base", "models/base", "--agent", "models/a b"), "give --agent NAME='models/a b'"),
