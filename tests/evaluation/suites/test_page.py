@@ -1,0 +1,48 @@
+"""Contract: the suite that docs/suites.md shows file by file is a suite, and a model can be evaluated on it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from evaluation.runners.harness import evaluate_model
+from evaluation.suites import Suite, load_suite
+from evaluation.suites.loading import _SuiteFile
+from tests.evaluation.made import write_model
+
+PAGE = (Path(__file__).parents[3] / "docs" / "suites.md").read_text("utf-8")
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Suite:
+    folder = tmp_path / "sums"
+    folder.mkdir()
+    for name, content in re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", PAGE, flags=re.DOTALL):
+        (folder / name).write_text(content)
+    return load_suite(folder)
+
+
+def test_the_page_shows_every_file_of_the_suite(suite: Suite) -> None:
+    tree = PAGE.partition("```\nsums/\n")[2].partition("```")[0]
+    assert {line.split()[0] for line in tree.splitlines()} == {file.name for file in suite.path.iterdir()}
+
+
+def test_the_page_explains_every_key() -> None:
+    keys = PAGE.partition("| key | |\n| --- | --- |\n")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)`", keys, flags=re.MULTILINE)) == set(_SuiteFile.model_fields)
+
+
+def test_the_suite_of_the_page_can_be_evaluated(suite: Suite, tmp_path: Path) -> None:
+    results = evaluate_model(write_model(tmp_path / "model"), [suite])
+    assert {split: list(result.scores) for (_, split), result in results.items()} == {
+        "validation": ["v1", "v2"],
+        "test": ["t1", "t2", "t3"],
+    }
+
+
+def test_the_scoring_of_the_page_tells_right_from_wrong(suite: Suite) -> None:
+    task = suite.task_files["sums_test"]
+    score = task.config["process_results"].load()
+    item = task.items()[0]
+    assert score(item, [" 7"]) == {"acc": 1.0}
+    assert score(item, ["8"]) == {"acc": 0.0}
