@@ -30,7 +30,7 @@ def fetch(
 
     A path that exists takes precedence over a hub id. The weights may be a few levels below the directory, as trainers
     save them. Plain safetensors in the layout and dtypes of the base are used directly. All other forms are converted
-    once, and the result is kept; docs/inputs.md lists the forms. Downloads are kept too.
+    once, and the result is kept; rammerge.checkpoints.forms has a module per form. Downloads are kept too.
 
     Args:
         source: the name that the user wrote.
