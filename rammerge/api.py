@@ -80,8 +80,8 @@ def merge(
         parameters: the method's own, over those of the preset.
 
     Raises:
-        InputError: anything wrong with what was given, found before work begins; or a NaN or an infinity in a model.
-        RammergeError: the disk is full, or an input changed meanwhile.
+        InputError: an argument is wrong, found before work begins; or a NaN or an infinity in a model.
+        RammergeError: the disk is full, or an input changed during the merge.
     """
     chosen = _settle(method, preset, parameters)
     limit = None if memory is None else _bytes("memory", memory)
@@ -126,7 +126,7 @@ def measure_overlap(
         progress: called from worker threads.
 
     Raises:
-        InputError: anything wrong with what was given, or a NaN or an infinity in a model.
+        InputError: an argument is wrong, or a NaN or an infinity in a model.
     """
     check_choice("mask", mask, get_args(MaskMode))
     limit = None if memory is None else _bytes("memory", memory)
@@ -169,7 +169,7 @@ def open_checkpoint(source: str | Path, *, revision: str | None = None, base: Ch
         base: what an adapter or a trainer's checkpoint was trained from.
 
     Raises:
-        InputError: there is no such model, or it cannot be used.
+        InputError: the model does not exist or cannot be used.
         RammergeError: the hub did not answer; the same call may succeed later.
     """
     return fetch(str(source), revision, base=base)

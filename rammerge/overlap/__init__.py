@@ -1,4 +1,4 @@
-"""Task-vector overlap: which elements each agent changed, alone or with others, and what a merge kept of it."""
+"""Task-vector overlap: which elements each agent changed, alone or with others, and the part that a merge keeps."""
 
 from rammerge.overlap.overlap import DENSE, FEW_UNIQUE, Densities, Overlap, poor_fits
 from rammerge.overlap.ratio import overlap_ratio

@@ -40,7 +40,7 @@ class Overlap:
         mask: what counted as changed.
         elements: float elements of the model, tied tensors once.
         by_tensor: tensor -> [agent][k - 1] = elements that this agent and k - 1 others changed.
-        densities: per agent, when they were asked for.
+        densities: per agent, if they were measured.
     """
 
     agents: tuple[str, ...]

@@ -10,7 +10,7 @@ DISTINCT_SHARE = 0.01
 
 @dataclass(frozen=True)
 class AgentSurvival:
-    """What is kept of one agent's changes.
+    """The part of one agent's changes that a merge keeps.
 
     Attributes:
         active: elements that it changed.

@@ -1,4 +1,4 @@
-"""rammerge.json: where a merged model comes from, what was done, and what its files are; and checking them."""
+"""rammerge.json: the origin, the settings and the files of a merged model, and checking the files."""
 
 import json
 from collections.abc import Mapping

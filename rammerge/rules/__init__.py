@@ -78,7 +78,7 @@ def restore(method: str, preset: str | None, params: Mapping[str, Any]) -> Resol
     """Return what `resolve` gave, from its name, preset and settled parameters.
 
     Raises:
-        InputError: there is no such method, or these are not its parameters.
+        InputError: the method does not exist, or it has different parameters.
     """
     return replace(resolve(method, None, params), preset=preset)
 

@@ -23,7 +23,7 @@ def list_methods() -> MethodListing:
 
 
 def details(method: dict[str, Any]) -> list[str]:
-    """Return what follows a method's summary: a line each for its source, its parameters and its presets."""
+    """Return the lines after a method's summary: its source, its parameters and its presets."""
     lines = [f"  source: {method['source']}"]
     for key, schema in method["parameters"].items():
         choices = f" ({', '.join(schema['enum'])})" if "enum" in schema else ""

@@ -1,4 +1,4 @@
-"""What a merge method is, and how it becomes a rule that the engine can run."""
+"""The definition of a merge method, and the rule that the engine runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def mask(self) -> Mask:
-        """Return the mask that counts and reports use; methods that have none of their own use the paper's."""
+        """Return the mask for counts and reports. Methods without a mask use the paper's."""
         return Mask()
 
 
@@ -32,14 +32,14 @@ class Method:
     """A merge rule with open parameters.
 
     Attributes:
-        name: as recipes and the command line call it.
+        name: its name in recipes and on the command line.
         summary: one sentence.
-        source: where the formula comes from.
-        params: the parameters' model.
-        kernel: the formula, a pure function of a module.
-        coefficients: (parameters, statistics, tensor name, number of agents) -> rows of one number for each agent, what
-            the kernel reads as `block.coefficients`.
-        height: how many rows that is.
+        source: the source of the formula.
+        params: the class of the parameters.
+        kernel: the formula, which is a pure function of a module.
+        coefficients: (parameters, statistics, tensor name, number of agents) -> rows of one number per agent. The
+            kernel reads them as `block.coefficients`.
+        height: the number of rows.
         passes: (parameters, number of agents) -> the statistics that `coefficients` reads.
         factors: (parameters, statistics, number of agents) -> the factor of each agent's unique changes, for reports;
             None if the method has none that holds for the whole model.
@@ -67,7 +67,7 @@ class Method:
 
 @dataclass(frozen=True)
 class ResolvedMethod:
-    """A method with all its parameters settled; what cache keys and `rammerge.json` are made of."""
+    """A method with settled parameters. Cache keys and `rammerge.json` contain it."""
 
     method: Method
     preset: str | None
@@ -75,7 +75,7 @@ class ResolvedMethod:
 
     @property
     def name(self) -> str:
-        """As recipes and the command line call the method."""
+        """The method's name in recipes and on the command line."""
         return self.method.name
 
     @cached_property
@@ -94,7 +94,7 @@ class ResolvedMethod:
 
 @dataclass(frozen=True)
 class Rule:
-    """A method with its parameters and the agents that it merges: all that the engine runs and a report tells.
+    """A method with settled parameters and agents. The engine runs it, and reports describe it.
 
     Attributes:
         settled: the method and its parameters.
@@ -106,7 +106,7 @@ class Rule:
 
     @property
     def name(self) -> str:
-        """As recipes and the command line call the method."""
+        """The method's name in recipes and on the command line."""
         return self.settled.name
 
     @property
@@ -116,7 +116,7 @@ class Rule:
 
     @property
     def height(self) -> int:
-        """How many rows of coefficients the kernel reads."""
+        """The number of rows of coefficients that the kernel reads."""
         return self.settled.method.height
 
     @property
@@ -126,7 +126,7 @@ class Rule:
 
     @cached_property
     def mask(self) -> Mask:
-        """What counts as changed."""
+        """The mask of changed elements."""
         return self.settled.settled.mask()
 
     @cached_property
@@ -138,7 +138,7 @@ class Rule:
         """Return the coefficients of a tensor.
 
         Raises:
-            InputError: the method returns other rows than it declares.
+            InputError: the method returns a different number of rows or columns than it declares.
         """
         rows = self.settled.method.coefficients(self.settled.settled, statistics, tensor, len(self.agents))
         if [len(row) for row in rows] != [len(self.agents)] * self.height:

@@ -31,7 +31,7 @@ def _weighted_sum(block: Block) -> Update:
     total = block.deltas[0]
     for delta in block.deltas[1:]:
         total = total + delta
-    # One factor for all agents: applied to the sum, it rounds once.
+    # All agents have the same factor. Applied to the sum, it rounds only once.
     return Update(total * block.coefficients[0, 0])
 
 

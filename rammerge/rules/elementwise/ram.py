@@ -23,7 +23,7 @@ PAPER = "arXiv 2601.13572"
 
 
 class RamParams(Params):
-    """RAM's parameters: only how to tell a changed element."""
+    """RAM's parameters, which only define changed elements."""
 
     epsilon: float = Field(1e-5, ge=0, description="a change counts when it is larger than this (mask: abs)")
     mask_mode: MaskMode = Field("abs", description="abs, exact, relative or ulp")
