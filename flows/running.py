@@ -37,10 +37,11 @@ def run(recipe: Path, display: Display) -> "Outcome":
         from flows.run.checking import check
         from flows.run.planning import plan
         from tasks.runtime.progress import listening
+        from tasks.runtime.slots import ended_by_interrupt
 
         todo = plan(recipe)
         check(todo)
-        with answering(), display(todo.steps) as listener, listening(listener):
+        with answering(), display(todo.steps) as listener, listening(listener), ended_by_interrupt():
             state: Any = merge_and_evaluate(recipe, return_state=True)
             wait_until_recorded(state.state_details.flow_run_id)
         outcome: Outcome = state.result()

@@ -6,14 +6,17 @@ processors. So does a model on a GPU.
 """
 
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from evaluation.backends.transformers import is_small
 from evaluation.runners.pool import Pool, Worker
 from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.errors import RammergeError
 
 _MOST = 8  # each process holds torch and a model: about half a gigabyte
 
@@ -53,6 +56,7 @@ class Room:
 _places = Room(min(_MOST, len(os.sched_getaffinity(0))))
 _pool = Pool()
 _thread = threading.local()
+_interrupted = threading.Event()
 
 
 class Turn:
@@ -102,9 +106,16 @@ def room(*, alone: bool) -> Iterator[None]:
 
 @contextmanager
 def model_process(*, alone: bool) -> Iterator[Worker]:
-    """Hold room for one model, and yield a process to run it in."""
-    with room(alone=alone), _pool.worker(keep=not alone) as worker:
-        yield worker
+    """Hold room for one model, and yield a process to run it in.
+
+    Raises:
+        RammergeError: the run was interrupted.
+    """
+    with room(alone=alone):
+        if _interrupted.is_set():
+            raise RammergeError("the run was interrupted before the model had its turn")
+        with _pool.worker(keep=not alone) as worker:
+            yield worker
 
 
 def expect_models() -> None:
@@ -112,6 +123,26 @@ def expect_models() -> None:
     _pool.warm_up()
 
 
-def end_models() -> None:
-    """End whatever runs models, at once. The steps that wait for it fail."""
-    _pool.close()
+@contextmanager
+def ended_by_interrupt() -> Iterator[None]:
+    """While the context lasts, have Ctrl-C end whatever runs models at once, and let no further model start.
+
+    Otherwise Prefect waits for the steps that run, which takes as long as a model takes for all of its suites.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        _interrupted.set()
+        _pool.close()
+        if callable(before):
+            before(signum, frame)
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        _interrupted.clear()

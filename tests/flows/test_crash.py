@@ -5,12 +5,13 @@ Running the same command again, even twice at once, finishes and redoes at most 
 
 import signal
 import urllib.request
+from pathlib import Path
 
 import pytest
 
 from tests.fixtures.pipeline import World
-from tests.fixtures.program import Start, dashboards, finish, processes_of, wait_until_gone
-from tests.fixtures.waiting import PATIENCE_SECONDS
+from tests.fixtures.program import Start, dashboards, finish, processes_of, starting, wait_until_gone
+from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,24 @@ def test_killed_then_finished(world: World, start: Start) -> None:
         output, errors = finish(process)
         assert "evaluate base                            cached" in errors
         assert "tiny version 1 is champion" in output
+    wait_until_gone(world)
+
+
+def test_an_interrupt_waits_for_no_model(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    scored = tmp_path / "scored"
+    # Scoring that never ends: whoever waits for it hangs.
+    (tmp_path / "words" / "scoring.py").write_text(
+        "import pathlib, time\ndef process_results(doc, results):\n"
+        f"    pathlib.Path({str(scored)!r}).touch()\n    time.sleep(100_000)\n"
+    )
+    with starting(world) as start:
+        process = start("run", str(world.recipe))
+        wait_until(scored.exists, "the first item to be scored")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
     wait_until_gone(world)
 
 
