@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from flows.run.planning import Plan
+from rammerge.checkpoints.companions import compare_companions
 from rammerge.checkpoints.family import Family
 from rammerge.engine.forecast import Forecast, forecast
 from rammerge.system.home import home
@@ -28,11 +29,12 @@ def check(plan: Plan) -> list[str]:
         return [*lines, f"from the hub, checked after the download: {', '.join(remote)}"]
     agents = {name: origin.source for name, origin in plan.agents.items()}
     family = Family.open(plan.base.source, agents, resize=plan.recipe.output.resize)
+    heard = compare_companions(family.sources, plan.recipe.output.tokenizer)
     expected = max(_forecast(plan, family, method) for method in plan.variants.values())
     room = _room(_unmade(plan, _fetched(plan)), expected.disk)
     return [
         *lines,
-        *(f"warning: {warning}" for warning in family.warnings),
+        *(f"warning: {warning}" for warning in (*family.warnings, *heard)),
         f"memory: {expected.memory / 2**20:.0f} MiB for a merge; {room}",
     ]
 

@@ -47,6 +47,14 @@ def compare_tokenizers(base: Path, agent: Path, agent_name: str) -> list[str]:
     return warnings
 
 
+def token_names(file: Path) -> dict[int, str]:
+    """Return id -> token of the tokenizer.json `file`; {} if it is not there."""
+    if not file.is_file():
+        return {}
+    ordinary, added = _tokens(read_json_object(file))
+    return ordinary | added
+
+
 def _tokens(tokenizer: Mapping[str, Any]) -> tuple[dict[int, str], dict[int, str]]:
     """Return id -> token for the ordinary vocabulary and for the added tokens; unknown entries are left out."""
     model = tokenizer.get("model")

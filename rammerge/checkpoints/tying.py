@@ -24,8 +24,13 @@ def text_setting(config: Mapping[str, Any], key: str) -> Any:
     """Return `config[key]`, or the same key in the nested configuration of the language model, or None."""
     if config.get(key) is not None:
         return config[key]
-    nested = (config[name] for name in _TEXT_CONFIGS if isinstance(config.get(name), Mapping))
+    nested = nested_configs(config).values()
     return next((found for section in nested if (found := text_setting(section, key)) is not None), None)
+
+
+def nested_configs(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the nested configurations of the language model in `config`, by name."""
+    return {name: config[name] for name in _TEXT_CONFIGS if isinstance(config.get(name), Mapping)}
 
 
 def is_tied(config: Mapping[str, Any]) -> bool:
@@ -58,7 +63,7 @@ def find_tied(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> d
 
 def with_untied_head(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return `config` with untied embeddings, also in the configuration of the language model."""
-    nested = {name: with_untied_head(config[name]) for name in _TEXT_CONFIGS if isinstance(config.get(name), Mapping)}
+    nested = {name: with_untied_head(section) for name, section in nested_configs(config).items()}
     return {**config, **nested, "tie_word_embeddings": False}
 
 

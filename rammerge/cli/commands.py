@@ -108,6 +108,7 @@ def merge(
     size, limit = parse_option_size("--shard-size", shard_size), _memory_limit(memory)
     from rich.filesize import decimal
 
+    from rammerge.checkpoints.companions import companions_of
     from rammerge.checkpoints.family import Family
     from rammerge.cli.printing import print_merge
     from rammerge.engine.forecast import forecast
@@ -118,6 +119,7 @@ def merge(
     options = MergeOptions(dtype, rounding, seed, size, device, limit, threads, compile_)
     check_output(out, force=force, needed_bytes=0)
     family = Family.open(base, name_agents(agent), resize=resize, progress=say)
+    companions_of(family.sources, tokenizer)
     expected = forecast(family, chosen.bind(family.agents), options)
     say(f"forecast: peak memory {expected.memory / 2**20:.0f} MiB, output {decimal(expected.disk)}")
     with progress_display() as progress:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.checkpoints.companions import with_token_ids
 from rammerge.system.atomic import sync, write_text
 
 
 def write_companions(model: Path, base: Checkpoint, companions: Checkpoint, dtype: str, card: str) -> None:
     """Write the files that complete a model: the sidecar files of `companions` byte for byte, the config, the card.
 
-    The config is the base's, with the output dtype wherever it names a dtype.
+    The config is the base's, with the output dtype wherever it names a dtype, and the token ids of `companions`.
     """
     for file in companions.sidecars:
         if file.name != "config.json":
@@ -21,7 +22,8 @@ def write_companions(model: Path, base: Checkpoint, companions: Checkpoint, dtyp
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, target)
             sync(target)
-    write_text(model / "config.json", json.dumps(_with_dtype(base.config, dtype, top=True), indent=2) + "\n")
+    config = with_token_ids(base.config, companions.config)
+    write_text(model / "config.json", json.dumps(_with_dtype(config, dtype, top=True), indent=2) + "\n")
     write_text(model / "README.md", card)
 
 

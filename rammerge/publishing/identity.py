@@ -9,7 +9,7 @@ from rammerge.engine.options import MergeOptions
 from rammerge.rules import ResolvedMethod
 
 # Raise this when the same inputs and settings give different bytes. It is part of cache keys.
-MERGE_VERSION = 1
+MERGE_VERSION = 2
 
 
 @dataclass(frozen=True)

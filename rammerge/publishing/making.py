@@ -21,7 +21,6 @@ from rammerge.engine.passes.overlap import OverlapCounts
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.running import Runner
 from rammerge.engine.session import Progress, Session
-from rammerge.errors import InputError, closest
 from rammerge.overlap import Overlap, Survival
 from rammerge.publishing.card import model_card
 from rammerge.publishing.companions import write_companions
@@ -129,7 +128,8 @@ def merge_family(
     """
     options = options or MergeOptions()
     out = Path(out).expanduser().absolute()
-    companions = _companions(family, tokenizer_from)
+    companions = companions_of(family.sources, tokenizer_from)
+    heard = compare_companions(family.sources, tokenizer_from)
     layout = output_layout(family, options)
     inputs = [checkpoint.path for checkpoint in family.sources.values()]
     check_output(out, force=force, needed_bytes=still_needed(out, layout.size), inputs=inputs)
@@ -153,14 +153,7 @@ def merge_family(
         notes = tuple(session.notes)
     clock.lap("publish")
     counted = statistics.find(OverlapCounts(rule.mask))
-    return MergeReport(out, manifest, counted, (*family.warnings, *warnings, *notes), clock.laps, layout.size)
-
-
-def _companions(family: Family, name: str) -> Checkpoint:
-    if name not in family.sources:
-        hint = closest(name, family.sources)
-        raise InputError(f"tokenizer from '{name}': no such agent{hint}; use base or an agent's name")
-    return family.sources[name]
+    return MergeReport(out, manifest, counted, (*family.warnings, *heard, *warnings, *notes), clock.laps, layout.size)
 
 
 def _counted_before(rule: Rule, overlap: Overlap | None) -> Statistics:

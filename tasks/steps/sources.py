@@ -12,6 +12,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from rammerge.checkpoints.companions import compare_companions
 from rammerge.checkpoints.digest import digest_checkpoint, digest_file
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.fetch import FETCH_VERSION
@@ -133,10 +134,11 @@ class Checked(Result):
         return cls(path=entry.path, digest=entry.digest, warnings=warnings)
 
 
-@step("preflight", version=2, run_name="preflight", result=Checked)
+@step("preflight", version=3, run_name="preflight", result=Checked)
 def preflight(out: Path, base: Model, agents: Mapping[str, Model], output: Output) -> None:
     """Refuse, with the fix, agents that cannot be merged into the base; write the warnings to `preflight.json`."""
-    write_json(out / "preflight.json", list(open_family(base, agents, output.resize).warnings))
+    family = open_family(base, agents, output.resize)
+    write_json(out / "preflight.json", [*family.warnings, *compare_companions(family.sources, output.tokenizer)])
 
 
 def open_family(base: Model, agents: Mapping[str, Model], resize: Resize) -> Family:
