@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.checkpoints.companions import companions_of, compare_companions
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.layout import Layout
 from rammerge.checkpoints.stored import INDEX

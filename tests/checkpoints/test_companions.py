@@ -87,7 +87,7 @@ def generates_otherwise(model: Path) -> None:
 
 
 ENDING, SPECIAL = "ends its turns with a different token", "has different special tokens"
-DIFFERENCES = {
+DIFFERENCES: dict[Callable[[Path], None], str] = {
     ends_otherwise: rf"{ENDING} \('</s>' \(id 2\), '<\|im_end\|>' \(id 3\) instead of '</s>'",
     ends_otherwise_by_config: rf"{ENDING} \('<\|im_end\|>' \(id 3\) instead of '</s>' \(id 2\)",
     template_in_jinja: "has a different chat template",
