@@ -80,13 +80,13 @@ def _origin(recipe: Recipe, source: Source, location: tuple[str, ...]) -> Origin
 
 
 def _methods(recipe: Recipe) -> dict[str, Method]:
-    methods = {}
+    methods, directory = {}, recipe.path.absolute().parent
     for variant in recipe.variants():
         try:
-            settled = resolve(variant.method, variant.preset, variant.params)
+            settled = resolve(variant.method, variant.preset, variant.params, trusted=recipe.trust, directory=directory)
         except InputError as error:
             raise recipe.error(variant.location, str(error)) from None
-        methods[variant.name] = Method(name=settled.name, preset=settled.preset, params=dict(settled.params))
+        methods[variant.name] = Method.of(settled, trusted=recipe.trust, directory=directory)
     return methods
 
 

@@ -67,6 +67,10 @@ def merge(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the method. Repeat it."),
     ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option("--trust", metavar="MODULE", help="A module whose code may run, for --method MODULE:NAME."),
+    ] = None,
     resize: Resize = "refuse",
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"],
@@ -104,7 +108,7 @@ def merge(
     """Merge agents into one model directory that transformers and vLLM load as it is."""
     from rammerge.rules import resolve
 
-    chosen = resolve(method, preset, parse_settings(set_ or []))
+    chosen = resolve(method, preset, parse_settings(set_ or []), trusted=trust or (), directory=Path.cwd())
     size, limit = parse_option_size("--shard-size", shard_size), _memory_limit(memory)
     from rich.filesize import decimal
 

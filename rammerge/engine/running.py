@@ -102,7 +102,8 @@ class Runner:
 
     @property
     def _may_compile(self) -> bool:
-        return self.session.device == "cpu" and self.session.options.compile != "never"
+        wanted = self.session.device == "cpu" and self.session.options.compile != "never"
+        return wanted and cache.is_portable(self.function)
 
     @property
     def _results(self) -> list[DType]:

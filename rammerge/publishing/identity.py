@@ -21,6 +21,7 @@ class Settings:
         dtype, rounding, seed, shard_size: see MergeOptions.
         tokenizer_from: `base`, or the agent whose tokenizer was copied.
         resize: see Family.
+        code: a digest of the method's code, if it is not one of rammerge's own.
     """
 
     method: str
@@ -32,6 +33,7 @@ class Settings:
     shard_size: int
     tokenizer_from: str
     resize: str
+    code: str | None = None
 
     @classmethod
     def of(cls, method: ResolvedMethod, options: MergeOptions, tokenizer_from: str, resize: str) -> Self:
@@ -48,11 +50,12 @@ class Settings:
 
     def method_json(self) -> dict[str, Any]:
         """Return the method as `ResolvedMethod.to_json` gives it."""
-        return {"method": self.method, "preset": self.preset, "params": dict(self.params)}
+        return {key: value for key, value in self.to_json().items() if key in ("method", "preset", "params", "code")}
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON."""
-        return asdict(self)
+        content = asdict(self)
+        return content if self.code else {key: value for key, value in content.items() if key != "code"}
 
 
 def merge_identity(family: Family, settings: Settings) -> dict[str, Any]:

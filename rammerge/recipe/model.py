@@ -201,6 +201,10 @@ class Recipe(Section):
         default=[], description="All must pass before promotion."
     )
     registry: Registry = Registry()
+    trust: list[str] = Field(
+        default=[],
+        description="Modules whose code may run, for methods named `module:name`; beside the recipe or installed.",
+    )
 
     _path: Path = PrivateAttr(default=Path())
     _lines: Mapping[Location, int] = PrivateAttr(default_factory=lambda: dict[Location, int]({(): 1}))
@@ -218,7 +222,8 @@ class Recipe(Section):
     @property
     def digest(self) -> str:
         """SHA-256 of the recipe with its defaults filled in; comments, layout and the order of keys do not count."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, allow_nan=False)
+        said = self.model_dump(mode="json", exclude=None if self.trust else {"trust"})
+        content = json.dumps(said, sort_keys=True, allow_nan=False)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def place(self, path: Path, lines: Mapping[Location, int]) -> "Recipe":

@@ -1,7 +1,8 @@
 """The merge methods, and how a name, a preset and overrides become a settled set of parameters."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -12,12 +13,17 @@ from rammerge.engine.passes.statistics import Statistics
 from rammerge.errors import InputError, closest
 from rammerge.rules.elementwise import arithmetic, ram, sparsified
 from rammerge.rules.spec import Method, Params, ResolvedMethod, Rule
+from rammerge.system.plugins import entry_points, is_reference, load_object
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {method.name: method for method in (*ram.METHODS, *arithmetic.METHODS, *sparsified.METHODS)}
 )
 
+# The group of entry points by which installed packages offer methods.
+GROUP = "rammerge.methods"
+
 __all__ = [
+    "GROUP",
     "METHODS",
     "Block",
     "Method",
@@ -26,6 +32,7 @@ __all__ = [
     "Rule",
     "Statistics",
     "Update",
+    "all_methods",
     "find_method",
     "resolve",
     "restore",
@@ -37,6 +44,8 @@ def resolve(
     preset: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     *,
+    trusted: Collection[str] = (),
+    directory: Path | None = None,
     also: Iterable[str] = (),
 ) -> ResolvedMethod:
     """Settle a method's parameters: defaults, then the preset's, then `overrides`.
@@ -45,12 +54,14 @@ def resolve(
         method: a name, or a method of the user's own.
         preset: a named set of the method's parameters.
         overrides: parameters by name.
+        trusted: modules whose code may run, for a method named `module:name`.
+        directory: where such a module may be besides the import path.
         also: what a misspelt parameter may have meant besides the method's own parameters.
 
     Raises:
         InputError: an unknown method, preset or parameter (the nearest is named), or a value out of bounds.
     """
-    spec = method if isinstance(method, Method) else find_method(method)
+    spec = method if isinstance(method, Method) else find_method(method, trusted=trusted, directory=directory)
     if preset is not None and preset not in spec.presets:
         known = ", ".join(spec.presets) or "none"
         hint = closest(preset, spec.presets)
@@ -63,24 +74,60 @@ def resolve(
     return ResolvedMethod(spec, preset, params)
 
 
-def find_method(name: str) -> Method:
-    """Return the method of that name.
+def find_method(name: str, *, trusted: Collection[str] = (), directory: Path | None = None) -> Method:
+    """Return the method of that name: one of rammerge's, of an installed package, or of a trusted module.
+
+    Args:
+        name: a name from `rammerge methods`, or `module:name`.
+        trusted: modules whose code may run.
+        directory: where a module may be besides the import path: the recipe's directory.
 
     Raises:
-        InputError: there is none; the nearest is named.
+        InputError: there is none, the nearest is named; or its module is not trusted or cannot be imported.
     """
-    if name not in METHODS:
-        raise InputError(f"unknown method '{name}'{closest(name, METHODS)}; the methods are {', '.join(METHODS)}")
-    return METHODS[name]
+    if name in METHODS:
+        return METHODS[name]
+    if is_reference(name):
+        return _own(load_object(name, what="method", trusted=trusted, directory=directory), name)
+    offered = entry_points(GROUP, what="method")
+    if name in offered:
+        return _own(offered[name](), name)
+    known = [*METHODS, *offered]
+    raise InputError(f"unknown method '{name}'{closest(name, known)}; the methods are {', '.join(known)}")
 
 
-def restore(method: str, preset: str | None, params: Mapping[str, Any]) -> ResolvedMethod:
+def all_methods() -> dict[str, Method]:
+    """Return rammerge's methods and those of installed packages, by name.
+
+    Raises:
+        InputError: a package's method cannot be loaded.
+    """
+    offered = entry_points(GROUP, what="method")
+    return {**METHODS, **{name: _own(load(), name) for name, load in offered.items() if name not in METHODS}}
+
+
+def _own(found: Any, name: str) -> Method:
+    """Return a user's method under the name by which it is found again."""
+    if not isinstance(found, Method):
+        raise InputError(f"method '{name}' is of type {type(found).__name__}; make it a rammerge.Method")
+    return replace(found, name=name)
+
+
+def restore(
+    method: str,
+    preset: str | None,
+    params: Mapping[str, Any],
+    *,
+    trusted: Collection[str] = (),
+    directory: Path | None = None,
+) -> ResolvedMethod:
     """Return what `resolve` gave, from its name, preset and settled parameters.
 
     Raises:
         InputError: the method does not exist, or it has different parameters.
     """
-    return replace(resolve(method, None, params), preset=preset)
+    found = find_method(method, trusted=trusted, directory=directory)
+    return replace(resolve(found, None, params), preset=preset)
 
 
 def _explain(spec: Method, error: ValidationError, also: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rammerge.rules import METHODS, Method
+from rammerge.rules import Method, all_methods
 
 
 class MethodListing(dict[str, dict[str, Any]]):
@@ -19,7 +19,7 @@ class MethodListing(dict[str, dict[str, Any]]):
 
 def list_methods() -> MethodListing:
     """Return the merge methods with their parameters (as JSON schemas), defaults, presets and sources."""
-    return MethodListing({name: _describe(method) for name, method in METHODS.items()})
+    return MethodListing({name: _describe(method) for name, method in all_methods().items()})
 
 
 def details(method: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from rammerge.engine.passes.statistics import Pass, Statistics
 from rammerge.errors import InputError
 from rammerge.numerics.masks import Mask
 from rammerge.overlap import Survival
+from rammerge.system.plugins import code_digest
 
 
 class Params(BaseModel):
@@ -64,6 +65,16 @@ class Method:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     preset_sources: Mapping[str, str] = field(default_factory=dict)
 
+    @cached_property
+    def code(self) -> str | None:
+        """A digest of the code of a method that is not rammerge's own, else None.
+
+        It goes where the name goes, because a name says nothing about what a user's file contains today.
+        """
+        parts = (self.params, self.kernel, self.coefficients, self.passes, self.factors, self.misfits)
+        own = [part for part in parts if part.__module__.partition(".")[0] != "rammerge"]
+        return code_digest(*own) if own else None
+
 
 @dataclass(frozen=True)
 class ResolvedMethod:
@@ -89,7 +100,8 @@ class ResolvedMethod:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON."""
-        return {"method": self.name, "preset": self.preset, "params": dict(self.params)}
+        content = {"method": self.name, "preset": self.preset, "params": dict(self.params)}
+        return content if self.method.code is None else content | {"code": self.method.code}
 
 
 @dataclass(frozen=True)

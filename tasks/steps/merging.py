@@ -1,7 +1,7 @@
 """The library's work as steps of the pipeline: overlap, merge and smoke test."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,17 +28,51 @@ from tasks.steps.sources import Checked, Model, digests, open_family
 
 
 class Method(BaseModel):
-    """A variant's method with every parameter settled, as `rammerge.rules.resolve` returns it."""
+    """A variant's method with every parameter settled, as `rammerge.rules.resolve` returns it.
+
+    Attributes:
+        name, preset, params: what was chosen.
+        code: a digest of the code of a method that is not rammerge's own.
+        trusted: modules whose code the recipe trusts.
+        directory: the recipe's, where a module may be.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     preset: str | None
     params: dict[str, Any]
+    code: str | None = None
+    trusted: tuple[str, ...] = ()
+    directory: Path | None = None
+
+    @classmethod
+    def of(cls, settled: ResolvedMethod, *, trusted: Sequence[str], directory: Path) -> Self:
+        """Return a method that can be found again in a different process."""
+        return cls(
+            name=settled.name,
+            preset=settled.preset,
+            params=dict(settled.params),
+            code=settled.method.code,
+            trusted=tuple(trusted),
+            directory=directory,
+        )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Name, preset and parameters, and the code of a method of the user's own; where it is found does not count."""
+        return self.model_dump(mode="json", include={"name", "preset", "params"} | ({"code"} if self.code else set()))
 
     def resolved(self) -> ResolvedMethod:
-        """Return the method as the library takes it."""
-        return restore(self.name, self.preset, self.params)
+        """Return the method as the library takes it.
+
+        Raises:
+            RammergeError: the code of the method is no longer what it was when the run was planned.
+        """
+        found = restore(self.name, self.preset, self.params, trusted=self.trusted, directory=self.directory)
+        if found.method.code != self.code:
+            raise RammergeError(f"the code of method '{self.name}' changed after the run was planned; run again")
+        return found
 
 
 class OverlapResult(Result):

@@ -25,6 +25,7 @@ from rammerge.engine.blocks import BlockFunction
 from rammerge.engine.compiling.loop import TileLoop, loop_path
 from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.system.home import home
+from rammerge.system.plugins import code_digest
 
 _CODE = (
     "rammerge.numerics.dtypes",
@@ -78,6 +79,8 @@ class Signature:
             spec = importlib.util.find_spec(module)
             assert spec is not None, module
             digest.update(Path(str(spec.origin)).read_bytes())
+        own = [code for code in _codes(self.function) if code.__module__.partition(".")[0] != "rammerge"]
+        digest.update((code_digest(*own) if own else "").encode())
         digest.update(processor_digest().encode())
         return home() / "kernels" / f"{digest.hexdigest()[:32]}.so"
 
@@ -95,10 +98,22 @@ def _read(described: dict[str, Any]) -> Any:
     return _find(described["code"])(**values)
 
 
-def _modules(function: BlockFunction) -> list[str]:
-    """Return the modules in which a block function and the functions that it calls by its fields are defined."""
+def is_portable(function: BlockFunction) -> bool:
+    """Tell whether another process finds the code of a block function: not what a script or a notebook defines."""
+    try:
+        return all(code.__module__ != "__main__" and _find(_place(code)) is code for code in _codes(function))
+    except (ImportError, AttributeError):
+        return False
+
+
+def _codes(function: BlockFunction) -> list[Any]:
+    """Return the class of a block function and the functions that it calls by its fields."""
     fields: dict[str, Any] = vars(function)
-    return sorted({code.__module__ for code in (type(function), *filter(callable, fields.values()))})
+    return [type(function), *filter(callable, fields.values())]
+
+
+def _modules(function: BlockFunction) -> list[str]:
+    return sorted({code.__module__ for code in _codes(function)})
 
 
 def _place(code: Any) -> str:
@@ -135,7 +150,13 @@ def start_build(signature: Signature) -> subprocess.Popen[bytes]:
     path = signature.path()
     path.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "rammerge.engine.compiling.build", json.dumps(signature.describe()), str(path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    # A method of the user's own may be in a directory that only this process looks into.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": "1",
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    }
     return subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
