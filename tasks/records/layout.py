@@ -2,14 +2,16 @@
 
 import os
 import shutil
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlparse
-from urllib.request import url2pathname
+from typing import TYPE_CHECKING, NamedTuple
 
+from rammerge.checkpoints.digest import digest_file
+from rammerge.system.atomic import write_text
 from rammerge.system.home import home
+from tasks.records.files import list_files, local_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,30 +23,51 @@ PROMPT = "1 + 1 ="
 _NEEDED = ("accelerate", "numpy", "safetensors", "tokenizers", "torch", "transformers")
 
 
-def local_path(uri: str) -> Path | None:
-    """Return the directory of a `file:` URI or a plain path, or None for artifacts that MLflow keeps elsewhere."""
-    parsed = urlparse(uri)
-    if parsed.scheme not in ("", "file"):
-        return None
-    return Path(url2pathname(parsed.path) if parsed.scheme else uri)
+class Laid(NamedTuple):
+    """A version's files in their place: where, and the SHA-256 of their list."""
+
+    source: str
+    files: str
 
 
-def lay(run: "Run", mlflow: "MlflowClient", model: Path) -> str:
-    """Put `model` into the run's artifacts in the layout that MLflow loads. Return its source for the registry."""
+def lay(run: "Run", mlflow: "MlflowClient", model: Path) -> Laid:
+    """Put `model` into the run's artifacts in the layout that MLflow loads.
+
+    One process at a time does it, and removes first what one that was killed has left.
+    """
     root = local_path(run.info.artifact_uri)
-    if root is None:
-        with tempfile.TemporaryDirectory(dir=home()) as scratch:
-            _write_mlflow_model(Path(scratch) / ARTIFACT, model, run.info.run_name)
-            mlflow.log_artifacts(run.info.run_id, str(Path(scratch) / ARTIFACT), ARTIFACT)
-    else:
-        staging = root / f".{ARTIFACT}-{os.getpid()}"
-        shutil.rmtree(staging, ignore_errors=True)
-        _write_mlflow_model(staging, model, run.info.run_name)
-        shutil.rmtree(
-            root / ARTIFACT, ignore_errors=True
-        )  # left by an earlier attempt that was killed before it registered
-        staging.rename(root / ARTIFACT)
-    return f"{run.info.artifact_uri}/{ARTIFACT}"
+    with _scratch(home() if root is None else root) as scratch:
+        made = scratch / ARTIFACT
+        _write_mlflow_model(made, model, run.info.run_name)
+        hashes = {f"model/{file.relative_to(model)}": digest_file(file).sha256 for file in _files(model)}
+        files = list_files(made, hashes)
+        if root is None:
+            mlflow.log_artifacts(run.info.run_id, str(made), ARTIFACT)
+        else:
+            shutil.rmtree(root / ARTIFACT, ignore_errors=True)  # of an attempt that was killed before registering
+            made.rename(root / ARTIFACT)
+    return Laid(f"{run.info.artifact_uri}/{ARTIFACT}", files)
+
+
+@contextmanager
+def _scratch(parent: Path) -> Iterator[Path]:
+    """Make a directory in `parent` that is gone afterwards: if this process is killed, when the next one comes here."""
+    note = home() / "mlflow" / "unfinished"
+    with suppress(FileNotFoundError):
+        shutil.rmtree(note.read_text(encoding="utf-8"), ignore_errors=True)
+    parent.mkdir(parents=True, exist_ok=True)
+    directory = parent / f".{ARTIFACT}-{os.getpid()}"
+    write_text(note, str(directory))
+    directory.mkdir()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        note.unlink(missing_ok=True)
+
+
+def _files(model: Path) -> list[Path]:
+    return [path for path in sorted(model.rglob("*")) if path.is_file()]
 
 
 def _write_mlflow_model(directory: Path, model: Path, name: str) -> None:
@@ -52,27 +75,22 @@ def _write_mlflow_model(directory: Path, model: Path, name: str) -> None:
     from mlflow.models import Model
     from mlflow.models.model import MLMODEL_FILE_NAME
 
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    files = [path for path in sorted(model.rglob("*")) if path.is_file()]
-    with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-        # MLflow would copy the weights. Its description is the same for a model directory without them.
-        described = (
-            Path(scratch) / "model"
-        )  # not the scratch directory: its mode would be copied, and keeps other users out
-        for file in files:
-            if file.suffix != ".safetensors":
-                beside = described / file.relative_to(model)
-                beside.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, beside)
-        mlflow.transformers.save_model(
-            str(described),
-            str(directory),
-            task="text-generation",
-            signature=_signature(),
-            input_example=PROMPT,
-            pip_requirements=_requirements(),
-        )
-    for file in files:
+    # MLflow would copy the weights. Its description is the same for a model directory without them.
+    described = directory.with_name("described")
+    for file in _files(model):
+        if file.suffix != ".safetensors":
+            beside = described / file.relative_to(model)
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, beside)
+    mlflow.transformers.save_model(
+        str(described),
+        str(directory),
+        task="text-generation",
+        signature=_signature(),
+        input_example=PROMPT,
+        pip_requirements=_requirements(),
+    )
+    for file in _files(model):
         _link(file, directory / "model" / file.relative_to(model))
     description = Model.load(str(directory / MLMODEL_FILE_NAME))
     description.flavors["transformers"]["source_model_name"] = name

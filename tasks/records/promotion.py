@@ -1,26 +1,18 @@
-"""Moving the aliases of a registered model.
+"""Which version of a registered model serves.
 
-`champion` is the version in use, and `previous` the version before it. Aliases change under one lock, in an order in
-which there is a champion even after a kill.
+`champion` is the version that serves, and `previous` the one that served before. Aliases change under one lock.
 """
 
 import time
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from rammerge.errors import InputError
 from rammerge.system.locks import locked
+from tasks.records.aliases import CHALLENGER, CHAMPION, PREVIOUS, Move, move_aliases, read_aliases
 from tasks.records.connection import client, lock_file
-from tasks.records.registry import (
-    CHALLENGER,
-    CHAMPION,
-    PREVIOUS,
-    get_release,
-    require_intact,
-    require_model,
-)
+from tasks.records.registry import Release, get_release, require_intact, require_model
 
 TAG_ROLLED_BACK = "rammerge.rolled_back"
 
@@ -57,36 +49,39 @@ def promote(
     mlflow = client()
     with locked(lock_file("aliases")):
         release = get_release(name, version)
-        aliases = mlflow.get_registered_model(name).aliases
-        champion, previous = _version(aliases, CHAMPION), _version(aliases, PREVIOUS)
-        if champion == version:
-            return Promotion(
-                name=name,
-                champion=version,
-                previous=previous,
-                changed=False,
-                sentence=f"{name} version {version} is champion already",
-            )
-        if release.tags.get(TAG_ROLLED_BACK) and not by_hand:
-            sentence = f"{name} version {version} was rolled back; `rammerge promote {name} {version}` brings it back"
-            return Promotion(name=name, champion=champion, previous=previous, changed=False, sentence=sentence)
-        if instead_of not in (champion, "anyone"):
-            sentence = (
-                f"{name} version {version} is not promoted: it was compared with "
-                f"{f'version {instead_of}' if instead_of else 'no champion'}, but version {champion} is champion now; "
-                "run the recipe again"
-            )
-            return Promotion(name=name, champion=champion, previous=previous, changed=False, sentence=sentence)
-        require_intact(release)
-        if champion is not None:
-            mlflow.set_registered_model_alias(name, PREVIOUS, str(champion))
-        mlflow.set_registered_model_alias(name, CHAMPION, str(version))
-        if _version(aliases, CHALLENGER) == version:
-            mlflow.delete_registered_model_alias(name, CHALLENGER)
-        if release.tags.get(TAG_ROLLED_BACK):
-            mlflow.delete_model_version_tag(name, str(version), TAG_ROLLED_BACK)
-        sentence = f"{name} version {version} is champion now" + (f", version {champion} previous" if champion else "")
-        return Promotion(name=name, champion=version, previous=champion or previous, changed=True, sentence=sentence)
+        aliases = read_aliases(mlflow.get_registered_model(name))
+        champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
+        refusal = _refusal(release, champion, by_hand=by_hand, instead_of=instead_of)
+        if refusal:
+            return Promotion(name=name, champion=champion, previous=previous, changed=False, sentence=refusal)
+        caveat = require_intact(release)
+        moved = {CHAMPION: version, PREVIOUS: champion or previous}
+        if aliases.get(CHALLENGER) == version:
+            moved[CHALLENGER] = None
+        move_aliases(mlflow, name, Move(aliases=moved, tags={version: {TAG_ROLLED_BACK: None}}))
+    sentence = f"{name} version {version} is champion now" + (f", version {champion} previous" if champion else "")
+    return Promotion(
+        name=name, champion=version, previous=champion or previous, changed=True, sentence=sentence + caveat
+    )
+
+
+def _refusal(
+    release: Release, champion: int | None, *, by_hand: bool, instead_of: int | Literal["anyone"] | None
+) -> str | None:
+    """Return why the champion stays, or None if `release` may take its place."""
+    name, version = release.name, release.version
+    if champion == version:
+        return f"{name} version {version} is champion already"
+    if release.tags.get(TAG_ROLLED_BACK) and not by_hand:
+        return f"{name} version {version} was rolled back; `rammerge promote {name} {version}` brings it back"
+    if instead_of not in (champion, "anyone"):
+        compared = f"version {instead_of}" if instead_of else "no champion"
+        now = f"version {champion} is champion" if champion else "none serves"
+        return (
+            f"{name} version {version} is not promoted: it was compared with {compared}, but {now} now; "
+            "run the recipe again"
+        )
+    return None
 
 
 def rollback(name: str) -> Promotion:
@@ -98,17 +93,13 @@ def rollback(name: str) -> Promotion:
     mlflow = client()
     with locked(lock_file("aliases")):
         require_model(mlflow, name)
-        aliases = mlflow.get_registered_model(name).aliases
-        champion, previous = _version(aliases, CHAMPION), _version(aliases, PREVIOUS)
+        aliases = read_aliases(mlflow.get_registered_model(name))
+        champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
         if champion is None or previous is None or champion == previous:
             raise InputError(f"{name} has no previous champion to go back to; see `rammerge releases {name}`")
-        require_intact(get_release(name, previous))
-        mlflow.set_model_version_tag(name, str(champion), TAG_ROLLED_BACK, time.strftime("%Y-%m-%dT%H:%M:%S%z"))
-        mlflow.set_registered_model_alias(name, CHAMPION, str(previous))
-        mlflow.set_registered_model_alias(name, PREVIOUS, str(champion))
-        sentence = f"{name} version {previous} is champion again; version {champion} is previous"
-        return Promotion(name=name, champion=previous, previous=champion, changed=True, sentence=sentence)
-
-
-def _version(aliases: Mapping[str, Any], alias: str) -> int | None:
-    return int(aliases[alias]) if alias in aliases else None
+        caveat = require_intact(get_release(name, previous))
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        tags: dict[int, dict[str, str | None]] = {champion: {TAG_ROLLED_BACK: now}, previous: {TAG_ROLLED_BACK: None}}
+        move_aliases(mlflow, name, Move(aliases={CHAMPION: previous, PREVIOUS: champion}, tags=tags))
+    sentence = f"{name} version {previous} is champion again; version {champion} is previous"
+    return Promotion(name=name, champion=previous, previous=champion, changed=True, sentence=sentence + caveat)

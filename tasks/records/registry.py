@@ -7,22 +7,24 @@ needs to load them. `challenger` is the last registered version that is not prom
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from rammerge.errors import InputError, RammergeError, closest
 from rammerge.publishing.manifest import MANIFEST, verify
 from rammerge.system.locks import locked
+from tasks.records.aliases import CHALLENGER, CHAMPION, Move, move_aliases, read_aliases
 from tasks.records.connection import client, lock_file
-from tasks.records.layout import lay, local_path
+from tasks.records.files import local_path, verify_files
+from tasks.records.layout import lay
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 TAG_DIGEST = "rammerge.digest"
+TAG_FILES = "rammerge.files"
 
 
 class Release(BaseModel):
@@ -58,7 +60,7 @@ def releases(name: str) -> list[Release]:
     mlflow = client()
     require_model(mlflow, name)
     found = mlflow.search_model_versions(f"name='{name}'")
-    aliases = mlflow.get_registered_model(name).aliases
+    aliases = read_aliases(mlflow.get_registered_model(name))
     return sorted((_release(version, aliases) for version in found), key=lambda release: -release.version)
 
 
@@ -96,12 +98,17 @@ def register(name: str, model: Path, *, digest: str, run_id: str, description: s
             mlflow.create_registered_model(
                 name, description="Merged by rammerge; champion, challenger and previous are its aliases."
             )
-        source = lay(mlflow.get_run(run_id), mlflow, model)
+        laid = lay(mlflow.get_run(run_id), mlflow, model)
         version = mlflow.create_model_version(
-            name, source=source, run_id=run_id, tags={**tags, TAG_DIGEST: digest}, description=description
+            name,
+            source=laid.source,
+            run_id=run_id,
+            tags={**tags, TAG_DIGEST: digest, TAG_FILES: laid.files},
+            description=description,
         )
-        mlflow.set_registered_model_alias(name, CHALLENGER, version.version)
-        return _release(mlflow.get_model_version(name, version.version), mlflow.get_registered_model(name).aliases)
+        move_aliases(mlflow, name, Move(aliases={CHALLENGER: int(version.version)}))
+        aliases = read_aliases(mlflow.get_registered_model(name))
+        return _release(mlflow.get_model_version(name, version.version), aliases)
 
 
 def _is_loadable(release: Release) -> bool:
@@ -109,17 +116,30 @@ def _is_loadable(release: Release) -> bool:
     return root is None or (root / "MLmodel").is_file()
 
 
-def require_intact(release: Release) -> None:
-    """Refuse a version whose files are missing or differ from the merged ones. All files are read."""
+def require_intact(release: Release) -> str:
+    """Read every file of a version that is to serve, and compare it with what was registered.
+
+    Returns:
+        What to add to the sentence that the version serves: nothing, or which files could not be compared.
+
+    Raises:
+        InputError: a file is gone, differs or was added.
+    """
     who = f"{release.name} version {release.version} cannot serve"
-    root = local_path(release.path)
     if not _is_loadable(release):
         raise InputError(f"{who}: {release.path} is gone; run the recipe again")
-    if root is not None and (root / "model" / MANIFEST).is_file():
-        try:
+    try:
+        if files := release.tags.get(TAG_FILES):
+            verify_files(release.path, files)
+            return ""
+        # Registered by a release of rammerge that listed only the files that it had merged.
+        root = local_path(release.path)
+        if root is not None and (root / "model" / MANIFEST).is_file():
             verify(root / "model")
-        except RammergeError as error:
-            raise InputError(f"{who}: {error}") from None
+            return " (files of MLflow's own were not recorded at its registration and are not verified)"
+    except RammergeError as error:
+        raise InputError(f"{who}: {error}") from None
+    return " (its files were not recorded at its registration and are not verified)"
 
 
 def _names(mlflow: "MlflowClient") -> list[str]:
@@ -145,13 +165,13 @@ def get_release(name: str, version: int) -> Release:
     raise InputError(f"{name} has no version {version}; it has {', '.join(str(r.version) for r in found) or 'none'}")
 
 
-def _release(version: "ModelVersion", aliases: Mapping[str, Any]) -> Release:
+def _release(version: "ModelVersion", aliases: Mapping[str, int]) -> Release:
     number = int(version.version)
     source = local_path(str(version.source))
     return Release(
         name=version.name,
         version=number,
-        aliases=tuple(sorted(alias for alias, pointed in aliases.items() if int(pointed) == number)),
+        aliases=tuple(sorted(alias for alias, pointed in aliases.items() if pointed == number)),
         path=str(source or version.source),
         run_id=str(version.run_id or ""),
         created=version.creation_timestamp / 1000,

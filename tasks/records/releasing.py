@@ -7,6 +7,7 @@ from typing import Self
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from tasks.records import pages, promotion, registry, tracking
+from tasks.records.aliases import CHAMPION
 from tasks.records.record import Record
 from tasks.records.tracking import Tracked
 from tasks.runtime.step import TRACKING_RETRIES, Result, step
@@ -95,7 +96,7 @@ class Promoted(Result):
 
     def holds(self) -> bool:
         """Return whether the champion is who it was when the step ended. A person may have changed it since."""
-        champions = [r.version for r in registry.releases(self.name) if registry.CHAMPION in r.aliases]
+        champions = [r.version for r in registry.releases(self.name) if CHAMPION in r.aliases]
         return champions == [self.champion]
 
 

@@ -9,7 +9,7 @@ from evaluation.judging.leaderboard import CHAMPION, Champion
 from rammerge import store
 from rammerge.errors import RammergeError
 from tasks.records import registry
-from tasks.records.layout import local_path
+from tasks.records.files import local_path
 from tasks.records.registry import TAG_DIGEST, Release
 from tasks.steps.merging import Merged
 from tasks.steps.sources import Model, model_at

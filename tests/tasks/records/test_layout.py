@@ -16,6 +16,7 @@ import pytest
 from mlflow.models import Model
 
 from flows.servers.local import LOOPBACK, answers, end_with_parent, free_port
+from tasks.records.files import LIST
 from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until
 from tests.tasks.records.made import register
 
@@ -27,7 +28,7 @@ def registered(model: Path, place: Path) -> Path:
 
 def test_the_description_has_the_size_of_all_files(registered: Path) -> None:
     size = Model.load(str(registered / "MLmodel")).model_size_bytes
-    described = [path for path in registered.rglob("*") if path.is_file() and path.name != "MLmodel"]
+    described = [path for path in registered.rglob("*") if path.is_file() and path.name not in ("MLmodel", LIST)]
     assert size == sum(path.stat().st_size for path in described)
     assert size > (registered / "model" / "model.safetensors").stat().st_size
 

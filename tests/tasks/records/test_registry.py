@@ -1,6 +1,9 @@
 """Contract: the same content is registered once, whoever asks and however many ask at once, by reference."""
 
 import shutil
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,3 +38,20 @@ def test_content_whose_files_are_gone_is_registered_anew(model: Path, place: Pat
     shutil.rmtree(first.path)
     second = register("anew", model, "digest", place)
     assert second.version == 2 and (Path(second.path) / "MLmodel").is_file()
+
+
+def test_what_a_kill_while_registering_left_is_removed_by_the_next(model: Path, place: Path) -> None:
+    killed = """if True:
+        import os, signal, sys
+        from pathlib import Path
+        import tasks.records.layout
+        tasks.records.layout.list_files = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        from tests.tasks.records.made import register
+        register("half", Path(sys.argv[1]), "digest", Path(sys.argv[2]))
+    """
+    process = subprocess.run([sys.executable, "-c", killed, model, place])
+    assert process.returncode == -signal.SIGKILL
+    (scratch,) = place.glob("artifacts/*/artifacts/.model-*")
+    release = register("other", model, "digest", place)
+    assert not scratch.exists()
+    assert sorted(path.name for path in Path(release.path).parent.iterdir()) == ["model"]
