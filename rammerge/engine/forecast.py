@@ -6,7 +6,8 @@ from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.layout import Layout, TensorSpec, plan_layout
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.measuring import runners_for
-from rammerge.engine.passes.merging import MergeRule, merge_runner
+from rammerge.engine.passes.merge_block import MergeRule
+from rammerge.engine.passes.merging import merge_runner
 from rammerge.engine.session import Session
 from rammerge.numerics.rounding import FLOAT_DTYPES
 
@@ -27,7 +28,8 @@ class Forecast:
 def forecast(family: Family, rule: MergeRule, options: MergeOptions) -> Forecast:
     """Forecast a merge.
 
-    What the merge computes with, compiled functions or torch, is loaded to see how much memory it takes.
+    What the merge computes with is loaded to see how much memory it takes: torch, or compiled functions. Those that are
+    not there yet begin to be compiled, so that they are ready for the merge.
 
     Raises:
         InputError: `options.memory` is too little, or the device is not there.

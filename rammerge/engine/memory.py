@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.engine.buffers import page_bytes
-from rammerge.engine.compiling.loop import LEAST_ELEMENTS
 from rammerge.engine.options import MergeOptions, most_threads
 from rammerge.engine.output.shards import AHEAD
 from rammerge.errors import InputError
@@ -21,8 +20,8 @@ DEFAULT_MEMORY, DEFAULT_ADDED_MEMORY = 1 << 30, 1 << 29
 # Eager code makes a few dozen intermediate tensors; this many elements keep them in a core's second-level cache.
 EAGER_ELEMENTS = 1 << 15
 EAGER_BYTES = EAGER_ELEMENTS * 4 * 48
-# The writing threads, the compiled functions, and what the allocator keeps.
-_FIXED_BYTES = 16 << 20
+# The writing threads, and what the allocator keeps.
+_FIXED_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def plan_memory(
 def largest_block_bytes(checkpoint: Checkpoint, elements: int) -> int:
     """Return the bytes of the largest block of up to `elements` elements of a checkpoint's tensors."""
     infos = checkpoint.tensors.values()
-    return max((max(min(info.numel, elements), LEAST_ELEMENTS) * info.dtype.itemsize for info in infos), default=0)
+    return max((min(info.numel, elements) * info.dtype.itemsize for info in infos), default=0)
 
 
 def _resident_bytes() -> int:

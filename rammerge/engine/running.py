@@ -1,4 +1,4 @@
-"""How a block function is run on a unit: compiled or eager, with its compiler at work meanwhile."""
+"""How a block function is run on a unit: compiled where that repays itself, else eagerly."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from subprocess import Popen
 from typing import TYPE_CHECKING
 
 from rammerge.engine.blocks import BlockFunction, Numbers, added
 from rammerge.engine.buffers import as_tensor, pages
 from rammerge.engine.compiling import cache
-from rammerge.engine.compiling.loop import LEAST_ELEMENTS, TileLoop
+from rammerge.engine.compiling.cache import Build
+from rammerge.engine.compiling.loop import TileLoop
+from rammerge.engine.compiling.signature import Signature
 from rammerge.engine.memory import EAGER_ELEMENTS
-from rammerge.engine.options import most_threads
 from rammerge.engine.output.chunks import Unit
 from rammerge.engine.session import Session
+from rammerge.errors import RammergeError
 from rammerge.numerics.dtypes import DType
 
 if TYPE_CHECKING:
     from rammerge.engine.histogram import Histogram
 
-# Below this much work eager code is done before a compiler would be; above, it begins and is overtaken.
-COMPILE_FROM_ELEMENTS = 1_000_000_000
+# Eager code takes about two seconds for so many elements, and so does the process that compiles.
+COMPILE_FROM_ELEMENTS = 1 << 26
 
 # The base's and each agent's.
 Dtypes = tuple[DType, ...]
@@ -44,29 +45,28 @@ class Runner:
     function: BlockFunction
     height: int
     _compiled: dict[Dtypes, TileLoop] = field(default_factory=dict)
-    _builds: dict[Dtypes, Popen[bytes]] = field(default_factory=dict)
+    _builds: dict[Dtypes, Build] = field(default_factory=dict)
+    _ran_eagerly: Counter[Dtypes] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _own: threading.local = field(default_factory=threading.local)
 
     def __post_init__(self) -> None:
         self.session.closing.callback(self.close)
-        work = self._work()
         if self._may_compile:
-            for dtypes in work:
-                runner = cache.load(self._signature(dtypes), most_threads(self.session.options))
-                if runner is not None:
-                    self._compiled[dtypes] = runner
-        if work.keys() - self._compiled:
-            self.session.load_torch()
+            for dtypes, elements in self._work().items():
+                self._prepare(dtypes, elements)
+        self._load_torch_for_the_rest()
 
-    def compile(self) -> None:
-        """Start to compile what is not there yet, where the work repays it; until that is done it is run eagerly."""
-        if not self._may_compile:
-            return
-        always = self.session.options.compile == "always"
-        for dtypes, elements in self._work().items():
-            if dtypes not in self._compiled and (always or elements >= COMPILE_FROM_ELEMENTS):
-                self._start(dtypes)
+    def settle(self) -> None:
+        """Wait for what is being compiled; the memory plan, made later, counts what then computes."""
+        for dtypes, build in self._builds.items():
+            try:
+                build.wait()
+                self._load(dtypes)
+            except RammergeError as error:
+                self._note(error)
+        self._builds.clear()
+        self._load_torch_for_the_rest()
 
     def run(
         self, unit: Unit, numbers: Numbers, results: Sequence[memoryview] = (), histogram: Histogram | None = None
@@ -78,13 +78,16 @@ class Runner:
         Raises:
             InputError: a NaN or an infinity in an input or in a result.
         """
-        size, runner = unit.stop - unit.start, self._runner(unit)
-        if runner is None:
+        size, dtypes = unit.stop - unit.start, tuple(info.dtype for info in self.session.inputs(unit.tensor))
+        compiled = self._compiled.get(dtypes)
+        if compiled is None:
             *counts, health = self._eager(unit, numbers, results, histogram)
+            with self._lock:
+                self._ran_eagerly[dtypes] += size
         else:
             into, tile = self._scratch() if histogram is not None else results, self.session.plan.tile
             sources = self.session.sources(unit)
-            *counts, health = runner(sources, numbers, size, tile, self.width + 1, into, histogram)
+            *counts, health = compiled(sources, numbers, size, tile, self.width + 1, into, histogram)
         if not math.isfinite(health):
             self.session.refuse_non_finite(unit)
         return [int(count) for count in counts]
@@ -95,15 +98,15 @@ class Runner:
         return self.function.counts(len(self.session.agents))
 
     def close(self) -> None:
-        """Stop compilers that are still at work."""
-        for process in self._builds.values():
-            process.kill()
-            process.communicate()
+        """Remember how much ran eagerly; once it is enough, a later run compiles."""
+        if self._may_compile:
+            for dtypes, elements in self._ran_eagerly.items():
+                cache.count_eager(self._signature(dtypes), elements)
+        self._ran_eagerly.clear()
 
     @property
     def _may_compile(self) -> bool:
-        wanted = self.session.device == "cpu" and self.session.options.compile != "never"
-        return wanted and cache.is_portable(self.function)
+        return self.session.device == "cpu" and self.session.options.compile != "never"
 
     @property
     def _results(self) -> list[DType]:
@@ -111,8 +114,7 @@ class Runner:
 
     def _scratch(self) -> list[memoryview]:
         if not hasattr(self._own, "scratch"):
-            room = self.session.plan.tile + LEAST_ELEMENTS
-            self._own.scratch = [pages(room * dtype.itemsize) for dtype in self._results]
+            self._own.scratch = [pages(self.session.plan.tile * dtype.itemsize) for dtype in self._results]
         own: list[memoryview] = self._own.scratch
         return own
 
@@ -123,8 +125,7 @@ class Runner:
         arguments = numbers.tensors(self.session.device)
         filled = [as_tensor(memory, dtype) for memory, dtype in zip(results, self._results, strict=False)]
         for start, base, agents in self.session.tiles(unit):
-            # A histogram's bins are more than the elements that are best computed at once: the work would be clearing
-            # and adding them.
+            # A histogram has more bins than an eager step has elements; small steps would mostly clear and add bins.
             small = self.session.device == "cpu" and histogram is None
             step = EAGER_ELEMENTS if small else base.shape[0]
             for at in range(0, base.shape[0], step):
@@ -137,12 +138,6 @@ class Runner:
                     histogram.add(made)
         return total
 
-    def _runner(self, unit: Unit) -> TileLoop | None:
-        dtypes = tuple(info.dtype for info in self.session.inputs(unit.tensor))
-        if dtypes in self._builds:
-            self._collect(dtypes)
-        return self._compiled.get(dtypes)
-
     def _work(self) -> Counter[Dtypes]:
         """Count the elements by the dtypes in which the base and the agents store them."""
         work: Counter[Dtypes] = Counter()
@@ -151,36 +146,33 @@ class Runner:
             work[tuple(info.dtype for info in infos)] += infos[0].numel
         return work
 
-    def _signature(self, dtypes: Dtypes) -> cache.Signature:
+    def _signature(self, dtypes: Dtypes) -> Signature:
         base, *agents = dtypes
-        return cache.Signature(self.function, base, tuple(agents), self.height)
+        return Signature(self.function, base, tuple(agents), self.height)
 
-    def _start(self, dtypes: Dtypes) -> None:
-        if cache.compiler() is None:
-            self._note("no C++ compiler found (g++ or clang++), so the merge runs eagerly: the same bytes, but slower")
-            return
+    def _prepare(self, dtypes: Dtypes, elements: int) -> None:
+        """Load the compiled form, or begin to make it if eager code would take longer."""
+        large = self.session.options.compile == "always" or elements >= COMPILE_FROM_ELEMENTS
         try:
-            self._builds[dtypes] = cache.start_build(self._signature(dtypes))
-        except OSError as error:
-            self._note(f"compiling failed ({error}), so the merge runs eagerly: the same bytes, but slower")
+            signature = self._signature(dtypes)
+            self._load(dtypes)
+            again = cache.eager_elements(signature) + elements >= COMPILE_FROM_ELEMENTS
+            if dtypes not in self._compiled and (large or again):
+                self._builds[dtypes] = cache.start_build(signature)
+        except (RammergeError, OSError) as error:
+            if large:
+                self._note(error)
 
-    def _collect(self, dtypes: Dtypes) -> None:
-        with self._lock:
-            process = self._builds.get(dtypes)
-            if process is not None and self.session.options.compile == "always":
-                process.wait()
-            if process is None or process.poll() is None:
-                return
-            del self._builds[dtypes]
-            errors = process.communicate()[1].decode(errors="replace").strip().splitlines()
-            done = process.returncode == 0
-            runner = cache.load(self._signature(dtypes), most_threads(self.session.options)) if done else None
-            if runner is not None:
-                self._compiled[dtypes] = runner
-            else:
-                reason = errors[-1] if errors else "what was made cannot be loaded"
-                self._note(f"compiling failed ({reason}), so the merge runs eagerly: the same bytes, but slower")
+    def _load(self, dtypes: Dtypes) -> None:
+        form = cache.load(self._signature(dtypes))
+        if form is not None:
+            self._compiled[dtypes] = form
 
-    def _note(self, note: str) -> None:
+    def _load_torch_for_the_rest(self) -> None:
+        if self._work().keys() - self._compiled.keys() - self._builds.keys():
+            self.session.load_torch()
+
+    def _note(self, reason: Exception) -> None:
+        note = f"{reason}, so the merge runs eagerly: the same bytes, but slower"
         if note not in self.session.notes:
             self.session.notes.append(note)

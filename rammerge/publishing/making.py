@@ -181,7 +181,7 @@ def _statistics(session: Session, rule: Rule, counted: Statistics, staging: Path
     missing = [] if recalled else [each for each in rule.passes if counted.find(each) is None]
     runners = runners_for(session, missing)
     for runner in (merging, *runners.values()):
-        runner.compile()
+        runner.settle()
     if recalled:
         return counted | recalled
     statistics = counted | measure(session, runners)

@@ -16,8 +16,9 @@ import torch
 from rammerge.engine import memory, running
 from rammerge.engine.compiling import build, cache
 from rammerge.engine.compiling.loop import TileLoop
+from rammerge.engine.compiling.signature import Signature
 from rammerge.engine.options import MergeOptions
-from rammerge.engine.passes.merging import MergeBlock
+from rammerge.engine.passes.merge_block import MergeBlock
 from rammerge.engine.passes.overlap import CountBlock
 from rammerge.errors import RammergeError
 from rammerge.numerics.dtypes import DTYPES
@@ -87,14 +88,14 @@ def test_compiled_and_eager(family: Models, tmp_path: Path) -> None:
     # Had compiling failed, both would be eager: the compiled forms must be on disk, and load.
     dtypes = DTYPES["bfloat16"], (DTYPES["bfloat16"],) * 3
     for function in (CountBlock(3, "abs"), MergeBlock.of(resolve("ram_plus").bind(family[1]), "bfloat16", "nearest")):
-        assert cache.load(cache.Signature(function, *dtypes, 1)) is not None
+        assert cache.load(Signature(function, *dtypes, 1)) is not None
     assert fused == eager
 
     assert merged_without_torch(family, "ram_plus", tmp_path / "alone", seed=3) == eager
 
 
 def test_a_compiled_form_that_differs_is_not_trusted() -> None:
-    signature = cache.Signature(CountBlock(2, "abs"), DTYPES["bfloat16"], (DTYPES["bfloat16"],) * 2, 1)
+    signature = Signature(CountBlock(2, "abs"), DTYPES["bfloat16"], (DTYPES["bfloat16"],) * 2, 1)
     path = signature.path()
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not a package")

@@ -9,7 +9,7 @@ import torch
 from rammerge.engine.blocks import Numbers
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.densities import DensityBlock
-from rammerge.engine.passes.merging import MergeBlock
+from rammerge.engine.passes.merge_block import MergeBlock
 from rammerge.engine.passes.overlap import CountBlock
 from rammerge.numerics.masks import MaskMode
 from rammerge.rules import METHODS, resolve

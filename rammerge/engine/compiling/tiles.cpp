@@ -1,41 +1,31 @@
-// Reads the inputs of a merge tile by tile and calls a compiled block function on each tile, away from the interpreter,
-// whose lock the worker threads would else hand to and fro a dozen times a tile. Compiled beside the block functions
-// and called by rammerge/engine/native.py, whose structures these mirror.
+// Reads the inputs of a merge tile by tile and calls a block function on each tile, away from the interpreter, whose lock
+// the worker threads would else hand to and fro a dozen times a tile. Compiled with the block function and called by
+// rammerge/engine/compiling/loop.py, whose structures these mirror.
 
-#include <cerrno>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
+#include <errno.h>
+#include <stdint.h>
 #include <unistd.h>
-#include <vector>
 
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+// Defined by what rammerge/engine/compiling/source.py writes. It computes `size` elements of every input, of which the
+// first has the index `start` in its tensor, fills the results, and adds to `counts`.
+extern "C" void rammerge_block(
+    const void* const* inputs, void* const* results, const float* coefficients, float threshold, const int64_t* seeds,
+    int64_t start, int64_t size, double* counts);
 
 namespace {
 
-// Where one input's elements come from, and the buffer for a tile of them.
+// Where one input's elements come from.
 struct Source {
-  char* buffer;
   int64_t offset;
   int64_t itemsize;
   int32_t descriptor;
-  int32_t dtype;
 };
 
-// An input that is the same for all tiles.
-struct Constant {
-  void* data;
-  int64_t rank;
-  int64_t sizes[2];
-  int32_t dtype;
-};
-
-// Where a result of the function goes: all elements, or one tile after the other in the same place if they are
-// counted.
-struct Result {
-  char* data;
-  int64_t itemsize;
-  int32_t dtype;
+// What is the same for all elements (`Numbers` in rammerge/engine/blocks.py).
+struct Numbers {
+  const float* coefficients;
+  const int64_t* seeds;
+  float threshold;
 };
 
 // Where the bit patterns of results are counted: for each result from its `first` on `span` patterns, in bins of
@@ -47,14 +37,10 @@ struct Histogram {
   int32_t shift;
 };
 
-using Run = int32_t (*)(
-    void* container, AtenTensorHandle* inputs, size_t, AtenTensorHandle* outputs, size_t, void*, void*);
+enum Status : int32_t { kDone = 0, kUnreadable = 1, kShort = 2 };
 
-enum Status : int32_t { kDone = 0, kFailed = 1, kUnreadable = 2, kShort = 3 };
-
-// Reads `count` elements from `first` on, and puts zeros after them up to `length`.
-Status fill(const Source& source, int64_t first, int64_t count, int64_t length) {
-  char* to = source.buffer;
+Status fill(void* buffer, const Source& source, int64_t first, int64_t count) {
+  char* to = static_cast<char*>(buffer);
   int64_t left = count * source.itemsize;
   int64_t from = source.offset + first * source.itemsize;
   while (left > 0) {
@@ -66,25 +52,13 @@ Status fill(const Source& source, int64_t first, int64_t count, int64_t length) 
     from += done;
     left -= done;
   }
-  std::memset(to, 0, static_cast<size_t>((length - count) * source.itemsize));
   return kDone;
-}
-
-bool wrap(void* data, int64_t rank, const int64_t* sizes, int32_t dtype, std::vector<AtenTensorHandle>& handles) {
-  const int64_t strides[2] = {rank == 2 ? sizes[1] : 1, 1};
-  AtenTensorHandle handle = nullptr;
-  if (aoti_torch_create_tensor_from_blob(
-          data, rank, sizes, strides, 0, dtype, aoti_torch_device_type_cpu(), 0, &handle)) {
-    return false;
-  }
-  handles.push_back(handle);
-  return true;
 }
 
 // Each of four neighbours adds to counts of its own: most task vectors are mostly zeros, and adding to one count over
 // and over would wait each time for the sum before; a branch around the zeros could not be predicted.
-void count(const Histogram& histogram, int64_t row, const Result& result, int64_t size) {
-  const auto* patterns = reinterpret_cast<const uint32_t*>(result.data);
+void count(const Histogram& histogram, int64_t row, const void* result, int64_t size) {
+  const auto* patterns = static_cast<const uint32_t*>(result);
   const uint32_t first = histogram.firsts[row], span = histogram.span;
   const int64_t bins = (span >> histogram.shift) + 1;
   int64_t* counts = histogram.counts + row * 4 * bins;
@@ -97,49 +71,32 @@ void count(const Histogram& histogram, int64_t row, const Result& result, int64_
 
 }  // namespace
 
-// Runs the function on `elements` elements in tiles of `tile`, fills the results or counts them in the histogram if
-// there is one, and adds to `counts`. The function writes its tensors itself if it is made `in_place`, else returns them.
-// It takes no fewer than `least` elements; zeros, which no agent changed, make up for what a tile has less.
-// On kUnreadable and kShort `failed` is the index of the source; errno is the reason.
+// Runs the function on `elements` elements in tiles of `tile` and adds to `counts`. It reads the tiles of source i into
+// the buffer `inputs[i]`. It fills `results`, which it leaves behind their ends; or if there is a histogram, it counts
+// each tile in it and overwrites the one before. On kUnreadable and kShort `failed` is the index of the source; errno is
+// the reason.
 extern "C" int32_t rammerge_run_tiles(
-    void* container, Run run, const Source* sources, int64_t source_count, const Constant* constants,
-    int64_t constant_count, const Result* results, int64_t result_count, int64_t start, int64_t elements, int64_t tile,
-    int64_t least, double* counts, int64_t count_count, const Histogram* histogram, int32_t in_place, int64_t* failed) {
-  std::vector<AtenTensorHandle> outputs(static_cast<size_t>(in_place ? 1 : result_count + 1));
+    const Source* sources, void* const* inputs, int64_t source_count, void** results, const int64_t* itemsizes,
+    int64_t result_count, const Numbers* numbers, int64_t start, int64_t elements, int64_t tile, double* counts,
+    const Histogram* histogram, int64_t* failed) {
   for (int64_t first = 0; first < elements; first += tile) {
     const int64_t size = elements - first < tile ? elements - first : tile;
-    const int64_t length = size < least ? least : size;
-    int64_t index = start + first;
-    std::vector<AtenTensorHandle> inputs;
     for (int64_t i = 0; i < source_count; ++i) {
-      const Status status = fill(sources[i], first, size, length);
+      const Status status = fill(inputs[i], sources[i], first, size);
       if (status != kDone) {
         *failed = i;
         return status;
       }
     }
-    for (int64_t i = 0; i < source_count; ++i) {  // only now: what is wrapped is let go of by the function alone
-      if (!wrap(sources[i].buffer, 1, &length, sources[i].dtype, inputs)) return kFailed;
+    rammerge_block(
+        inputs, results, numbers->coefficients, numbers->threshold, numbers->seeds, start + first, size, counts);
+    for (int64_t i = 0; i < result_count; ++i) {
+      if (histogram) {
+        count(*histogram, i, results[i], size);
+      } else {
+        results[i] = static_cast<char*>(results[i]) + size * itemsizes[i];
+      }
     }
-    for (int64_t i = 0; i < constant_count; ++i) {
-      const Constant& constant = constants[i];
-      if (!wrap(constant.data, constant.rank, constant.sizes, constant.dtype, inputs)) return kFailed;
-    }
-    if (!wrap(&index, 0, nullptr, aoti_torch_dtype_int64(), inputs)) return kFailed;
-    const auto place = [&](int64_t i) { return results[i].data + (histogram ? 0 : first * results[i].itemsize); };
-    for (int64_t i = 0; in_place && i < result_count; ++i) {
-      if (!wrap(place(i), 1, &length, results[i].dtype, inputs)) return kFailed;
-    }
-    if (run(container, inputs.data(), inputs.size(), outputs.data(), outputs.size(), nullptr, nullptr)) return kFailed;
-    void* found = nullptr;
-    for (int64_t i = 0; !in_place && i < result_count; ++i) {
-      if (aoti_torch_get_data_ptr(outputs[i], &found)) return kFailed;
-      std::memcpy(place(i), found, static_cast<size_t>(size * results[i].itemsize));
-    }
-    if (aoti_torch_get_data_ptr(outputs.back(), &found)) return kFailed;
-    for (int64_t i = 0; i < count_count; ++i) counts[i] += static_cast<const double*>(found)[i];
-    for (AtenTensorHandle output : outputs) aoti_torch_delete_tensor_object(output);
-    for (int64_t i = 0; histogram && i < result_count; ++i) count(*histogram, i, results[i], size);
   }
   return kDone;
 }

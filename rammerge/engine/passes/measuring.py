@@ -59,6 +59,6 @@ def measure_overlap(
     with Session(family, options or MergeOptions(), progress) as session:
         runners = runners_for(session, [counts, by_rule] if densities else [counts])
         for runner in runners.values():
-            runner.compile()
+            runner.settle()
         statistics = measure(session, runners)
     return replace(statistics[counts], densities=statistics.find(by_rule) or {})

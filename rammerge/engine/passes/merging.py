@@ -7,111 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 
 from rammerge.checkpoints.layout import Layout, Shard
-from rammerge.engine.blocks import Arguments, Block, Numbers, Rows, Update, added, counted, health, read_block, total
+from rammerge.engine.blocks import Numbers, Rows, added
 from rammerge.engine.output.chunks import Chunk, Piece, Unit, cut
 from rammerge.engine.output.shards import Output, ShardRecord, ShardWriter, finished
-from rammerge.engine.passes.statistics import Pass, Statistics
+from rammerge.engine.passes.merge_block import MergeBlock, MergeRule
+from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.running import Runner
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session
-from rammerge.numerics.dtypes import DTYPES, DType
-from rammerge.numerics.masks import Mask, MaskMode
-from rammerge.numerics.rounding import FLOAT_DTYPES, Rounding, cast
-from rammerge.system.lazy import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-class MergeRule(Protocol):
-    """The engine's view of a merge rule, which is a method with settled parameters and agents (rammerge.rules)."""
-
-    @property
-    def kernel(self) -> Callable[[Block], Update]:
-        """The formula, which is a pure function of a module."""
-
-    @property
-    def mask(self) -> Mask:
-        """What counts as changed."""
-
-    @property
-    def passes(self) -> Sequence[Pass[Any]]:
-        """The statistics that `rows` reads."""
-
-    @property
-    def height(self) -> int:
-        """The number of rows of coefficients that the kernel reads."""
-
-    @property
-    def improves_on(self) -> str | None:
-        """The method whose result the kernel also computes as a reference, if any."""
-
-    def rows(self, tensor: str, statistics: Statistics) -> Rows:
-        """Return the coefficients of a tensor."""
-
-
-@dataclass(frozen=True)
-class MergeBlock:
-    """Merge a block and count the changes that survive the output dtype."""
-
-    kernel: Callable[[Block], Update]
-    has_reference: bool
-    mask_mode: MaskMode
-    dtype: str
-    rounding: Rounding
-
-    @classmethod
-    def of(cls, rule: MergeRule, dtype: str, rounding: Rounding) -> MergeBlock:
-        """Return the block function that merges by `rule`."""
-        return cls(rule.kernel, rule.improves_on is not None, rule.mask.mode, dtype, rounding)
-
-    def counts(self, agents: int) -> int:
-        """Return the number of counts, without the health."""
-        return 3 * agents + (3 if self.has_reference else 2)
-
-    def results(self, agents: int) -> list[DType]:
-        """Return the dtypes of the resulting tensors."""
-        return [DTYPES[self.dtype]]
-
-    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
-        """Return the merged elements in the output dtype, and counts.
-
-        The counts per agent are its changed elements, then those that no other agent changed, then those whose merged
-        value differs from the base's after the cast. The counts of the block are the elements that the method changed,
-        those that differ from the base after the cast and, where there is a reference, those that differ from it.
-        """
-        block = read_block(base, agents, self.mask_mode, arguments)
-        update = self.kernel(block)
-        rounded_base = base if base.dtype == DTYPES[self.dtype].torch_dtype else self._cast(block.base, arguments)
-        merged = self._cast(_apply(block.base, update.delta), arguments)
-        changed = _differs(merged, rounded_base)
-        only_one = (total(block.masks) == 1.0).float()
-        indicators = [
-            *block.masks,
-            *(mask * only_one for mask in block.masks),
-            *(mask * changed for mask in block.masks),
-            1.0 - (update.delta == 0.0).float(),
-            changed,
-        ]
-        if self.has_reference:
-            assert update.reference is not None, f"{self.kernel.__qualname__} returns no reference"
-            indicators.append(_differs(merged, self._cast(_apply(block.base, update.reference), arguments)))
-        return [merged], counted(indicators, health(merged))
-
-    def _cast(self, values: Tensor, arguments: Arguments) -> Tensor:
-        return cast(values, DTYPES[self.dtype].torch_dtype, self.rounding, arguments.seeds[0], arguments.start)
-
-
-def _apply(base: Tensor, delta: Tensor) -> Tensor:
-    # Adding a zero delta would turn a stored -0.0 into 0.0.
-    return torch.where(delta == 0.0, base, base + delta)
-
-
-def _differs(left: Tensor, right: Tensor) -> Tensor:
-    return (left.float() != right.float()).float()
+from rammerge.numerics.rounding import FLOAT_DTYPES
 
 
 @dataclass
@@ -124,7 +30,7 @@ class _OpenShard:
 
 
 def merge_runner(session: Session, rule: MergeRule) -> Runner:
-    """Return the runner that merges by `rule`. If it is made before the statistics, it compiles while they run."""
+    """Return the runner that merges by `rule`."""
     function = MergeBlock.of(rule, session.options.dtype, session.options.rounding)
     return Runner(session, function, rule.height)
 
