@@ -1,12 +1,15 @@
 """What decides the bytes of a merge: its inputs and its settings."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from rammerge.checkpoints.family import Family
-from rammerge.engine.options import MergeOptions
-from rammerge.rules import ResolvedMethod
+if TYPE_CHECKING:  # reading a manifest needs none of these
+    from rammerge.checkpoints.family import Family
+    from rammerge.engine.options import MergeOptions
+    from rammerge.rules import ResolvedMethod
 
 # Raise this when the same inputs and settings give different bytes. It is part of cache keys.
 MERGE_VERSION = 2
