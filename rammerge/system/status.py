@@ -2,8 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+# How far below a directory its weights are looked for (rammerge.checkpoints.forms.folders), and one more.
+_LEVELS = 5
 
 
 def file_status(status: os.stat_result) -> list[int]:
@@ -18,8 +21,22 @@ def digest_statuses(statuses: Mapping[str, os.stat_result]) -> str:
 
 
 def directory_state(path: Path) -> str | None:
-    """Return the SHA-256 of the statuses of the files in `path`, or None if it is not a directory."""
+    """Return the SHA-256 of the statuses of the files in `path` and some levels below, None if it is not a directory.
+
+    Trainers keep the weights some levels below the directory that a user names.
+    """
     if not path.is_dir():
         return None
+    return digest_statuses(dict(_statuses(path, "", _LEVELS)))
+
+
+def _statuses(path: Path, prefix: str, levels: int) -> Iterator[tuple[str, os.stat_result]]:
     with os.scandir(path) as entries:
-        return digest_statuses({entry.name: entry.stat() for entry in entries})
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=not _is_broken(entry))
+            if levels and entry.is_dir(follow_symlinks=False):
+                yield from _statuses(Path(entry), f"{prefix}{entry.name}/", levels - 1)
+
+
+def _is_broken(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not Path(entry).exists()

@@ -111,7 +111,7 @@ def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> No
         origin: its origin.
         base: for an agent, the base that it was trained from; a LoRA adapter is merged into it.
     """
-    opened_base = open_checkpoint(base.path) if base else None
+    opened_base = open_checkpoint(base.path, source=base.source, revision=base.revision) if base else None
     checkpoint = fetch_checkpoint(origin.source, origin.revision, base=opened_base, progress=partial(progress(), None))
     state = directory_state(checkpoint.path)
     digest, content = digests(checkpoint)
