@@ -20,8 +20,6 @@ from rammerge.system.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_BLOCK = 1 << 24
-
 # A method's coefficients: one or more rows of one number per agent.
 Rows = Sequence[Sequence[float]]
 
@@ -73,10 +71,6 @@ class Arguments:
     def at(self, offset: int) -> Arguments:
         """Return the arguments of the block that starts `offset` elements later."""
         return Arguments(self.coefficients, self.threshold, self.seeds, self.start + offset)
-
-    def as_list(self) -> list[Tensor]:
-        """Return the tensors in the order of the fields."""
-        return [self.coefficients, self.threshold, self.seeds, self.start]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class MergeOptions:
         memory: limit of the process's resident bytes; a limit that is too small is refused. Default: 1 GiB, or 512 MiB
             on top of what the process already holds, whichever is larger.
         threads: worker threads; default: one for each processor that this process may use and `memory` has room for.
-        compile: auto (where the work repays it), always (wait for it) or never.
+        compile: auto (where the work repays it), always or never.
 
     Raises:
         InputError: a value is none of these, or a number is too small.
