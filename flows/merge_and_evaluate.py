@@ -65,7 +65,7 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     methods = {name: method.name for name, method in todo.variants.items()}
     board = compare.submit({**scores, **rival.scores}, list(agents), methods, spec.evaluation.confidence, rival.extra)
     settle(board)
-    decision = gate.submit(board, todo.gates, rival.opponent(board.result().selected))
+    decision = gate.submit(board, todo.gates, rival.opponent(board.result().selected), todo.gate_code)
     settle(decision)
     artifacts.publish_leaderboard(spec.name, board.result())
     artifacts.publish_variants(spec.name, {name: model.result() for name, model in variants.items()})

@@ -15,6 +15,7 @@ from evaluation.judging.leaderboard import Leaderboard
 from evaluation.schema import check
 from evaluation.statistics import Difference, Estimate
 from rammerge.errors import InputError, closest
+from rammerge.system.plugins import code_digest, entry_points
 
 Evidence = Literal["interval", "point"]
 
@@ -222,9 +223,24 @@ def parse_gate(content: Mapping[str, Any], *, where: str = "gate") -> Gate:
     Raises InputError naming `where` and the nearest valid name for an unknown rule or parameter, or a bad value.
     """
     name = str(content.get("rule"))
-    if name not in RULES:
-        raise InputError(f"{where}: unknown rule '{name}'{closest(name, RULES)}; the rules are {', '.join(RULES)}")
-    return check(RULES[name], content, f"{where} ({name})")
+    return check(RULES.get(name) or _installed_rule(name, where), content, f"{where} ({name})")
+
+
+def own_code(gates: Sequence[Gate]) -> dict[str, str]:
+    """Return the digest of the code of each rule that an installed package offers, by the rule's name."""
+    return {gate.rule: code_digest(type(gate)) for gate in gates if type(gate) not in RULES.values()}
+
+
+def _installed_rule(name: str, where: str) -> type[Gate]:
+    """Return the rule that an installed package offers under the entry point `name` of the group `rammerge.gates`."""
+    offered = entry_points("rammerge.gates", what="gate")
+    if name not in offered:
+        rules = [*RULES, *offered]
+        raise InputError(f"{where}: unknown rule '{name}'{closest(name, rules)}; the rules are {', '.join(rules)}")
+    rule = offered[name]()
+    if not (isinstance(rule, type) and issubclass(rule, Gate)):
+        raise InputError(f"{where}: the rule '{name}' of an installed package is not a subclass of Gate; correct it")
+    return rule
 
 
 def check_names(gates: Sequence[Gate], *, models: Sequence[str], suites: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.judging.gates import CHAMPION_RULES, check_names, parse_gate
+from evaluation.judging.gates import CHAMPION_RULES, check_names, own_code, parse_gate
 from evaluation.suites import load_suite
 from rammerge.errors import InputError, closest
 from rammerge.recipe import Recipe, Source, load
@@ -26,6 +26,7 @@ class Plan:
         variants: name -> method, in the recipe's order, sweeps expanded.
         suites: opened and checked.
         gates: checked, as plain data, with the rule about the champion that a promoting recipe has unless it gives one.
+        gate_code: digest of the code of each rule that an installed package offers.
     """
 
     recipe: Recipe
@@ -34,6 +35,7 @@ class Plan:
     variants: Mapping[str, Method]
     suites: list[SuiteRef]
     gates: list[dict[str, Any]]
+    gate_code: dict[str, str]
 
     @property
     def meets_champion(self) -> bool:
@@ -60,13 +62,15 @@ def plan(path: Path) -> Plan:
 def look_up(recipe: Recipe) -> Plan:
     """Look up everything that `recipe` names; InputError as of `plan`."""
     methods, suites = _methods(recipe), _suites(recipe)
+    gates = _gates(recipe, models=["base", *recipe.agents, *methods], suites=[suite.name for suite in suites])
     return Plan(
         recipe=recipe,
         base=_origin(recipe, recipe.base, ("base",)),
         agents={name: _origin(recipe, agent, ("agents", name)) for name, agent in recipe.agents.items()},
         variants=methods,
         suites=suites,
-        gates=_gates(recipe, models=["base", *recipe.agents, *methods], suites=[suite.name for suite in suites]),
+        gates=gates,
+        gate_code=own_code([parse_gate(gate) for gate in gates]),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from evaluation.judging.gates import GateDecision, decide, parse_gate
+from evaluation.judging.gates import GateDecision, decide, own_code, parse_gate
 from evaluation.judging.leaderboard import Champion, Leaderboard, build_leaderboard
 from evaluation.report.render import to_markdown
 from evaluation.results import SuiteResult
@@ -17,6 +17,7 @@ from evaluation.runners.pool import Worker
 from evaluation.suites import Split, Suite
 from rammerge import store
 from rammerge.checkpoints.checkpoint import open_checkpoint
+from rammerge.errors import InputError
 from rammerge.recipe import Recipe
 from rammerge.system.atomic import write_json, write_text
 from tasks.runtime.progress import progress
@@ -256,14 +257,22 @@ class Decision(Result):
 
 @step("gate", version=2, run_name="gate", result=Decision)
 def gate(
-    out: Path, leaderboard: Compared, gates: Sequence[Mapping[str, Any]], champion: Champion | None = None
+    out: Path,
+    leaderboard: Compared,
+    gates: Sequence[Mapping[str, Any]],
+    champion: Champion | None,
+    code: Mapping[str, str],
 ) -> None:
     """Judge the selected variant by the recipe's gates on the test split; write `decision.json` and `decision.md`.
 
-    `champion` is the present champion, unless that is the selected variant itself.
+    `champion` is the present champion, unless that is the selected variant itself. `code` has the digests of the rules'
+    code where it is not rammerge's own.
     """
+    rules = [parse_gate(gate) for gate in gates]
+    if own_code(rules) != code:
+        raise InputError("the code of a gate was changed while the run was using it; run again")
     board = leaderboard.load().model_copy(update={"champion": champion})
-    decision = decide(board, leaderboard.selected, [parse_gate(gate) for gate in gates])
+    decision = decide(board, leaderboard.selected, rules)
     verdict = "passes every gate" if decision.passed else "is refused"
     lines = [f"**{decision.variant}** {verdict}.", ""]
     # A list, because the dashboards do not wrap lines in a table.

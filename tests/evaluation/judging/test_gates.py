@@ -1,12 +1,14 @@
 """Contract: a gate passes on evidence from the test split, says why in one sentence, and is checked before any work."""
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evaluation.judging.gates import RULES, GateDecision, GateOutcome, check_names, decide, parse_gate
+from evaluation.judging.gates import RULES, GateDecision, GateOutcome, check_names, decide, own_code, parse_gate
 from evaluation.judging.leaderboard import CHAMPION, Champion
 from evaluation.statistics import paired_difference
 from rammerge.errors import InputError
@@ -181,3 +183,51 @@ def test_a_champion_without_scores_is_not_replaced_and_the_reason_is_said(rule: 
     outcome = challenge(rule, Champion(name="zoo version 7", problem="its files are gone"))
     assert not outcome.passed
     assert outcome.sentence == "ram cannot be compared with the champion, zoo version 7: its files are gone."
+
+
+OWN_GATE = """
+from evaluation.judging.gates import Gate, GateOutcome
+
+class Short(Gate):
+    rule: str = "short_name"
+    letters: int = 3
+
+    def judge(self, leaderboard, variant):
+        passed = len(variant) <= self.letters
+        return GateOutcome(rule=self.rule, passed=passed, sentence=f"{variant} is a name.", numbers={})
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Install a package with a rule of its own, and one with something else."""
+    (tmp_path / "short_rules.py").write_text(OWN_GATE)
+    info = tmp_path / "short_rules-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: short-rules\nVersion: 1.0\n")
+    points = "[rammerge.gates]\nshort_name = short_rules:Short\nno_rule = short_rules:GateOutcome\n"
+    (info / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop("short_rules", None)
+
+
+@pytest.mark.usefixtures("package")
+def test_an_installed_package_offers_rules() -> None:
+    assert judge({"rule": "short_name"}).passed
+    assert not judge({"rule": "short_name", "letters": 2}).passed
+    with pytest.raises(InputError, match=r"unknown key 'leters' \(did you mean 'letters'\?\)"):
+        parse_gate({"rule": "short_name", "leters": 2})
+    with pytest.raises(InputError, match=r"unknown rule 'short_nam' \(did you mean 'short_name'\?\)"):
+        parse_gate({"rule": "short_nam"})
+    with pytest.raises(InputError, match="'no_rule' of an installed package is not a subclass of Gate"):
+        parse_gate({"rule": "no_rule"})
+
+
+def test_the_code_of_an_installed_rule_is_known_by_its_digest(package: Path) -> None:
+    gates = [parse_gate({"rule": "short_name"}), parse_gate({"rule": "min_score", "value": 0.5})]
+    before = own_code(gates)
+    assert list(before) == ["short_name"]
+    assert own_code(gates) == before
+    (package / "short_rules.py").write_text(OWN_GATE + "# stricter\n")
+    assert own_code(gates) != before
