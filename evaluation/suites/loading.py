@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from evaluation.schema import check
-from evaluation.suites.taskfile import TaskFile, read_task_files
+from evaluation.suites.taskfile import TaskFile, load_yaml, read_task_files
 from rammerge.errors import InputError, closest
 
 Split = Literal["validation", "test"]
@@ -122,14 +122,9 @@ def _refuse_shared_items(suite: Suite) -> None:
 
 
 def _read_yaml(file: Path) -> Any:
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{file.parent} is not a suite: it has no {file.name}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not file.exists():
+        raise InputError(f"{file.parent} is not a suite: it has no {file.name}")
+    return load_yaml(file, yaml.SafeLoader)
 
 
 def _digest(path: Path, named: Iterable[Path]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from rammerge.errors import InputError
+from rammerge.system.reading import stat_file
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class TaskFile:
         field = self.config.get("doc_to_text")
         return {
             str(item[field])
-            if field in item
+            if isinstance(field, str) and field in item
             else json.dumps({key: value for key, value in item.items() if key != "id"}, sort_keys=True)
             for item in self.items()
         }
@@ -130,17 +131,14 @@ def read_task_files(folder: Path) -> dict[str, TaskFile]:
 
 def read_items(file: Path) -> list[dict[str, Any]]:
     """Return the objects of a JSON Lines file; raise InputError naming the line that is not one."""
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the data file {file} cannot be read: {error}") from None
+    lines = _read_text(file).split("\n")
     items = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             item = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"line {number} of the data file {file} is not JSON: {error}") from None
         if not isinstance(item, dict):
             raise InputError(f"line {number} of the data file {file} must be a JSON object")
@@ -157,7 +155,30 @@ def _functions(value: Any) -> Iterator[FunctionReference]:
             yield from _functions(part)
 
 
+def load_yaml(file: Path, loader: type[yaml.SafeLoader]) -> Any:
+    """Return what a YAML file holds; InputError if it cannot be read or is not YAML."""
+    text = _read_text(file)
+    try:
+        return yaml.load(text, loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+    except (RecursionError, ValueError):
+        raise InputError(
+            f"{file} is not valid YAML: nested too deeply, or a number or date that does not exist"
+        ) from None
+
+
+def _read_text(file: Path) -> str:
+    if file.exists():
+        stat_file(file)  # refuses what would block, or act, when it is opened
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from None
+
+
 def _check_data(task: TaskFile) -> None:
+    _check_file_names(task)
     if task.data_files is None:
         _refuse_local_data(task)
         return
@@ -185,8 +206,21 @@ def _refuse_local_data(task: TaskFile) -> None:
         )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], tuple[Path, ...]]:
-    """Read a task file with the files it includes underneath its own keys; return it, and those files."""
+def _check_file_names(task: TaskFile) -> None:
+    settings = task.config.get("dataset_kwargs") or {}
+    named = (settings.get("data_files") or {}) if isinstance(settings, dict) else None
+    if not all(map(_are_names, named.values() if isinstance(named, dict) else [named])):
+        raise InputError(
+            f"{task.path}: dataset_kwargs.data_files must map splits to file names, such as {{test: test.jsonl}}"
+        )
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+
+
+def _read(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], tuple[Path, ...]]:
+    """Read a task file, with the files it includes underneath its own keys; return it, and those files."""
 
     class Loader(yaml.SafeLoader):
         pass
@@ -196,19 +230,18 @@ def _read(path: Path) -> tuple[dict[str, Any], tuple[Path, ...]]:
         return FunctionReference(path.parent, module, name)
 
     Loader.add_constructor("!function", function)
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    content = load_yaml(path, Loader)
     if not isinstance(content, dict):
         raise InputError(f"{path} must be a mapping, as lm-eval's task files are")
-    included = content.pop("include", [])
+    included = content.pop("include", None) or []
+    if not _are_names(included):
+        raise InputError(f"{path}: include must name a file, or list several")
     merged: dict[str, Any] = {}
     files: tuple[Path, ...] = ()
     for other in [included] if isinstance(included, str) else included:
-        below, further = _read(path.parent / other)
+        if path.parent / other in (path, *above):
+            raise InputError(f"{path} includes {other}, which includes it in turn; take one of them out")
+        below, further = _read(path.parent / other, (path, *above))
         merged |= below
         files += (path.parent / other, *further)
     return merged | content, files

@@ -16,6 +16,7 @@ from rammerge.recipe.location import Location, error_at
 from rammerge.recipe.model import NAME_PATTERN, RESERVED, Gate, Merge, Recipe, Source
 
 MAX_BYTES = 1 << 20
+MAX_DEPTH = 50
 
 
 def load(path: Path) -> Recipe:
@@ -77,10 +78,7 @@ def _parse(path: Path, text: str) -> tuple[Any, dict[Location, int], dict[Locati
     """Return the content, the line of each part, and the text in the file of each unquoted value."""
     try:
         loader = _Loader(text)
-        # Aliases can make a small file expand without limit, and an expanded part has no line to report.
-        if alias := next((event for event in yaml.parse(text) if isinstance(event, yaml.AliasEvent)), None):
-            line = alias.start_mark.line + 1 if alias.start_mark else 1
-            raise InputError(f"{path}:{line}: YAML aliases are not allowed; write the value out")
+        _check_events(path, text)
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             raise InputError(f"{path}:1: not a recipe: it needs the keys name, base, agents, merges and evaluation")
@@ -100,6 +98,18 @@ def _parse(path: Path, text: str) -> tuple[Any, dict[Location, int], dict[Locati
     for location in _not_finite(content, ()):
         raise error_at(path, lines, location, "not a finite number; give one")
     return content, lines, unquoted
+
+
+def _check_events(path: Path, text: str) -> None:
+    """Refuse aliases, which can make a small file expand without limit, and nesting that takes YAML forever."""
+    depth = 0
+    for event in yaml.parse(text):
+        if isinstance(event, yaml.AliasEvent):
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise InputError(f"{path}:{line}: YAML aliases are not allowed; write the value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise RecursionError
 
 
 def _parts(path: Path, node: yaml.Node, at: Location) -> Iterator[tuple[Location, int, str | None]]:
