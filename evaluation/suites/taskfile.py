@@ -173,7 +173,7 @@ def _read_text(file: Path) -> str:
         stat_file(file)  # refuses what would block, or act, when it is opened
     try:
         return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # the latter of what is not UTF-8, or of a name with a zero byte
         raise InputError(f"{file} cannot be read: {error}") from None
 
 

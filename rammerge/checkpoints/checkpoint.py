@@ -1,5 +1,6 @@
 """A checkpoint on disk: a directory with config.json and safetensors files, opened by its headers alone."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from rammerge.checkpoints.headers import TensorInfo
 from rammerge.checkpoints.stored import main_set
 from rammerge.checkpoints.tying import find_tied
 from rammerge.errors import InputError
-from rammerge.system.reading import list_directory, read_json_object
+from rammerge.system.reading import list_directory, read_json_object, refuse_os_error
 
 # What a conversion says of itself in the directory that it makes (rammerge.checkpoints.forms.conversion).
 RECORD = "conversion.json"
@@ -59,11 +60,18 @@ class Checkpoint:
 
 def find_sidecars(directory: Path) -> tuple[Path, ...]:
     """Return the sorted files of a model directory that belong to its weights, whatever the weights' format."""
-    files = [Path(entry) for entry in list_directory(directory) if entry.is_file()]
+    files = [Path(entry) for entry in list_directory(directory) if _is_file(entry)]
     templates = directory / "additional_chat_templates"
     if templates.is_dir():
-        files += [Path(entry) for entry in list_directory(templates) if entry.is_file()]
+        files += [Path(entry) for entry in list_directory(templates) if _is_file(entry)]
     return tuple(sorted(file for file in files if not _NO_SIDECAR.fullmatch(file.name)))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError as error:  # a loop of symbolic links
+        raise refuse_os_error(Path(entry), error) from error
 
 
 def open_checkpoint(path: Path, *, source: str | None = None, revision: str | None = None) -> Checkpoint:

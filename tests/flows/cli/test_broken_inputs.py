@@ -1,8 +1,8 @@
 """Property: whatever is wrong with a recipe or with what it names, `check` accepts it or refuses it in one sentence.
 
-The catalogue is made of what exists: each file of a model, an adapter and a suite is damaged in each way, each key of
-their JSON and YAML gets each odd value, and so does each key of the recipe. Nothing ends in a traceback, in an
-"unexpected" error, or in anything but exit code 0 or 2; and a recipe that is refused leaves nothing behind.
+The catalogue is made of what exists: each file of a model and of a suite is damaged in each way, and each key of the
+recipe, of a model's settings and of a suite gets each odd value. Nothing ends in a traceback, in an "unexpected" error,
+or in anything but exit code 0 or 2.
 """
 
 import json
@@ -20,7 +20,7 @@ from flows.cli.program import main
 from tests.evaluation.made import write_model, write_suite
 from tests.fixtures.models import save_agent
 
-ODD: tuple[Any, ...] = (None, True, -1, 0, 1e999, 10**30, "", "odd", "\x00", [], [None], {}, {"odd": [1]})
+ODD: tuple[Any, ...] = (None, -1, 1e999, "", "\x00", [None], {"odd": [1]})
 RECIPE: dict[str, Any] = {
     "name": "odd",
     "base": {"source": "base"},
@@ -99,6 +99,11 @@ def replace_by_loop(file: Path) -> None:
     file.symlink_to(file)
 
 
+def replace_by_dangling_link(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("nowhere")
+
+
 def replace_by_list(file: Path) -> None:
     file.write_text("[[], 1]")
 
@@ -108,7 +113,8 @@ def nest(file: Path) -> None:
 
 
 DAMAGES = (
-    remove, empty, truncate, overwrite, replace_by_directory, replace_by_fifo, replace_by_loop, replace_by_list, nest
+    remove, empty, truncate, overwrite, replace_by_directory, replace_by_fifo, replace_by_loop,
+    replace_by_dangling_link, replace_by_list, nest
 )  # fmt: skip
 FILES = (
     *(f"{model}/{file}" for model in ("base", "tool") for file in (
@@ -165,7 +171,7 @@ def test_odd_values_in_the_recipe(root: Path, capsys: pytest.CaptureFixture[str]
     assert found == ""
 
 
-@pytest.mark.parametrize("file", ["suite.yaml", "validation.yaml", "test.yaml"])
+@pytest.mark.parametrize("file", ["suite.yaml", "test.yaml"])
 def test_odd_values_in_a_suite(file: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # lm-eval's tag for functions is no plain YAML; as text it names the function all the same.
     task = (root / "words" / file).read_text().replace("!function ", "")
@@ -179,13 +185,11 @@ def test_odd_values_in_a_suite(file: str, root: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     "file",
     [
-        "base/config.json",
         "tool/config.json",
         "tool/generation_config.json",
         "tool/tokenizer_config.json",
-        "tool/tokenizer.json",
     ],
 )
 def test_odd_values_in_the_settings_of_a_model(file: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = odd_values_in(root / file, json.loads, json.dumps, lambda: complaint(*verdict(root, capsys)), depth=2)
+    found = odd_values_in(root / file, json.loads, json.dumps, lambda: complaint(*verdict(root, capsys)), depth=1)
     assert found == ""
