@@ -13,9 +13,10 @@ from flows.run.checking import check, require_room
 from flows.run.outcome import Outcome
 from flows.run.planning import plan
 from flows.run.settling import results, settle
+from rammerge.errors import InputError
 from rammerge.recipe import load
 from tasks.records.record import Record
-from tasks.records.releasing import promote, register
+from tasks.records.releasing import describe, promote, register
 from tasks.records.tracking import track
 from tasks.runtime.environment import activate
 from tasks.runtime.runner import workers
@@ -25,7 +26,11 @@ from tasks.steps.sources import fetch, preflight
 
 
 def _run_name() -> str:
-    return load(Path(flow_run.parameters["recipe"])).name
+    recipe = Path(flow_run.parameters["recipe"])
+    try:
+        return load(recipe).name
+    except InputError:
+        return recipe.stem  # a run without a name would crash; this one fails with the sentence
 
 
 @flow(name="merge-and-evaluate", flow_run_name=_run_name, task_runner=workers())
@@ -90,7 +95,7 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     release = register.submit(record, runs, run)
     settle(runs, release)
     verdict = decision.result()
-    champion = f"{spec.model_name} version {release.result().version} is registered and not promoted"
+    champion = describe(release.result())
     if verdict.passed and spec.registry.promote:
         champion = promote.submit(spec.model_name, release, rival.version).result().sentence
     artifacts.publish_release(spec.name, champion, release.result(), runs.result())
@@ -110,4 +115,4 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
         run_id=runs.result().run_id,
         warnings=[*checked.result().warnings, *overlap.result().warnings, *chosen.warnings],
     )
-    return Completed(name="Completed" if verdict.passed else "Refused", message=champion, data=outcome)
+    return Completed(name="Completed" if verdict.passed else "Refused", message=outcome.sentence, data=outcome)

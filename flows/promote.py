@@ -1,7 +1,8 @@
 """Promote a registered version: it becomes the champion, and the present champion becomes the previous one."""
 
-from prefect import flow, task
+from prefect import State, flow, task
 
+from flows.run.artifacts import end_move
 from rammerge.system.redaction import without_secrets
 from tasks.records import promotion
 from tasks.records.promotion import Promotion
@@ -16,7 +17,7 @@ _move = task(
 
 
 @flow(name="promote", flow_run_name="promote {name} version {version}")
-def promote(name: str, version: int) -> Promotion:
+def promote(name: str, version: int) -> "Promotion | State[Promotion]":
     """Make `version` of the registered model `name` the champion, as `rammerge promote` does."""
     activate()
-    return _move(name, version, by_hand=True)
+    return end_move(_move(name, version, by_hand=True))

@@ -1,7 +1,8 @@
 """Roll back: the previous champion becomes the champion again."""
 
-from prefect import flow, task
+from prefect import State, flow, task
 
+from flows.run.artifacts import end_move
 from rammerge.system.redaction import without_secrets
 from tasks.records import promotion
 from tasks.records.promotion import Promotion
@@ -16,7 +17,7 @@ _swap = task(
 
 
 @flow(name="rollback", flow_run_name="roll back {name}")
-def rollback(name: str) -> Promotion:
+def rollback(name: str) -> "Promotion | State[Promotion]":
     """Swap champion and previous of the registered model `name`, as `rammerge rollback` does."""
     activate()
-    return _swap(name)
+    return end_move(_swap(name))

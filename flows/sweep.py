@@ -1,15 +1,23 @@
 """Compare one method over a grid of parameters on a recipe's agents and suites. Nothing is promoted."""
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 from prefect import State, flow
+from prefect.states import Completed
+from pydantic import ValidationError
 
 from flows.merge_and_evaluate import merge_and_evaluate
+from flows.run.artifacts import publish_sweep
 from flows.run.outcome import Outcome
-from rammerge.recipe import Recipe, load
+from flows.run.planning import plan
+from rammerge.errors import InputError
+from rammerge.recipe import Merge, Recipe
+from rammerge.rules import resolve
 from rammerge.system.atomic import write_text
 from rammerge.system.home import home
 from tasks.runtime.environment import activate
@@ -22,7 +30,25 @@ def sweep(recipe: Path, method: str, grid: dict[str, list[bool | int | float | s
     The winner is chosen on validation, as usual. It is registered as a challenger of a separate model.
     """
     activate()
-    return merge_and_evaluate(derive(load(recipe), method, grid))
+    spec = plan(recipe).recipe
+    _check(spec, method, grid)
+    state: Any = merge_and_evaluate(derive(spec, method, grid), return_state=True)
+    outcome: Outcome = state.result()
+    publish_sweep(outcome)
+    return Completed(message=outcome.sentence, data=outcome)
+
+
+def _check(recipe: Recipe, method: str, grid: dict[str, list[bool | int | float | str]]) -> None:
+    """Raise InputError about what was asked for, rather than about the recipe that is written for it."""
+    try:
+        merge = Merge(method=method, sweep=grid)
+        for values in itertools.product(*merge.sweep.values()):
+            params = dict(zip(merge.sweep, values, strict=True))
+            resolve(method, None, params, trusted=recipe.trust, directory=recipe.path.absolute().parent)
+    except ValidationError as error:
+        raise InputError(f"the sweep of {method}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+    except InputError as error:
+        raise InputError(f"the sweep of {method}: {error}") from None
 
 
 def derive(recipe: Recipe, method: str, grid: dict[str, list[bool | int | float | str]]) -> Path:

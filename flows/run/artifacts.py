@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
 
-from prefect import get_client
+from prefect import State, get_client
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from evaluation.report.render import percent
+from flows.run.outcome import Outcome
 from tasks.records.pages import mlflow_page, run_fragment, version_fragment
+from tasks.records.promotion import Promotion
 from tasks.records.releasing import Registered
 from tasks.records.tracking import Tracked
 from tasks.steps.evaluating import Compared, Decision
@@ -86,6 +89,19 @@ def publish_release(recipe: str, sentence: str, release: Registered, runs: Track
         "",
     ]
     create_markdown_artifact("\n".join(lines), key=_key("release", recipe), description="Release")
+
+
+def end_move(moved: Promotion) -> State[Promotion]:
+    """Show on the page of a promotion or a rollback what it came to, and return the state that says it."""
+    create_markdown_artifact(f"{moved.sentence}.\n", key=_key("release", moved.name), description="Release")
+    return Completed(name="Completed" if moved.changed else "Unchanged", message=moved.sentence, data=moved)
+
+
+def publish_sweep(outcome: Outcome) -> None:
+    """Show the leaderboard of a sweep on its own page: the run below it has the rest."""
+    markdown = outcome.leaderboard_file.with_suffix(".md").read_text("utf-8")
+    key = _key("leaderboard", outcome.recipe)
+    create_markdown_artifact(f"{outcome.sentence}\n\n{markdown}", key=key, description="Leaderboard")
 
 
 def tag_run(*tags: str) -> None:

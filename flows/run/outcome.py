@@ -48,6 +48,12 @@ class Outcome(BaseModel):
     warnings: list[str]
 
     @property
+    def sentence(self) -> str:
+        """What came of it in one line: which gate refused and by how much, and who is champion."""
+        verdict = " ".join(self.refusals) or f"{self.selected} is selected."
+        return f"{verdict} {self.champion[:1].upper()}{self.champion[1:]}."
+
+    @property
     def leaderboard(self) -> Leaderboard:
         """Every model's scores, with intervals and paired differences."""
         return Leaderboard.from_json(json.loads(self.leaderboard_file.read_text("utf-8")))

@@ -80,6 +80,14 @@ def register(out: Path, record: Record, runs: Tracked, flow_run: str) -> None:
     write_json(out / "release.json", release.model_dump(mode="json"))
 
 
+def describe(release: Registered) -> str:
+    """Return what a version is that a run registers and does not promote: a new challenger, or the present champion."""
+    champion = registry.find_champion(release.name)
+    serves = champion is not None and champion.version == release.version
+    state = "is champion already, and this run changes nothing" if serves else "is registered and not promoted"
+    return f"{release.name} version {release.version} {state}"
+
+
 class Promoted(Result):
     """Who is champion of the registered model `name`, and why."""
 
