@@ -1,7 +1,9 @@
-"""Contract of the layout: the arrows between rooms are those of docs/design.md.
+"""Contract of the layout: the arrows between rooms are those of docs/design.md, and no modules import in a circle.
 
 The tables there are what is checked; to move an arrow, change its row, and let the diff show the decision.
 """
+
+from graphlib import TopologicalSorter
 
 import pytest
 
@@ -38,6 +40,14 @@ def test_the_table_allows_no_arrow_that_nothing_needs(rooms: dict[str, set[str]]
 
 def test_rooms_know_only_rooms_above_them_in_the_table(rooms: dict[str, set[str]]) -> None:
     assert upward(rooms) == []
+
+
+def test_no_circle_of_modules(imports: list[Import]) -> None:
+    graph: dict[str, set[str]] = {name: set() for name in MODULES}
+    for each in imports:
+        if each.target in MODULES:
+            graph[each.module].add(each.target)
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_libraries_stay_in_their_rooms(imports: list[Import]) -> None:

@@ -17,6 +17,7 @@ from rammerge.engine import memory, running
 from rammerge.engine.compiling import build, cache
 from rammerge.engine.compiling.loop import TileLoop
 from rammerge.engine.compiling.signature import Signature
+from rammerge.engine.compiling.toolchain import compiler
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.merge_block import MergeBlock
 from rammerge.engine.passes.overlap import CountBlock
@@ -81,7 +82,7 @@ def test_hash_seed(family: Models, tmp_path: Path) -> None:
     assert outputs[0] == outputs[1]
 
 
-@pytest.mark.skipif(cache.compiler() is None, reason="compiles C++")
+@pytest.mark.skipif(compiler() is None, reason="compiles C++")
 def test_compiled_and_eager(family: Models, tmp_path: Path) -> None:
     eager = files(family, tmp_path / "eager", METHODS[0], compile="never", rounding="nearest")
     fused = files(family, tmp_path / "fused", METHODS[0], compile="always", rounding="nearest")

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from rammerge.engine.blocks import Numbers
 from rammerge.engine.buffers import Buffer, as_tensor, pages
-from rammerge.engine.compiling.cache import BUILD_SECONDS, compiler
 from rammerge.engine.compiling.loop import Source, TileLoop
 from rammerge.engine.compiling.recording import record
 from rammerge.engine.compiling.signature import Signature
 from rammerge.engine.compiling.source import source
+from rammerge.engine.compiling.toolchain import BUILD_SECONDS, compiler
 from rammerge.errors import RammergeError
 from rammerge.numerics.dtypes import from_torch
 from rammerge.system.locks import locked

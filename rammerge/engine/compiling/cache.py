@@ -5,7 +5,6 @@ the next merge even if the one that began it ends first. It gives the bytes of e
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,21 +13,12 @@ from pathlib import Path
 
 from rammerge.engine.compiling.loop import TileLoop
 from rammerge.engine.compiling.signature import Signature
+from rammerge.engine.compiling.toolchain import BUILD_SECONDS, compiler
 from rammerge.errors import RammergeError
-
-# Many times what it takes: a build that goes on for longer hangs.
-BUILD_SECONDS = 120
 
 _TALLY_ELEMENTS = 1 << 20
 _builds: dict[Path, "Build"] = {}
 _lock = threading.Lock()
-
-
-def compiler() -> str | None:
-    """Return the C++ compiler that would be used, or None when the machine has none."""
-    return next(
-        (found for name in (os.environ.get("CXX"), "g++", "clang++") if name and (found := shutil.which(name))), None
-    )
 
 
 def load(signature: Signature) -> TileLoop | None:

@@ -16,6 +16,7 @@ from rammerge.engine.buffers import Buffer, as_tensor, pages
 from rammerge.engine.compiling import cache
 from rammerge.engine.compiling.loop import Source, TileLoop
 from rammerge.engine.compiling.signature import Signature
+from rammerge.engine.compiling.toolchain import compiler
 from rammerge.engine.histogram import Histogram
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.merge_block import MergeBlock
@@ -24,7 +25,7 @@ from rammerge.numerics.dtypes import DTYPES, from_torch
 from rammerge.rules import resolve
 from tests.engine.models import merge, merged_without_torch, weight_bytes, write_family
 
-pytestmark = pytest.mark.skipif(cache.compiler() is None, reason="compiles C++")
+pytestmark = pytest.mark.skipif(compiler() is None, reason="compiles C++")
 
 ELEMENTS = 50_000
 BFLOAT16, FLOAT32 = DTYPES["bfloat16"], DTYPES["float32"]
