@@ -70,7 +70,8 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     methods = {name: method.name for name, method in todo.variants.items()}
     board = compare.submit({**scores, **rival.scores}, list(agents), methods, spec.evaluation.confidence, rival.extra)
     settle(board)
-    decision = gate.submit(board, todo.gates, rival.opponent(board.result().selected), todo.gate_code)
+    opponent = rival.opponent(board.result().selected)
+    decision = gate.submit(board, todo.gates, opponent, todo.gate_code, spec.trust, spec.path.absolute().parent)
     settle(decision)
     artifacts.publish_leaderboard(spec.name, board.result())
     artifacts.publish_variants(spec.name, {name: model.result() for name, model in variants.items()})

@@ -5,7 +5,8 @@ A rule that names several suites or models asks for all of them at once. Such a 
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from evaluation.judging.leaderboard import Leaderboard
 from evaluation.schema import check
 from evaluation.statistics import Difference, Estimate
 from rammerge.errors import InputError, closest
-from rammerge.system.plugins import code_digest, entry_points
+from rammerge.system.plugins import code_digest, entry_points, is_reference, load_object
 
 Evidence = Literal["interval", "point"]
 
@@ -217,30 +218,49 @@ RULES: Mapping[str, type[Gate]] = MappingProxyType({rule.model_fields["rule"].de
 CHAMPION_RULES = frozenset({"not_worse_than_champion", "better_than_champion"})
 
 
-def parse_gate(content: Mapping[str, Any], *, where: str = "gate") -> Gate:
+def parse_gate(
+    content: Mapping[str, Any], *, where: str = "gate", trusted: Collection[str] = (), directory: Path | None = None
+) -> Gate:
     """Return the gate that a recipe writes as {rule: name, parameter: value, ...}.
+
+    Args:
+        content: what the recipe writes.
+        where: what messages call it.
+        trusted: modules whose code may run, for a rule named `module:name`.
+        directory: where such a module may lie besides the import path.
 
     Raises InputError naming `where` and the nearest valid name for an unknown rule or parameter, or a bad value.
     """
     name = str(content.get("rule"))
-    return check(RULES.get(name) or _installed_rule(name, where), content, f"{where} ({name})")
+    return check(_rule(name, where, trusted, directory), content, f"{where} ({name})")
 
 
 def own_code(gates: Sequence[Gate]) -> dict[str, str]:
-    """Return the digest of the code of each rule that an installed package offers, by the rule's name."""
+    """Return the digest of the code of each rule that is not rammerge's own, by the rule's name."""
     return {gate.rule: code_digest(type(gate)) for gate in gates if type(gate) not in RULES.values()}
 
 
-def _installed_rule(name: str, where: str) -> type[Gate]:
-    """Return the rule that an installed package offers under the entry point `name` of the group `rammerge.gates`."""
+def _rule(name: str, where: str, trusted: Collection[str], directory: Path | None) -> type[Gate]:
+    """Return the rule of that name: one of rammerge's, of a trusted module, or of an installed package."""
+    if name in RULES:
+        return RULES[name]
+    rule = (
+        load_object(name, what="gate", trusted=trusted, directory=directory)
+        if is_reference(name)
+        else _offered(name, where)
+    )
+    if not (isinstance(rule, type) and issubclass(rule, Gate)):
+        raise InputError(f"{where}: the rule '{name}' is not a subclass of evaluation.judging.gates.Gate; correct it")
+    return rule
+
+
+def _offered(name: str, where: str) -> Any:
+    """Return what an installed package offers under the entry point `name` of the group `rammerge.gates`."""
     offered = entry_points("rammerge.gates", what="gate")
     if name not in offered:
         rules = [*RULES, *offered]
         raise InputError(f"{where}: unknown rule '{name}'{closest(name, rules)}; the rules are {', '.join(rules)}")
-    rule = offered[name]()
-    if not (isinstance(rule, type) and issubclass(rule, Gate)):
-        raise InputError(f"{where}: the rule '{name}' of an installed package is not a subclass of Gate; correct it")
-    return rule
+    return offered[name]()
 
 
 def check_names(gates: Sequence[Gate], *, models: Sequence[str], suites: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Open a suite directory, check it before any work, and digest it."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from evaluation.schema import check
 from evaluation.suites.taskfile import TaskFile, load_yaml, read_task_files
 from rammerge.errors import InputError, closest
+from rammerge.system.plugins import entry_points, is_reference, load_object
 
 Split = Literal["validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -49,8 +50,14 @@ def available_suites() -> list[str]:
     return sorted(path.parent.name for path in _BUNDLED.glob(f"*/{_FILE}"))
 
 
-def load_suite(name_or_path: str | Path, *, relative_to: Path | None = None) -> Suite:
-    """Return the bundled suite of that name, or the suite in that directory (relative to `relative_to`, or the cwd).
+def load_suite(name_or_path: str | Path, *, relative_to: Path | None = None, trusted: Collection[str] = ()) -> Suite:
+    """Return the suite of that name, or the suite in that directory.
+
+    Args:
+        name_or_path: a bundled suite; a directory; an entry point of the group `rammerge.suites` of an installed
+            package; or `module:name`. An entry point and a module give the path of a suite's directory.
+        relative_to: where a relative path begins and a trusted module may lie; by default the working directory.
+        trusted: modules whose code may run.
 
     Raises InputError if there is no such suite, or if its files are malformed.
     """
@@ -58,12 +65,26 @@ def load_suite(name_or_path: str | Path, *, relative_to: Path | None = None) -> 
     if name in available_suites():
         return _open(_BUNDLED / name)
     path = (relative_to or Path()) / Path(name).expanduser()
-    if not path.is_dir():
+    if path.is_dir():
+        return _open(path.resolve())
+    if is_reference(name):
+        return _open_named(load_object(name, what="suite", trusted=trusted, directory=relative_to), name)
+    offered = entry_points("rammerge.suites", what="suite")
+    if name in offered:
+        return _open_named(offered[name](), name)
+    known = [*available_suites(), *offered]
+    raise InputError(
+        f"unknown suite '{name}'{closest(name, known)}: name one of {', '.join(known)}, or give the path of a "
+        f"directory with a {_FILE}"
+    )
+
+
+def _open_named(found: object, name: str) -> Suite:
+    if not isinstance(found, str | Path) or not Path(found).is_dir():
         raise InputError(
-            f"unknown suite '{name}'{closest(name, available_suites())}: name a bundled one "
-            f"({', '.join(available_suites())}) or give the path of a directory with a {_FILE}"
+            f"the suite '{name}' must be the path of a directory with a {_FILE}, not {found!r}; correct it"
         )
-    return _open(path.resolve())
+    return _open(Path(found).resolve())
 
 
 class _Tasks(BaseModel):

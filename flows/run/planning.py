@@ -63,6 +63,7 @@ def look_up(recipe: Recipe) -> Plan:
     """Look up everything that `recipe` names; InputError as of `plan`."""
     methods, suites = _methods(recipe), _suites(recipe)
     gates = _gates(recipe, models=["base", *recipe.agents, *methods], suites=[suite.name for suite in suites])
+    directory = recipe.path.absolute().parent
     return Plan(
         recipe=recipe,
         base=_origin(recipe, recipe.base, ("base",)),
@@ -70,7 +71,7 @@ def look_up(recipe: Recipe) -> Plan:
         variants=methods,
         suites=suites,
         gates=gates,
-        gate_code=own_code([parse_gate(gate) for gate in gates]),
+        gate_code=own_code([parse_gate(gate, trusted=recipe.trust, directory=directory) for gate in gates]),
     )
 
 
@@ -96,10 +97,11 @@ def _methods(recipe: Recipe) -> dict[str, Method]:
 
 def _suites(recipe: Recipe) -> list[SuiteRef]:
     refs: list[SuiteRef] = []
+    directory = recipe.path.absolute().parent
     for index, name in enumerate(recipe.evaluation.suites):
         location = ("evaluation", "suites", index)
         try:
-            refs.append(SuiteRef.of(load_suite(name, relative_to=recipe.path.absolute().parent)))
+            refs.append(SuiteRef.of(load_suite(name, relative_to=directory, trusted=recipe.trust)))
         except InputError as error:
             raise recipe.error(location, str(error)) from None
         if refs[-1].name in {ref.name for ref in refs[:-1]}:
@@ -108,9 +110,11 @@ def _suites(recipe: Recipe) -> list[SuiteRef]:
 
 
 def _gates(recipe: Recipe, *, models: list[str], suites: list[str]) -> list[dict[str, Any]]:
+    directory = recipe.path.absolute().parent
     for index, gate in enumerate(recipe.gates):
         try:
-            check_names([parse_gate(gate.model_dump())], models=models, suites=suites)
+            parsed = parse_gate(gate.model_dump(), trusted=recipe.trust, directory=directory)
+            check_names([parsed], models=models, suites=suites)
         except InputError as error:
             raise recipe.error(("gates", index), str(error)) from None
     gates = [gate.model_dump() for gate in recipe.gates]

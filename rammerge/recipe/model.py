@@ -203,7 +203,7 @@ class Recipe(Section):
     registry: Registry = Registry()
     trust: list[str] = Field(
         default=[],
-        description="Modules whose code may run, for methods named `module:name`; beside the recipe or installed.",
+        description="Modules whose code may run, for what is named `module:name`; beside the recipe or installed.",
     )
 
     _path: Path = PrivateAttr(default=Path())

@@ -255,20 +255,22 @@ class Decision(Result):
         )
 
 
-@step("gate", version=2, run_name="gate", result=Decision)
+@step("gate", version=2, run_name="gate", result=Decision, ignore=["trusted", "directory"])
 def gate(
     out: Path,
     leaderboard: Compared,
     gates: Sequence[Mapping[str, Any]],
     champion: Champion | None,
     code: Mapping[str, str],
+    trusted: Sequence[str] = (),
+    directory: Path | None = None,
 ) -> None:
     """Judge the selected variant by the recipe's gates on the test split; write `decision.json` and `decision.md`.
 
     `champion` is the present champion, unless that is the selected variant itself. `code` has the digests of the rules'
-    code where it is not rammerge's own.
+    code where it is not rammerge's own; that code lies in the `trusted` modules, which may be in `directory`.
     """
-    rules = [parse_gate(gate) for gate in gates]
+    rules = [parse_gate(gate, trusted=trusted, directory=directory) for gate in gates]
     if own_code(rules) != code:
         raise InputError("the code of a gate was changed while the run was using it; run again")
     board = leaderboard.load().model_copy(update={"champion": champion})

@@ -1,0 +1,81 @@
+"""Contract: a recipe uses gates and suites of the user's own as it uses rammerge's, if it trusts their modules.
+
+The examples are what is used here. A gate whose code changes decides again.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.run.planning import plan
+from rammerge.errors import InputError
+from tests.fixtures.pipeline import World
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "python"
+GATE = "own_gate:KeepsSpecialists"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = World(tmp_path_factory.mktemp("world"))
+    for name in ("own_gate.py", "own_suite.py"):
+        shutil.copy(EXAMPLES / name, world.root / name)
+    shutil.copytree(EXAMPLES / "sums", world.root / "sums")
+    (world.home / "mlflow").mkdir(parents=True, exist_ok=True)
+    return world
+
+
+@pytest.fixture(autouse=True)
+def environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in world.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+def run(recipe: Path) -> Any:
+    from flows.merge_and_evaluate import merge_and_evaluate
+
+    return merge_and_evaluate(recipe, return_state=True).result()
+
+
+def test_an_own_gate_decides_and_its_code_counts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = world.write(merges=["ram"], trust=["own_gate"], gates=[{"rule": GATE, "share": 0.0}])
+    passed = run(recipe)
+    assert passed.passed
+    assert "keeps 0% of the best agent on every suite" in str(passed.decision)
+    code = world.root / "own_gate.py"
+    code.write_text(code.read_text().replace("shares[worst] >= self.share", "shares[worst] < self.share"))
+    monkeypatch.delitem(sys.modules, "own_gate")  # as a new process would
+    refused = run(recipe)
+    assert not refused.passed
+    assert "does not keep 0% of the best agent" in refused.refusals[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"gates": [{"rule": GATE}]}, "gates[0]"),
+        ({"evaluation": {"suites": ["own_suite:SUMS"]}, "gates": []}, "evaluation.suites[0]"),
+    ],
+)
+def test_code_that_is_not_trusted_does_not_run(world: World, changes: dict[str, Any], place: str) -> None:
+    with pytest.raises(InputError, match="which is not trusted") as error:
+        plan(world.write(**changes))
+    assert place in str(error.value)
+
+
+def test_an_own_suite_is_opened(world: World) -> None:
+    recipe = world.write(trust=["own_suite"], evaluation={"suites": ["own_suite:SUMS"]}, gates=[])
+    (suite,) = plan(recipe).suites
+    assert (suite.name, suite.path) == ("sums", world.root / "sums")
+
+
+def test_what_is_no_gate_or_suite_is_refused(world: World) -> None:
+    with pytest.raises(InputError, match=r"is not a subclass of evaluation\.judging\.gates\.Gate"):
+        plan(world.write(trust=["own_suite"], gates=[{"rule": "own_suite:SUMS"}]))
+    with pytest.raises(InputError, match=r"must be the path of a directory with a suite\.yaml"):
+        plan(world.write(trust=["own_gate"], gates=[], evaluation={"suites": [GATE]}))
