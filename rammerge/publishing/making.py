@@ -13,7 +13,7 @@ from rammerge.checkpoints.companions import companions_of, compare_companions
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.layout import Layout
 from rammerge.checkpoints.stored import INDEX
-from rammerge.engine.forecast import output_layout
+from rammerge.engine.forecast import forecast, output_layout
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.shards import ShardRecord
 from rammerge.engine.passes.measuring import measure, runners_for
@@ -136,13 +136,14 @@ def merge_family(
     check_output(out, force=force, needed_bytes=still_needed(out, layout.size), inputs=inputs)
     family.check_unchanged()
     clock = _Clock()
+    rule = method.bind(family.agents)
+    forecast(family, rule, options)  # before the inputs are hashed: refuses too little memory, and begins to compile
     settings = Settings.of(method, options, tokenizer_from, family.resize)
     identity = merge_identity(family, settings)
     clock.lap("digest inputs")
     with locked_staging(out) as staging, Session(family, options, progress) as session:
         # Files' status is part of the identity, because inputs may have been replaced and restored between two runs.
         take_up(staging, {**identity, "status": list(family.states.values())})
-        rule = method.bind(family.agents)
         statistics, records = _compute(session, rule, _counted_before(rule, overlap), layout, staging, clock)
         family.check_unchanged()
         survival = _survival(rule, records)

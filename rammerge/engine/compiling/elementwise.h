@@ -270,12 +270,6 @@ RAMMERGE_INLINE Values<T> floor(Values<T> a) {
   return where<T>(lt<T>(abs<T>(a), constant<T>(0x1p23f)), found, a);  // larger ones, and NaN, are whole
 }
 
-template <class T>
-RAMMERGE_INLINE Values<T> sqrt(Values<T> a) {
-  for (int lane = 0; lane < kLanes; ++lane) a.part[0][lane] = __builtin_sqrtf(a.part[0][lane]);
-  return a;
-}
-
 // The second result of torch's frexp: |a| is this power of two times something in [1/2, 1). Of 0, infinities and NaN it
 // is 0.
 template <class T>
@@ -291,18 +285,19 @@ RAMMERGE_INLINE Values<int32_t> exponent(Values<T> a) {
   return where<int32_t>(is_special, constant<int32_t>(0), found);
 }
 
-// 2**n for n from -126 to 127, and infinity for 128.
-RAMMERGE_INLINE Values<float> power_of_two(Values<int32_t> n) {
-  return view<float>(lshift<int32_t>(add<int32_t>(n, constant<int32_t>(127)), constant<int32_t>(23)));
-}
-
-// a * 2**n, where 2**n is rounded to float32, by itself: it may be subnormal, zero or infinite.
+// a * 2**n, rounded once. Powers that float32 does not have take two steps more; those down leave a normal number for the
+// last one to round, as musl's scalbnf does.
 template <class T>
 RAMMERGE_INLINE Values<T> ldexp(Values<T> a, Values<int32_t> n) {
-  const auto least = constant<int32_t>(-126), zero = constant<int32_t>(0);
-  const auto bounded = clamp<int32_t>(n, constant<int32_t>(-226), constant<int32_t>(128));
-  const auto rest = clamp<int32_t>(sub<int32_t>(bounded, least), constant<int32_t>(-100), zero);
-  return mul<T>(a, mul<T>(power_of_two(clamp<int32_t>(bounded, least)), power_of_two(rest)));
+  const auto one = constant<T>(1), up = constant<T>(0x1p127f), down = constant<T>(0x1p-102f);
+  const auto zero = constant<int32_t>(0), most = constant<int32_t>(127), least = constant<int32_t>(-126);
+  for (int step = 0; step < 2; ++step) {
+    const auto above = gt<int32_t>(n, most), below = lt<int32_t>(n, least);
+    a = mul<T>(a, where<T>(above, up, where<T>(below, down, one)));
+    n = sub<int32_t>(n, where<int32_t>(above, most, where<int32_t>(below, constant<int32_t>(-102), zero)));
+  }
+  const auto biased = add<int32_t>(clamp<int32_t>(n, least, most), most);
+  return mul<T>(a, view<T>(lshift<int32_t>(biased, constant<int32_t>(23))));
 }
 
 // The positions of elements and the sums over them.

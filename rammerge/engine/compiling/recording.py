@@ -216,7 +216,7 @@ _OPERANDS: Mapping[str, Callable[[tuple[Any, ...], str], Types]] = {
     **dict.fromkeys(("relu", "rsub", "sign", "sub", "__lshift__", "__rshift__"), _in_result),
     **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor"), _in_bits),
     **dict.fromkeys(("eq", "ge", "gt", "le", "lt", "ne"), _in_common),
-    **dict.fromkeys(("exponent", "floor", "isinf", "isnan", "ldexp", "sqrt"), _in_float),
+    **dict.fromkeys(("exponent", "floor", "isinf", "isnan", "ldexp"), _in_float),
     **dict.fromkeys(("_to_copy", "alias", "clone", "detach"), _in_own),
     "view": _in_view,
     "where": _in_choice,
