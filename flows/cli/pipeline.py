@@ -59,8 +59,11 @@ def check(
     _prepare()
     from flows.run.checking import check as check_plan
     from flows.run.planning import plan
+    from flows.servers.api import require_prefect
 
-    for line in check_plan(plan(recipe)):
+    todo = plan(recipe)
+    require_prefect()
+    for line in check_plan(todo):
         print(line)
     print(f"{recipe}: ready to run")
 

@@ -11,16 +11,18 @@ from rammerge.checkpoints.family import Family
 from rammerge.engine.forecast import Forecast, forecast
 from rammerge.system.home import home
 from rammerge.system.space import free_bytes, require_space
+from tasks.records.connection import require_mlflow
 from tasks.steps.merging import Method, merge, merge_options
 from tasks.steps.sources import Model, Origin, fetch, open_family
 
 
 def check(plan: Plan) -> list[str]:
-    """Return the findings, one line each.
+    """Return the findings, one line each. MLflow must answer, with the credentials that a run will use.
 
     Raises:
         InputError: a part of the recipe cannot work; the message names it and the fix.
     """
+    require_mlflow()
     lines = [
         f"{len(plan.variants)} variants: {', '.join(plan.variants)}",
         f"{len(plan.suites)} suites: {', '.join(suite.name for suite in plan.suites)}",

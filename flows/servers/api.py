@@ -3,14 +3,18 @@
 import os
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from uuid import UUID
 
 from flows.servers.dashboards import running_dashboard
 from flows.servers.local import free_port, prefect_server
+from rammerge.errors import InputError
+from rammerge.system.redaction import redact
 from tasks.records import pages
 
+_ANSWER_SECONDS = 5.0
 _RECORDING_SECONDS = 5.0
 
 
@@ -23,6 +27,7 @@ def prefect_api() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     and a kill of this process ends it too.
     """
     if _is_configured():
+        require_prefect()
         yield nullcontext
     elif address := running_dashboard():
         yield lambda: _using(address)
@@ -34,6 +39,36 @@ def prefect_api() -> Iterator[Callable[[], AbstractContextManager[None]]]:
                 return _using(server.url)
 
             yield answering
+
+
+def require_prefect() -> None:
+    """Ask the Prefect API that the user has configured, if any, for a sign of life with the credentials of a run.
+
+    Raises:
+        InputError: it does not answer, or refuses: the sentence has the fix.
+    """
+    if not _is_configured():
+        return
+    import httpx
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL
+
+    if (api := PREFECT_API_URL.value()) is None:
+        return  # a profile without an API: Prefect starts one of its own
+    secret, key = PREFECT_API_AUTH_STRING.value(), PREFECT_API_KEY.value()
+    basic = f"Basic {b64encode(secret.get_secret_value().encode()).decode()}" if secret else None
+    header = f"Bearer {key.get_secret_value()}" if key else basic
+    where, headers = f"Prefect at {redact(api)}", {"Authorization": header} if header else {}
+    try:
+        status = httpx.post(f"{api}/flows/count", json={}, headers=headers, timeout=_ANSWER_SECONDS).status_code
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        reason = redact(str(error)) or type(error).__name__
+        raise InputError(f"{where} does not answer ({reason}); start it, or correct PREFECT_API_URL") from error
+    if status in (401, 403):
+        raise InputError(
+            f"{where} refuses the credentials ({status}); set PREFECT_API_AUTH_STRING or PREFECT_API_KEY as it asks for"
+        )
+    if status >= 400:
+        raise InputError(f"{where} answers with status {status}; does PREFECT_API_URL end in /api?")
 
 
 def _is_configured() -> bool:

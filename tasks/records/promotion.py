@@ -13,6 +13,7 @@ from rammerge.system.locks import locked
 from tasks.records.aliases import CHALLENGER, CHAMPION, PREVIOUS, Move, move_aliases, read_aliases
 from tasks.records.connection import client, lock_file
 from tasks.records.registry import Release, get_release, require_intact, require_model
+from tasks.records.trouble import explained
 
 TAG_ROLLED_BACK = "rammerge.rolled_back"
 
@@ -29,6 +30,7 @@ class Promotion(BaseModel):
     sentence: str
 
 
+@explained()
 def promote(
     name: str, version: int, *, by_hand: bool = False, instead_of: int | Literal["anyone"] | None = "anyone"
 ) -> Promotion:
@@ -84,6 +86,7 @@ def _refusal(
     return None
 
 
+@explained()
 def rollback(name: str) -> Promotion:
     """Swap champion and previous.
 

@@ -18,6 +18,7 @@ from tasks.records.aliases import CHALLENGER, CHAMPION, Move, move_aliases, read
 from tasks.records.connection import client, lock_file
 from tasks.records.files import local_path, verify_files
 from tasks.records.layout import lay
+from tasks.records.trouble import explained
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,6 +56,7 @@ class Release(BaseModel):
         return f"models:/{self.name}/{self.version}"
 
 
+@explained()
 def releases(name: str) -> list[Release]:
     """Return the versions of the registered model `name`, newest first; InputError if it does not exist."""
     mlflow = client()

@@ -10,6 +10,7 @@ from tasks.records import pages, promotion, registry, tracking
 from tasks.records.aliases import CHAMPION
 from tasks.records.record import Record
 from tasks.records.tracking import Tracked
+from tasks.records.trouble import explained
 from tasks.runtime.step import TRACKING_RETRIES, Result, step
 
 
@@ -57,6 +58,7 @@ class Registered(Result):
     ignore=["flow_run"],
     retries=TRACKING_RETRIES,
 )
+@explained()
 def register(out: Path, record: Record, runs: Tracked, flow_run: str) -> None:
     """Register the selected variant as the challenger, by reference, and lead to it; write `release.json`."""
     decision = record.decision
@@ -109,6 +111,7 @@ class Promoted(Result):
 
 
 @step("promote", version=1, run_name="promote {name}", result=Promoted, ignore=["instead_of"], retries=TRACKING_RETRIES)
+@explained()
 def promote(out: Path, name: str, release: Registered, instead_of: int | None) -> None:
     """Make the version the champion instead of the version `instead_of`; write `promotion.json`.
 

@@ -15,6 +15,7 @@ from tasks.records import pages
 from tasks.records.connection import client
 from tasks.records.record import Record
 from tasks.records.registry import TAG_DIGEST
+from tasks.records.trouble import explained
 from tasks.runtime.environment import tracking_server
 from tasks.runtime.step import TRACKING_RETRIES, Result, step
 from tasks.steps.evaluating import SuiteRef
@@ -58,6 +59,7 @@ class Tracked(Result):
 
 
 @step("track", version=2, run_name="record in MLflow", result=Tracked, ignore=["flow_run"], retries=TRACKING_RETRIES)
+@explained()
 def track(out: Path, record: Record, flow_run: str) -> None:
     """Record parameters, scores, times, the recipe, the leaderboard, the decision, figures and what was measured on.
 
@@ -190,6 +192,8 @@ def _experiment(mlflow: "MlflowClient", name: str) -> str:
     from mlflow.exceptions import MlflowException
 
     if found := mlflow.get_experiment_by_name(name):
+        if found.lifecycle_stage == "deleted":  # in MLflow's page; nobody else can use its name now
+            mlflow.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
     # A local place, so that models are registered by hard links; a server elsewhere chooses its own.
     location = None if tracking_server() else (home() / "mlflow" / "artifacts" / name).as_uri()

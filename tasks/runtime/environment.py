@@ -41,6 +41,8 @@ def activate() -> None:
         "DO_NOT_TRACK": "1",
         "MLFLOW_TRACKING_URI": f"sqlite:///{home() / 'mlflow' / 'mlflow.db'}",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # Steps that fail are tried again as a whole: retries inside retries take a quarter of an hour to say why.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
         # These lines come in the middle of others, and tell the credentials of the address.
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "TOKENIZERS_PARALLELISM": "false",
