@@ -24,6 +24,7 @@ from rammerge.engine.compiling import cache
 from rammerge.engine.compiling.build import _stored, build
 from rammerge.engine.compiling.loop import TileLoop
 from rammerge.engine.compiling.signature import Signature
+from rammerge.engine.compiling.toolchain import compiler
 from rammerge.engine.options import Dtype, MergeOptions
 from rammerge.engine.passes.densities import DensitiesByRule
 from rammerge.engine.passes.merge_block import MergeBlock
@@ -35,7 +36,7 @@ from rammerge.numerics.rounding import Rounding
 from rammerge.rules import METHODS, Method, Params, resolve
 from tests.engine.models import merge, sparse_family, weight_bytes, write_family
 
-pytestmark = pytest.mark.skipif(cache.compiler() is None, reason="compiles C++")
+pytestmark = pytest.mark.skipif(compiler() is None, reason="compiles C++")
 
 BFLOAT16, FLOAT16, FLOAT32 = (DTYPES[name] for name in ("bfloat16", "float16", "float32"))
 AGENTS = ("tool", "code", "math")
