@@ -143,6 +143,9 @@ def ended_by_interrupt() -> Iterator[None]:
     signal.signal(signal.SIGINT, end)
     try:
         yield
+        if _interrupted.is_set():
+            # Python drops what a handler raises while it runs a callback of the garbage collector.
+            raise KeyboardInterrupt
     finally:
         signal.signal(signal.SIGINT, before)
         _interrupted.clear()
