@@ -6,6 +6,7 @@ A rule that names several suites or models asks for all of them at once. Such a 
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -51,6 +52,21 @@ class GateDecision(BaseModel):
         return cls.model_validate(content)
 
 
+@dataclass(frozen=True)
+class Claim:
+    """What an interval has to show for a rule to pass: that a difference or a score lies above a limit.
+
+    Attributes:
+        of: `difference` from a model, or the `score` itself.
+        limit: 0 for better, -margin for not worse, or the least score.
+        suites: `average` over the suites, `each` of them, or the name of one.
+    """
+
+    of: Literal["difference", "score"]
+    limit: float
+    suites: str = "average"
+
+
 class Gate(BaseModel):
     """A rule with its parameters."""
 
@@ -60,6 +76,10 @@ class Gate(BaseModel):
 
     def names(self) -> Iterator[tuple[Literal["model", "suite"], str]]:
         """Yield what the parameters refer to by name, so that it can be checked before any work."""
+        yield from ()
+
+    def claims(self) -> Iterator[Claim]:
+        """Yield what intervals have to show, so that a rule that these items cannot answer is found before any work."""
         yield from ()
 
     @abstractmethod
@@ -77,6 +97,11 @@ class NotWorseThanBase(Gate):
     rule: Literal["not_worse_than_base"] = "not_worse_than_base"
     margin: float = Field(default=0.02, ge=0, le=1)
     evidence: Evidence = "interval"
+
+    def claims(self) -> Iterator[Claim]:
+        """See Gate."""
+        if self.evidence == "interval":
+            yield Claim("difference", -self.margin, "each")
 
     def judge(self, leaderboard: Leaderboard, variant: str) -> GateOutcome:
         """See Gate."""
@@ -108,6 +133,11 @@ class BeatsEveryAgent(Gate):
     rule: Literal["beats_every_agent"] = "beats_every_agent"
     evidence: Evidence = "interval"
 
+    def claims(self) -> Iterator[Claim]:
+        """See Gate."""
+        if self.evidence == "interval":
+            yield Claim("difference", 0.0)
+
     def judge(self, leaderboard: Leaderboard, variant: str) -> GateOutcome:
         """See Gate."""
         agents = {agent: leaderboard.compare(variant, agent).average for agent in leaderboard.names("agent")}
@@ -135,6 +165,11 @@ class BetterThan(Gate):
         """See Gate."""
         yield "model", self.model
 
+    def claims(self) -> Iterator[Claim]:
+        """See Gate."""
+        if self.evidence == "interval":
+            yield Claim("difference", 0.0)
+
     def judge(self, leaderboard: Leaderboard, variant: str) -> GateOutcome:
         """See Gate."""
         difference = leaderboard.compare(variant, self.model).average
@@ -158,6 +193,11 @@ class NotWorseThanChampion(Gate):
     margin: float = Field(default=0.02, ge=0, le=1)
     evidence: Evidence = "interval"
 
+    def claims(self) -> Iterator[Claim]:
+        """See Gate."""
+        if self.evidence == "interval":
+            yield Claim("difference", -self.margin)
+
     def judge(self, leaderboard: Leaderboard, variant: str) -> GateOutcome:
         """See Gate."""
         return _against_champion(self.rule, leaderboard, variant, -self.margin, self.evidence)
@@ -171,6 +211,11 @@ class BetterThanChampion(Gate):
 
     rule: Literal["better_than_champion"] = "better_than_champion"
     evidence: Evidence = "interval"
+
+    def claims(self) -> Iterator[Claim]:
+        """See Gate."""
+        if self.evidence == "interval":
+            yield Claim("difference", 0.0)
 
     def judge(self, leaderboard: Leaderboard, variant: str) -> GateOutcome:
         """See Gate."""
@@ -189,6 +234,11 @@ class MinScore(Gate):
         """See Gate."""
         if self.suite is not None:
             yield "suite", self.suite
+
+    def claims(self) -> Iterator[Claim]:
+        """See Gate."""
+        if self.evidence == "interval":
+            yield Claim("score", self.value, self.suite or "average")
 
     def judge(self, leaderboard: Leaderboard, variant: str) -> GateOutcome:
         """See Gate."""
