@@ -6,7 +6,7 @@ shrink to a point when every item agrees. Other scores get the BCa bootstrap. Av
 own intervals by MOVER, so that a small or saturated suite keeps its full uncertainty.
 
 Random draws occur only for scores that are not 0/1, or for averages over suites of unequal size; their seeds are made
-from names by `seed_from`.
+from names by `resampling_seed`.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ class Difference(Estimate):
     test: str
 
 
-def seed_from(*names: str) -> int:
+def resampling_seed(*names: str) -> int:
     """Return a 64-bit seed that depends on the names and their order alone (SHA-256)."""
     digest = hashlib.sha256(b"".join(len(name).to_bytes(8, "big") + name.encode() for name in names)).digest()
     return int.from_bytes(digest[:8], "big")

@@ -20,6 +20,7 @@ from rammerge.recipe import Merge, Recipe
 from rammerge.rules import resolve
 from rammerge.system.atomic import write_text
 from rammerge.system.home import home
+from rammerge.system.schema import first_problem, reason
 from tasks.runtime.environment import activate
 
 
@@ -46,7 +47,7 @@ def _check(recipe: Recipe, method: str, grid: dict[str, list[bool | int | float 
             params = dict(zip(merge.sweep, values, strict=True))
             resolve(method, None, params, trusted=recipe.trust, directory=recipe.path.absolute().parent)
     except ValidationError as error:
-        raise InputError(f"the sweep of {method}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+        raise InputError(f"the sweep of {method}: {reason(first_problem(error))}") from None
     except InputError as error:
         raise InputError(f"the sweep of {method}: {error}") from None
 

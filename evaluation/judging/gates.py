@@ -14,10 +14,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from evaluation.judging.leaderboard import Leaderboard
-from evaluation.schema import check
 from evaluation.statistics import Difference, Estimate
 from rammerge.errors import InputError, closest
-from rammerge.system.plugins import code_digest, entry_points, is_reference, load_object
+from rammerge.system.plugins import entry_points, is_reference, load_object
+from rammerge.system.reached import code_digest
+from rammerge.system.schema import check
 
 Evidence = Literal["interval", "point"]
 

@@ -18,7 +18,7 @@ from evaluation.statistics import (
     macro_difference,
     mean,
     paired_difference,
-    seed_from,
+    resampling_seed,
 )
 from evaluation.suites import SPLITS, Split
 from rammerge.errors import InputError, closest
@@ -217,7 +217,7 @@ def _row(
 ) -> Row:
     suites = {
         split: {
-            suite: mean(values, confidence=confidence, seed=seed_from(name, suite, split))
+            suite: mean(values, confidence=confidence, seed=resampling_seed(name, suite, split))
             for suite, values in by_suite.items()
         }
         for split, by_suite in scores.items()
@@ -240,7 +240,7 @@ def _compare(
     their_scores: Mapping[str, Sequence[float]],
     confidence: float,
 ) -> Comparison:
-    seed = seed_from(ours, theirs, split)
+    seed = resampling_seed(ours, theirs, split)
     suites = {
         suite: paired_difference(values, their_scores[suite], confidence=confidence, seed=seed)
         for suite, values in our_scores.items()

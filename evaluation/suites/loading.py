@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from evaluation.schema import check
 from evaluation.suites.taskfile import TaskFile, load_yaml, read_task_files
 from rammerge.errors import InputError, closest
 from rammerge.system.plugins import entry_points, is_reference, load_object
+from rammerge.system.schema import check
 
 Split = Literal["validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)

@@ -147,7 +147,7 @@ class Evaluation(Section):
         return suites
 
 
-class Gate(BaseModel):
+class WrittenGate(BaseModel):
     """A rule that the chosen variant must pass to be promoted. All other keys are the rule's own parameters."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -197,7 +197,7 @@ class Recipe(Section):
     output: Output = Output()
     compute: Compute = Compute()
     evaluation: Evaluation
-    gates: list[Annotated[Gate, _short_form("rule", Gate)]] = Field(
+    gates: list[Annotated[WrittenGate, _short_form("rule", WrittenGate)]] = Field(
         default=[], description="All must pass before promotion."
     )
     registry: Registry = Registry()

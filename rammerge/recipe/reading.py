@@ -5,15 +5,16 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from rammerge.errors import InputError, closest
 from rammerge.recipe.location import Location, error_at
-from rammerge.recipe.model import NAME_PATTERN, RESERVED, Gate, Merge, Recipe, Source
+from rammerge.recipe.model import NAME_PATTERN, RESERVED, Merge, Recipe, Source, WrittenGate
+from rammerge.system.schema import first_problem, keys, reason
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 50
@@ -30,9 +31,7 @@ def parse(path: Path, text: str) -> Recipe:
     try:
         recipe = Recipe.model_validate(content).place(path, lines)
     except ValidationError as error:
-        # A misspelled key is also reported as a missing one. The misspelling is the error to show.
-        errors = sorted(error.errors(), key=lambda details: details["type"] != "extra_forbidden")
-        raise _explain(path, lines, unquoted, errors[0]) from None
+        raise _explain(path, lines, unquoted, first_problem(error)) from None
     for name in recipe.agents.keys() & RESERVED:
         raise recipe.error(("agents", name), "the name is reserved; choose another")
     if (whose := recipe.output.tokenizer) not in {"base", *recipe.agents}:
@@ -158,7 +157,7 @@ def _explain(
     # pydantic adds a part "[key]" for a mapping's key, and a type's name for a member of a union; the file has neither.
     location = tuple(part for part in error["loc"] if part not in {"[key]", "bool", "int", "float", "str"})
     if kind == "extra_forbidden":
-        known = _keys(location[:-1])
+        known = sorted(keys(Recipe, location[:-1]))
         return error_at(
             path, lines, location, f"unknown key{closest(str(location[-1]), known)}; known: {', '.join(known)}"
         )
@@ -172,34 +171,12 @@ def _explain(
         text = unquoted[location]
         message = _misread(text, type(given).__name__) if text else "has no value; give one or remove the key"
         return error_at(path, lines, location, message)
-    message = error["msg"].removeprefix("Value error, ")
-    if kind == "value_error":
-        return error_at(path, lines, location, message)
-    if kind == "string_pattern_mismatch":
-        message = f"should look like {error['ctx']['pattern'].strip('^$')}"
     if kind == "bool_type":  # the first member of Scalar
-        message = "should be a number, a word or true/false"
-    options = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", "")) if kind == "literal_error" else []
-    shown = repr(given) if len(repr(given)) <= 60 else f"a {type(given).__name__}"
-    return error_at(
-        path, lines, location, f"{message[0].lower()}{message[1:]}, not {shown}{closest(str(given), options)}"
-    )
+        error = {**error, "msg": "should be a number, a word or true/false"}
+    return error_at(path, lines, location, reason(error))
 
 
 def _text_will_do(error: ErrorDetails) -> bool:
     """Tell whether plain text is allowed in place of the section that `error` is about."""
-    sections = {section.__name__ for section in (Source, Merge, Gate)}
+    sections = {section.__name__ for section in (Source, Merge, WrittenGate)}
     return error["type"] == "model_type" and error["ctx"]["class_name"] in sections
-
-
-def _keys(location: Location) -> list[str]:
-    """Return the valid keys of the section at `location`, found in the models' annotations."""
-    current: Any = Recipe
-    for part in location:
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            current = current.model_fields[str(part)].annotation
-        elif get_origin(current) in (list, dict):
-            current = get_args(current)[-1]
-        while hasattr(current, "__metadata__"):  # Annotated[X, ...] -> X
-            current = current.__origin__
-    return sorted(current.model_fields)

@@ -14,6 +14,7 @@ from rammerge.errors import InputError, closest
 from rammerge.rules.elementwise import arithmetic, ram, sparsified
 from rammerge.rules.spec import Method, Params, ResolvedMethod, Rule
 from rammerge.system.plugins import entry_points, is_reference, load_object
+from rammerge.system.schema import first_problem, reason
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {method.name: method for method in (*ram.METHODS, *arithmetic.METHODS, *sparsified.METHODS)}
@@ -131,10 +132,10 @@ def restore(
 
 
 def _explain(spec: Method, error: ValidationError, also: Iterable[str]) -> str:
-    first = error.errors()[0]
-    name = str(first["loc"][0]) if first["loc"] else ""
+    problem = first_problem(error)
+    name = str(problem["loc"][0]) if problem["loc"] else ""
     fields = spec.params.model_fields
-    if first["type"] == "extra_forbidden":
+    if problem["type"] == "extra_forbidden":
         known, hint = ", ".join(fields) or "none", closest(name, [*fields, *also])
         return f"method '{spec.name}' has no parameter '{name}'{hint}; its parameters: {known}"
-    return f"parameter '{name}' of method '{spec.name}': {first['msg'].lower()}, not {first['input']!r}"
+    return f"parameter '{name}' of method '{spec.name}': {reason(problem)}"

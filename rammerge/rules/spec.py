@@ -15,7 +15,7 @@ from rammerge.engine.passes.statistics import Pass, Statistics
 from rammerge.errors import InputError
 from rammerge.numerics.masks import Mask
 from rammerge.overlap import Survival
-from rammerge.system.plugins import code_digest
+from rammerge.system.reached import code_digest
 
 
 class Params(BaseModel):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _NEIGHBOURS = ("flows", "tasks", "evaluation")
+PACKAGES = ("rammerge", *_NEIGHBOURS)
 
 
 def hidden_neighbour() -> str | None:

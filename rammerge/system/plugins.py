@@ -4,13 +4,10 @@ Loading one runs its module's code. So a name in a recipe is loaded only if the 
 installed package is trusted because somebody installed it.
 """
 
-import hashlib
 import importlib
 import importlib.metadata
-import secrets
 import sys
-import sysconfig
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -71,22 +68,6 @@ def entry_points(group: str, *, what: str) -> Mapping[str, Callable[[], Any]]:
     return {name: _loader(point, what) for name, point in found.items()}
 
 
-def code_digest(*objects: Any) -> str:
-    """Return the SHA-256 of the code that functions, classes or instances of the user's own run.
-
-    It covers the modules that define them and the modules that those reach by their globals: of the same package, or
-    outside of the installed packages. Rammerge's own modules and other installed packages are left out. Code without a
-    file, as in a notebook, has a new digest each time: nothing can tell whether it is still the same.
-    """
-    files = {file for each in objects for file in _reached(_module_name(each))}
-    if not files:
-        return secrets.token_hex(32)
-    digest = hashlib.sha256()
-    for content in sorted(file.read_bytes() for file in files):
-        digest.update(hashlib.sha256(content).digest())
-    return digest.hexdigest()
-
-
 def _module(name: str, where: str, directory: Path | None) -> ModuleType:
     if directory is not None and str(directory) not in sys.path:
         sys.path.append(str(directory))
@@ -130,35 +111,3 @@ def _loader(point: importlib.metadata.EntryPoint, what: str) -> Callable[[], Any
             ) from error
 
     return load
-
-
-def _reached(name: str) -> set[Path]:
-    package = name.partition(".")[0]
-    pending, seen, files = [sys.modules[name]], set[str](), set[Path]()
-    while pending:
-        module = pending.pop()
-        file = getattr(module, "__file__", None)
-        if module.__name__ in seen or not file or not _is_own(module.__name__, Path(file), package):
-            continue
-        seen.add(module.__name__)
-        files.add(Path(file))
-        pending.extend(_neighbours(module))
-    return files
-
-
-def _is_own(name: str, file: Path, package: str) -> bool:
-    top = name.partition(".")[0]
-    installed = (Path(sysconfig.get_path(key)) for key in ("stdlib", "platstdlib", "purelib", "platlib"))
-    return top == package or (top != "rammerge" and not any(file.is_relative_to(root) for root in installed))
-
-
-def _neighbours(module: ModuleType) -> Iterator[ModuleType]:
-    for value in vars(module).values():
-        neighbour = value if isinstance(value, ModuleType) else sys.modules.get(_module_name(value))
-        if neighbour is not None:
-            yield neighbour
-
-
-def _module_name(value: Any) -> str:
-    name = getattr(value, "__module__", None) or getattr(type(value), "__module__", "")
-    return name if isinstance(name, str) else ""

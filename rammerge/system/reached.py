@@ -1,27 +1,51 @@
-"""The files that code comes from: a module's, and those of all modules that it imports, step by step."""
+"""The files that code comes from, and their digest: a module's, and those of all modules that it imports."""
 
 import ast
+import hashlib
 import importlib.util
+import secrets
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+from rammerge.system.neighbours import PACKAGES
 
 _WITH_STATEMENTS = (ast.stmt, ast.ExceptHandler, ast.match_case)
 _INSTALLED = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
-def reached_files(modules: Iterable[str]) -> set[Path]:
+def code_digest(*objects: Any) -> str:
+    """Return the SHA-256 of the code that functions, classes or instances of the user's own run.
+
+    It covers the files that their modules reach, except rammerge's own, whose versions cache keys contain anyway. Code
+    without a file, as in a notebook, has a new digest each time: nothing can tell whether it is still the same.
+    """
+    modules = {getattr(each, "__module__", None) or type(each).__module__ for each in objects}
+    if any(_file(name) is None for name in modules):
+        return secrets.token_hex(32)
+    return digest_files(reached_files(modules, without=PACKAGES))
+
+
+def digest_files(files: Iterable[Path]) -> str:
+    """Return the SHA-256 of the content of `files`. Their names and places do not count."""
+    digests = sorted(hashlib.sha256(file.read_bytes()).digest() for file in files)
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def reached_files(modules: Iterable[str], *, without: Collection[str] = ()) -> set[Path]:
     """Return the files of modules and of what they import, at their top or in their functions.
 
-    The standard library and installed packages are left out, except the packages that `modules` are in; and so is what
-    is imported for type checking alone.
+    The standard library and installed packages are left out, except the packages that `modules` are in; and so are the
+    packages `without`, and what is imported for type checking alone.
     """
     pending, seen, files = list(modules), set[str](), set[Path]()
     own = {_package(name) for name in pending}
     while pending:
         name = pending.pop()
-        if name in seen or not (_package(name) in own or _is_source(_file(_package(name)))):
+        package = _package(name)
+        if name in seen or package in without or not (package in own or _is_source(_file(package))):
             continue
         seen.add(name)
         file = _file(name)

@@ -7,7 +7,7 @@ import numpy as np
 
 from evaluation.judging.leaderboard import Leaderboard, build_leaderboard
 from evaluation.results import SuiteResult
-from evaluation.statistics import seed_from
+from evaluation.statistics import resampling_seed
 from evaluation.suites import SPLITS, Split
 
 SUITES = ("zoo_tool", "zoo_code")
@@ -50,7 +50,7 @@ def model_results(abilities: Sequence[float]) -> ModelResults:
     for suite, ability in zip(SUITES, abilities, strict=True):
         results[suite] = {}
         for split in SPLITS:
-            difficulty = np.random.default_rng(seed_from(suite, split)).permutation(SIZES[split]) / SIZES[split]
+            difficulty = np.random.default_rng(resampling_seed(suite, split)).permutation(SIZES[split]) / SIZES[split]
             results[suite][split] = result(suite, split, difficulty < ability)
     return results
 

@@ -93,7 +93,7 @@ def test_tango_covers_the_true_difference_about_as_often_as_it_says(win_rate: fl
 )
 def test_average_over_suites_covers_its_truth(accuracies: tuple[float, ...], least: float) -> None:
     # Near 1 MOVER loses a little of its level, as every approximate method does (0.934 over 20,000 draws here).
-    rng = np.random.default_rng(statistics.seed_from("coverage", str(accuracies)))
+    rng = np.random.default_rng(statistics.resampling_seed("coverage", str(accuracies)))
     sizes, repeats, covered = (80, 120, 100), 600, 0
     for _ in range(repeats):
         suites = [statistics.mean(rng.random(n) < p) for n, p in zip(sizes, accuracies, strict=True)]
@@ -103,7 +103,7 @@ def test_average_over_suites_covers_its_truth(accuracies: tuple[float, ...], lea
 
 
 def test_average_difference_over_suites_covers_its_truth() -> None:
-    rng = np.random.default_rng(statistics.seed_from("paired coverage"))
+    rng = np.random.default_rng(statistics.resampling_seed("paired coverage"))
     rates, repeats, covered = ((0.08, 0.05), (0.3, 0.02), (0.04, 0.04)), 400, 0
     truth = sum(win - loss for win, loss in rates) / 3
     for _ in range(repeats):
@@ -210,8 +210,8 @@ def test_global_random_state_is_left_alone() -> None:
 
 
 def test_seeds_follow_from_names_alone() -> None:
-    assert statistics.seed_from("ram", "zoo_tool") == 5594766548220695318
-    assert statistics.seed_from("ab", "c") != statistics.seed_from("a", "bc")
+    assert statistics.resampling_seed("ram", "zoo_tool") == 5594766548220695318
+    assert statistics.resampling_seed("ab", "c") != statistics.resampling_seed("a", "bc")
 
 
 @pytest.mark.parametrize("scores", [[], [[0.1]], [0.5, 1.5], [float("nan")]])

@@ -1,30 +1,23 @@
-"""Objects of the user's own are loaded only from trusted modules, and their code has a digest.
+"""Objects of the user's own are loaded only from trusted modules and from installed packages.
 
 Contract: `module:name` loads an object of a module that is trusted, from the import path or from a given directory. All
-that is wrong with it is one sentence. The digest of the code changes when the module or one that it imports changes,
-and does not depend on where the modules lie.
+that is wrong with it is one sentence.
 """
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
 from rammerge.errors import InputError
-from rammerge.system.plugins import code_digest, entry_points, load_object
+from rammerge.system.plugins import entry_points, load_object
 
 
 @pytest.fixture(autouse=True)
 def own_modules_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
-    _forget()
-
-
-def _forget() -> None:
     for name in [name for name in sys.modules if name.startswith("own_")]:
         del sys.modules[name]
 
@@ -83,32 +76,6 @@ def test_a_namesake_is_never_taken_for_the_module_beside_the_recipe(tmp_path: Pa
     assert _load("own_rules:best", tmp_path / "first") == "first"
     with pytest.raises(InputError, match="hidden by 'own_rules'"):
         _load("own_rules:best", tmp_path / "second")
-
-
-def _rule(directory: Path, *, own: str = "1", neighbour: str = "2") -> str:
-    directory.mkdir()
-    (directory / "own_neighbour.py").write_text(f"FACTOR = {neighbour}\ndef scaled(x):\n    return x * FACTOR\n")
-    (directory / "own_rules.py").write_text(
-        f"import math\nfrom own_neighbour import scaled\ndef best(x):\n    return scaled(x) + {own}\n"
-    )
-    digest = code_digest(_load("own_rules:best", directory))
-    _forget()
-    sys.path.remove(str(directory))
-    return digest
-
-
-def test_the_digest_follows_the_code_and_not_its_place(tmp_path: Path) -> None:
-    first = _rule(tmp_path / "a")
-    assert _rule(tmp_path / "b") == first
-    assert _rule(tmp_path / "c", own="3") != first
-    assert _rule(tmp_path / "d", neighbour="3") != first
-
-
-def test_code_without_a_file_never_counts_as_the_same() -> None:
-    namespace: dict[str, Any] = {"__name__": "own_notebook"}
-    sys.modules["own_notebook"] = ModuleType("own_notebook")
-    exec("def best(x):\n    return x", namespace)
-    assert code_digest(namespace["best"]) != code_digest(namespace["best"])
 
 
 def _distribution(directory: Path, name: str, points: str) -> None:

@@ -17,7 +17,7 @@ from rammerge.engine.blocks import BlockFunction
 from rammerge.errors import RammergeError
 from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.system.home import home
-from rammerge.system.reached import reached_files
+from rammerge.system.reached import digest_files, reached_files
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,7 @@ def _files(modules: frozenset[str]) -> set[Path]:
 
 @cache
 def _digest(modules: frozenset[str]) -> str:
-    digests = sorted(hashlib.sha256(file.read_bytes()).digest() for file in _files(modules))
-    return hashlib.sha256(b"".join(digests)).hexdigest()
+    return digest_files(_files(modules))
 
 
 @cache

@@ -112,7 +112,7 @@ def test_outcomes_are_one_sentence_with_the_conditions(rule: str, evidence: str)
         ),
         ({"rule": "min_score", "valu": 0.5}, r"\(min_score\): unknown key 'valu' \(did you mean 'value'\?\)"),
         ({"rule": "min_score"}, "the key 'value' is missing"),
-        ({"rule": "min_score", "value": 50}, r"value: .*less than or equal to 1 \(found 50\)"),
+        ({"rule": "min_score", "value": 50}, r"value: .*less than or equal to 1, not 50"),
         ({"rule": "not_worse_than_base", "margin": -0.1}, "margin: .*greater than or equal to 0"),
         ({"rule": "beats_every_agent", "evidence": "hope"}, "evidence: .*'interval' or 'point'"),
         ({}, "unknown rule 'None'"),

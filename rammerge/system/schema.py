@@ -1,0 +1,66 @@
+"""Check what users write against a pydantic model. The first problem becomes one sentence with the fix."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from rammerge.errors import InputError, closest
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_LONGEST_SHOWN = 60
+
+
+def check(model: type[Model], content: object, where: str) -> Model:
+    """Return `content` as a `model`; raise InputError naming `where`, the key and the fix if it is not one."""
+    if not isinstance(content, Mapping):
+        raise InputError(f"{where} must be a mapping with the keys {', '.join(model.model_fields)}")
+    try:
+        return model.model_validate(dict(content))
+    except ValidationError as error:
+        raise InputError(f"{where}: {_sentence(first_problem(error), model)}") from None
+
+
+def first_problem(error: ValidationError) -> ErrorDetails:
+    """Return the problem to show. A misspelled key also makes the right one missing, so it comes first."""
+    return min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+
+
+def keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    """Return the valid keys of the part of a `model` at `location`, as far as its annotations tell."""
+    current: Any = model
+    for part in location:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            current = current.model_fields[str(part)].annotation
+        elif get_origin(current) in (list, dict):
+            current = get_args(current)[-1]
+        while hasattr(current, "__metadata__"):  # Annotated[X, ...] -> X
+            current = current.__origin__
+    return list(getattr(current, "model_fields", ()))
+
+
+def reason(problem: ErrorDetails) -> str:
+    """Return what is wrong with a value; the value itself, unless it is long; and the option that may be meant."""
+    message, given = problem["msg"].removeprefix("Value error, "), problem["input"]
+    if problem["type"] == "value_error":  # a sentence of the model's own
+        return message
+    context = problem.get("ctx", {})
+    if problem["type"] == "string_pattern_mismatch":
+        message = f"should look like {context['pattern'].strip('^$')}"
+    options = re.findall(r"'([^']*)'", context["expected"]) if problem["type"] == "literal_error" else []
+    shown = repr(given) if len(repr(given)) <= _LONGEST_SHOWN else f"a {type(given).__name__}"
+    return f"{message[:1].lower()}{message[1:]}, not {shown}{closest(str(given), options)}"
+
+
+def _sentence(problem: ErrorDetails, model: type[BaseModel]) -> str:
+    key = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        known = keys(model, problem["loc"][:-1])
+        listed = f"the keys are {', '.join(known)}" if known else "leave it out"
+        return f"unknown key '{key}'{closest(str(problem['loc'][-1]), known)}; {listed}"
+    if problem["type"] == "missing":
+        return f"the key '{key}' is missing; add it"
+    return f"{key}: {reason(problem)}" if key else reason(problem)
