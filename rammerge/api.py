@@ -62,7 +62,7 @@ def merge(
         base: the model that the agents were trained from: a directory, a hub id `org/name[@revision]`, or a checkpoint.
         agents: name -> agent, likewise; their order is the order of summation.
         out: the directory to make.
-        method: a name from `rammerge.rules()`, or a method of your own.
+        method: a name from `rammerge.methods()`, or a method of your own.
         preset: a named set of the method's parameters.
         dtype: of the output's float tensors.
         rounding: how values are rounded to it.

@@ -60,7 +60,14 @@ def test_measure_merge_and_verify(models: Models, tmp_path: Path) -> None:
     )
     assert report.manifest.settings.params["r"] == 0.3
     assert "kept after rounding" in str(report)
-    assert rammerge.verify(str(tmp_path / "merged")) == report.manifest
+    verified = rammerge.verify(str(tmp_path / "merged"))
+    assert verified == report.manifest
+    lines = repr(verified).splitlines()
+    assert len(lines) < 15
+    assert all(str(source) in repr(verified) for source in (base, *agents.values()))
+    assert "ram_plus, preset paper: " in repr(verified)
+    assert "r 0.3" in repr(verified)
+    assert "<table>" in verified._repr_html_()
     opened = rammerge.open_checkpoint(report.path)
     again = rammerge.merge(opened, agents, method="average", out=tmp_path / "again", memory="2GiB", shard_size="4KB")
     assert len(list(again.path.glob("*.safetensors"))) > 1

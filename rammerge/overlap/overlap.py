@@ -8,7 +8,7 @@ from typing import Any
 
 from rammerge.numerics.masks import Mask
 from rammerge.overlap.ratio import overlap_ratio
-from rammerge.system.tables import Table, percent, to_html, to_text
+from rammerge.system.tables import Shown, Table, percent
 
 DENSE = 0.6
 FEW_UNIQUE = 0.01
@@ -32,7 +32,7 @@ class Densities:
 
 
 @dataclass(frozen=True, repr=False)
-class Overlap:
+class Overlap(Shown):
     """Overlap of N agents. It prints as tables, here and in notebooks.
 
     Attributes:
@@ -117,16 +117,8 @@ class Overlap:
         counts = zip(self.agents, self.histogram(), strict=True)
         return poor_fits({name: (sum(row), row[0]) for name, row in counts}, self.elements)
 
-    def __str__(self) -> str:
-        return to_text(self._parts())
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return to_html(self._parts())
-
-    def _parts(self) -> list[Table | str]:
+    def parts(self) -> list[Table | str]:
+        """Return what a shell or a notebook shows."""
         return [*self.tables(), self.note(), *(f"warning: {warning}" for warning in self.warnings())]
 
     def _density_table(self) -> Table:

@@ -39,12 +39,12 @@ from rammerge.publishing.staging import (
 )
 from rammerge.rules import ResolvedMethod, Rule
 from rammerge.system.atomic import write_json
-from rammerge.system.tables import Table, percent, to_html, to_text
+from rammerge.system.tables import Shown, Table, percent
 from rammerge.version import __version__
 
 
 @dataclass(frozen=True, repr=False)
-class MergeReport:
+class MergeReport(Shown):
     """A finished merge. It prints as a table, here and in notebooks.
 
     Attributes:
@@ -83,16 +83,8 @@ class MergeReport:
         seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in self.seconds.items())
         return f"{self.path}: {decimal(self.nbytes)} ({seconds})"
 
-    def __str__(self) -> str:
-        return to_text(self._parts())
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return to_html(self._parts())
-
-    def _parts(self) -> list[Table | str]:
+    def parts(self) -> list[Table | str]:
+        """Return what a shell or a notebook shows."""
         return [self.table(), self.note(), *(f"warning: {warning}" for warning in self.warnings), self.where()]
 
 

@@ -6,13 +6,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from rich.filesize import decimal
+
 from rammerge.checkpoints.digest import FileDigest, sha256_file
 from rammerge.errors import InputError, RammergeError
 from rammerge.overlap import Survival
 from rammerge.publishing.identity import Settings
 from rammerge.system.atomic import write_json
+from rammerge.system.tables import Shown, Table
 
 MANIFEST = "rammerge.json"
+_SHORT = 12  # characters of a digest, which tell it from others
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ class SourceRecord:
     files: Mapping[str, FileDigest]
 
 
-@dataclass(frozen=True)
-class Manifest:
+@dataclass(frozen=True, repr=False)
+class Manifest(Shown):
     """The content of rammerge.json. Nothing in it depends on when, where or how fast the merge ran.
 
     Attributes:
@@ -74,6 +78,21 @@ class Manifest:
             raise InputError(f"{directory} has no {MANIFEST}; give a directory that `rammerge merge` wrote") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is damaged; merge again") from error
+
+    def parts(self) -> list[Table | str]:
+        """Return what a shell or a notebook shows."""
+        rows = [
+            [name, source.source, (source.revision or "-")[:_SHORT], source.digest[:_SHORT]]
+            for name, source in self.sources.items()
+        ]
+        settings = self.settings
+        method = settings.method if settings.preset is None else f"{settings.method}, preset {settings.preset}"
+        size = decimal(sum(file.size for file in self.files.values()))
+        return [
+            Table(["", "source", "revision", "digest"], rows, f"Merged by rammerge {self.rammerge}"),
+            f"{method}: {', '.join(f'{name} {value}' for name, value in settings.params.items()) or 'no parameters'}",
+            f"{self.elements:,} elements in {settings.dtype}; {len(self.files)} files, {size}",
+        ]
 
     def record_files(self, model: Path, known: Mapping[str, str]) -> Self:
         """Return the manifest with the files of the directory `model`, hashed unless `known` has the SHA-256."""

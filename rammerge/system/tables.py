@@ -1,7 +1,8 @@
-"""Small tables, as values: for terminals, notebooks and plain text."""
+"""Small tables, as values, and what prints as tables: in terminals, notebooks and plain text."""
 
 import html
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -42,7 +43,27 @@ class Table:
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def to_text(parts: Sequence[Table | str]) -> str:
+class Shown(ABC):
+    """A result that a shell prints as tables and sentences, and a notebook as HTML.
+
+    A dataclass of this kind takes `repr=False`, which would otherwise replace the tables.
+    """
+
+    @abstractmethod
+    def parts(self) -> Sequence[Table | str]:
+        """Return what is shown, from top to bottom."""
+
+    def __str__(self) -> str:
+        return _to_text(self.parts())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return _to_html(self.parts())
+
+
+def _to_text(parts: Sequence[Table | str]) -> str:
     """Return tables and sentences below one another as plain text."""
     from rich.console import Console
 
@@ -53,7 +74,7 @@ def to_text(parts: Sequence[Table | str]) -> str:
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
 
 
-def to_html(parts: Sequence[Table | str]) -> str:
+def _to_html(parts: Sequence[Table | str]) -> str:
     """Return tables and sentences below one another as HTML."""
     return "\n".join(part.to_html() if isinstance(part, Table) else f"<p>{html.escape(part)}</p>" for part in parts)
 
