@@ -11,13 +11,15 @@ from pydantic import ValidationError
 from rammerge.engine.blocks import Block, Update
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.errors import InputError, closest
-from rammerge.rules.elementwise import arithmetic, ram, sparsified
+from rammerge.rules.elementwise import arithmetic, consensus, ram, ram_ties, sparsified, trimmed
 from rammerge.rules.spec import Method, Params, ResolvedMethod, Rule
 from rammerge.system.plugins import entry_points, is_reference, load_object
 from rammerge.system.schema import first_problem, reason
 
+_FAMILIES = (ram, ram_ties, arithmetic, sparsified, trimmed, consensus)
+
 METHODS: Mapping[str, Method] = MappingProxyType(
-    {method.name: method for method in (*ram.METHODS, *arithmetic.METHODS, *sparsified.METHODS)}
+    {method.name: method for family in _FAMILIES for method in family.METHODS}
 )
 
 # The group of entry points by which installed packages offer methods.

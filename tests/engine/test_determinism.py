@@ -29,7 +29,13 @@ from tests.engine.models import Models, merge, merged_without_torch, read, spars
 SHAPES = {"embed.weight": (700, 64), "layer.weight": (300, 200), "layer.bias": (300,), "scalar": ()}
 Method = tuple[str, dict[str, float]]
 
-METHODS: list[Method] = [("ram_plus", {}), ("ties", {}), ("dare_ties", {"density": 0.5, "drop_rate": 0.5})]
+METHODS: list[Method] = [
+    ("ram_plus", {}),
+    ("ties", {}),
+    ("dare_ties", {"density": 0.5, "drop_rate": 0.5}),
+    ("breadcrumbs", {}),
+    ("ram_ties", {"drop_rate": 0.3}),
+]
 
 
 @pytest.fixture

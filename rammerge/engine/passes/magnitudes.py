@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rammerge.engine.blocks import Arguments, Block, Numbers, Rows, counted, health, total
+from rammerge.engine.blocks import Arguments, Block, Numbers, Rows, counted, health, read_block, total
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.numerics.dtypes import DTYPES, DType
+from rammerge.numerics.masks import Mask, MaskMode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
 # A float32 magnitude has 31 bits. The upper 16 select a coarse bin, the lower 15 a fine bin in it.
 _FINE_BITS = 15
 
+# The largest float32, in place of a magnitude that is not to be ranked. No change is that large.
+NOT_RANKED = 3.4028234663852886e38
+_NOT_RANKED_BIN = 0x7F7FFFFF >> _FINE_BITS
+
 Ranked = Callable[[Block], Sequence["Tensor"]]
+# (share, how many are ranked) -> the rank of the smallest magnitude that is kept. The largest has rank 1, and so has
+# anything less; a rank beyond the last keeps everything.
+Rank = Callable[[float, int], int]
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class MagnitudeBlock:
     """Return the magnitudes of the vectors that `ranked` makes from a block."""
 
     ranked: Ranked
+    mask_mode: MaskMode
 
     def counts(self, agents: int) -> int:
         """Return the number of counts, without the health."""
@@ -43,10 +52,22 @@ class MagnitudeBlock:
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
         """Return float32 [n] for each agent, and float64 [1], the health."""
-        before = base.float()
-        deltas = [agent.float() - before for agent in agents]
-        ranked = self.ranked(Block(before, deltas, (), arguments))
-        return [values.abs() for values in ranked], counted([], health(total(deltas)))
+        block = read_block(base, agents, self.mask_mode, arguments)
+        return [values.abs() for values in self.ranked(block)], counted([], health(total(block.deltas)))
+
+
+def at_least(share: float, ranked: int) -> int:
+    """Return the rank that keeps the share `share`, and one more.
+
+    The official code of TIES keeps every |x| that is at least the (d - int(d * share))-th smallest, which are
+    int(d * share) + 1 elements.
+    """
+    return int(ranked * share) + 1
+
+
+def all_but(share: float, ranked: int) -> int:
+    """Return the rank that drops int(`ranked` * `share`), the smallest."""
+    return ranked - int(ranked * share)
 
 
 @dataclass(frozen=True)
@@ -54,16 +75,21 @@ class KeptMagnitudes:
     """Each agent's smallest magnitude that trimming keeps: of the whole model (key None), or by tensor.
 
     Attributes:
-        ranked: makes the vectors to trim: a function from a block without masks to float32 [n] per agent.
+        ranked: makes the vectors to trim: a function from a block to float32 [n] per agent. Elements that are
+            `NOT_RANKED` are left out.
         rows: the coefficients that `ranked` reads.
-        density: the share of elements that trimming keeps.
+        share: the share of the ranked elements that `rank` takes.
         by_tensor: whether each tensor is trimmed separately.
+        rank: what is kept of that share.
+        mask: the mask that `ranked` reads.
     """
 
     ranked: Ranked
     rows: tuple[tuple[float, ...], ...]
-    density: float
+    share: float
     by_tensor: bool
+    rank: Rank = at_least
+    mask: Mask = field(default_factory=Mask)
 
     name: ClassVar[str] = "magnitudes"
 
@@ -74,7 +100,7 @@ class KeptMagnitudes:
 
     def function(self, agents: int) -> MagnitudeBlock:
         """Return the function of one block."""
-        return MagnitudeBlock(self.ranked)
+        return MagnitudeBlock(self.ranked, self.mask.mode)
 
     def reserved(self, agents: int) -> int:
         """Return the bytes that a thread needs to collect results: a histogram."""
@@ -107,13 +133,14 @@ class KeptMagnitudes:
 
         from rammerge.engine.histogram import MAX_BINS
 
-        numel, agents = sum(session.base.tensors[name].numel for name in tensors), len(session.agents)
-        if not numel:
+        agents = len(session.agents)
+        if not any(session.base.tensors[name].numel for name in tensors):
             return [0.0] * agents
-        rank = kept_at_least(self.density, numel)
-        count = _Counting(session, runner, self.rows, tensors)
+        count = _Counting(session, runner, self.rows, self.mask.threshold, tensors)
         coarse = count.magnitudes([0] * agents, MAX_BINS, _FINE_BITS)
-        bins, remaining = zip(*(_locate(counts, rank) for counts in coarse), strict=True)
+        coarse[:, _NOT_RANKED_BIN] = 0
+        ranks = [max(1, self.rank(self.share, int(counts.sum()))) for counts in coarse]
+        bins, remaining = zip(*map(_locate, coarse, ranks), strict=True)
         firsts = [chosen << _FINE_BITS for chosen in bins]
         fine = count.magnitudes(firsts, 1 << _FINE_BITS, 0)
         patterns = [
@@ -122,20 +149,12 @@ class KeptMagnitudes:
         return [float(value) for value in np.array(patterns, dtype=np.int32).view(np.float32)]
 
 
-def kept_at_least(density: float, numel: int) -> int:
-    """Return how many of `numel` elements trimming to `density` keeps, not counting ties of the last one.
-
-    The official code of TIES keeps every |x| that is at least the (d - int(d * density))-th smallest, which are
-    int(d * density) + 1 elements.
-    """
-    return min(numel, int(numel * density) + 1)
-
-
 @dataclass(frozen=True)
 class _Counting:
     session: Session
     runner: Runner
     rows: Rows
+    threshold: float
     tensors: Sequence[str]
 
     def magnitudes(self, firsts: Sequence[int], bins: int, shift: int) -> NDArray[np.int64]:
@@ -152,7 +171,7 @@ class _Counting:
                 own.histogram = Histogram.empty(firsts, bins, shift)
                 histograms.append(own.histogram)
             seeds = tensor_seeds(self.session, unit.tensor)
-            self.runner.run(unit, Numbers(self.rows, 0.0, seeds, unit.start), histogram=own.histogram)
+            self.runner.run(unit, Numbers(self.rows, self.threshold, seeds, unit.start), histogram=own.histogram)
 
         self.session.run("rank magnitudes", list(self.session.blocks(self.tensors)), work)
         counts: NDArray[np.int64] = np.sum([histogram.counts() for histogram in histograms], axis=0)
@@ -164,6 +183,6 @@ def _locate(counts: NDArray[np.int64], rank: int) -> tuple[int, int]:
     import numpy as np
 
     from_top = counts[::-1].cumsum()
-    index = int(np.searchsorted(from_top, rank))
+    index = min(int(np.searchsorted(from_top, rank)), len(counts) - 1)  # beyond the last rank is zero
     above = int(from_top[index - 1]) if index else 0
     return counts.shape[0] - 1 - index, rank - above
