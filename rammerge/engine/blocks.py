@@ -123,7 +123,7 @@ class BlockFunction(Protocol):
         """Return the number of counts, without the health."""
 
     def results(self, agents: int) -> list[DType]:
-        """Return the dtypes of the resulting tensors."""
+        """Return the dtypes of the resulting tensors. Those of float64 are summed, not kept (rammerge.engine.sums)."""
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
         """Return tensors and counts.

@@ -15,9 +15,10 @@ from rammerge.engine.compiling import cache
 from rammerge.engine.compiling.cache import Build
 from rammerge.engine.compiling.loop import TileLoop
 from rammerge.engine.compiling.signature import Signature
-from rammerge.engine.memory import EAGER_ELEMENTS
+from rammerge.engine.memory import EAGER_BYTES, EAGER_ELEMENTS
 from rammerge.engine.output.chunks import Unit
 from rammerge.engine.session import Session
+from rammerge.engine.sums import GRAIN, GrainSums
 from rammerge.errors import RammergeError
 from rammerge.numerics.dtypes import DType
 
@@ -69,11 +70,16 @@ class Runner:
         self._load_torch_for_the_rest()
 
     def run(
-        self, unit: Unit, numbers: Numbers, results: Sequence[memoryview] = (), histogram: Histogram | None = None
+        self,
+        unit: Unit,
+        numbers: Numbers,
+        results: Sequence[memoryview] = (),
+        histogram: Histogram | None = None,
+        sums: GrainSums | None = None,
     ) -> list[int]:
         """Return the function's counts for a unit, and fill `results` with its tensors' elements.
 
-        With a histogram the tensors are counted in it instead.
+        With a histogram the tensors are counted in it instead, and with `sums` they are summed there.
 
         Raises:
             InputError: a NaN or an infinity in an input or in a result.
@@ -81,13 +87,13 @@ class Runner:
         size, dtypes = unit.stop - unit.start, tuple(info.dtype for info in self.session.inputs(unit.tensor))
         compiled = self._compiled.get(dtypes)
         if compiled is None:
-            *counts, health = self._eager(unit, numbers, results, histogram)
+            *counts, health = self._eager(unit, numbers, results, histogram, sums)
             with self._lock:
                 self._ran_eagerly[dtypes] += size
         else:
             into, tile = self._scratch() if histogram is not None else results, self.session.plan.tile
             sources = self.session.sources(unit)
-            *counts, health = compiled(sources, numbers, size, tile, self.width + 1, into, histogram)
+            *counts, health = compiled(sources, numbers, size, tile, self.width + 1, into, histogram, sums)
         if not math.isfinite(health):
             self.session.refuse_non_finite(unit)
         return [int(count) for count in counts]
@@ -119,7 +125,12 @@ class Runner:
         return own
 
     def _eager(
-        self, unit: Unit, numbers: Numbers, results: Sequence[memoryview], histogram: Histogram | None
+        self,
+        unit: Unit,
+        numbers: Numbers,
+        results: Sequence[memoryview],
+        histogram: Histogram | None,
+        sums: GrainSums | None,
     ) -> list[float]:
         total = [0.0] * (self.width + 1)
         arguments = numbers.tensors(self.session.device)
@@ -128,12 +139,15 @@ class Runner:
             # A histogram has more bins than an eager step has elements; small steps would mostly clear and add bins.
             small = self.session.device == "cpu" and histogram is None
             step = EAGER_ELEMENTS if small else base.shape[0]
+            step = step if sums is None else -(-step // GRAIN) * GRAIN
             for at in range(0, base.shape[0], step):
                 part, place = slice(at, at + step), start - unit.start + at
                 made, counts = self.function(base[part], [agent[part] for agent in agents], arguments.at(place))
                 for result, values in zip(filled, made, strict=False):
                     result[place : place + len(values)] = values
                 total = added(total, counts.tolist())
+                if sums is not None:
+                    sums.add(made)
                 if histogram is not None and math.isfinite(total[-1]):
                     histogram.add(made)
         return total
@@ -171,6 +185,9 @@ class Runner:
     def _load_torch_for_the_rest(self) -> None:
         if self._work().keys() - self._compiled.keys() - self._builds.keys():
             self.session.load_torch()
+            # What is summed is made in float64, and once more side by side.
+            summed = sum(dtype.itemsize for dtype in self._results if dtype.name == "float64")
+            self.session.reserve(EAGER_BYTES + 2 * EAGER_ELEMENTS * summed)
 
     def _note(self, reason: Exception) -> None:
         note = f"{reason}, so the merge runs eagerly: the same bytes, but slower"

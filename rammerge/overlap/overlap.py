@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from rammerge.numerics.masks import Mask
+from rammerge.overlap.gram import Gram
 from rammerge.overlap.ratio import overlap_ratio
 from rammerge.system.tables import Shown, Table, percent
 
@@ -41,6 +42,7 @@ class Overlap(Shown):
         elements: float elements of the model, tied tensors once.
         by_tensor: tensor -> [agent][k - 1] = elements that this agent and k - 1 others changed.
         densities: per agent, if they were measured.
+        gram: the task vectors' inner products, if they were measured.
     """
 
     agents: tuple[str, ...]
@@ -48,6 +50,7 @@ class Overlap(Shown):
     elements: int
     by_tensor: Mapping[str, Sequence[Sequence[int]]]
     densities: Mapping[str, Densities] = field(default_factory=dict)
+    gram: Gram | None = None
 
     def histogram(self, tensor: str | None = None) -> list[list[int]]:
         """Return [agent][k - 1] for one tensor or (None) the whole model."""
@@ -105,7 +108,8 @@ class Overlap(Shown):
             rho = "inf" if row["rho"] is None else f"{row['rho']:.3f}"
             rows.append([name, percent(row["density"]), f"{row['active']:,}", *shares, rho])
         overlap = Table(["agent", "density", "changed", "unique", *others, "rho"], rows, "Overlap")
-        return [overlap, self._density_table()] if self.densities else [overlap]
+        compared = [self._cosine_table(self.gram)] if self.gram and len(self.agents) > 1 else []
+        return [overlap, *compared, *([self._density_table()] if self.densities else [])]
 
     def note(self) -> str:
         """Return the sentence that says what was counted."""
@@ -120,6 +124,13 @@ class Overlap(Shown):
     def parts(self) -> list[Table | str]:
         """Return what a shell or a notebook shows."""
         return [*self.tables(), self.note(), *(f"warning: {warning}" for warning in self.warnings())]
+
+    def _cosine_table(self, gram: Gram) -> Table:
+        rows = [
+            [name, *("-" if cosine is None else f"{cosine:.4f}" for cosine in row)]
+            for name, row in zip(self.agents, gram.cosines(), strict=True)
+        ]
+        return Table(["agent", *self.agents], rows, "Cosine of the task vectors")
 
     def _density_table(self) -> Table:
         epsilons = next(iter(self.densities.values())).above
@@ -137,8 +148,10 @@ class Overlap(Shown):
             "mask": asdict(self.mask),
             "elements": self.elements,
             "summary": self.summary(),
+            "cosine": None if self.gram is None else self.gram.cosines(),
             "densities": {name: asdict(value) for name, value in self.densities.items()},
             "by_tensor": {name: [list(row) for row in rows] for name, rows in self.by_tensor.items()},
+            "gram": None if self.gram is None else self.gram.to_json(),
         }
 
     @classmethod
@@ -150,6 +163,7 @@ class Overlap(Shown):
             elements=content["elements"],
             by_tensor=content["by_tensor"],
             densities={name: Densities(**value) for name, value in content["densities"].items()},
+            gram=None if content["gram"] is None else Gram.from_json(content["gram"]),
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rich.filesize import decimal
 
@@ -19,7 +20,8 @@ from rammerge.engine.output.shards import ShardRecord
 from rammerge.engine.passes.measuring import measure, runners_for
 from rammerge.engine.passes.merging import merge_runner, merge_shards
 from rammerge.engine.passes.overlap import OverlapCounts
-from rammerge.engine.passes.statistics import Statistics
+from rammerge.engine.passes.products import InnerProducts
+from rammerge.engine.passes.statistics import Pass, Statistics
 from rammerge.engine.running import Runner
 from rammerge.engine.session import Progress, Session
 from rammerge.overlap import Overlap, Survival
@@ -151,10 +153,11 @@ def merge_family(
 
 
 def _counted_before(rule: Rule, overlap: Overlap | None) -> Statistics:
-    """Return what an earlier measurement counted, if it counted what the rule's mask says, of the same agents."""
-    if overlap is None or overlap.mask != rule.mask or overlap.agents != rule.agents:
+    """Return what an earlier measurement of the same agents found; counts only if they are of the rule's mask."""
+    if overlap is None or overlap.agents != rule.agents:
         return Statistics()
-    return Statistics({OverlapCounts(rule.mask): overlap})
+    found: dict[Pass[Any], Any] = {OverlapCounts(rule.mask): overlap} if overlap.mask == rule.mask else {}
+    return Statistics(found if overlap.gram is None else {**found, InnerProducts(): overlap.gram})
 
 
 def _compute(

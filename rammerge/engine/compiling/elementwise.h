@@ -314,6 +314,38 @@ RAMMERGE_INLINE void accumulate(Values<float>& sum, Values<float> x, Values<bool
   sum = add<float>(sum, view<float>(bitwise_and<int32_t>(view<int32_t>(x), view<int32_t>(valid))));
 }
 
+// Sums of float64 in the order of rammerge/engine/sums.py, whatever the registers' size.
+
+constexpr int kSumLanes = 16, kGroup = 64 * kSumLanes, kGrain = 16 * kGroup;
+constexpr int kRegisters = kSumLanes / kLanes;
+
+struct Lanes {
+  Values<double> part[kRegisters];
+};
+
+RAMMERGE_INLINE void accumulate(Lanes& sum, Values<double> x, Values<bool> valid, int64_t i) {
+  auto& lanes = sum.part[(i / kLanes) % kRegisters];
+  lanes = add<double>(lanes, where<double>(valid, x, constant<double>(0)));
+}
+
+RAMMERGE_INLINE void accumulate(Lanes& sum, const Lanes& group) {
+  for (int at = 0; at < kRegisters; ++at) sum.part[at] = add<double>(sum.part[at], group.part[at]);
+}
+
+inline __attribute__((noinline)) double total(const Lanes& sum) {
+  double lanes[kSumLanes];
+  static_assert(sizeof(lanes) == sizeof(sum));
+  __builtin_memcpy(lanes, &sum, sizeof(lanes));
+  for (int half = kSumLanes / 2; half; half /= 2) {
+    for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  }
+  return lanes[0];
+}
+
+RAMMERGE_INLINE int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
 // Not inlined: what it takes is nothing beside the loop, and there are many sums.
 inline __attribute__((noinline)) double total(const Values<float>& sums) {
   double found = 0;

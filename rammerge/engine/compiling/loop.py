@@ -16,6 +16,7 @@ from rammerge.numerics.dtypes import DType
 
 if TYPE_CHECKING:
     from rammerge.engine.histogram import Histogram
+    from rammerge.engine.sums import GrainSums
 
 _DONE, _UNREADABLE, _SHORT = range(3)
 
@@ -74,11 +75,13 @@ class TileLoop:
         counts: int,
         results: Sequence[memoryview],
         histogram: Histogram | None = None,
+        sums: GrainSums | None = None,
     ) -> list[float]:
         """Run on the first `elements` of the sources, `tile` at once.
 
         The function's tensors fill `results`, of `elements` elements each; or if there is a histogram, they are counted
-        in it, and `results` of `tile` elements each are overwritten again and again.
+        in it, and `results` of `tile` elements each are overwritten again and again. Its tensors of float64 are summed
+        in `sums`; then `tile` is a multiple of a grain.
 
         Returns:
             The function's `counts` counts, summed.
@@ -92,15 +95,15 @@ class TileLoop:
         )
         inputs = _array(ctypes.c_void_p, [source.buffer.address for source in sources])
         filled = _array(ctypes.c_void_p, [address(memory) for memory in results])
-        sums, failed = (ctypes.c_double * counts)(), ctypes.c_int64()
+        counted, failed = (ctypes.c_double * counts)(), ctypes.c_int64()
         status = self._run(
             *(read, inputs, ctypes.c_int64(len(sources))),
             *(filled, self._itemsizes, ctypes.c_int64(len(results)), ctypes.byref(_numbers(numbers))),
             *(ctypes.c_int64(numbers.start), ctypes.c_int64(elements), ctypes.c_int64(tile)),
-            *(sums, _histogram(histogram), ctypes.byref(failed)),
+            *(counted, _histogram(histogram), None if sums is None else sums.memory, ctypes.byref(failed)),
         )
         if status == _DONE:
-            return list(sums)
+            return list(counted)
         file = sources[failed.value].file
         if status == _SHORT:
             raise refuse_short(file)

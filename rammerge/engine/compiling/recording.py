@@ -49,13 +49,15 @@ class Program:
         inputs: the C++ types of the base's elements and of each agent's.
         steps: values by name, none before those that it uses. They are expressions of elementwise.h in the names that
             rammerge.engine.compiling.source gives.
-        results: the values that are the function's tensors.
+        results: the values that are the function's tensors, but for those of float64.
+        totals: the values that are its tensors of float64, which are summed (rammerge.engine.sums).
         sums: the values whose sums are the function's counts.
     """
 
     inputs: tuple[str, ...]
     steps: Mapping[str, Step]
     results: tuple[str, ...]
+    totals: tuple[str, ...]
     sums: tuple[str, ...]
 
 
@@ -99,8 +101,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def program(self, made: Sequence[Tensor], counts: Tensor) -> Program:
         """Return what was recorded of the function that returned `made` and `counts`."""
-        results = tuple(self._name(values) for values in made)
-        return Program(self._inputs, self._steps, results, self._summed(counts))
+        results = tuple(self._name(values) for values in made if values.dtype != torch.float64)
+        totals = tuple(self._name(values) for values in made if values.dtype == torch.float64)
+        return Program(self._inputs, self._steps, results, totals, self._summed(counts))
 
     def __torch_dispatch__(
         self,

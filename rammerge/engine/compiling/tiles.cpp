@@ -7,10 +7,11 @@
 #include <unistd.h>
 
 // Defined by what rammerge/engine/compiling/source.py writes. It computes `size` elements of every input, of which the
-// first has the index `start` in its tensor, fills the results, and adds to `counts`.
+// first has the index `start` in its tensor, fills the results, adds to `counts`, and moves `totals` behind the sums over
+// grains (rammerge/engine/sums.py) that it puts there.
 extern "C" void rammerge_block(
     const void* const* inputs, void* const* results, const float* coefficients, float threshold, const int64_t* seeds,
-    int64_t start, int64_t size, double* counts);
+    int64_t start, int64_t size, double* counts, double** totals);
 
 namespace {
 
@@ -73,12 +74,12 @@ void count(const Histogram& histogram, int64_t row, const void* result, int64_t 
 
 // Runs the function on `elements` elements in tiles of `tile` and adds to `counts`. It reads the tiles of source i into
 // the buffer `inputs[i]`. It fills `results`, which it leaves behind their ends; or if there is a histogram, it counts
-// each tile in it and overwrites the one before. On kUnreadable and kShort `failed` is the index of the source; errno is
+// each tile in it and overwrites the one before. `totals` has room for the sums over grains. On kUnreadable and kShort `failed` is the index of the source; errno is
 // the reason.
 extern "C" int32_t rammerge_run_tiles(
     const Source* sources, void* const* inputs, int64_t source_count, void** results, const int64_t* itemsizes,
     int64_t result_count, const Numbers* numbers, int64_t start, int64_t elements, int64_t tile, double* counts,
-    const Histogram* histogram, int64_t* failed) {
+    const Histogram* histogram, double* totals, int64_t* failed) {
   for (int64_t first = 0; first < elements; first += tile) {
     const int64_t size = elements - first < tile ? elements - first : tile;
     for (int64_t i = 0; i < source_count; ++i) {
@@ -89,7 +90,8 @@ extern "C" int32_t rammerge_run_tiles(
       }
     }
     rammerge_block(
-        inputs, results, numbers->coefficients, numbers->threshold, numbers->seeds, start + first, size, counts);
+        inputs, results, numbers->coefficients, numbers->threshold, numbers->seeds, start + first, size, counts,
+        &totals);
     for (int64_t i = 0; i < result_count; ++i) {
       if (histogram) {
         count(*histogram, i, results[i], size);

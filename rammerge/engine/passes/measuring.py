@@ -15,7 +15,7 @@ from rammerge.numerics.masks import Mask
 from rammerge.overlap import Overlap
 
 # Raise this when the counts of the same inputs change. It is part of cache keys.
-OVERLAP_VERSION = 1
+OVERLAP_VERSION = 2
 
 
 def runners_for(session: Session, passes: Sequence[Pass[Any]]) -> dict[Pass[Any], Runner]:
@@ -43,7 +43,7 @@ def measure_overlap(
     densities: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> Overlap:
-    """Count which elements each agent changed, alone or with others (RAM paper Sec. 3.1).
+    """Count which elements each agent changed, alone or with others (RAM paper Sec. 3.1), and compare directions.
 
     Args:
         family: base and agents.
@@ -55,7 +55,7 @@ def measure_overlap(
     Raises:
         InputError: an input has a NaN or an infinity.
     """
-    counts, by_rule = OverlapCounts(mask or Mask()), DensitiesByRule()
+    counts, by_rule = OverlapCounts(mask or Mask(), products=True), DensitiesByRule()
     with Session(family, options or MergeOptions(), progress) as session:
         runners = runners_for(session, [counts, by_rule] if densities else [counts])
         for runner in runners.values():

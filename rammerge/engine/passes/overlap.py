@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rammerge.engine.blocks import Arguments, counted, health, read_block, total
-from rammerge.engine.passes.statistics import count_by_tensor
+from rammerge.engine.passes.products import product_dtypes, products
+from rammerge.engine.passes.statistics import count_and_sum_by_tensor
 from rammerge.numerics.dtypes import DType
 from rammerge.numerics.masks import Mask, MaskMode
-from rammerge.overlap import Overlap
+from rammerge.overlap import Gram, Overlap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,18 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CountBlock:
-    """Count overlap on a block."""
+    """Count overlap on a block, and with `products` multiply the task vectors too."""
 
     agents: int
     mask_mode: MaskMode
+    products: bool = False
 
     def counts(self, agents: int) -> int:
         """Return the number of counts, without the health."""
         return agents * agents
 
     def results(self, agents: int) -> list[DType]:
-        """Return the dtypes of the resulting tensors: none."""
-        return []
+        """Return the dtypes of the resulting tensors, which are summed: none without `products`."""
+        return product_dtypes(agents) if self.products else []
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
         """Return float64 [agents**2 + 1]: entry [t, k - 1] counts agent t's changed elements that k agents changed."""
@@ -40,21 +42,28 @@ class CountBlock:
         active = total(block.masks)
         by_count = [(active == float(k)).float() for k in range(1, self.agents + 1)]
         indicators = [mask * equal for mask in block.masks for equal in by_count]
-        return [], counted(indicators, health(total(block.deltas)))
+        made = products(block.deltas) if self.products else []
+        return made, counted(indicators, health(total(block.deltas)))
 
 
 @dataclass(frozen=True)
 class OverlapCounts:
-    """Exact integer counts of the elements that agents changed, alone or with others (RAM paper, Sec. 3)."""
+    """Exact integer counts of the elements that agents changed, alone or with others (RAM paper, Sec. 3).
+
+    Attributes:
+        mask: what counts as changed.
+        products: whether to compute the task vectors' inner products too, in the same read.
+    """
 
     mask: Mask
+    products: bool = False
 
     name: ClassVar[str] = "overlap"
     height: ClassVar[int] = 1
 
     def function(self, agents: int) -> CountBlock:
         """Return the function of one block."""
-        return CountBlock(agents, self.mask.mode)
+        return CountBlock(agents, self.mask.mode, self.products)
 
     def reserved(self, agents: int) -> int:
         """Return the bytes that a thread needs to collect results: hardly any."""
@@ -63,12 +72,14 @@ class OverlapCounts:
     def collect(self, session: Session, runner: Runner) -> Overlap:
         """Count over the model."""
         agents = len(session.agents)
-        found = count_by_tensor(session, "count overlap", runner, self.mask.threshold)
+        found = count_and_sum_by_tensor(session, "count overlap", runner, self.mask.threshold)
         by_tensor = {
             name: [counts[start : start + agents] for start in range(0, agents * agents, agents)]
-            for name, counts in found.items()
+            for name, (counts, _) in found.items()
         }
-        return Overlap(tuple(session.agents), self.mask, session.elements, by_tensor)
+        names = tuple(session.agents)
+        gram = Gram(names, {name: sums for name, (_, sums) in found.items()}) if self.products else None
+        return Overlap(names, self.mask, session.elements, by_tensor, gram=gram)
 
     def to_json(self, result: Overlap) -> dict[str, Any]:
         """Return a result as plain JSON."""

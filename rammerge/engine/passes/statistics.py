@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from rammerge.engine.blocks import BlockFunction, Numbers, added
+from rammerge.engine.sums import GrainSums, totals
 
 if TYPE_CHECKING:
     from rammerge.engine.output.chunks import Unit
@@ -89,14 +90,33 @@ class Statistics:
 
 def count_by_tensor(session: Session, stage: str, runner: Runner, threshold: float) -> dict[str, list[int]]:
     """Run a block function that only counts over all float tensors. Return its counts per tensor."""
+    return {name: counts for name, (counts, _) in count_and_sum_by_tensor(session, stage, runner, threshold).items()}
+
+
+def count_and_sum_by_tensor(
+    session: Session, stage: str, runner: Runner, threshold: float
+) -> dict[str, tuple[list[int], list[float]]]:
+    """Run a block function that counts and sums over all float tensors. Return its counts and sums per tensor."""
     agents = len(session.agents)
+    width = len(runner.function.results(agents))
     lock = threading.Lock()
-    totals = {name: [0] * runner.width for name in session.floats}
+    counts = {name: [0] * runner.width for name in session.floats}
+    sums = {name: [0.0] * width for name in session.floats}
+    grains: dict[str, list[GrainSums]] = {name: [] for name in session.floats}
+    left = {name: session.base.tensors[name].numel for name in session.floats}
 
     def work(unit: Unit) -> None:
-        counts = runner.run(unit, Numbers([[0.0] * agents], threshold, [0] * (1 + agents), unit.start))
+        own = GrainSums.empty(width, unit.stop - unit.start) if width else None
+        numbers = Numbers([[0.0] * agents], threshold, [0] * (1 + agents), unit.start)
+        found = runner.run(unit, numbers, sums=own)
         with lock:
-            totals[unit.tensor] = added(totals[unit.tensor], counts)
+            name = unit.tensor
+            counts[name] = added(counts[name], found)
+            left[name] -= unit.stop - unit.start
+            if own:
+                grains[name].append(own)
+            if own and not left[name]:
+                sums[name] = totals(grains.pop(name))
 
     session.run(stage, list(session.blocks(session.floats)), work)
-    return totals
+    return {name: (counts[name], sums[name]) for name in session.floats}
