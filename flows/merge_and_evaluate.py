@@ -48,7 +48,8 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     settle(base, *agents.values())
     sources = results({"base": base, **agents})
     require_room(todo, sources)
-    checked = preflight.submit(base, agents, spec.output)
+    notes = {name: agent.result().notes for name, agent in agents.items()}
+    checked = preflight.submit(base, agents, spec.output, notes)
     overlap = extract.submit(base, agents, spec.output.resize, spec.compute, checked)
     settle(checked, overlap)
     artifacts.publish_overlap(spec.name, overlap.result())

@@ -1,7 +1,7 @@
 """Open the checkpoint that a user names by a directory or a hub id."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,23 +43,27 @@ def fetch(
         RammergeError: the hub did not answer, or a download was damaged; the same call may succeed later.
     """
     say = progress or (lambda _: None)
-    path, commit = _locate(source, revision, say)
+    path, commit, downloaded = _locate(source, revision, say)
     forms, found = find_weights(path)
     if not forms:
         raise refuse(path)
     form, chosen = choose(forms, base, say)
-    for note in (*found, *chosen):
+    notes = (*downloaded, *found, *chosen)
+    for note in notes:
         say(f"{source}: {note}")
     opened = open_checkpoint(as_safetensors(form, source, base, say))
-    return replace(opened, source=source, revision=commit, notes=(*found, *chosen, *opened.notes))
+    return replace(opened, source=source, revision=commit, notes=(*notes, *opened.notes))
 
 
-def _locate(source: str, revision: str | None, progress: Callable[[str], None]) -> tuple[Path, str | None]:
+def _locate(
+    source: str, revision: str | None, progress: Callable[[str], None]
+) -> tuple[Path, str | None, Sequence[str]]:
+    """Return the directory of a source; for a hub id also the commit, and sentences about the place in it."""
     path = Path(source).expanduser()
     if source and (path.exists() or path.is_symlink()):
         if revision is not None:
             raise InputError(f"{source} is a local directory, which has no revision {revision}; leave the revision out")
-        return path.absolute(), None
+        return path.absolute(), None, ()
     match = _HUB_ID.fullmatch(source)
     if match is None or source.startswith((".", "/", "~")):
         raise InputError(f"{source or 'an empty name'} does not exist; give a directory or a hub id such as org/name")
@@ -67,4 +71,5 @@ def _locate(source: str, revision: str | None, progress: Callable[[str], None]) 
         raise InputError(f"{source} and revision {revision} contradict each other; give the revision once")
     from rammerge.checkpoints.hub import download  # only hub ids need the HTTP client
 
-    return download(match["repo"], match["revision"] or revision, progress)
+    found = download(match["repo"], match["revision"] or revision, progress)
+    return found.path, found.commit, found.notes

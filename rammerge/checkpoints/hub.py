@@ -6,8 +6,9 @@ Files are kept in huggingface_hub's own cache, so a file that transformers or vL
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -24,23 +25,33 @@ from huggingface_hub.file_download import http_get, repo_folder_name
 from rich.filesize import decimal
 
 from rammerge.checkpoints.digest import digest_file, sha256_file
-from rammerge.checkpoints.stored import ADAPTER, INDEX, WEIGHTS
+from rammerge.checkpoints.repository import find_place, markers, sidecars, weights
 from rammerge.errors import InputError, RammergeError
-from rammerge.system.reading import read_json_object
 from rammerge.system.space import require_space
 
 _TIMEOUT_SECONDS = 20.0
-# In order of preference, whole models first. An index stands for its shards.
-_WEIGHTS = (WEIGHTS, INDEX, ADAPTER, "pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
-_SIDECAR = re.compile(
-    r"[^/]+\.(json|jinja|txt|model|py|tiktoken|spm|vocab)|(LICENSE|NOTICE)[^/]*|additional_chat_templates/[^/]+\.jinja"
-)
 
 
-def download(repo: str, revision: str | None, progress: Callable[[str], None]) -> tuple[Path, str]:
-    """Return the local snapshot of hub model `repo` at `revision` (default: its main branch) and its commit SHA.
+@dataclass(frozen=True)
+class Downloaded:
+    """A model from a hub, on disk.
 
-    Without network, or with HF_HUB_OFFLINE set, a snapshot in the cache is used.
+    Attributes:
+        path: the directory of its weights, in a snapshot of the repository.
+        commit: the commit SHA.
+        notes: where in the repository the weights are, as sentences for the user, unless they are at the top.
+    """
+
+    path: Path
+    commit: str
+    notes: Sequence[str] = ()
+
+
+def download(repo: str, revision: str | None, progress: Callable[[str], None]) -> Downloaded:
+    """Download the model in `repo` at `revision` (default: its main branch), unless it is in the cache.
+
+    The weights may be a few levels below the top of the repository. Without network, or with HF_HUB_OFFLINE set, a
+    snapshot in the cache is used.
 
     Raises:
         InputError: the model or revision does not exist, is gated or has no weights, or the disk has no room for it.
@@ -65,9 +76,8 @@ def download(repo: str, revision: str | None, progress: Callable[[str], None]) -
     files = {sibling.rfilename: sibling for sibling in info.siblings or []}
     sha256 = {name: file.lfs.sha256 if file.lfs else None for name, file in files.items()}
     sizes = {name: file.size or 0 for name, file in files.items()}
-    commit = str(info.sha)
     try:
-        return _download(what, repo, revision, commit, sizes, sha256, progress), commit
+        return _download(what, repo, revision, str(info.sha), sizes, sha256, progress)
     except (httpx.HTTPError, OSError) as error:
         raise RammergeError(
             f"{what} could not be downloaded completely ({_first_line(error)}); run the same command again to resume"
@@ -82,20 +92,23 @@ def _download(
     sizes: Mapping[str, int],
     sha256: Mapping[str, str | None],
     progress: Callable[[str], None],
-) -> Path:
-    sidecars = [name for name in sizes if _SIDECAR.fullmatch(name)]
+) -> Downloaded:
     # Ask for the branch by name once, so that the cache knows its commit when there is no network.
-    folder = _snapshot(repo, revision, sidecars)
+    folder = _snapshot(repo, revision, [*sidecars(sizes), *markers(sizes)])
     if folder.name != commit:
         raise RammergeError(f"{what} moved to a different commit during the download; run the same command again")
-    weights = _weights(what, folder, sizes)
-    wanted = [*sidecars, *weights]
+    place, notes = find_place(what, folder, sizes)
+    companions = sidecars(sizes, place)
+    if notes:
+        _snapshot(repo, commit, companions)
+    files = weights(what, folder, sizes, place)
+    wanted = [*companions, *files]
     for name in wanted:
         if (folder / name).exists() and not _intact(folder / name, sha256[name]):
             progress(f"{what}: {name} is damaged in the cache")
             (folder / name).resolve().unlink()
             (folder / name).unlink(missing_ok=True)
-    needed = sum(sizes[name] for name in weights if not (folder / name).exists())
+    needed = sum(sizes[name] for name in files if not (folder / name).exists())
     if needed:
         require_space(folder, needed, what=what, where="the hub's cache", fix="make room or set HF_HOME")
         progress(f"downloading {what} at {commit[:12]} ({decimal(needed)})")
@@ -103,7 +116,7 @@ def _download(
     with ThreadPoolExecutor(max_workers=4) as pool:
         for _ in pool.map(lambda name: _download_blob(repo, commit, name, sizes[name], str(sha256[name])), large):
             pass
-    return _snapshot(repo, commit, wanted)
+    return Downloaded(_snapshot(repo, commit, wanted) / place, commit, notes)
 
 
 def _download_blob(repo: str, commit: str, name: str, size: int, sha256: str) -> None:
@@ -144,30 +157,12 @@ def _snapshot(repo: str, revision: str | None, names: Iterable[str]) -> Path:
     return Path(snapshot_download(repo, revision=revision, allow_patterns=exact, max_workers=4))
 
 
-def _weights(what: str, folder: Path, names: Iterable[str]) -> list[str]:
-    """Return the weight files to download. An index among `names` is already in `folder`."""
-    present = frozenset(names)
-    found = next((name for name in _WEIGHTS if name in present), None)
-    if found is None:
-        raise InputError(f"{what} has neither safetensors nor pytorch_model.bin weights; choose a different model")
-    if not found.endswith(".index.json"):
-        return [found]
-    weight_map = read_json_object(folder / found).get("weight_map")
-    shards = sorted({str(shard) for shard in weight_map.values()}) if isinstance(weight_map, dict) else []
-    missing = next((shard for shard in shards if shard not in present), None)
-    if missing is not None or not shards:
-        raise InputError(
-            f"{what} has a {found} that names {missing or 'no shard'}, which is missing; choose a revision"
-        )
-    return shards
-
-
 def _intact(file: Path, sha256: str | None) -> bool:
     return sha256 is None or digest_file(file).sha256 == sha256
 
 
-def _cached(what: str, repo: str, revision: str | None, error: Exception) -> tuple[Path, str]:
-    """Return the snapshot in the cache. Opening it finds out whether files are missing."""
+def _cached(what: str, repo: str, revision: str | None, error: Exception) -> Downloaded:
+    """Return the snapshot in the cache. Opening it finds out where the weights are and whether files are missing."""
     offline = isinstance(error, OfflineModeIsEnabled)
     try:
         folder = Path(
@@ -185,11 +180,11 @@ def _cached(what: str, repo: str, revision: str | None, error: Exception) -> tup
             f"{what} is not a local directory and could not be downloaded from {constants.ENDPOINT} "
             f"({_first_line(error)}); check the path or the network"
         ) from error
-    for file in folder.iterdir():
+    for file in folder.rglob("*"):
         blob = file.resolve()  # the cache names large files by their SHA-256
         if re.fullmatch(r"[0-9a-f]{64}", blob.name) and not _intact(file, blob.name):
             raise RammergeError(f"{what}: {file} is damaged; delete it and {blob}, and download it again")
-    return folder, folder.name
+    return Downloaded(folder, folder.name)
 
 
 def _first_line(error: Exception) -> str:

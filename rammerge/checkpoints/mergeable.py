@@ -1,7 +1,7 @@
 """Comparisons of a base and its agents. Each refuses, in one sentence with the fix, what cannot be merged."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from types import MappingProxyType
@@ -61,7 +61,7 @@ def check_mergeable(
     for name, agent in agents.items():
         _check_not_quantized(f"agent {name!r}", agent)
         _check_architecture(name, base, agent)
-    warnings = [f"agent {name!r}: {note}" for name, agent in agents.items() for note in agent.notes]
+    warnings = notes_of({name: agent.notes for name, agent in agents.items()})
     shown = {name: without_redundant_heads(base, with_buffers_of(base, agent)) for name, agent in agents.items()}
     base, shown, separated = keep_heads_apart(base, shown)
     warnings += separated
@@ -99,6 +99,11 @@ def _check_architecture(name: str, base: Checkpoint, agent: Checkpoint) -> None:
                 f"agent {name!r} has a different architecture: its config.json says {key} {_listed(found)} and the "
                 f"base's {_listed(wanted)}; merge agents trained from this base"
             )
+
+
+def notes_of(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the notes on each agent as warnings."""
+    return [f"agent {name!r}: {note}" for name, found in notes.items() for note in found]
 
 
 def _fit_vocabulary(name: str, base: Checkpoint, agent: Checkpoint, resize: Resize) -> tuple[Checkpoint, list[str]]:

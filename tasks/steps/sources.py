@@ -17,7 +17,7 @@ from rammerge.checkpoints.digest import digest_checkpoint, digest_file
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.fetch import FETCH_VERSION
 from rammerge.checkpoints.fetch import fetch as fetch_checkpoint
-from rammerge.checkpoints.mergeable import Resize
+from rammerge.checkpoints.mergeable import Resize, notes_of
 from rammerge.errors import RammergeError
 from rammerge.recipe import Output
 from rammerge.store import Entry
@@ -83,16 +83,18 @@ class Fetched(Model):
     Attributes:
         settled: whether the origin is a directory or a commit, and not a branch, which can move.
         state: the state of the files in `path`, by `directory_state`.
+        notes: how it was found and converted, as sentences for the user.
     """
 
     settled: bool
     state: str | None
+    notes: tuple[str, ...]
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
         """Return the result that `fetch` wrote."""
         record = json.loads((entry.path / "checkpoint.json").read_text(encoding="utf-8"))
-        return cls(**record["model"], settled=record["settled"], state=record["state"])
+        return cls(**record.pop("model"), **record)
 
     def holds(self) -> bool:
         """Return whether the directory is unchanged. For a branch the hub must be asked again."""
@@ -100,7 +102,12 @@ class Fetched(Model):
 
 
 @step(
-    "fetch", version=FETCH_VERSION, run_name="fetch {name}", result=Fetched, ignore=["name"], retries=DOWNLOAD_RETRIES
+    "fetch",
+    version=(1, *FETCH_VERSION),
+    run_name="fetch {name}",
+    result=Fetched,
+    ignore=["name"],
+    retries=DOWNLOAD_RETRIES,
 )
 def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> None:
     """Fetch a checkpoint, download and convert it if necessary, and digest it.
@@ -119,7 +126,8 @@ def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> No
         path=checkpoint.path, digest=digest, content=content, source=origin.written, revision=checkpoint.revision
     )
     settled = Path(origin.source).is_dir() or _COMMIT.fullmatch(origin.revision or "") is not None
-    write_json(out / "checkpoint.json", {"model": model.model_dump(mode="json"), "settled": settled, "state": state})
+    record = {"settled": settled, "state": state, "notes": list(checkpoint.notes)}
+    write_json(out / "checkpoint.json", {"model": model.model_dump(mode="json"), **record})
 
 
 class Checked(Result):
@@ -134,11 +142,22 @@ class Checked(Result):
         return cls(path=entry.path, digest=entry.digest, warnings=warnings)
 
 
-@step("preflight", version=3, run_name="preflight", result=Checked)
-def preflight(out: Path, base: Model, agents: Mapping[str, Model], output: Output) -> None:
-    """Refuse, with the fix, agents that cannot be merged into the base; write the warnings to `preflight.json`."""
+@step("preflight", version=4, run_name="preflight", result=Checked)
+def preflight(
+    out: Path, base: Model, agents: Mapping[str, Model], output: Output, notes: Mapping[str, Sequence[str]]
+) -> None:
+    """Refuse, with the fix, agents that cannot be merged into the base; write the warnings to `preflight.json`.
+
+    Args:
+        out: gets `preflight.json`.
+        base: the base.
+        agents: the agents.
+        output: how the merged models will be written.
+        notes: how each agent was found and converted. The family repeats the notes of conversions only.
+    """
     family = open_family(base, agents, output.resize)
-    write_json(out / "preflight.json", [*family.warnings, *compare_companions(family.sources, output.tokenizer)])
+    warnings = [*notes_of(notes), *family.warnings, *compare_companions(family.sources, output.tokenizer)]
+    write_json(out / "preflight.json", list(dict.fromkeys(warnings)))
 
 
 def open_family(base: Model, agents: Mapping[str, Model], resize: Resize) -> Family:

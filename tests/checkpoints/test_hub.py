@@ -122,6 +122,63 @@ def test_pickled_weights_serve_where_there_are_no_others(
     assert list(checkpoint.tensors) == ["a"]
 
 
+def run_of_steps(model: Path, root: Path, *steps: int) -> Path:
+    """Lay out the repository of a run: the model in each step, a critic beside it, and the trainer's own files."""
+    for step in steps:
+        shutil.copytree(model, root / f"global_step_{step}/actor/huggingface")
+        shutil.copytree(model, root / f"global_step_{step}/critic/huggingface")
+        (root / f"global_step_{step}/actor/fsdp_config.json").write_text("{}")
+        (root / f"global_step_{step}/actor/optim_world_size_1_rank_0.pt").write_text("not needed")
+    (root / "README.md").write_text("not needed")
+    return root
+
+
+def test_the_newest_step_below_the_top_is_downloaded(hub: FakeHub, model: Path, tmp_path: Path) -> None:
+    hub.repos["org/run"] = run_of_steps(model, tmp_path / "run", 20, 100)
+    place = "global_step_100/actor/huggingface"
+    checkpoint = fetch("org/run")
+    assert checkpoint.path.as_posix().endswith(f"{MAIN}/{place}")
+    assert same_tensors(checkpoint.path, model)
+    assert (checkpoint.source, checkpoint.revision) == ("org/run", MAIN)
+    assert checkpoint.notes == (f"its weights are those in {place}, the newest of 2 steps",)
+    assert (checkpoint.path / "chat_template.jinja").is_file()
+    assert not [path for _, path, _ in hub.requests if "global_step_20" in path or "critic" in path]
+    hub.down = True
+    assert fetch("org/run").path == checkpoint.path
+
+
+def test_a_step_that_the_trainer_calls_finished_goes_before_a_newer_one(
+    hub: FakeHub, model: Path, tmp_path: Path
+) -> None:
+    root = run_of_steps(model, tmp_path / "run", 20, 100)
+    (root / "latest_checkpointed_iteration.txt").write_text("20")
+    hub.repos["org/run"] = root
+    (note,) = fetch("org/run").notes
+    assert note.endswith("global_step_20/actor/huggingface, the last of 2 steps that the trainer finished")
+
+
+def test_weights_at_the_top_go_before_those_below(hub: FakeHub, model: Path, tmp_path: Path) -> None:
+    both = shutil.copytree(model, tmp_path / "both")
+    shutil.copytree(model, both / "checkpoint-3")
+    hub.repos["org/both"] = both
+    checkpoint = fetch("org/both")
+    assert (checkpoint.path.name, checkpoint.notes) == (MAIN, ())
+    assert not hub.downloads("checkpoint-3/config.json")
+
+
+def test_several_models_and_foreign_forms_are_named(hub: FakeHub, model: Path, tmp_path: Path) -> None:
+    for name in ("chat", "math"):
+        shutil.copytree(model, tmp_path / "two" / name)
+    hub.repos["org/two"] = tmp_path / "two"
+    with pytest.raises(InputError, match=r"org/two contains several models; download one of them .*: chat, math"):
+        fetch("org/two")
+    (tmp_path / "quantized").mkdir()
+    (tmp_path / "quantized" / "model-Q4_K_M.gguf").write_text("")
+    hub.repos["org/quantized"] = tmp_path / "quantized"
+    with pytest.raises(InputError, match="org/quantized contains GGUF, which cannot be read; give the safetensors"):
+        fetch("org/quantized")
+
+
 def test_an_interrupted_download_is_resumed(hub: FakeHub, model: Path) -> None:
     hub.interrupt[SHARD] = 1
     assert same_tensors(fetch(REPO).path, model)

@@ -194,8 +194,9 @@ def test_what_another_release_wrote_is_made_again(world: World) -> None:
 
 def test_a_changed_agent_redoes_what_depends_on_it(world: World) -> None:
     shutil.rmtree(world.agents["code"])
-    save_agent(world.base, world.agents["code"], density=0.3, seed=7)
-    _, steps = run(world.recipe)
+    save_agent(world.base, world.agents["code"] / "checkpoint-7", density=0.3, seed=7)
+    outcome, steps = run(world.recipe)
+    assert "agent 'code': its weights are those in checkpoint-7, the only weights there" in outcome.warnings
     untouched = {"fetch base", "fetch tool", "evaluate base", "evaluate tool"}
     assert untouched <= set(steps["cached"])
     assert {"fetch code", "extract task vectors", "merge ram", "evaluate code", "evaluate ram"} <= set(steps["done"])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from rammerge.checkpoints.forms.candidates import find_forms
 from rammerge.checkpoints.forms.form import Form
@@ -25,31 +24,7 @@ _ASIDE = re.compile(
 )
 _STEP = re.compile(r"(?:.*[_-])?(?:step|steps|checkpoint|ckpt|iter|epoch)[_-]?(\d{1,18})", re.IGNORECASE)
 # Files with the last finished step: of verl and Megatron, of SkyRL.
-_MARKERS = ("latest_checkpointed_iteration.txt", "latest_ckpt_global_step.txt")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A directory with weights below the user's directory.
-
-    Attributes:
-        path: the path relative to the user's directory.
-        forms: the weights in it, or the error that they raise.
-    """
-
-    path: Path
-    forms: list[Form] | InputError
-
-    @property
-    def step(self) -> int | None:
-        """The training step in the path, or the last one if there are several."""
-        numbers = [int(found[1]) for part in self.path.parts if (found := _STEP.fullmatch(part))]
-        return numbers[-1] if numbers else None
-
-    @property
-    def series(self) -> tuple[str, ...]:
-        """The path without its step, which is the same for all steps of a run."""
-        return tuple("*" if _STEP.fullmatch(part) else part for part in self.path.parts)
+MARKERS = ("latest_checkpointed_iteration.txt", "latest_ckpt_global_step.txt")
 
 
 def find_weights(directory: Path) -> tuple[list[Form], list[str]]:
@@ -63,13 +38,41 @@ def find_weights(directory: Path) -> tuple[list[Form], list[str]]:
     forms = find_forms(directory)
     if any(not form.doubtful for form in forms):
         return forms, []
-    places = list(_places_below(directory))
-    if not places:
+    below = dict(_weights_below(directory))
+    if not below:
         return forms, []
+    place, note = choose_place(directory, list(below), what=str(directory))
+    found = below[place]
+    if isinstance(found, InputError):
+        raise found
+    return found, [note]
+
+
+def choose_place(
+    directory: Path, places: Sequence[Path], *, what: str, fix: str = "give one of them"
+) -> tuple[Path, str]:
+    """Return the one of several directories with weights that is meant, and a sentence about the reason.
+
+    Args:
+        directory: where the `places` are, and the files in which trainers record their latest step.
+        places: the directories, relative to `directory`.
+        what: the name of `directory` for messages.
+        fix: what to do if several may be meant.
+
+    Raises:
+        InputError: several may be meant.
+    """
+    if len(places) > 1 and not _are_steps(places):
+        listed = ", ".join(place.as_posix() for place in places[:_MOST_LISTED])
+        more = ", ..." if len(places) > _MOST_LISTED else ""
+        raise InputError(f"{what} contains several models; {fix}: {listed}{more}")
     place, why = _choose(directory, places)
-    if isinstance(place.forms, InputError):
-        raise place.forms
-    return place.forms, [f"its weights are those in {place.path.as_posix()}, {why}"]
+    return place, f"its weights are those in {place.as_posix()}, {why}"
+
+
+def is_reached(place: PurePath) -> bool:
+    """Tell whether weights are looked for in the directory `place` below the user's."""
+    return len(place.parts) <= _LEVELS and not any(_ASIDE.fullmatch(part) for part in place.parts)
 
 
 def subdirectories(directory: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -93,7 +96,8 @@ def subdirectories(directory: Path) -> Iterator[tuple[Path, list[str]]]:
         level = below
 
 
-def _places_below(directory: Path) -> Iterator[Place]:
+def _weights_below(directory: Path) -> Iterator[tuple[Path, list[Form] | InputError]]:
+    """Yield the directories with weights below `directory`, relative to it, and the weights or the error in them."""
     found: list[Path] = []
     for path, _ in subdirectories(directory):
         if path == directory or any(path.is_relative_to(above) for above in found):
@@ -104,30 +108,42 @@ def _places_below(directory: Path) -> Iterator[Place]:
             forms = error
         if forms:
             found.append(path)
-            yield Place(path.relative_to(directory), forms)
+            yield path.relative_to(directory), forms
 
 
-def _choose(directory: Path, places: list[Place]) -> tuple[Place, str]:
+def _are_steps(places: Sequence[Path]) -> bool:
+    """Tell whether the places are steps of one run."""
+    return len({_series(place) for place in places}) == 1 and all(_step(place) is not None for place in places)
+
+
+def _choose(directory: Path, places: Sequence[Path]) -> tuple[Path, str]:
+    """Return the only place, or the step to take of a run, and the reason."""
     if len(places) == 1:
         return places[0], "the only weights there"
-    steps = {place.step: place for place in places}
-    numbers = [step for step in steps if step is not None]
-    if len({place.series for place in places}) > 1 or len(numbers) < len(places):
-        listed = ", ".join(place.path.as_posix() for place in places[:_MOST_LISTED])
-        more = ", ..." if len(places) > _MOST_LISTED else ""
-        raise InputError(f"{directory} contains several models; give one of them: {listed}{more}")
-    newest = max(numbers)
+    steps = {step: place for place in places if (step := _step(place)) is not None}
+    newest = max(steps)
     finished = _finished(directory, steps[newest])
     if finished in steps and finished != newest:
         return steps[finished], f"the last of {len(places)} steps that the trainer finished"
     return steps[newest], f"the newest of {len(places)} steps"
 
 
-def _finished(directory: Path, newest: Place) -> int | None:
+def _step(place: Path) -> int | None:
+    """Return the training step in a path, or the last one if there are several."""
+    numbers = [int(found[1]) for part in place.parts if (found := _STEP.fullmatch(part))]
+    return numbers[-1] if numbers else None
+
+
+def _series(place: Path) -> tuple[str, ...]:
+    """Return a path without its step, which is the same for all steps of a run."""
+    return tuple("*" if _STEP.fullmatch(part) else part for part in place.parts)
+
+
+def _finished(directory: Path, newest: Path) -> int | None:
     """Return the step that the trainer recorded as its latest, beside the directories of the steps."""
-    depth = next(number for number, part in enumerate(newest.path.parts) if _STEP.fullmatch(part))
-    beside = directory.joinpath(*newest.path.parts[:depth])
-    for name in _MARKERS:
+    depth = next(number for number, part in enumerate(newest.parts) if _STEP.fullmatch(part))
+    beside = directory.joinpath(*newest.parts[:depth])
+    for name in MARKERS:
         with suppress(OSError, ValueError):
             return int((beside / name).read_bytes()[:20])
     return None

@@ -119,13 +119,17 @@ FOREIGN: Sequence[Foreign] = (
 )
 
 
+def find_foreign(names: Sequence[str]) -> Foreign | None:
+    """Return the form that a directory with entries `names` contains, if it is one that cannot be read."""
+    return next((foreign for foreign in FOREIGN if foreign.among(names)), None)
+
+
 def refuse(directory: Path) -> InputError:
     """Return the error for a `directory` without readable weights: what it contains, and what to do."""
     for path, names in subdirectories(directory):
-        for foreign in FOREIGN:
-            if foreign.among(names):
-                where = directory if path == directory else f"{directory} ({path.relative_to(directory)})"
-                return InputError(f"{where} contains {foreign.name}, which cannot be read; {foreign.fix}")
+        if foreign := find_foreign(names):
+            where = directory if path == directory else f"{directory} ({path.relative_to(directory)})"
+            return InputError(f"{where} contains {foreign.name}, which cannot be read; {foreign.fix}")
         if missing := missing_shards(names):
             return InputError(f"{path} has {missing}; finish the download or the copy")
     names = next((names for _, names in subdirectories(directory)), [])
