@@ -38,6 +38,7 @@ class Method:
         source: the source of the formula.
         params: the class of the parameters.
         kernel: the formula, which is a pure function of a module.
+        alternative: (parameters) -> a formula in place of `kernel`, for parameters that need a slower one, or None.
         coefficients: (parameters, statistics, tensor name, number of agents) -> rows of one number per agent. The
             kernel reads them as `block.coefficients`.
         height: the number of rows.
@@ -56,6 +57,7 @@ class Method:
     source: str
     params: type[Params]
     kernel: Callable[[Block], Update]
+    alternative: Callable[[Any], Callable[[Block], Update] | None] = lambda _params: None
     coefficients: Callable[[Any, Statistics, str, int], Rows] = lambda _params, _statistics, _tensor, n: [[1.0] * n]
     height: int = 1
     passes: Callable[[Any, int], Sequence[Pass[Any]]] = lambda _params, _agents: ()
@@ -71,7 +73,7 @@ class Method:
 
         It goes where the name goes, because a name says nothing about what a user's file contains today.
         """
-        parts = (self.params, self.kernel, self.coefficients, self.passes, self.factors, self.misfits)
+        parts = (self.params, self.kernel, self.alternative, self.coefficients, self.passes, self.factors, self.misfits)
         own = [part for part in parts if part.__module__.partition(".")[0] != "rammerge"]
         return code_digest(*own) if own else None
 
@@ -124,7 +126,7 @@ class Rule:
     @property
     def kernel(self) -> Callable[[Block], Update]:
         """The formula."""
-        return self.settled.method.kernel
+        return self.settled.method.alternative(self.settled.settled) or self.settled.method.kernel
 
     @property
     def height(self) -> int:

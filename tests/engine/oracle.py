@@ -44,7 +44,14 @@ def lambdas(counts: list[list[int]], rule: str, r: float, alpha: float) -> list[
     return factors
 
 
-def ram(base: Array, agents: list[Array], epsilon: float, factors: list[float]) -> Array:
+def ram(
+    base: Array,
+    agents: list[Array],
+    epsilon: float,
+    factors: list[float],
+    shared_exponent: float = 1.0,
+    conflict_exponent: float = 1.0,
+) -> Array:
     """Return the merged weights of one tensor."""
     deltas = [agent - base for agent in agents]
     active = masks(base, agents, epsilon)
@@ -53,7 +60,10 @@ def ram(base: Array, agents: list[Array], epsilon: float, factors: list[float]) 
     unique = np.sum(
         [factor * np.where(mask, delta, 0) for factor, mask, delta in zip(factors, active, deltas, strict=True)], axis=0
     )
-    merged: Array = base + np.where(together == 0, 0, np.where(together == 1, unique, shared / np.maximum(together, 1)))
+    changes = [np.where(mask, delta, 0) for mask, delta in zip(active, deltas, strict=True)]
+    conflict = (np.max(changes, axis=0) > 0) & (np.min(changes, axis=0) < 0)
+    divisor = np.maximum(together, 1.0) ** np.where(conflict, conflict_exponent, shared_exponent)
+    merged: Array = base + np.where(together == 0, 0, np.where(together == 1, unique, shared / divisor))
     return merged
 
 

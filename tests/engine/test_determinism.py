@@ -94,8 +94,9 @@ def test_compiled_and_eager(family: Models, tmp_path: Path) -> None:
     fused = files(family, tmp_path / "fused", METHODS[0], compile="always", rounding="nearest")
     # Had compiling failed, both would be eager: the compiled forms must be on disk, and load.
     dtypes = DTYPES["bfloat16"], (DTYPES["bfloat16"],) * 3
-    for function in (CountBlock(3, "abs"), MergeBlock.of(resolve("ram_plus").bind(family[1]), "bfloat16", "nearest")):
-        assert cache.load(Signature(function, *dtypes, 1)) is not None
+    rule = resolve("ram_plus").bind(family[1])
+    for function, rows in ((CountBlock(3, "abs"), 1), (MergeBlock.of(rule, "bfloat16", "nearest"), rule.height)):
+        assert cache.load(Signature(function, *dtypes, rows)) is not None
     assert fused == eager
 
     assert merged_without_torch(family, "ram_plus", tmp_path / "alone", seed=3) == eager

@@ -30,6 +30,8 @@ from tests.engine.models import as_float64, measure_overlap, merge, read, sparse
             ("ram_plus", {}),
             ("ram_plus", {"scope": "tensor", "r": 0.3}),
             ("ram_plus_soft", {"epsilon": 1e-3}),
+            ("ram", {"shared_exponent": 0.5}),
+            ("ram_plus", {"shared_exponent": 0.0, "conflict_exponent": 0.7}),
             ("average", {}),
             ("task_arithmetic", {"scale": 0.7}),
             ("ties", {}),
@@ -74,7 +76,9 @@ def reference(base: oracle.Model, agents: list[oracle.Model], name: str, params:
         counted = [tensor] if params.get("scope") == "tensor" else sorted(base)
         counts = oracle.histogram(base, agents, epsilon, counted)
         factors = oracle.lambdas(counts, name, params.get("r", 0.1), params.get("alpha", 2.0))
-        merged[tensor] = oracle.ram(base[tensor], own, epsilon, factors)
+        shared = params.get("shared_exponent", 1.0)
+        exponents = shared, params.get("conflict_exponent", shared)
+        merged[tensor] = oracle.ram(base[tensor], own, epsilon, factors, *exponents)
     return merged
 
 

@@ -1,5 +1,6 @@
 """Contract: the algebra that the paper's definition implies for disjoint, identical, single and absent changes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +14,7 @@ from rammerge.engine.passes.merge_block import MergeBlock
 from rammerge.engine.passes.overlap import CountBlock
 from rammerge.numerics.masks import MaskMode
 from rammerge.rules import METHODS, resolve
+from rammerge.rules.elementwise.ram import _diluted_merge
 from tests.engine.models import merge, read, sparse_family, weight_bytes, write_family
 
 SHAPES = {"embed.weight": (64, 32), "layer.weight": (32, 32), "norm.weight": (32,)}
@@ -40,6 +42,25 @@ def test_identical_masks_give_the_average(tmp_path: Path) -> None:
     ram = read(merge(*models, resolve("ram_plus"), tmp_path / "ram").path)
     mean = read(merge(*models, resolve("average"), tmp_path / "mean").path)
     assert all(torch.equal(ram[name], mean[name]) for name in base)
+
+
+def test_without_dilution_ram_is_task_arithmetic(tmp_path: Path) -> None:
+    models = write_family(tmp_path, *sparse_family(SHAPES, [0.6, 0.8, 0.5], dtype=torch.float32))
+    undiluted = {"epsilon": 0.0, "shared_exponent": 0.0}
+    added = read(merge(*models, resolve("task_arithmetic"), tmp_path / "added").path)
+    for name, params in (("ram", undiluted), ("ram_plus", {**undiluted, "r": 0.0})):
+        ram = read(merge(*models, resolve(name, None, params), tmp_path / name).path)
+        assert all(torch.equal(ram[tensor], values) for tensor, values in added.items())
+
+
+def test_exponents_of_one_are_the_paper(tmp_path: Path) -> None:
+    # The formula with exponents is a different one; as the paper's has the same bytes, nothing depends on which runs.
+    models = write_family(tmp_path, *sparse_family(SHAPES, [0.6, 0.8, 0.5], dtype=torch.float32))
+    paper = resolve("ram_plus")
+    general = replace(paper, method=replace(paper.method, kernel=_diluted_merge))
+    expected = read(merge(*models, paper, tmp_path / "paper").path)
+    found = read(merge(*models, general, tmp_path / "general").path)
+    assert all(torch.equal(found[tensor], values) for tensor, values in expected.items())
 
 
 def test_a_single_agent_comes_back_without_its_small_changes(tmp_path: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from rammerge.engine.blocks import Block, Update
+from rammerge.engine.blocks import Block, Update, total
 from rammerge.engine.passes.overlap import OverlapCounts
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.numerics.masks import Mask, MaskMode, mask_from
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 PAPER = "arXiv 2601.13572"
 
+# Rows of the coefficients of the kernels below.
+_LAMBDA, _SHARED, _CONFLICT = range(3)
 
-class RamParams(Params):
-    """RAM's parameters, which only define changed elements."""
+
+class MaskParams(Params):
+    """What counts as a changed element."""
 
     epsilon: float = Field(1e-5, ge=0, description="a change counts when it is larger than this (mask: abs)")
     mask_mode: MaskMode = Field("abs", description="abs, exact, relative or ulp")
@@ -33,6 +36,23 @@ class RamParams(Params):
     def mask(self) -> Mask:
         """Return the mask these parameters describe."""
         return mask_from(self.mask_mode, self.epsilon, self.eta, self.ulps)
+
+
+class RamParams(MaskParams):
+    """RAM: the mask, and how much changes that meet are diluted."""
+
+    shared_exponent: float = Field(
+        1.0, ge=0, description="a sum of c agents' changes is divided by c to this power: 1 is the mean, 0 the sum"
+    )
+    conflict_exponent: float | None = Field(
+        None, ge=0, description="the same where the signs of the changes disagree; by default shared_exponent"
+    )
+
+    @property
+    def exponents(self) -> tuple[float, float]:
+        """The exponents where signs agree, and where they disagree."""
+        conflict = self.shared_exponent if self.conflict_exponent is None else self.conflict_exponent
+        return self.shared_exponent, conflict
 
 
 class RamPlusSoftParams(RamParams):
@@ -70,44 +90,69 @@ def _overlap_counts(params: RamPlusSoftParams, _: int) -> list[OverlapCounts]:
     return [OverlapCounts(params.mask())]
 
 
-def _lambdas(params: RamPlusSoftParams, statistics: Statistics, tensor: str, agents: int) -> list[list[float]]:
+def _rows(params: RamParams, statistics: Statistics, tensor: str, agents: int) -> list[list[float]]:
+    return [_lambdas(params, statistics, tensor, agents), *_divisors(params, agents)]
+
+
+def _lambdas(params: RamParams, statistics: Statistics, tensor: str, agents: int) -> list[float]:
+    if not isinstance(params, RamPlusSoftParams):
+        return [1.0] * agents
     (wanted,) = _overlap_counts(params, agents)
     counts = statistics[wanted].shared_and_unique(tensor if params.scope == "tensor" else None)
-    return [[params.rescale(overlap_ratio(shared, unique)) for shared, unique in counts]]
+    return [params.rescale(overlap_ratio(shared, unique)) for shared, unique in counts]
 
 
-def _lambdas_of_the_model(params: RamPlusSoftParams, statistics: Statistics, agents: int) -> list[float] | None:
-    return None if params.scope == "tensor" else _lambdas(params, statistics, "", agents)[0]
+def _lambdas_of_the_model(params: RamParams, statistics: Statistics, agents: int) -> list[float] | None:
+    by_tensor = isinstance(params, RamPlusSoftParams) and params.scope == "tensor"
+    return None if by_tensor else _lambdas(params, statistics, "", agents)
 
 
-def _no_rescaling(_: RamParams, __: Statistics, agents: int) -> list[float]:
-    return [1.0] * agents
+def _divisors(params: RamParams, agents: int) -> list[list[float]]:
+    """Return what sums of 1, 2, ... changes are divided by, where their signs agree and where they disagree."""
+    return [[float(count) ** exponent for count in range(1, agents + 1)] for exponent in params.exponents]
+
+
+def _by_exponents(params: RamParams) -> Callable[[Block], Update] | None:
+    """Return the formula with exponents, unless they are the paper's."""
+    return None if params.exponents == (1.0, 1.0) else _diluted_merge
+
+
+def _ram(block: Block) -> Update:
+    return Update(_mean(block, _changes(block)))
 
 
 def _reinforced_merge(block: Block) -> Update:
     """Average shared elements over the agents that changed them and rescale unique ones by their agent's lambda."""
-    active = block.masks[0]
-    total = block.deltas[0] * block.masks[0]
-    rescaled = total * block.coefficients[0, 0]
-    for agent in range(1, len(block.deltas)):
-        change = block.deltas[agent] * block.masks[agent]
-        active = active + block.masks[agent]
-        total = total + change
-        rescaled = rescaled + change * block.coefficients[0, agent]
-    mean = total / torch.clamp(active, min=1.0)
-    return Update(torch.where(active == 1.0, rescaled, mean), reference=mean)
+    changes = _changes(block)
+    return _with_rescaled_uniques(block, changes, _mean(block, changes))
 
 
-def _ram(block: Block) -> Update:
-    return Update(_mean_of_changes(block))
+def _diluted_merge(block: Block) -> Update:
+    """Divide sums of c changes by c to a power, and rescale unique changes by their agent's lambda."""
+    changes, active = _changes(block), total(block.masks)
+    disagree = total([torch.sign(change) for change in changes]).abs() < active
+    divisor = torch.where(disagree, _divisor(block, _CONFLICT, active), _divisor(block, _SHARED, active))
+    return _with_rescaled_uniques(block, changes, total(changes) / divisor)
 
 
-def _mean_of_changes(block: Block) -> Tensor:
-    active, total = block.masks[0], block.deltas[0] * block.masks[0]
-    for mask, delta in zip(block.masks[1:], block.deltas[1:], strict=True):
-        active = active + mask
-        total = total + delta * mask
-    return total / torch.clamp(active, min=1.0)
+def _changes(block: Block) -> list[Tensor]:
+    return [delta * mask for delta, mask in zip(block.deltas, block.masks, strict=True)]
+
+
+def _mean(block: Block, changes: Sequence[Tensor]) -> Tensor:
+    return total(changes) / torch.clamp(total(block.masks), min=1.0)
+
+
+def _with_rescaled_uniques(block: Block, changes: Sequence[Tensor], combined: Tensor) -> Update:
+    rescaled = total([change * block.coefficients[_LAMBDA, agent] for agent, change in enumerate(changes)])
+    return Update(torch.where(total(block.masks) == 1.0, rescaled, combined), reference=combined)
+
+
+def _divisor(block: Block, row: int, active: Tensor) -> Tensor:
+    found = block.coefficients[row, 0]
+    for count in range(2, len(block.masks) + 1):
+        found = torch.where(active == float(count), block.coefficients[row, count - 1], found)
+    return found
 
 
 METHODS: Sequence[Method] = (
@@ -117,7 +162,10 @@ METHODS: Sequence[Method] = (
         source=f"{PAPER}, Sec. 4.1, Alg. 1",
         params=RamParams,
         kernel=_ram,
-        factors=_no_rescaling,
+        alternative=_by_exponents,
+        coefficients=_rows,
+        height=3,
+        factors=_lambdas_of_the_model,
         misfits=poor_fits,
         presets={"paper": {"epsilon": 1e-5}},
         preset_sources={"paper": "Sec. 5.1"},
@@ -128,7 +176,9 @@ METHODS: Sequence[Method] = (
         source=f"{PAPER}, Sec. 4.2, Alg. 1",
         params=RamPlusParams,
         kernel=_reinforced_merge,
-        coefficients=_lambdas,
+        alternative=_by_exponents,
+        coefficients=_rows,
+        height=3,
         factors=_lambdas_of_the_model,
         misfits=poor_fits,
         passes=_overlap_counts,
@@ -152,7 +202,9 @@ METHODS: Sequence[Method] = (
         source=f"{PAPER}, App. E",
         params=RamPlusSoftParams,
         kernel=_reinforced_merge,
-        coefficients=_lambdas,
+        alternative=_by_exponents,
+        coefficients=_rows,
+        height=3,
         factors=_lambdas_of_the_model,
         misfits=poor_fits,
         passes=_overlap_counts,

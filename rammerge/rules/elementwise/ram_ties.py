@@ -11,7 +11,7 @@ from rammerge.engine.blocks import Block, Rows, Update, total
 from rammerge.engine.passes.magnitudes import NOT_RANKED, KeptMagnitudes
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.overlap import poor_fits
-from rammerge.rules.elementwise.ram import RamParams
+from rammerge.rules.elementwise.ram import MaskParams
 from rammerge.rules.spec import Method
 from rammerge.system.lazy import torch
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SCALE, _THRESHOLD = range(2)
 
 
-class RamTiesParams(RamParams):
+class RamTiesParams(MaskParams):
     """RAM's mask, and TIES on shared elements."""
 
     drop_rate: float = Field(

@@ -52,6 +52,8 @@ def library() -> Iterator[tuple[str, BlockFunction, DType, int]]:
         yield name, MergeBlock.of(rule, dtype, rounding), base, rule.height
         for each in rule.passes:
             yield f"{name}-{each.name}", each.function(3), BFLOAT16, each.height
+    diluted = resolve("ram_plus", None, {"shared_exponent": 0.5, "conflict_exponent": 0.7}).bind(AGENTS)
+    yield "ram_plus-diluted", MergeBlock.of(diluted, "float32", "nearest"), BFLOAT16, diluted.height
     for mode in get_args(MaskMode):
         yield f"count-{mode}", CountBlock(3, mode), next(turns)[1], 1
     yield "densities", DensitiesByRule().function(3), BFLOAT16, 1
@@ -215,9 +217,8 @@ def test_work_decides_what_is_compiled(tmp_path: Path, monkeypatch: pytest.Monke
     assert not list(rammerge_home.glob("kernels/*.so"))
 
     # The fourth adds to what the first three are counted for, and with its own 3,000 elements it is enough.
-    signature = Signature(
-        MergeBlock.of(resolve("ram").bind(family[1]), "bfloat16", "nearest"), BFLOAT16, (BFLOAT16,) * 2, 1
-    )
+    rule = resolve("ram").bind(family[1])
+    signature = Signature(MergeBlock.of(rule, "bfloat16", "nearest"), BFLOAT16, (BFLOAT16,) * 2, rule.height)
     monkeypatch.setattr("rammerge.engine.running.COMPILE_FROM_ELEMENTS", cache.eager_elements(signature) + 3000)
     report = next(runs)
     assert signature.path().is_file()
