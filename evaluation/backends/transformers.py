@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from evaluation.backends.classes import LOCAL, text_model
 from rammerge.errors import InputError, RammergeError, closest
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 
 PROMPT, NEW_TOKENS = "1 + 1 =", 8
+
+# What begins and ends a completion. The forced first token is the language of a translator's answer.
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id")
 
 # A step of a model up to this size is too short to be worth handing parts of it to other threads. They would mostly
 # wait for each other, and on a busy machine, where one of them is often not running, for milliseconds at each tensor.
@@ -30,10 +34,11 @@ _LOADING = threading.Lock()
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model and its tokenizer, ready to run."""
+    """A model and its tokenizer, ready to run; `seq2seq` if an encoder reads the prompt."""
 
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
+    seq2seq: bool
 
 
 def load(model_dir: Path, *, dtype: str, device: str) -> Loaded:
@@ -43,36 +48,52 @@ def load(model_dir: Path, *, dtype: str, device: str) -> Loaded:
         InputError: an unknown dtype, or a directory that transformers cannot load.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if dtype not in (*DTYPES, "auto"):
         raise InputError(f"unknown dtype '{dtype}'{closest(dtype, DTYPES)} for the evaluation: use {', '.join(DTYPES)}")
-    if not (model_dir / "config.json").is_file():
-        raise InputError(f"{model_dir} is not a model directory: it has no config.json")
     preload_transformers()
-    settled = dtype if dtype == "auto" else getattr(torch, dtype)
-    # Unset, trust_remote_code would make transformers ask on a terminal whether to run the model's own code.
-    local = {"local_files_only": True, "trust_remote_code": False}
+    text = text_model(model_dir)
+    tokenizer = load_tokenizer(model_dir)
+    model = _load_weights(text.auto, model_dir, dtype if dtype == "auto" else getattr(torch, dtype), device)
+    return Loaded(model, tokenizer, text.seq2seq)
+
+
+def load_tokenizer(model_dir: Path) -> "PreTrainedTokenizerBase":
+    """Return the tokenizer of the model directory; InputError if it has none that transformers can load."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_dir, **LOCAL)
+    except Exception as error:  # of tokenizers and transformers, which share no class
+        raise InputError(
+            f"{model_dir}: its tokenizer cannot be loaded by transformers: {' '.join(str(error).split())}"
+        ) from error
+    return tokenizer
+
+
+def _load_weights(loader: type[Any], model_dir: Path, dtype: Any, device: str) -> "PreTrainedModel":
     try:
         with _LOADING:
-            tokenizer = AutoTokenizer.from_pretrained(model_dir, **local)
-            model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=settled, **local).to(device)
-    except Exception as error:  # of safetensors, tokenizers, torch and transformers, which share no class
+            model, report = loader.from_pretrained(model_dir, dtype=dtype, output_loading_info=True, **LOCAL)
+    except Exception as error:  # of safetensors, torch and transformers, which share no class
         raise InputError(f"{model_dir} cannot be loaded by transformers: {' '.join(str(error).split())}") from error
-    return Loaded(model.eval(), tokenizer)
+    if absent := sorted(report["missing_keys"]):
+        raise InputError(
+            f"{model_dir} cannot be loaded by transformers: it lacks the weights {absent[0]}"
+            f"{f' and {len(absent) - 1} more' if len(absent) > 1 else ''}, which would be filled at random"
+        )
+    loaded: PreTrainedModel = model.to(device).eval()
+    return loaded
 
 
 def drop_decoding_settings(model: "PreTrainedModel") -> None:
-    """Forget a checkpoint's own decoding settings, except for the tokens that end a completion.
+    """Forget a checkpoint's own decoding settings, except for the tokens that begin and end a completion.
 
     A repetition penalty or a temperature would make agents differ by more than their weights.
     """
     from transformers import GenerationConfig
 
-    own = model.generation_config
-    model.generation_config = GenerationConfig(
-        bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
-    )
+    model.generation_config = GenerationConfig(**{key: getattr(model.generation_config, key, None) for key in _TOKENS})
 
 
 def try_out(model_dir: Path, *, device: str) -> tuple[str, bool]:
@@ -87,12 +108,15 @@ def try_out(model_dir: Path, *, device: str) -> tuple[str, bool]:
     loaded = load(model_dir, dtype="auto", device=device)
     try:
         prompt = loaded.tokenizer(PROMPT, return_tensors="pt").input_ids.to(device)
+        # The decoder behind an encoder needs tokens of its own; with labels transformers makes them from these.
+        asked = {"input_ids": prompt} | ({"labels": prompt} if loaded.seq2seq else {})
         with threads_for(loaded.model), torch.inference_mode():
-            finite = bool(torch.isfinite(loaded.model(input_ids=prompt).logits).all())
+            finite = bool(torch.isfinite(loaded.model(**asked).logits).all())
             tokens = loaded.model.generate(prompt, max_new_tokens=NEW_TOKENS, do_sample=False)
     except Exception as error:  # a model's code may raise anything
         raise RammergeError(f"{model_dir} does not generate: {' '.join(str(error).split())}") from error
-    return loaded.tokenizer.decode(tokens[0, prompt.shape[1] :], skip_special_tokens=True), finite
+    answer = tokens[0] if loaded.seq2seq else tokens[0, prompt.shape[1] :]
+    return loaded.tokenizer.decode(answer, skip_special_tokens=True), finite
 
 
 def is_small(parameters: int) -> bool:

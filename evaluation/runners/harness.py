@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.backends.transformers import drop_decoding_settings, load, preload_transformers, threads_for
 from evaluation.results import SuiteResult
+from evaluation.runners.asking import asked
 from evaluation.runners.samples import digest_items, samples
 from evaluation.runners.tasks import build_tasks, task_manager
 from evaluation.suites import SPLITS, Split, Suite
@@ -70,11 +71,9 @@ class Harness:
     ) -> None:
         """Load the model; see `evaluate_model` for the arguments and what it raises."""
         preload()
-        from lm_eval.models.huggingface import HFLM
-
         loaded = load(model_dir, dtype=dtype, device=device)
         drop_decoding_settings(loaded.model)
-        self._lm = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch_size)
+        self._lm = asked(loaded.model, loaded.tokenizer, seq2seq=loaded.seq2seq, batch_size=batch_size)
         self._conditions: dict[str, Any] = {
             "dtype": dtype,
             "device": device,
@@ -156,6 +155,7 @@ def preload() -> None:
 
     Its errors are still logged.
     """
+    import lm_eval.api.model
     import lm_eval.api.task
     import lm_eval.evaluator
     import lm_eval.models.huggingface
@@ -163,7 +163,7 @@ def preload() -> None:
     preload_transformers()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     # lm-eval has no switch for its bars, and tqdm reads its own only when it is first imported.
-    for module in (lm_eval.api.task, lm_eval.models.huggingface):
+    for module in (lm_eval.api.model, lm_eval.api.task, lm_eval.models.huggingface):
         module.tqdm = _no_bar
 
 

@@ -21,19 +21,8 @@ def process_results(doc, results):
 
 def write_model(directory: Path, *, seed: int = 0) -> Path:
     """Write a two-layer Llama over characters whose weights are large enough that its greedy choices are clear."""
-    characters = ["<pad>", "<eos>", "<unk>", "\n", *string.printable[:95]]
-    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(characters)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-        chat_template=TEMPLATE,
-    ).save_pretrained(directory)
     config = LlamaConfig(
-        vocab_size=len(characters),
+        vocab_size=write_tokenizer(directory),
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
@@ -51,6 +40,17 @@ def write_model(directory: Path, *, seed: int = 0) -> Path:
     model.generation_config = GenerationConfig(eos_token_id=1, pad_token_id=0, repetition_penalty=5.0)
     model.save_pretrained(directory)
     return directory
+
+
+def write_tokenizer(directory: Path, *, characters: str = string.printable[:95], **settings: object) -> int:
+    """Write a tokenizer of single characters with a chat template, and return the number of its tokens."""
+    tokens = ["<pad>", "<eos>", "<unk>", "\n", *characters]
+    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>", "chat_template": TEMPLATE}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special | settings).save_pretrained(directory)
+    return len(tokens)
 
 
 def write_suite(directory: Path, *, kind: str = "generate", sizes: tuple[int, int] = (5, 12), **extra: object) -> Path:

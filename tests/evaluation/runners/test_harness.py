@@ -208,7 +208,7 @@ def test_a_model_never_runs_code_of_its_own(
     edit_config(own, model_type="own", auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"})
     (own / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     monkeypatch.setattr(builtins, "input", lambda *_: "y")
-    with pytest.raises(InputError, match="trust_remote_code"):
+    with pytest.raises(InputError, match="contains custom code"):
         evaluate_model(own, suites)
     assert not (tmp_path / "ran").exists()
 

@@ -1,0 +1,35 @@
+"""How lm-eval asks a model that transformers has loaded, or only the part of one that reads prompts.
+
+lm-eval is imported by the first call.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lm_eval.models.huggingface import HFLM
+
+
+def asked(model: Any, tokenizer: Any, *, seq2seq: bool, batch_size: int = 1) -> "HFLM":
+    """Return lm-eval's view of a model and a tokenizer of transformers; `seq2seq` if an encoder reads the prompt."""
+    from lm_eval.models.huggingface import HFLM
+
+    backend = "seq2seq" if seq2seq else "causal"
+    lm = HFLM(pretrained=model, backend=backend, tokenizer=tokenizer, batch_size=batch_size)
+    if seq2seq:  # so that each prompt is answered as it would be alone
+        lm.tok_batch_encode = partial(_encode, lm)
+        lm._model_generate = partial(_generate, lm._model_generate)
+    return lm
+
+
+def _encode(lm: "HFLM", strings: Sequence[str], left_truncate_len: int, **_padding: Any) -> tuple[Any, Any]:
+    """Pad on the right: an encoder with absolute positions would count padding on the left."""
+    encoded = [lm.tok_encode(text, left_truncate_len=left_truncate_len) for text in strings]
+    batch = lm.tokenizer.pad({"input_ids": encoded}, padding_side="right", return_tensors="pt")
+    return batch["input_ids"], batch["attention_mask"]
+
+
+def _generate(generate: Any, context: Any, max_length: int, **settings: Any) -> Any:
+    """Count the answer, which lm-eval adds to the prompt, and the token that a decoder starts with."""
+    return generate(context=context, max_length=max_length - context.shape[1] + 1, **settings)
