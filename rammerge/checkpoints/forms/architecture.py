@@ -18,6 +18,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+from rammerge.checkpoints.buffers import is_computed
 from rammerge.checkpoints.forms.tensors import LazyTensor
 from rammerge.system.lazy import torch
 
@@ -191,10 +192,25 @@ def _storing(model: Any, held: Mapping[str, torch.Tensor], stored: Collection[st
     else:
         steps = get_model_conversion_mapping(model)
         split = _split(steps)
+        if _is_as_held(model, held, stored, split[1]):
+            return []
         for name in stored:
             _held_name(model, held, *split, name)
         used = [step for step in steps if step.was_used()]
     return [step.reverse_transform() for step in used[::-1]]
+
+
+def _is_as_held(model: Any, held: Mapping[str, torch.Tensor], stored: Collection[str], converters: list[Any]) -> bool:
+    """Tell whether all tensors have their names in memory, and none would be computed from one of the same name.
+
+    A table's pattern may match a name that it has made itself, so that a step seems to be used.
+    """
+    from transformers.core_model_loading import rename_source_key
+
+    aliases = model.all_tied_weights_keys
+    own = [name for name, tensor in held.items() if name not in aliases and not is_computed(name, tuple(tensor.shape))]
+    tried = deepcopy(converters)
+    return set(own) <= set(stored) and not any(rename_source_key(name, [], tried)[1] for name in own)
 
 
 def _split(steps: Sequence[Any]) -> tuple[list[Any], list[Any]]:
