@@ -323,9 +323,11 @@ struct Lanes {
   Values<double> part[kRegisters];
 };
 
-RAMMERGE_INLINE void accumulate(Lanes& sum, Values<double> x, Values<bool> valid, int64_t i) {
+RAMMERGE_INLINE void accumulate(Lanes& sum, Values<double> x, int64_t left, int64_t i) {
   auto& lanes = sum.part[(i / kLanes) % kRegisters];
-  lanes = add<double>(lanes, where<double>(valid, x, constant<double>(0)));
+  // A branch that is nearly always taken costs less than a mask of float64.
+  if (left < kLanes) x = where<double>(first(left), x, constant<double>(0));
+  lanes = add<double>(lanes, x);
 }
 
 RAMMERGE_INLINE void accumulate(Lanes& sum, const Lanes& group) {

@@ -52,7 +52,7 @@ def _loop(program: Program, start: str, stop: str) -> Iterator[str]:
         yield f"    const auto {name} = {step.expression};"
         # At once, so that a register holds the value no longer than it must.
         yield from (f"    accumulate(sum{at}, {name}, valid);" for at in _places(program.sums, name))
-        yield from (f"    accumulate(group{at}, {name}, valid, i);" for at in _places(program.totals, name))
+        yield from (f"    accumulate(group{at}, {name}, left, i);" for at in _places(program.totals, name))
         yield from (f"    store(result{at} + i, {name}, left);" for at in _places(program.results, name))
     yield "  }"
 
