@@ -61,16 +61,20 @@ class Arguments:
         threshold: 0-d float32, the mask's.
         seeds: int64 [1 + agents], the rounding's seed and each agent's, different for each tensor.
         start: 0-d int64, index of the block's first element in its tensor.
+        row: how many elements a row of the tensor has, if the block consists of whole rows.
+        wanted: the elements whose results are wanted; None for all.
     """
 
     coefficients: Tensor
     threshold: Tensor
     seeds: Tensor
     start: Tensor
+    row: int = 1
+    wanted: slice | None = None
 
-    def at(self, offset: int) -> Arguments:
+    def at(self, offset: int, row: int = 1, wanted: slice | None = None) -> Arguments:
         """Return the arguments of the block that starts `offset` elements later."""
-        return Arguments(self.coefficients, self.threshold, self.seeds, self.start + offset)
+        return Arguments(self.coefficients, self.threshold, self.seeds, self.start + offset, row, wanted)
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,19 @@ class Block:
         """Float32 [rows, agents]: what the method's `coefficients` returned."""
         return self.arguments.coefficients
 
+    @property
+    def row(self) -> int:
+        """How many elements a row has, for the kernel of a method `by_rows`."""
+        return self.arguments.row
+
     def uniform(self, agent: int) -> Tensor:
         """Return float32 [n] in [0, 1), random numbers that depend only on run seed, agent, tensor name and element."""
         return uniform(self.arguments.seeds[1 + agent], self.arguments.start, self.base)
+
+    def part(self, wanted: slice) -> Block:
+        """Return some of the elements."""
+        deltas, masks = [delta[wanted] for delta in self.deltas], [mask[wanted] for mask in self.masks]
+        return Block(self.base[wanted], deltas, masks, self.arguments.at(wanted.start))
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,10 @@ class Update:
 
     delta: Tensor
     reference: Tensor | None = None
+
+    def part(self, wanted: slice) -> Update:
+        """Return the result of some of the elements."""
+        return Update(self.delta[wanted], None if self.reference is None else self.reference[wanted])
 
 
 class BlockFunction(Protocol):
@@ -134,8 +152,8 @@ class BlockFunction(Protocol):
             arguments: see `Arguments`.
 
         Returns:
-            Tensors of shape [n], and float64 [counts + 1]. The last entry is the health: zero, or NaN if an input or a
-            result is not finite.
+            Tensors of shape [n], or of the elements that are wanted, and float64 [counts + 1]. The last entry is the
+            health: zero, or NaN if an input or a result is not finite.
         """
 
 

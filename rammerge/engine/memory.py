@@ -19,7 +19,8 @@ TILE_ELEMENTS = 1 << 17
 DEFAULT_MEMORY, DEFAULT_ADDED_MEMORY = 1 << 30, 1 << 29
 # Eager code makes a few dozen intermediate tensors; this many elements keep them in a core's second-level cache.
 EAGER_ELEMENTS = 1 << 15
-EAGER_BYTES = EAGER_ELEMENTS * 4 * 48
+EAGER_ELEMENT_BYTES = 4 * 48
+EAGER_BYTES = EAGER_ELEMENTS * EAGER_ELEMENT_BYTES
 # The writing threads, and what the allocator keeps.
 _FIXED_BYTES = 8 << 20
 
@@ -42,7 +43,12 @@ class MemoryPlan:
 
 
 def plan_memory(
-    base: Checkpoint, agents: Mapping[str, Checkpoint], options: MergeOptions, device: str, reserved: int
+    base: Checkpoint,
+    agents: Mapping[str, Checkpoint],
+    options: MergeOptions,
+    device: str,
+    reserved: int,
+    longest_row: int,
 ) -> MemoryPlan:
     """Choose block length and threads so that the process stays below its memory limit, and forecast its peak.
 
@@ -52,6 +58,7 @@ def plan_memory(
         options: the limit, and the number of threads if the user set it.
         device: on a CPU, blocks are computed in tiles.
         reserved: bytes that each thread needs in addition to inputs and results.
+        longest_row: elements that a tile has at least.
 
     Raises:
         InputError: not even the smallest blocks fit; the message says how much memory is enough.
@@ -64,7 +71,7 @@ def plan_memory(
     itemsize = FLOAT_DTYPES[options.dtype].itemsize
 
     def plan() -> MemoryPlan:
-        tile = min(block, TILE_ELEMENTS) if device == "cpu" else block
+        tile = max(longest_row, min(block, TILE_ELEMENTS) if device == "cpu" else block)
         inputs = page_bytes(sum(largest_block_bytes(checkpoint, tile) for checkpoint in (base, *agents.values())))
         result = page_bytes(itemsize * min(block, largest))
         waiting = AHEAD * result  # chunks that wait to be hashed or written

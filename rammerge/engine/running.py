@@ -40,11 +40,13 @@ class Runner:
         session: what it runs in.
         function: the block function.
         height: how many rows of coefficients it reads.
+        by_rows: whether it needs whole rows of a tensor. It then runs eagerly.
     """
 
     session: Session
     function: BlockFunction
     height: int
+    by_rows: bool = False
     _compiled: dict[Dtypes, TileLoop] = field(default_factory=dict)
     _builds: dict[Dtypes, Build] = field(default_factory=dict)
     _ran_eagerly: Counter[Dtypes] = field(default_factory=Counter)
@@ -53,6 +55,8 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.session.closing.callback(self.close)
+        if self.by_rows:
+            self.session.need_rows()
         if self._may_compile:
             for dtypes, elements in self._work().items():
                 self._prepare(dtypes, elements)
@@ -86,7 +90,9 @@ class Runner:
         """
         size, dtypes = unit.stop - unit.start, tuple(info.dtype for info in self.session.inputs(unit.tensor))
         compiled = self._compiled.get(dtypes)
-        if compiled is None:
+        if self.by_rows:
+            *counts, health = self._eager_by_rows(unit, numbers, results)
+        elif compiled is None:
             *counts, health = self._eager(unit, numbers, results, histogram, sums)
             with self._lock:
                 self._ran_eagerly[dtypes] += size
@@ -112,7 +118,7 @@ class Runner:
 
     @property
     def _may_compile(self) -> bool:
-        return self.session.device == "cpu" and self.session.options.compile != "never"
+        return self.session.device == "cpu" and self.session.options.compile != "never" and not self.by_rows
 
     @property
     def _results(self) -> list[DType]:
@@ -151,6 +157,25 @@ class Runner:
                 if histogram is not None and math.isfinite(total[-1]):
                     histogram.add(made)
         return total
+
+    def _eager_by_rows(self, unit: Unit, numbers: Numbers, results: Sequence[memoryview]) -> list[float]:
+        """Compute the rows that a unit is part of, and keep the unit's elements."""
+        sums, row = [0.0] * (self.width + 1), self.session.row(unit.tensor)
+        arguments = numbers.tensors(self.session.device)
+        filled = [as_tensor(memory, dtype) for memory, dtype in zip(results, self._results, strict=True)]
+        rows = Unit(unit.tensor, unit.start // row * row, -(-unit.stop // row) * row)
+        step = max(1, EAGER_ELEMENTS // row) * row
+        for start, base, agents in self.session.tiles(rows, row):
+            for at in range(0, base.shape[0], step):
+                part, first = slice(at, at + step), start + at
+                last = min(first + step, start + base.shape[0], unit.stop)
+                wanted = slice(max(unit.start, first) - first, last - first)
+                place = arguments.at(first - unit.start, row, wanted)
+                made, counts = self.function(base[part], [agent[part] for agent in agents], place)
+                for result, values in zip(filled, made, strict=True):
+                    result[first - unit.start + wanted.start : last - unit.start] = values
+                sums = added(sums, counts.tolist())
+        return sums
 
     def _work(self) -> Counter[Dtypes]:
         """Count the elements by the dtypes in which the base and the agents store them."""

@@ -15,7 +15,7 @@ from rammerge.checkpoints.headers import TensorInfo
 from rammerge.engine.buffers import Buffer, buffers
 from rammerge.engine.compiling.loop import Source
 from rammerge.engine.input import Files
-from rammerge.engine.memory import EAGER_BYTES, MemoryPlan, largest_block_bytes, plan_memory
+from rammerge.engine.memory import EAGER_BYTES, EAGER_ELEMENT_BYTES, MemoryPlan, largest_block_bytes, plan_memory
 from rammerge.engine.options import MergeOptions, check_device
 from rammerge.engine.output.chunks import Unit
 from rammerge.errors import InputError
@@ -81,6 +81,7 @@ class Session:
         self.closing.callback(self.files.close)
         self._progress = progress
         self._reserved = 0
+        self._longest_row = 1
         self._buffers = threading.local()
 
     def __enter__(self) -> Self:
@@ -96,11 +97,21 @@ class Session:
         Raises:
             InputError: `options.memory` is too little.
         """
-        return plan_memory(self.base, self.agents, self.options, self.device, self._reserved)
+        return plan_memory(self.base, self.agents, self.options, self.device, self._reserved, self._longest_row)
 
     def reserve(self, nbytes: int) -> None:
         """Have the plan count `nbytes` for each thread, besides inputs and results; the largest call counts."""
         self._reserved = max(self._reserved, nbytes)
+
+    def need_rows(self) -> None:
+        """Have the plan make tiles long enough for the longest row."""
+        self._longest_row = max((self.row(name) for name in self.floats), default=1)
+        self.reserve(self._longest_row * EAGER_ELEMENT_BYTES)
+
+    def row(self, tensor: str) -> int:
+        """Return how many elements a row of a tensor has: its last dimension, or all of a vector's elements."""
+        shape = self.base.tensors[tensor].shape
+        return max(1, shape[-1]) if shape else 1
 
     def load_torch(self) -> None:
         """Import torch, for code that runs eagerly: now, so that the plan counts the memory that it takes."""
@@ -118,14 +129,14 @@ class Session:
             for start in range(0, numel, self.plan.block):
                 yield Unit(name, start, min(numel, start + self.plan.block))
 
-    def tiles(self, unit: Unit) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
+    def tiles(self, unit: Unit, row: int = 1) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
         """Read a unit tile by tile: index of the first element, the base's elements, and each agent's.
 
-        The elements are valid until the same thread reads the next.
+        The elements are valid until the same thread reads the next. Tiles are whole rows of `row` elements.
         """
-        infos = self.inputs(unit.tensor)
-        for start in range(unit.start, unit.stop, self.plan.tile):
-            stop = min(unit.stop, start + self.plan.tile)
+        infos, tile = self.inputs(unit.tensor), self.plan.tile // row * row
+        for start in range(unit.start, unit.stop, tile):
+            stop = min(unit.stop, start + tile)
             read = [self._read(info, start, stop, buffer) for info, buffer in zip(infos, self._own(), strict=True)]
             if self.device != "cpu":
                 read = [values.to(self.device, non_blocking=True) for values in read]

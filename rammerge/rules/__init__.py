@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from rammerge.engine.blocks import Block, Update
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.errors import InputError, closest
-from rammerge.rules.elementwise import arithmetic, consensus, ram, ram_ties, sparsified, trimmed
+from rammerge.rules.elementwise import arithmetic, consensus, della, ram, ram_ties, sparsified, trimmed
 from rammerge.rules.spec import Method, Params, ResolvedMethod, Rule
 from rammerge.system.plugins import entry_points, is_reference, load_object
 from rammerge.system.schema import first_problem, reason
 
-_FAMILIES = (ram, ram_ties, arithmetic, sparsified, trimmed, consensus)
+_FAMILIES = (ram, ram_ties, arithmetic, sparsified, trimmed, della, consensus)
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {method.name: method for family in _FAMILIES for method in family.METHODS}
@@ -140,4 +140,5 @@ def _explain(spec: Method, error: ValidationError, also: Iterable[str]) -> str:
     if problem["type"] == "extra_forbidden":
         known, hint = ", ".join(fields) or "none", closest(name, [*fields, *also])
         return f"method '{spec.name}' has no parameter '{name}'{hint}; its parameters: {known}"
-    return f"parameter '{name}' of method '{spec.name}': {reason(problem)}"
+    which = f"parameter '{name}' of " if name else ""
+    return f"{which}method '{spec.name}': {reason(problem)}"

@@ -41,7 +41,8 @@ class Method:
         alternative: (parameters) -> a formula in place of `kernel`, for parameters that need a slower one, or None.
         coefficients: (parameters, statistics, tensor name, number of agents) -> rows of one number per agent. The
             kernel reads them as `block.coefficients`.
-        height: the number of rows.
+        height: the number of rows of coefficients.
+        by_rows: whether the kernel needs whole rows of a tensor, of `block.row` elements. It then runs eagerly.
         passes: (parameters, number of agents) -> the statistics that `coefficients` reads.
         factors: (parameters, statistics, number of agents) -> the factor of each agent's unique changes, for reports;
             None if the method has none that holds for the whole model.
@@ -60,6 +61,7 @@ class Method:
     alternative: Callable[[Any], Callable[[Block], Update] | None] = lambda _params: None
     coefficients: Callable[[Any, Statistics, str, int], Rows] = lambda _params, _statistics, _tensor, n: [[1.0] * n]
     height: int = 1
+    by_rows: bool = False
     passes: Callable[[Any, int], Sequence[Pass[Any]]] = lambda _params, _agents: ()
     factors: Callable[[Any, Statistics, int], Sequence[float] | None] = lambda _params, _statistics, _n: None
     misfits: Callable[[Mapping[str, tuple[int, int]], int], list[str]] = lambda _counts, _elements: []
@@ -132,6 +134,11 @@ class Rule:
     def height(self) -> int:
         """The number of rows of coefficients that the kernel reads."""
         return self.settled.method.height
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether the kernel needs whole rows of a tensor."""
+        return self.settled.method.by_rows
 
     @property
     def improves_on(self) -> str | None:

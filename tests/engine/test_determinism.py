@@ -35,6 +35,7 @@ METHODS: list[Method] = [
     ("dare_ties", {"density": 0.5, "drop_rate": 0.5}),
     ("breadcrumbs", {}),
     ("ram_ties", {"drop_rate": 0.3}),
+    ("della", {}),
 ]
 
 

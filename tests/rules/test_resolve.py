@@ -41,6 +41,14 @@ def test_overrides_go_over_presets() -> None:
         (("ram_plus", None, {"r": -1}), r"parameter 'r' of method 'ram_plus'.*greater than or equal to 0, not -1"),
         (("ties", None, {"density": "much"}), r"parameter 'density' of method 'ties'.*not 'much'"),
         (("average", None, {"scale": 1}), r"its parameters: none"),
+        (
+            ("breadcrumbs", None, {"drop_smallest": 0.6, "drop_largest": 0.4}),
+            r"^method 'breadcrumbs': drop_smallest and drop_largest together leave nothing; make their sum less than 1",
+        ),
+        (
+            ("della", None, {"drop_rate": 0.05}),
+            r"^method 'della': .* from -0.02 to 0.12; keep these from 0",
+        ),
     ],
 )
 def test_mistakes_are_named(arguments: tuple[Any, ...], message: str) -> None:

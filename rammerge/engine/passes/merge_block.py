@@ -38,6 +38,10 @@ class MergeRule(Protocol):
         """The number of rows of coefficients that the kernel reads."""
 
     @property
+    def by_rows(self) -> bool:
+        """Whether the kernel needs whole rows of a tensor."""
+
+    @property
     def improves_on(self) -> str | None:
         """The method whose result the kernel also computes as a reference, if any."""
 
@@ -77,6 +81,9 @@ class MergeBlock:
         """
         block = read_block(base, agents, self.mask_mode, arguments)
         update = self.kernel(block)
+        if (wanted := arguments.wanted) is not None:
+            base, block, update = base[wanted], block.part(wanted), update.part(wanted)
+            arguments = block.arguments
         rounded_base = base if base.dtype == DTYPES[self.dtype].torch_dtype else self._cast(block.base, arguments)
         merged = self._cast(_apply(block.base, update.delta), arguments)
         changed = _differs(merged, rounded_base)

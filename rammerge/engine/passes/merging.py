@@ -32,7 +32,7 @@ class _OpenShard:
 def merge_runner(session: Session, rule: MergeRule) -> Runner:
     """Return the runner that merges by `rule`."""
     function = MergeBlock.of(rule, session.options.dtype, session.options.rounding)
-    return Runner(session, function, rule.height)
+    return Runner(session, function, rule.height, rule.by_rows)
 
 
 def merge_shards(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from rammerge.engine.blocks import Block, Update
+from rammerge.engine.blocks import Block, Update, total
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.rules.spec import Method, Params
 
@@ -28,11 +28,8 @@ def _scale(params: TaskArithmeticParams, _: Statistics, __: str, agents: int) ->
 
 
 def _weighted_sum(block: Block) -> Update:
-    total = block.deltas[0]
-    for delta in block.deltas[1:]:
-        total = total + delta
     # All agents have the same factor. Applied to the sum, it rounds only once.
-    return Update(total * block.coefficients[0, 0])
+    return Update(total(block.deltas) * block.coefficients[0, 0])
 
 
 METHODS: Sequence[Method] = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from rammerge.engine.blocks import Block, Rows, Update
+from rammerge.engine.blocks import Block, Rows, Update, total
 from rammerge.engine.passes.magnitudes import KeptMagnitudes
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.rules.spec import Method, Params
@@ -80,10 +80,7 @@ def drop_and_rescale(delta: Tensor, noise: Tensor, drop_rate: Tensor) -> Tensor:
 
 
 def _dare(block: Block) -> Update:
-    total = _dropped(block, 0)
-    for agent in range(1, len(block.deltas)):
-        total = total + _dropped(block, agent)
-    return Update(total * block.coefficients[_SCALE, 0])
+    return Update(total(_all_dropped(block)) * block.coefficients[_SCALE, 0])
 
 
 def _dropped(block: Block, agent: int) -> Tensor:
@@ -107,26 +104,28 @@ def _dare_ties(block: Block) -> Update:
 
 
 def _elect_and_merge(block: Block, deltas: Sequence[Tensor]) -> Update:
-    """Trim by magnitude, elect each element's sign by total mass, and merge the values that agree (TIES, Sec. 4).
-
-    An exact tie of the masses elects +1: the official code takes the sign of the whole model's sum instead, one more
-    pass for elements that cancel exactly.
-    """
+    """Trim by magnitude, then merge the values that agree."""
     trimmed = [
         delta * (delta.abs() >= block.coefficients[_THRESHOLD, agent]).float() for agent, delta in enumerate(deltas)
     ]
-    mass = trimmed[0]
-    for values in trimmed[1:]:
-        mass = mass + values
-    elected = torch.where(mass >= 0.0, 1.0, -1.0)
-    agreeing = [torch.relu(values * elected) for values in trimmed]
-    total, count = agreeing[0], torch.sign(agreeing[0])
-    for values in agreeing[1:]:
-        total = total + values
-        count = count + torch.sign(values)
-    use_mean = block.coefficients[_MEAN, 0]
+    return Update(merge_agreeing(trimmed, block.coefficients[_MEAN, 0]) * block.coefficients[_SCALE, 0])
+
+
+def merge_agreeing(vectors: Sequence[Tensor], use_mean: Tensor) -> Tensor:
+    """Elect each element's sign by total mass, and merge the values that have it (TIES, Sec. 4).
+
+    An exact tie of the masses elects +1: the official code takes the sign of the whole model's sum instead, one more
+    pass for elements that cancel exactly.
+
+    Args:
+        vectors: float32 [n] for each agent; zeros have no sign.
+        use_mean: 0-d float32, 1 for the mean of the values that agree and 0 for their sum.
+    """
+    elected = torch.where(total(vectors) >= 0.0, 1.0, -1.0)
+    agreeing = [torch.relu(values * elected) for values in vectors]
+    count = total([torch.sign(values) for values in agreeing])
     divisor = 1.0 + use_mean * (torch.clamp(count, min=1.0) - 1.0)
-    return Update(elected * (total / divisor) * block.coefficients[_SCALE, 0])
+    return elected * (total(agreeing) / divisor)
 
 
 METHODS: Sequence[Method] = (

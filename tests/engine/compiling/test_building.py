@@ -47,7 +47,7 @@ OUTPUTS: list[Output] = [("bfloat16", "stochastic"), ("float16", "stochastic"), 
 def library() -> Iterator[tuple[str, BlockFunction, DType, int]]:
     """Return a name, a block function, the base's dtype, and the rows of coefficients."""
     turns = zip(cycle(OUTPUTS), cycle((BFLOAT16, FLOAT32, FLOAT16, BFLOAT16)), strict=False)
-    for name in METHODS:
+    for name in (name for name, method in METHODS.items() if not method.by_rows):
         rule, ((dtype, rounding), base) = resolve(name).bind(AGENTS), next(turns)
         yield name, MergeBlock.of(rule, dtype, rounding), base, rule.height
         for each in rule.passes:
@@ -207,6 +207,14 @@ def test_a_method_without_compiled_form_merges_and_says_why(tmp_path: Path) -> N
     assert [warning for warning in report.warnings if "eagerly" in warning] == [
         "compiling failed (exp has no compiled form), so the merge runs eagerly: the same bytes, but slower"
     ]
+
+
+def test_a_method_that_needs_whole_rows_runs_eagerly(tmp_path: Path, rammerge_home: Path) -> None:
+    family = write_family(tmp_path, *sparse_family({"a": (300,), "b": (40, 50)}, [0.2, 0.4]))
+    eager = merge(*family, resolve("della"), tmp_path / "eager", MergeOptions("bfloat16", compile="never"))
+    report = merge(*family, resolve("della"), tmp_path / "out", MergeOptions("bfloat16", compile="always"))
+    assert weight_bytes(report.path) == weight_bytes(eager.path)
+    assert not list(rammerge_home.glob("kernels/*.so"))
 
 
 def test_work_decides_what_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rammerge_home: Path) -> None:
