@@ -1,0 +1,154 @@
+"""The page's text: the template filled with a run's content, drawings included."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import jinja2
+from markupsafe import Markup
+
+from evaluation.judging.leaderboard import Leaderboard, Role, Row, ShownComparison
+from evaluation.power import POWER, detected
+from evaluation.report.page.content import Page
+from evaluation.report.page.flips import Flip
+from evaluation.report.page.marks import Scale, dots, interval
+from evaluation.statistics import Difference, Estimate
+
+_ROLES: dict[Role, str] = {
+    "champion": "Against the champion",
+    "best_agent": "Against the best agent",
+    "base": "Against the base",
+    "reference": "Against the reference",
+}
+_WHOLE = Scale(0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class _Forest:
+    """One panel of differences: variants minus one model, whose name is left out if the heading says it."""
+
+    heading: str
+    other: str | None
+    scale: Scale
+    rows: Sequence[ShownComparison]
+
+
+@dataclass(frozen=True)
+class _Specialist:
+    """One suite: base, best agent and selected variant, and the share of that agent's gain that the variant keeps."""
+
+    suite: str
+    base: Estimate
+    agent: str
+    specialist: Estimate
+    variant: Estimate
+    kept: float | None
+
+
+def to_page(page: Page) -> str:
+    """Return the report as one HTML document, the same bytes for the same content."""
+    board = page.board
+    return _template().render(
+        page=page,
+        board=board,
+        selected=board.row(board.selected),
+        headline=[shown for role in _ROLES for shown in _shown(board, role) if shown.comparison.ours == board.selected],
+        roles=_ROLES,
+        forests=_forests(board),
+        specialists=_specialists(board),
+        suites=board.suites,
+        columns=(*board.suites, None),
+        best={suite: _best(board, suite) for suite in (*board.suites, None)},
+        flips=_grouped(page.flips),
+        power=POWER,
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("evaluation.report.page", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": lambda share: f"{100 * share:.1f}",
+        "points": lambda share: f"{100 * share:+.1f}",
+        "p": _p_value,
+        "number": lambda value: f"{value:.4g}",
+        "seconds": lambda value: f"{value:,.1f}",
+    }
+    environment.globals |= {"score_mark": _score_mark, "difference_mark": _difference_mark}
+    environment.globals |= {"specialist_mark": _specialist_mark, "detected": detected, "estimate_of": _estimate_of}
+    return environment.get_template("page.html.j2")
+
+
+def _forests(board: Leaderboard) -> list[_Forest]:
+    forests = []
+    for role, heading in _ROLES.items():
+        if rows := _shown(board, role):
+            averages = [row.comparison.average for row in rows]
+            bands = [detected(average, confidence=board.confidence) for average in averages]
+            low = min(0.0, *(average.low for average in averages), *(-band for band in bands))
+            high = max(0.0, *(average.high for average in averages), *bands)
+            forests.append(_Forest(heading, _name(board, role, rows[0]), Scale(low, high), rows))
+    return forests
+
+
+def _name(board: Leaderboard, role: Role, shown: ShownComparison) -> str | None:
+    if role == "champion" and board.champion is not None:
+        return board.champion.name
+    return None if role == "base" else shown.comparison.theirs
+
+
+def _shown(board: Leaderboard, role: Role) -> list[ShownComparison]:
+    return [shown for shown in board.comparisons if shown.role == role]
+
+
+def _specialists(board: Leaderboard) -> list[_Specialist]:
+    base, variant = board.row(board.names("base")[0]), board.row(board.selected)
+    found = []
+    for suite in board.suites:
+        # The best agent is chosen on validation, as everything is.
+        agent = max(board.names("agent"), key=lambda name: board.row(name).suites["validation"][suite].value)
+        start, end, ours = (row.suites["test"][suite] for row in (base, board.row(agent), variant))
+        gain = end.value - start.value
+        kept = (ours.value - start.value) / gain if gain > 0 else None
+        found.append(_Specialist(suite, start, agent, end, ours, kept))
+    return found
+
+
+def _grouped(flips: Sequence[Flip]) -> dict[tuple[str, str], list[Flip]]:
+    groups: dict[tuple[str, str], list[Flip]] = {}
+    for flip in flips:
+        groups.setdefault((flip.theirs_name, flip.suite), []).append(flip)
+    return groups
+
+
+def _best(board: Leaderboard, suite: str | None) -> float:
+    return max(_estimate_of(row, suite).value for row in board.rows)
+
+
+def _estimate_of(row: Row, suite: str | None) -> Estimate:
+    """Return a model's test score on a suite, or on average."""
+    return row.average["test"] if suite is None else row.suites["test"][suite]
+
+
+def _score_mark(estimate: Estimate, kind: str) -> Markup:
+    return interval(_WHOLE, estimate.low, estimate.value, estimate.high, kind)
+
+
+def _difference_mark(scale: Scale, difference: Difference, confidence: float) -> Markup:
+    band = detected(difference, confidence=confidence)
+    return interval(scale, difference.low, difference.value, difference.high, "variant", band=band)
+
+
+def _specialist_mark(found: _Specialist) -> Markup:
+    points = [("base", found.base.value), ("agent", found.specialist.value), ("variant", found.variant.value)]
+    return dots(_WHOLE, points)
+
+
+def _p_value(value: float) -> str:
+    return "<.001" if value < 0.001 else f"{value:.3f}".lstrip("0")
