@@ -17,6 +17,7 @@ from rammerge.errors import InputError
 from rammerge.recipe import load
 from tasks.records.record import Record
 from tasks.records.releasing import describe, promote, register
+from tasks.records.reporting import report
 from tasks.records.tracking import track
 from tasks.runtime.environment import activate
 from tasks.runtime.runner import workers
@@ -85,7 +86,7 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
         methods=todo.variants,
         variants=results(variants),
         smoked=results(smoked),
-        scores=results(scores),
+        scores=results({**scores, **rival.scores}),
         suites=todo.suites,
         overlap=overlap.result(),
         leaderboard=board.result(),
@@ -93,21 +94,24 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
         started=started,
     )
     run = str(flow_run.id)
-    runs = track.submit(record, run, wait_for=[decision])
+    reported = report.submit(record, conditions)
+    runs = track.submit(record, reported, run)
     release = register.submit(record, runs, run)
-    settle(runs, release)
+    settle(reported, runs, release)
     verdict = decision.result()
     champion = describe(release.result())
     if verdict.passed and spec.registry.promote:
         champion = promote.submit(spec.model_name, release, rival.version).result().sentence
-    artifacts.publish_release(spec.name, champion, release.result(), runs.result())
+    artifacts.publish_release(spec.name, champion, release.result(), runs.result(), reported.result())
     artifacts.tag_run(spec.name, "passed" if verdict.passed else "refused")
 
     chosen = variants[verdict.variant].result()
     outcome = Outcome(
         recipe=spec.name,
+        recipe_digest=spec.digest,
         leaderboard_file=board.result().path / "leaderboard.json",
         decision_file=verdict.path / "decision.json",
+        report=reported.result().page,
         selected=verdict.variant,
         passed=verdict.passed,
         refusals=verdict.refusals,
@@ -117,4 +121,5 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
         run_id=runs.result().run_id,
         warnings=[*checked.result().warnings, *overlap.result().warnings, *chosen.warnings],
     )
+    outcome.keep()
     return Completed(name="Completed" if verdict.passed else "Refused", message=outcome.sentence, data=outcome)

@@ -1,15 +1,15 @@
-"""The leaderboard for people: Markdown for artifacts, HTML for notebooks, rich tables for a terminal.
+"""The leaderboard for people: Markdown for artifacts, rich tables for a terminal.
 
 Numbers are percent.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from html import escape
 
 from rich import box
 from rich.table import Table
 
 from evaluation.judging.leaderboard import TIES, Leaderboard, Role, Row
+from evaluation.power import POWER, detected
 from evaluation.statistics import Difference, Estimate
 from evaluation.suites import Split
 
@@ -77,21 +77,6 @@ def _named_roles(leaderboard: Leaderboard) -> str:
     if leaderboard.reference is not None:
         named.append(f"the reference, which is the best {leaderboard.reference_method}, {leaderboard.reference}")
     return "; ".join(named)
-
-
-def to_html(leaderboard: Leaderboard) -> str:
-    """Return the leaderboard as an HTML table: best of each column bold, the selected variant marked."""
-    columns, best = _columns(leaderboard), _best(leaderboard)
-    lines = [_html_row("th", ["model", "kind", *(escape(title) for title, _ in columns)])]
-    for row in leaderboard.rows:
-        cells = [f"<b>{shown}</b>" if (row.name, title) in best else shown for title, shown in _cells(row, columns)]
-        lines.append(_html_row("td", [escape(_marked(leaderboard, row.name)), row.kind, *cells]))
-    caption = escape(f"{_conditions(leaderboard, 'test')} {_selection(leaderboard)}")
-    return f"<table><caption>{caption}</caption>{''.join(lines)}</table>"
-
-
-def _html_row(tag: str, cells: list[str]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
 
 
 def to_rich(leaderboard: Leaderboard) -> Table:
@@ -212,7 +197,16 @@ def _tests(leaderboard: Leaderboard) -> str:
     tests = sorted({shown.comparison.average.test for shown in leaderboard.comparisons})
     return (
         f"Paired by item, with {100 * leaderboard.confidence:g} % intervals; p is two-sided ({', '.join(tests)}), "
-        f"Holm-adjusted over these {len(leaderboard.comparisons)} comparisons."
+        f"Holm-adjusted over these {len(leaderboard.comparisons)} comparisons. {_power(leaderboard)}"
+    )
+
+
+def _power(leaderboard: Leaderboard) -> str:
+    averages = [shown.comparison.average for shown in leaderboard.comparisons]
+    found = {f"{100 * detected(average, confidence=leaderboard.confidence):.1f}" for average in averages}
+    low, high = min(found, key=float), max(found, key=float)
+    return (
+        f"A true difference of {low if low == high else f'{low} to {high}'} points is detected with {POWER:.0%} power."
     )
 
 

@@ -1,4 +1,4 @@
-"""Commands of the pipeline: run, check, evaluate, promote, rollback, releases, ui, demo."""
+"""Commands of the pipeline: run, check, report, evaluate, promote, rollback, releases, ui, demo."""
 
 import json
 import time
@@ -11,6 +11,7 @@ from flows.cli.completing import complete_suite
 from flows.cli.init import init
 from rammerge.cli.terminal import say
 from rammerge.errors import InputError
+from rammerge.system.home import home
 from tasks.records.pages import PORT
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
@@ -20,7 +21,7 @@ Name = Annotated[str, typer.Argument(help="The registered model.", metavar="NAME
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to the program."""
     panels = {
-        "Pipeline": (demo, init, check, run, ui),
+        "Pipeline": (demo, init, check, run, report, ui),
         "Releases": (releases, promote, rollback),
         "Models": (evaluate,),
     }
@@ -66,6 +67,26 @@ def check(
     for line in check_plan(todo):
         print(line)
     print(f"{recipe}: ready to run")
+
+
+def report(
+    recipe: RecipeFile,
+    out: Annotated[Path | None, typer.Option(help="Copy the page to this file.", metavar="FILE.html")] = None,
+) -> None:
+    """Print the path of the report of a recipe's last run: one HTML page that needs no script and no network."""
+    from flows.run.outcome import Outcome
+    from rammerge.recipe import load
+    from rammerge.system.atomic import write_text
+
+    asked = load(recipe)
+    last = Outcome.last(asked.name)
+    if last is None:
+        raise InputError(f"{recipe} has no finished run under {home()}; run `rammerge run {recipe}` first")
+    if last.recipe_digest != asked.digest:
+        say(f"{recipe} was changed after its last run; this report is of that run")
+    if out is not None:
+        write_text(out, last.report.read_text("utf-8"))
+    print(out or last.report)
 
 
 def evaluate(

@@ -13,9 +13,10 @@ from prefect.states import Completed
 
 from evaluation.report.render import percent
 from flows.run.outcome import Outcome
-from tasks.records.pages import mlflow_page, run_fragment, version_fragment
+from tasks.records.pages import file_fragment, mlflow_page, run_fragment, version_fragment
 from tasks.records.promotion import Promotion
 from tasks.records.releasing import Registered
+from tasks.records.reporting import PAGE, Reported
 from tasks.records.tracking import Tracked
 from tasks.steps.evaluating import Compared, Decision
 from tasks.steps.merging import Merged, OverlapResult
@@ -76,13 +77,14 @@ def publish_decision(recipe: str, decision: Decision) -> None:
     create_markdown_artifact(decision.markdown, key=_key("gates", recipe), description="Gate decision")
 
 
-def publish_release(recipe: str, sentence: str, release: Registered, runs: Tracked) -> None:
-    """Show what was registered and who is champion, and lead to MLflow's pages of both."""
+def publish_release(recipe: str, sentence: str, release: Registered, runs: Tracked, reported: Reported) -> None:
+    """Show what was registered and who is champion, and lead to the report and to MLflow's pages of both."""
     version = version_fragment(release.name, release.version)
     run = run_fragment(runs.experiment, runs.run_id)
     lines = [
         f"{sentence}.",
         "",
+        f"- [The report]({mlflow_page(file_fragment(runs.experiment, runs.run_id, PAGE))}), on disk `{reported.page}`",
         f"- In MLflow: [version {release.version} of {release.name}]({mlflow_page(version)})",
         f"- In MLflow: [scores, figures and files of this run]({mlflow_page(run)})",
         f"- On disk: `{release.path}`",

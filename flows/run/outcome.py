@@ -5,24 +5,28 @@ import json
 from html import escape
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console, Group
 from rich.text import Text
 
 from evaluation.judging.gates import GateDecision
 from evaluation.judging.leaderboard import Leaderboard
-from evaluation.report.render import differences_to_rich, to_html, to_rich
+from evaluation.report.render import differences_to_rich, to_rich
+from rammerge.system.atomic import write_text
+from rammerge.system.home import home
 
 _TEXT_WIDTH = 140
 
 
 class Outcome(BaseModel):
-    """The end of a run. It prints as the command does; a notebook shows its leaderboard as a table.
+    """The end of a run. It prints as the command does; a notebook shows its report.
 
     Attributes:
         recipe: its name.
+        recipe_digest: of its content.
         leaderboard_file: every score, as `Leaderboard.from_json` reads it.
         decision_file: every gate's outcome, as `GateDecision.from_json` reads it.
+        report: the run as one HTML page.
         selected: the variant chosen on validation.
         passed: whether it passed every gate.
         refusals: why not, one sentence for each gate.
@@ -36,8 +40,10 @@ class Outcome(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     recipe: str
+    recipe_digest: str
     leaderboard_file: Path
     decision_file: Path
+    report: Path
     selected: str
     passed: bool
     refusals: list[str]
@@ -46,6 +52,19 @@ class Outcome(BaseModel):
     champion: str
     run_id: str
     warnings: list[str]
+
+    def keep(self) -> None:
+        """Remember this as the last run of the recipe, for `last`."""
+        write_text(_memory(self.recipe), self.model_dump_json(indent=2))
+
+    @classmethod
+    def last(cls, recipe: str) -> "Outcome | None":
+        """Return the outcome of the last run of the recipe of that name, unless its report is gone."""
+        try:
+            outcome = cls.model_validate_json(_memory(recipe).read_text("utf-8"))
+        except (OSError, ValidationError):
+            return None
+        return outcome if outcome.report.is_file() else None
 
     @property
     def sentence(self) -> str:
@@ -82,20 +101,18 @@ class Outcome(BaseModel):
         return captured.get()
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
-        verdicts = [
-            ("gate", f"{'passed' if gate.passed else 'refused'}: {gate.sentence}") for gate in self.decision.outcomes
-        ]
-        warnings = [("warning", warning) for warning in self.warnings]
-        rows = "".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
-            for name, value in (*warnings, *verdicts, *self._facts())
-        )
-        return f"{to_html(self.leaderboard)}<table>{rows}</table>"
+        """Return what a notebook shows: the report, in a frame in which no script runs."""
+        page = escape(self.report.read_text("utf-8"))
+        return f'<iframe sandbox srcdoc="{page}" style="width: 100%; height: 40rem; border: 0"></iframe>'
 
     def _facts(self) -> list[tuple[str, str]]:
-        return [("selected", self.selected), ("model", str(self.model)), ("registry", self.champion)]
+        facts = {"selected": self.selected, "model": self.model, "report": self.report, "registry": self.champion}
+        return [(name, str(value)) for name, value in facts.items()]
 
 
 def _line(*parts: str | tuple[str, str]) -> Text:
     return Text.assemble(*parts, no_wrap=True, overflow="ignore")
+
+
+def _memory(recipe: str) -> Path:
+    return home() / "runs" / f"{recipe}.json"

@@ -46,7 +46,10 @@ class Plan:
     def steps(self) -> int:
         """The number of steps of `merge_and_evaluate` if the gates pass."""
         models = 1 + len(self.agents)
-        around = len(["preflight", "extract", "compare", "gate", "track", "register"]) + self.recipe.registry.promote
+        around = (
+            len(["preflight", "extract", "compare", "gate", "report", "track", "register"])
+            + self.recipe.registry.promote
+        )
         return 2 * models + 3 * len(self.variants) + around
 
 

@@ -51,6 +51,11 @@ def run_fragment(experiment: str, run: str) -> str:
     return f"#/experiments/{experiment}/runs/{run}{VIEW}"
 
 
+def file_fragment(experiment: str, run: str, file: str) -> str:
+    """Return where a file of a run is shown in MLflow's dashboard, like `run_fragment`."""
+    return f"#/experiments/{experiment}/runs/{run}/artifacts/{file}{VIEW}"
+
+
 def version_fragment(name: str, version: int) -> str:
     """Return where a version of a registered model is in MLflow's dashboard, like `run_fragment`."""
     return f"#/models/{name}/versions/{version}{VIEW}"

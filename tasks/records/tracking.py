@@ -15,6 +15,7 @@ from tasks.records import pages
 from tasks.records.connection import client
 from tasks.records.record import Record
 from tasks.records.registry import TAG_DIGEST
+from tasks.records.reporting import Reported
 from tasks.records.trouble import explained
 from tasks.runtime.environment import tracking_server
 from tasks.runtime.step import TRACKING_RETRIES, Result, step
@@ -60,8 +61,8 @@ class Tracked(Result):
 
 @step("track", version=2, run_name="record in MLflow", result=Tracked, ignore=["flow_run"], retries=TRACKING_RETRIES)
 @explained()
-def track(out: Path, record: Record, flow_run: str) -> None:
-    """Record parameters, scores, times, the recipe, the leaderboard, the decision, figures and what was measured on.
+def track(out: Path, record: Record, reported: Reported, flow_run: str) -> None:
+    """Record parameters, scores, times, recipe, leaderboard, decision, report, figures and what was measured on.
 
     Runs that an earlier, killed attempt left unfinished are removed first. Written: `runs.json`.
     """
@@ -85,7 +86,7 @@ def track(out: Path, record: Record, flow_run: str) -> None:
     )
     log.open(recipe.name, key=f"{recipe.digest[:16]}-{decision.digest[:16]}")
     rows = {row.name: row for row in record.leaderboard.load().rows}
-    parent = _write_parent(log, record, rows)
+    parent = _write_parent(log, record, rows, (record.leaderboard, record.decision, record.overlap, reported))
     children = {name: _write_child(log, record, name, row=rows[name], parent=parent) for name in record.variants}
     for name, run in children.items():
         log.finish(run, record.started + sum(record.seconds(name).values()))
@@ -93,11 +94,10 @@ def track(out: Path, record: Record, flow_run: str) -> None:
     write_json(out / "runs.json", {"experiment": log.experiment, "run_id": parent, "children": children})
 
 
-def _write_parent(log: "_Log", record: Record, rows: Mapping[str, Row]) -> str:
+def _write_parent(log: "_Log", record: Record, rows: Mapping[str, Row], made: Sequence[Result]) -> str:
     from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
     recipe, selected = record.recipe, record.decision.variant
-    made = (record.leaderboard, record.decision, record.overlap)
     references = [name for name, row in rows.items() if row.kind != "variant"]
     run = log.run(
         recipe.name,

@@ -60,7 +60,7 @@ ALL = sorted(
         for variant in ("average", "ram", "ram_plus-paper")
     ]
     + [f"evaluate {model}" for model in ("base", "tool", "code")]
-    + ["record in MLflow", "register tiny", "promote tiny"]
+    + ["write the report", "record in MLflow", "register tiny", "promote tiny"]
 )
 
 
@@ -106,6 +106,7 @@ def test_the_run_is_on_record_in_mlflow() -> None:
         "leaderboard.png",
         "decision.json",
         "overlap.json",
+        "report.html",
     } <= names
     assert [entry.dataset.name for entry in parent.inputs.dataset_inputs] == ["words"]
 
@@ -153,7 +154,7 @@ def test_what_is_done_already_needs_no_room(world: World, monkeypatch: pytest.Mo
 
 def test_another_gate_redoes_the_gate_and_what_follows(world: World) -> None:
     outcome, steps = run(world.write(gates=[{"rule": "min_score", "value": 1.0}]))
-    assert steps["done"] == ["gate", "record in MLflow", "register tiny"]
+    assert steps["done"] == ["gate", "record in MLflow", "register tiny", "write the report"]
     assert not outcome.passed and "is not shown to reach 1 on average" in outcome.refusals[0]
     assert outcome.registered == ("tiny", 1), "the same content is registered once"
 

@@ -1,6 +1,5 @@
 """Items that one model solves and another does not, with what both wrote."""
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +44,8 @@ def find_flips(
     Args:
         suite: its name.
         theirs_name: the other model's name.
-        ours, theirs: samples with `id`, `prompt`, `target`, `completion` and `score`, in one order of ids.
+        ours: samples with `id`, `prompt`, `target`, `completion` and `score`.
+        theirs: the other model's, in the same order of ids.
     """
     pairs = [(our, their) for our, their in zip(ours, theirs, strict=True) if our["score"] != their["score"]]
     pairs.sort(key=lambda pair: (pair[0]["score"] - pair[1]["score"], pair[0]["id"]))
@@ -56,28 +56,18 @@ def find_flips(
             suite=suite,
             item=str(our["id"]),
             theirs_name=theirs_name,
-            prompt=visible(our["prompt"]),
-            target=visible(our["target"]),
-            ours=visible(our["completion"]),
-            theirs=visible(their["completion"]),
+            prompt=_cut(our["prompt"]),
+            target=_cut(our["target"]),
+            ours=_cut(our["completion"]),
+            theirs=_cut(their["completion"]),
             ours_score=our["score"],
             theirs_score=their["score"],
         )
 
 
-def visible(text: str, longest: int = _LONGEST) -> str:
-    r"""Return a model's text with control and direction characters spelled out (\x1b), cut in its middle.
-
-    The text is hostile: it may hold escapes that a terminal obeys, or marks that turn the page's text around.
-    """
-    if len(text) > longest:
-        text = f"{text[: longest // 2]} […{len(text) - longest:,} more characters…] {text[-longest // 2 :]}"
-    return "".join(_spelled(character) if _acts(character) else character for character in text)
-
-
-def _acts(character: str) -> bool:
-    return character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-
-
-def _spelled(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+def _cut(text: str) -> str:
+    left_out = len(text) - _LONGEST
+    if left_out <= 0:
+        return text
+    half = _LONGEST // 2
+    return f"{text[:half]} [… {left_out:,} more characters …] {text[-half:]}"

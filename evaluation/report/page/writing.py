@@ -1,8 +1,10 @@
 """The page's text: the template filled with a run's content, drawings included."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
@@ -20,6 +22,8 @@ _ROLES: dict[Role, str] = {
     "base": "Against the base",
     "reference": "Against the reference",
 }
+# Unicode's categories of characters that are obeyed rather than shown.
+_ACTING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _WHOLE = Scale(0.0, 1.0)
 
 
@@ -67,9 +71,10 @@ def to_page(page: Page) -> str:
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("evaluation.report.page", ""),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_spelled,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -83,6 +88,25 @@ def _template() -> jinja2.Template:
     environment.globals |= {"score_mark": _score_mark, "difference_mark": _difference_mark}
     environment.globals |= {"specialist_mark": _specialist_mark, "detected": detected, "estimate_of": _estimate_of}
     return environment.get_template("page.html.j2")
+
+
+def _spelled(value: object) -> object:
+    r"""Return text with its control and direction characters spelled out (\x1b).
+
+    Text of models and users is hostile: it may hold marks that turn the page's text around, or escapes that a terminal
+    obeys when the page's source is printed.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(_escape(character) if _acts(character) else character for character in value)
+
+
+def _acts(character: str) -> bool:
+    return character not in "\n\t" and unicodedata.category(character) in _ACTING
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def _forests(board: Leaderboard) -> list[_Forest]:

@@ -1,0 +1,116 @@
+"""The report of a run: one HTML page with the verdict, the evidence and the provenance."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from evaluation.judging.leaderboard import Leaderboard
+from evaluation.report.page import AgentChange, Atlas, Flip, Page, VariantFacts, build_atlas, find_flips, to_page
+from rammerge.checkpoints.checkpoint import open_checkpoint
+from rammerge.publishing.manifest import Manifest
+from rammerge.system.atomic import write_text
+from rammerge.version import __version__
+from tasks.records.record import Record
+from tasks.runtime.step import Result, step
+from tasks.steps.evaluating import Conditions, Scores
+from tasks.steps.merging import Method
+
+PAGE = "report.html"
+
+
+class Reported(Result):
+    """The report: `report.html` in `path`."""
+
+    @property
+    def page(self) -> Path:
+        """The file."""
+        return self.path / PAGE
+
+
+@step("report", version=1, run_name="write the report", result=Reported)
+def report(out: Path, record: Record, conditions: Conditions) -> None:
+    """Write `report.html`, which needs no script, no server and no network.
+
+    Args:
+        out: written: the page.
+        record: the run.
+        conditions: everything that scores depend on, except the models and the suites.
+    """
+    board, overlap = record.leaderboard.load(), json.loads(record.overlap.json_file.read_text("utf-8"))
+    content = Page(
+        title=record.recipe.name,
+        board=board,
+        decision=record.decision.load(),
+        agents=[
+            AgentChange(agent, row["density"], row["unique_share"])
+            for agent, row in ((agent, record.overlap.summary[agent]) for agent in overlap["agents"])
+        ],
+        atlas=_atlas(record, overlap),
+        variants=[_variant(record, name) for name in board.names("variant")],
+        flips=list(_flips(record, board)),
+        seconds=_seconds(record),
+        facts=_facts(record, conditions),
+        recipe=record.recipe.path.read_text("utf-8"),
+        warnings=record.overlap.warnings,
+    )
+    write_text(out / PAGE, to_page(content))
+
+
+def _atlas(record: Record, overlap: Mapping[str, Any]) -> Atlas:
+    tensors = open_checkpoint(record.sources["base"].path).tensors
+    sizes = {name: tensors[name].numel for name in overlap["by_tensor"]}
+    return build_atlas(overlap["agents"], overlap["by_tensor"], sizes)
+
+
+def _variant(record: Record, name: str) -> VariantFacts:
+    merged = record.variants[name]
+    survival = Manifest.read(merged.path).survival.to_json()
+    return VariantFacts(
+        name=name,
+        method=_words(record.methods[name]),
+        factors=merged.factors,
+        kept_share=survival["kept_share"],
+        survived={agent: counts["survived_share"] for agent, counts in survival["agents"].items()},
+        warnings=merged.warnings,
+    )
+
+
+def _words(method: Method) -> str:
+    preset = f", preset {method.preset}" if method.preset else ""
+    return f"{method.name}{preset}" + "".join(f", {name} {value}" for name, value in method.params.items())
+
+
+def _flips(record: Record, board: Leaderboard) -> Iterator[Flip]:
+    champion = board.champion.row if board.champion else None
+    for other in dict.fromkeys([champion, board.best_agent, board.names("base")[0]]):
+        if other is not None and other != board.selected:
+            for suite in board.suites:
+                ours, theirs = (_samples(record.scores[name], suite) for name in (board.selected, other))
+                yield from find_flips(suite, other, ours, theirs)
+
+
+def _samples(scores: Scores, suite: str) -> list[dict[str, Any]]:
+    with (scores.directories[suite] / "test.jsonl").open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def _seconds(record: Record) -> dict[str, float]:
+    """Return how long each kind of step took in all models together."""
+    total: dict[str, float] = {}
+    for model in (*record.scores, None):
+        for kind, seconds in record.seconds(model).items():
+            total[kind] = total.get(kind, 0.0) + seconds
+    return total
+
+
+def _facts(record: Record, conditions: Conditions) -> dict[str, str]:
+    return {
+        "rammerge": __version__,
+        "recipe": record.recipe.digest,
+        **{name: model.provenance for name, model in record.sources.items()},
+        record.decision.variant: record.selected.digest,
+        **{f"suite {suite.name}": suite.digest for suite in record.suites},
+        **{name: str(value) for name, value in conditions.model_dump().items() if value is not None},
+        "decoding": "greedy",
+    }

@@ -1,0 +1,48 @@
+"""A report made up without a run, with hostile text wherever a model or a user can put text."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from evaluation.judging.gates import decide, parse_gate
+from evaluation.judging.leaderboard import Champion
+from evaluation.report.page import AgentChange, Page, VariantFacts, build_atlas, find_flips
+from tests.evaluation.boards import AGENTS, SUITES, board
+
+MARKUP = '<script>document.title="owned"</script><img src="http://127.0.0.1:9/x"><style>*{display:none}</style>'
+TERMINAL = "\x1b[31mred\x07\u202eback\x00"
+TENSORS = {
+    "model.embed_tokens.weight": 1000,
+    "model.layers.0.mlp.experts.0.up_proj.weight": 100,
+    "model.layers.0.mlp.experts.1.up_proj.weight": 100,
+    "model.layers.10.self_attn.q_proj.weight": 50,
+    "model.layers.2.self_attn.q_proj.weight": 50,
+    "model.norm.weight": 10,
+}
+
+
+def sample(number: int, score: float, completion: str) -> Mapping[str, Any]:
+    return {"id": f"i{number:02}", "prompt": MARKUP, "target": "4", "completion": completion, "score": score}
+
+
+def page(**changes: Any) -> Page:
+    chosen = board(champion=Champion(name="zoo version 3", row="half"))
+    ours = [sample(number, float(number % 3 > 0), MARKUP + TERMINAL) for number in range(30)]
+    theirs = [sample(number, float(number % 2), "x" * 5000) for number in range(30)]
+    counts = {tensor: [[size // 10, size // 5], [size // 20, size // 5]] for tensor, size in TENSORS.items()}
+    fields: dict[str, Any] = {
+        "title": MARKUP,
+        "board": chosen,
+        "decision": decide(chosen, chosen.selected, [parse_gate({"rule": "beats_every_agent"})]),
+        "agents": [AgentChange("tool", 0.3, 1 / 3), AgentChange("code", 0.25, 0.2)],
+        "atlas": build_atlas(AGENTS, counts, TENSORS),
+        "variants": [
+            VariantFacts(name, "ram", {"tool": 1.25}, 0.5, {"tool": 0.75, "code": 1.0}, [MARKUP])
+            for name in chosen.names("variant")
+        ],
+        "flips": [*find_flips(SUITES[0], "base", ours, theirs)],
+        "seconds": {"merge": 1.5, "evaluate": 1234.5},
+        "facts": {"base": "sha256:" + "0" * 64},
+        "recipe": MARKUP,
+        "warnings": [TERMINAL],
+    }
+    return Page(**fields | changes)

@@ -1,0 +1,134 @@
+"""Contract: the report is one file that needs nothing else, tells the verdict first, and obeys no model's text."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from evaluation.judging.gates import GateDecision
+from evaluation.power import detected
+from evaluation.report.page import Atlas, build_atlas, find_flips, to_page
+from tests.evaluation.report.pages import MARKUP, TENSORS, TERMINAL, page, sample
+
+# Elements that fetch, run or send something, and the attributes that do.
+ACTIVE = {"script", "link", "iframe", "object", "embed", "form", "img", "video", "audio", "base", "input", "button"}
+ADDRESSES = {"src", "href", "srcset", "action", "poster", "data", "background", "xlink:href"}
+
+
+class Elements(HTMLParser):
+    """The elements of a page, the attributes of each, and all text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element that stays open."""
+        self.found.append((tag, dict(attrs)))
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element that closes itself."""
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close the element that was opened last."""
+        assert self.open.pop() == tag, f"{tag} closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        """Note text, but for the style sheet's."""
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+
+def words(text: str) -> str:
+    return " ".join("".join(Elements(text).words).split())
+
+
+def test_nothing_on_the_page_acts_or_leads_outside() -> None:
+    html = to_page(page())
+    elements = Elements(html)
+    assert elements.open == [], "an element is not closed"
+    assert not ACTIVE & {tag for tag, _ in elements.found}
+    assert not [name for _, given in elements.found for name in given if name in ADDRESSES or name.startswith("on")]
+    assert "url(" not in html and "@import" not in html
+    policy = next(given["content"] or "" for tag, given in elements.found if given.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'")
+
+
+def test_the_text_of_models_and_users_is_shown_and_not_obeyed() -> None:
+    html = to_page(page())
+    assert MARKUP not in html and words(html).count(MARKUP) > 10
+    assert not set(html) & set(TERMINAL[:1] + "\x07\u202e\x00")
+    assert r"\x1b[31mred\x07\u202eback\x00" in words(html)
+
+
+def test_the_verdict_comes_first_with_its_numbers() -> None:
+    content = page()
+    board = content.board
+    text = words(to_page(content))
+    against = {shown.role: shown.comparison.average for shown in board.comparisons if shown.comparison.ours == "ram"}
+    assert board.selected == "ram"
+    assert "ram passes every gate. It scores" in text
+    assert f"{100 * against['champion'].value:+.1f} against the champion (zoo version 3)" in text
+    assert f"{100 * against['base'].value:+.1f} against the base" in text
+    for shown in board.comparisons:
+        average = shown.comparison.average
+        assert f"{100 * average.low:+.1f} to {100 * average.high:+.1f}±{100 * detected(average):.1f}" in text
+
+
+def test_refused_and_without_gates() -> None:
+    content = page()
+    outcome = content.decision.outcomes[0].model_copy(update={"passed": False, "sentence": "ram is too weak."})
+    refused = content.decision.model_copy(update={"passed": False, "outcomes": (outcome,)})
+    assert "ram is refused." in words(to_page(page(decision=refused)))
+    assert "Refused beats_every_agent ram is too weak." in words(to_page(page(decision=refused)))
+    none = GateDecision(variant="ram", passed=True, outcomes=())
+    assert "ram is selected; the recipe has no gates." in words(to_page(page(decision=none)))
+
+
+def test_every_table_and_drawing_has_its_rows() -> None:
+    content = page()
+    html = to_page(content)
+    board = content.board
+    assert html.count("<svg") == len(board.comparisons) + len(board.rows) * (len(board.suites) + 1) + len(board.suites)
+    assert len(re.findall('class="(?:base|agent|champion|variant)(?: selected)?"', html)) == len(board.rows)
+    assert all(tag != "svg" or given["aria-hidden"] == "true" for tag, given in Elements(html).found)
+
+
+def test_the_same_content_gives_the_same_page() -> None:
+    assert to_page(page()) == to_page(page())
+
+
+def test_a_page_without_flips_and_tensor_counts_is_whole() -> None:
+    html = to_page(page(flips=[], atlas=None, warnings=[], variants=[]))
+    assert Elements(html).open == []
+    assert "Items that flipped" not in html
+
+
+def test_counts_are_summed_by_layer_and_module() -> None:
+    counts = {tensor: [[1, 2]] for tensor in TENSORS}
+    atlas = build_atlas(["tool"], counts, TENSORS)
+    assert atlas.layers == ["0", "2", "10", "outside"]
+    assert list(atlas.modules) == ["up_proj", "q_proj", "embed_tokens", "norm"]
+    experts = atlas.agents["tool"][("0", "up_proj")]
+    assert (experts.elements, experts.active, experts.unique) == (200, 6, 2)
+    assert ("0", "q_proj") not in atlas.agents["tool"]
+    assert atlas.highest == pytest.approx(0.3)
+    assert Atlas([], [], {}).highest == 0.0
+
+
+def test_flips_are_the_items_that_differ_most_and_few() -> None:
+    ours = [sample(number, score, "ours") for number, score in enumerate([1.0, 0.0, 0.5, 1.0, 0.0, 1.0] * 5)]
+    theirs = [sample(number, score, "theirs") for number, score in enumerate([1.0, 1.0, 1.0, 0.0, 0.0, 0.5] * 5)]
+    flips = list(find_flips("suite", "base", ours, theirs))
+    assert [flip.won for flip in flips] == [False] * 4 + [True] * 4
+    assert {flip.theirs_score - flip.ours_score for flip in flips if not flip.won} == {1.0}
+    assert not list(find_flips("suite", "base", ours, ours))
+    long = [sample(0, 1.0, "a" * 10_000)]
+    (flip,) = find_flips("suite", "base", long, [sample(0, 0.0, "b")])
+    assert len(flip.ours) < 500 and "9,600 more characters" in flip.ours
