@@ -6,7 +6,10 @@ is made again.
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -109,6 +112,31 @@ def test_the_run_is_on_record_in_mlflow() -> None:
         "report.html",
     } <= names
     assert [entry.dataset.name for entry in parent.inputs.dataset_inputs] == ["words"]
+
+
+def test_the_report_of_the_last_run_can_be_had_as_one_file(world: World, tmp_path: Path) -> None:
+    def report(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "rammerge", "report", *arguments]
+        return subprocess.run(
+            command, env=os.environ | world.environment(), capture_output=True, text=True, check=False
+        )
+
+    page = tmp_path / "page.html"
+    done = report(str(world.recipe), "--out", str(page))
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{page}\n", "")
+    text = page.read_text("utf-8")
+    assert "Against the base" in text and "model.layers" not in text and "average" in text
+    (kept,) = report(str(world.recipe)).stdout.splitlines()
+    assert Path(kept).read_text("utf-8") == text
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        world.recipe.read_text()
+        .replace("name: tiny", "name: other")
+        .replace("base: base", f"base: {world.root / 'base'}")
+    )
+    unknown = report(str(other))
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert f"run `rammerge run {other}` first" in unknown.stderr
 
 
 def test_the_record_has_the_times_of_the_steps_and_leads_on(world: World) -> None:

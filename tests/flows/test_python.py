@@ -83,7 +83,7 @@ def test_one_call_runs_the_pipeline_and_the_next_finds_it_done(tmp_path: Path) -
     text, html = done.stdout.split("---")
     steps, again = done.stderr.split("---")
     assert "tiny version 1 is champion now" in text and "Leaderboard" in text
-    assert html.startswith("<iframe sandbox srcdoc=") and "&lt;table" in html and "<table" not in html
+    assert html.strip().startswith("<iframe sandbox srcdoc=") and "&lt;table" in html and "<table" not in html
     assert "fetch base" in steps and " done " in steps
     assert " done " not in again and "promote tiny" in again
     assert not processes_of(world)
