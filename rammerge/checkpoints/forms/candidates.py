@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from rammerge.checkpoints.forms import adapter, distributed, rank_shards, verl
+from rammerge.checkpoints.forms import distributed, rank_shards, verl
+from rammerge.checkpoints.forms.adapter_files import CONFIG, PICKLED_ADAPTER, adapter_files, read_adapter
 from rammerge.checkpoints.forms.form import Form
 from rammerge.checkpoints.forms.pickled import load_state_dict
 from rammerge.checkpoints.forms.tensors import LazyTensor, constant, stored
@@ -66,12 +67,10 @@ def _plain(found: StoredSet, places: Sequence[Path], *, doubtful: bool = False) 
 
 
 def _adapter(directory: Path, names: Sequence[str]) -> list[Form]:
-    if adapter.CONFIG not in names or not {ADAPTER, adapter.PICKLED_ADAPTER} & set(names):
+    if CONFIG not in names or not {ADAPTER, PICKLED_ADAPTER} & set(names):
         return []
-    files = adapter.adapter_files(directory)
-    return [
-        Form("PEFT LoRA adapter", directory, files, lambda: adapter.read_adapter(files[1]), [directory], adapter=True)
-    ]
+    files = adapter_files(directory)
+    return [Form("PEFT LoRA adapter", directory, files, lambda: read_adapter(files[1]), [directory], adapter=True)]
 
 
 def _pickled(directory: Path, names: Sequence[str]) -> list[Form]:
@@ -80,7 +79,7 @@ def _pickled(directory: Path, names: Sequence[str]) -> list[Form]:
         sets.append([PICKLED])
     if PICKLED_INDEX in names:
         sets.append([PICKLED_INDEX, *_pickled_shards(directory, names)])
-    known = {name for found in sets for name in found} | {adapter.PICKLED_ADAPTER}
+    known = {name for found in sets for name in found} | {PICKLED_ADAPTER}
     torchtune = [name for name in names if _TORCHTUNE.fullmatch(name)]
     others = [
         name

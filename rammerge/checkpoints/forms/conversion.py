@@ -16,9 +16,9 @@ from typing import Any
 from rammerge import store
 from rammerge.checkpoints.checkpoint import RECORD, Checkpoint, find_sidecars
 from rammerge.checkpoints.digest import digest_checkpoint, digest_file
-from rammerge.checkpoints.forms.adapter import holds_lora
 from rammerge.checkpoints.forms.fitting import adapter_settings, fit, lacking, needs_base
 from rammerge.checkpoints.forms.form import Form
+from rammerge.checkpoints.forms.lora_state import holds_lora
 from rammerge.checkpoints.forms.masters import is_master
 from rammerge.checkpoints.forms.tensors import LazyTensor, write_model
 from rammerge.checkpoints.gathering import check_gathered

@@ -9,11 +9,13 @@ from typing import Any
 
 from rammerge.checkpoints.buffers import is_computed
 from rammerge.checkpoints.checkpoint import Checkpoint
-from rammerge.checkpoints.forms import adapter
+from rammerge.checkpoints.forms.adapter import adds_nothing, merge_lora
 from rammerge.checkpoints.forms.adapter_base import check_base
+from rammerge.checkpoints.forms.adapter_files import CONFIG
 from rammerge.checkpoints.forms.architecture import Architecture
 from rammerge.checkpoints.forms.form import Form
 from rammerge.checkpoints.forms.lora_settings import LoraSettings
+from rammerge.checkpoints.forms.lora_state import holds_lora
 from rammerge.checkpoints.forms.masters import rounded
 from rammerge.checkpoints.forms.names import prefixes, strip, under
 from rammerge.checkpoints.forms.tensors import LazyTensor
@@ -50,7 +52,7 @@ def fit(form: Form, base: Checkpoint | None) -> Fitted:
         InputError: the form's files cannot be read, or contain an adapter that cannot be merged into `base`.
     """
     tensors = strip(form.read())
-    if not form.adapter and not adapter.holds_lora(tensors):
+    if not form.adapter and not holds_lora(tensors):
         tensors, notes = _in_layout(form, tensors, base)
         tensors, rounding = rounded(tensors, base, form.masters)
         return Fitted(tensors, False, (*notes, *rounding))
@@ -59,9 +61,9 @@ def fit(form: Form, base: Checkpoint | None) -> Fitted:
         raise needs_base(form)
     notes = check_base(settings, base)
     where = form.files[-1] if form.adapter else form.where
-    if reason := adapter.adds_nothing(where, settings, tensors):
+    if reason := adds_nothing(where, settings, tensors):
         raise InputError(f"{where} changes nothing, because {reason}; give the trained adapter")
-    merged, rounding = rounded(adapter.merge_lora(where, settings, tensors, base), base, form.masters)
+    merged, rounding = rounded(merge_lora(where, settings, tensors, base), base, form.masters)
     untied = bool(merged.keys() - base.tensors.keys())
     if untied:
         notes.append("it changes its embedding and its head differently, so they are stored apart")
@@ -157,7 +159,7 @@ def _key(prefix: str) -> str:
 def adapter_settings(form: Form) -> Path | None:
     """Return the file with the scaling of the adapter that `form` may contain, or None if there is none."""
     places = [form.where, form.where.parent, form.where.parent.parent]
-    files = [place / name for place in places for name in (adapter.CONFIG, f"lora_adapter/{adapter.CONFIG}", VERL_LORA)]
+    files = [place / name for place in places for name in (CONFIG, f"lora_adapter/{CONFIG}", VERL_LORA)]
     return next((file for file in files if file.is_file()), None)
 
 
@@ -166,7 +168,7 @@ def _settings(form: Form) -> LoraSettings:
     if file is None:
         raise InputError(
             f"{form.where} contains a LoRA adapter among its tensors, but no file gives its alpha; put an "
-            f"{adapter.CONFIG} beside them, such as "
+            f"{CONFIG} beside them, such as "
             '{"peft_type": "LORA", "r": 8, "lora_alpha": 16}'
         )
     if file.name == VERL_LORA:

@@ -18,8 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.checkpoints.fetch import fetch
-from rammerge.checkpoints.forms.adapter import merge_adapter
-from rammerge.checkpoints.forms.tensors import write_model
+from rammerge.checkpoints.forms.adapter import merge_lora
+from rammerge.checkpoints.forms.adapter_files import adapter_files, read_adapter
+from rammerge.checkpoints.forms.lora_settings import LoraSettings
+from rammerge.checkpoints.forms.tensors import LazyTensor, write_model
 from rammerge.errors import InputError
 from tests.fixtures.models import KINDS, edit_config, save_model
 
@@ -51,6 +53,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "vision language": ("vision_language", {"r": 4, "target_modules": ["q_proj", "qkv"]}),
     "encoder": ("encoder", {"r": 4, "target_modules": ["query", "dense"]}),
 }
+
+
+def merge(adapter: Path, base: Path) -> dict[str, LazyTensor]:
+    settings, weights = adapter_files(adapter)
+    return merge_lora(weights, LoraSettings.read(settings), read_adapter(weights), open_checkpoint(base))
 
 
 def load(base: Path, kind: str, dtype: torch.dtype) -> Any:
@@ -105,7 +112,7 @@ def test_equal_to_peft(bases: Bases, tmp_path: Path, case: str, dtype: torch.dty
     reference.save_pretrained(tmp_path / "reference")
 
     (tmp_path / "merged").mkdir()
-    write_model(tmp_path / "merged", merge_adapter(adapter, open_checkpoint(base)))
+    write_model(tmp_path / "merged", merge(adapter, base))
 
     expected = load_file(tmp_path / "reference" / "model.safetensors")
     found = load_file(tmp_path / "merged" / "model.safetensors")
@@ -149,7 +156,7 @@ def edit_weights(adapter: Path, change: Callable[[dict[str, torch.Tensor]], obje
 
 def refused(adapter: Path, base: Path, says: str) -> None:
     with pytest.raises(InputError, match=says) as refusal:
-        merge_adapter(adapter, open_checkpoint(base))
+        merge(adapter, base)
     assert "\n" not in str(refusal.value)
 
 
@@ -251,10 +258,10 @@ def test_any_configuration_is_refused_or_merges(
     plain: Path, base: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     adapter = edit_adapter(shutil.copytree(plain, tmp_path / "adapter", dirs_exist_ok=True), **changes)
-    opened = open_checkpoint(base)
     try:
-        tensors = merge_adapter(adapter, opened)
+        tensors = merge(adapter, base)
     except InputError as refusal:
         assert "\n" not in str(refusal)
         return
-    assert all(tuple(tensor.read().shape) == opened.tensors[name].shape for name, tensor in tensors.items())
+    stored = open_checkpoint(base).tensors
+    assert all(tuple(tensor.read().shape) == stored[name].shape for name, tensor in tensors.items())
