@@ -42,10 +42,7 @@ def report(out: Path, record: Record, conditions: Conditions) -> None:
         title=record.recipe.name,
         board=board,
         decision=record.decision.load(),
-        agents=[
-            AgentChange(agent, row["density"], row["unique_share"])
-            for agent, row in ((agent, record.overlap.summary[agent]) for agent in overlap["agents"])
-        ],
+        agents=list(_agents(overlap)),
         atlas=_atlas(record, overlap),
         variants=[_variant(record, name) for name in board.names("variant")],
         flips=list(_flips(record, board)),
@@ -55,6 +52,14 @@ def report(out: Path, record: Record, conditions: Conditions) -> None:
         warnings=record.overlap.warnings,
     )
     write_text(out / PAGE, to_page(content))
+
+
+def _agents(overlap: Mapping[str, Any]) -> Iterator[AgentChange]:
+    names, cosines = overlap["agents"], overlap["cosine"]
+    for index, name in enumerate(names):
+        row = overlap["summary"][name]
+        to_others = dict(zip(names, cosines[index], strict=True)) if cosines else {}
+        yield AgentChange(name, row["density"], row["unique_share"], to_others)
 
 
 def _atlas(record: Record, overlap: Mapping[str, Any]) -> Atlas:

@@ -11,11 +11,19 @@ from evaluation.report.page.flips import Flip
 
 @dataclass(frozen=True)
 class AgentChange:
-    """What one agent changed: shares of the model's elements (density), and of its own changes (unique)."""
+    """What one agent changed.
+
+    Attributes:
+        name: of the agent.
+        density: share of the model's elements that it changed.
+        unique_share: share of its changes at which no other agent changed anything.
+        cosines: of its task vector to each agent's, None where one of them is zero; empty if they were not measured.
+    """
 
     name: str
     density: float
     unique_share: float
+    cosines: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,10 @@ def page(**changes: Any) -> Page:
         "title": MARKUP,
         "board": chosen,
         "decision": decide(chosen, chosen.selected, [parse_gate({"rule": "beats_every_agent"})]),
-        "agents": [AgentChange("tool", 0.3, 1 / 3), AgentChange("code", 0.25, 0.2)],
+        "agents": [
+            AgentChange("tool", 0.3, 1 / 3, {"tool": 1.0, "code": -0.0625}),
+            AgentChange("code", 0.25, 0.2, {"tool": -0.0625, "code": 1.0}),
+        ],
         "atlas": build_atlas(AGENTS, counts, TENSORS),
         "variants": [
             VariantFacts(name, "ram", {"tool": 1.25}, 0.5, {"tool": 0.75, "code": 1.0}, [MARKUP])

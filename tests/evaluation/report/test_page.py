@@ -7,7 +7,7 @@ import pytest
 
 from evaluation.judging.gates import GateDecision
 from evaluation.power import detected
-from evaluation.report.page import Atlas, build_atlas, find_flips, to_page
+from evaluation.report.page import AgentChange, Atlas, build_atlas, find_flips, to_page
 from tests.evaluation.report.pages import MARKUP, TENSORS, TERMINAL, page, sample
 
 # Elements that fetch, run or send something, and the attributes that do.
@@ -89,6 +89,12 @@ def test_refused_and_without_gates() -> None:
     assert "Refused beats_every_agent ram is too weak." in words(to_page(page(decision=refused)))
     none = GateDecision(variant="ram", passed=True, outcomes=())
     assert "ram is selected; the recipe has no gates." in words(to_page(page(decision=none)))
+
+
+def test_directions_of_agents_are_compared_where_they_were_measured() -> None:
+    assert "cosine to tool" in words(to_page(page())) and "-0.062" in words(to_page(page()))
+    unmeasured = [AgentChange("tool", 0.3, 1 / 3), AgentChange("code", 0.25, 0.2)]
+    assert "cosine" not in words(to_page(page(agents=unmeasured)))
 
 
 def test_every_table_and_drawing_has_its_rows() -> None:
