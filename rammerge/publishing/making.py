@@ -142,7 +142,8 @@ def merge_family(
         family.check_unchanged()
         survival = _survival(rule, records)
         manifest = _manifest(family, rule, settings, statistics, survival)
-        warnings = [*rule.misfits(survival, manifest.elements), *survival.losses(rule.name, options.dtype)]
+        warnings = [*rule.misfits(survival, manifest.elements), *rule.cautions(statistics)]
+        warnings += survival.losses(rule.name, options.dtype)
         model = staging / "model"
         manifest = _complete(model, manifest, family.base, companions, layout, records, warnings)
         publish(staging, out)

@@ -12,11 +12,12 @@ from rammerge.engine.blocks import Block, Update
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.errors import InputError, closest
 from rammerge.rules.elementwise import arithmetic, consensus, della, ram, ram_ties, sparsified, trimmed
+from rammerge.rules.span import awd, means
 from rammerge.rules.spec import Method, Params, ResolvedMethod, Rule
 from rammerge.system.plugins import entry_points, is_reference, load_object
 from rammerge.system.schema import first_problem, reason
 
-_FAMILIES = (ram, ram_ties, arithmetic, sparsified, trimmed, della, consensus)
+_FAMILIES = (ram, ram_ties, arithmetic, sparsified, trimmed, della, consensus, means, awd)
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {method.name: method for family in _FAMILIES for method in family.METHODS}

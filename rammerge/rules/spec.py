@@ -48,6 +48,7 @@ class Method:
             None if the method has none that holds for the whole model.
         misfits: (changed and unique elements by agent, elements of the model) -> a sentence for each agent that the
             method fits poorly.
+        cautions: (parameters, statistics) -> sentences about agents for which this method is not worth its name.
         improves_on: the method that the kernel's `reference` computes.
         presets: named parameter sets.
         preset_sources: where each preset comes from.
@@ -65,6 +66,7 @@ class Method:
     passes: Callable[[Any, int], Sequence[Pass[Any]]] = lambda _params, _agents: ()
     factors: Callable[[Any, Statistics, int], Sequence[float] | None] = lambda _params, _statistics, _n: None
     misfits: Callable[[Mapping[str, tuple[int, int]], int], list[str]] = lambda _counts, _elements: []
+    cautions: Callable[[Any, Statistics], list[str]] = lambda _params, _statistics: []
     improves_on: str | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     preset_sources: Mapping[str, str] = field(default_factory=dict)
@@ -75,7 +77,8 @@ class Method:
 
         It goes where the name goes, because a name says nothing about what a user's file contains today.
         """
-        parts = (self.params, self.kernel, self.alternative, self.coefficients, self.passes, self.factors, self.misfits)
+        formula = (self.params, self.kernel, self.alternative, self.coefficients)
+        parts = (*formula, self.passes, self.factors, self.misfits, self.cautions)
         own = [part for part in parts if part.__module__.partition(".")[0] != "rammerge"]
         return code_digest(*own) if own else None
 
@@ -178,6 +181,10 @@ class Rule:
         """Return a sentence for each agent that the method fits poorly, in a model of `elements` float elements."""
         counts = {name: (agent.active, agent.unique) for name, agent in survival.agents.items()}
         return self.settled.method.misfits(counts, elements)
+
+    def cautions(self, statistics: Statistics) -> list[str]:
+        """Return sentences about agents for which the method is not worth its name."""
+        return self.settled.method.cautions(self.settled.settled, statistics)
 
     def to_json(self) -> dict[str, Any]:
         """Return method, preset and parameters as plain JSON."""
