@@ -153,48 +153,61 @@ def build_leaderboard(
         InputError: a model lacks a result, or results cannot be compared because items, a suite's content, the dtype or
             the version of lm-eval differ.
     """
-    kinds: dict[str, Kind] = {base: "base"}
-    kinds |= dict.fromkeys(agents, "agent")
-    extra = [] if champion is None or champion.row is None or champion.row in {**kinds, **variants} else [champion.row]
-    kinds |= dict.fromkeys(extra, "champion")
-    kinds |= dict.fromkeys(variants, "variant")
     if not agents or not variants:
         raise InputError("a leaderboard needs at least one agent and one variant besides the base")
+    kinds = _kinds(base, agents, champion.row if champion else None, variants)
     _refuse_incomparable(results, list(kinds))
-    scores: dict[str, dict[Split, dict[str, list[float]]]] = {
-        name: {
-            split: {suite: list(by_split[split].scores.values()) for suite, by_split in results[name].items()}
-            for split in SPLITS
-        }
-        for name in kinds
-    }
+    scores = {name: {split: _scores(results[name], split) for split in SPLITS} for name in kinds}
     rows = {name: _row(name, kind, variants.get(name), scores[name], confidence) for name, kind in kinds.items()}
     ranked = sorted((rows[name] for name in variants), key=_rank)
     best_agent = min((rows[name] for name in agents), key=_rank).name
     reference = next((row.name for row in ranked if row.method == reference_method), None)
-    comparisons = [
-        (role, _compare(row.name, other, "test", scores[row.name]["test"], scores[other]["test"], confidence))
-        for row in ranked
-        for role, other in _references(base, best_agent, champion.row if champion else None, reference)
-        if other != row.name
-    ]
-    adjusted = holm([comparison.average.p_value for _, comparison in comparisons])
+    references = _references(base, best_agent, champion.row if champion else None, reference)
     some = next(iter(results[base].values()))["test"]
     return Leaderboard(
-        rows=(rows[base], *(rows[name] for name in (*agents, *extra)), *ranked),
+        rows=(*(row for row in rows.values() if row.kind != "variant"), *ranked),
         selected=ranked[0].name,
         best_agent=best_agent,
         reference=reference,
         reference_method=reference_method,
-        comparisons=tuple(
-            ShownComparison(role=role, comparison=comparison, holm_p=p)
-            for (role, comparison), p in zip(comparisons, adjusted, strict=True)
-        ),
+        comparisons=_comparisons([row.name for row in ranked], references, scores, confidence),
         champion=champion,
         confidence=confidence,
         dtype=some.dtype,
         lm_eval_version=some.lm_eval_version,
         scores=scores,
+    )
+
+
+def _kinds(base: str, agents: Sequence[str], champion: str | None, variants: Iterable[str]) -> dict[str, Kind]:
+    """Return the kind of each row, in the leaderboard's order: a champion has its own only if it is no other model."""
+    kinds: dict[str, Kind] = {base: "base", **dict.fromkeys(agents, "agent")}
+    if champion is not None and champion not in {*kinds, *variants}:
+        kinds[champion] = "champion"
+    return kinds | dict.fromkeys(variants, "variant")
+
+
+def _scores(results: Mapping[str, Mapping[Split, SuiteResult]], split: Split) -> dict[str, list[float]]:
+    return {suite: list(by_split[split].scores.values()) for suite, by_split in results.items()}
+
+
+def _comparisons(
+    variants: Sequence[str],
+    references: Sequence[tuple[Role, str]],
+    scores: Mapping[str, Mapping[Split, Mapping[str, Sequence[float]]]],
+    confidence: float,
+) -> tuple[ShownComparison, ...]:
+    """Compare each variant with each reference on the test split, with p values adjusted for their number (Holm)."""
+    found = [
+        (role, _compare(variant, other, "test", scores[variant]["test"], scores[other]["test"], confidence))
+        for variant in variants
+        for role, other in references
+        if other != variant
+    ]
+    adjusted = holm([comparison.average.p_value for _, comparison in found])
+    return tuple(
+        ShownComparison(role=role, comparison=comparison, holm_p=p)
+        for (role, comparison), p in zip(found, adjusted, strict=True)
     )
 
 

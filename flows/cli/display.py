@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.table import Table
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from evaluation.runners.harness import Results
     from tasks.runtime.progress import Event
 
 _PLAIN_EVERY_SECONDS = 15.0
@@ -24,6 +26,18 @@ def console() -> Console:
     """Return the console for results: as wide as the terminal, and wide enough for tables elsewhere."""
     terminal = Console()
     return terminal if terminal.is_terminal else Console(width=_PLAIN_WIDTH)
+
+
+def print_scores(title: str, results: "Results") -> None:
+    """Print a model's scores on suites and splits."""
+    from evaluation.statistics import mean
+
+    table = Table("suite", "split", "score", "95 % interval", "items", title=title, title_justify="left")
+    for (suite, split), result in results.items():
+        estimate = mean(list(result.scores.values()))
+        interval = f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
+        table.add_row(suite, split, f"{100 * estimate.value:.1f} %", interval, str(result.n))
+    console().print(table)
 
 
 @dataclass

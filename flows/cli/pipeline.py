@@ -117,7 +117,7 @@ def evaluate(
 
     suites = [load_suite(name) for name in suite]
     from evaluation.runners.harness import evaluate_model
-    from evaluation.statistics import mean
+    from flows.cli.display import print_scores
     from rammerge.checkpoints.digest import digest_checkpoint
     from rammerge.checkpoints.fetch import fetch
     from rammerge.system.atomic import write_json
@@ -134,16 +134,7 @@ def evaluate(
         model_digest=digest,
         progress=say,
     )
-    from rich.table import Table
-
-    from flows.cli.display import console
-
-    table = Table("suite", "split", "score", "95 % interval", "items", title=f"{model} ({dtype})", title_justify="left")
-    for (name, split), result in results.items():
-        estimate = mean(list(result.scores.values()))
-        interval = f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
-        table.add_row(name, split, f"{100 * estimate.value:.1f} %", interval, str(result.n))
-    console().print(table)
+    print_scores(f"{model} ({dtype})", results)
     if json_ is not None:
         write_json(json_, [result.to_json() for result in results.values()])
 
