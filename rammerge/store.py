@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from rammerge.errors import InputError, RammergeError
 from rammerge.system.atomic import sync, write_json, write_text
@@ -116,21 +117,21 @@ def materialise(
         return _entry(final, manifest, reused=False)
 
 
-def attempts(kind: str, key: str, *, valid: bool) -> int:
-    """Return how many times `key` had to be made. The count goes up by one unless the present entry is `valid`.
+def generation(kind: str, key: str, *, valid: bool) -> str:
+    """Return a name for the present entry of `key`. It becomes a new one, never used before, unless `valid`.
 
-    A cache that remembers results by key, such as Prefect's, makes this number a part of its own key. So it forgets a
-    result whose entry was lost or damaged.
+    A cache that remembers results by key, such as Prefect's, makes this name a part of its own key. So it forgets a
+    result whose entry was lost or damaged, also where the whole kind was deleted.
     """
-    with locked(_lock(kind, f"{key}.attempts")):
-        counter = _root() / kind / ".attempts" / key
-        count = 0
-        with suppress(OSError, ValueError):
-            count = int(counter.read_text(encoding="ascii"))
-        if not valid:
-            count += 1
-            write_text(counter, str(count))
-        return count
+    with locked(_lock(kind, f"{key}.generation")):
+        kept = _root() / kind / ".generations" / key
+        if valid:
+            with suppress(OSError, ValueError):
+                return kept.read_text(encoding="ascii")
+            return ""
+        fresh = uuid4().hex[:16]
+        write_text(kept, fresh)
+        return fresh
 
 
 def _root() -> Path:

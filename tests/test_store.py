@@ -4,6 +4,7 @@ It is never served lost or damaged, and the next maker resumes what a killed one
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,8 +179,11 @@ def test_killed_maker_frees_the_lock_and_leaves_its_work() -> None:
         assert set(store.materialise("kind", "k", build).files) == {"part", "rest"}
 
 
-def test_attempts_grow_only_when_what_was_made_is_not_valid() -> None:
-    assert store.attempts("kind", "k", valid=False) == 1
-    assert store.attempts("kind", "k", valid=True) == 1
-    assert store.attempts("kind", "k", valid=False) == 2
-    assert store.attempts("kind", "other", valid=True) == 0
+def test_an_entry_has_a_new_generation_after_each_loss() -> None:
+    first = store.generation("kind", "k", valid=False)
+    assert first and store.generation("kind", "k", valid=True) == first
+    second = store.generation("kind", "k", valid=False)
+    shutil.rmtree(store.home() / "store" / "kind")
+    third = store.generation("kind", "k", valid=False)
+    assert len({first, second, third}) == 3
+    assert store.generation("kind", "other", valid=True) == store.generation("kind", "other", valid=True)

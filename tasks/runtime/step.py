@@ -133,10 +133,10 @@ class Step(Generic[R]):
     def _cache_key(self, _: TaskRunContext, given: dict[str, Any]) -> str:
         key = self._key(given)
         entry = store.find(self.kind, key)
-        attempts = store.attempts(self.kind, key, valid=entry is not None and self._holds(entry))
+        generation = store.generation(self.kind, key, valid=entry is not None and self._holds(entry))
         # Several homes may share a Prefect server, and a result contains a path below one of them.
         place = store.key_of("home", 0, {"path": str(home())})[:8]
-        return f"{self.kind}-{key}-{attempts}-{self._shape}-{place}"
+        return f"{self.kind}-{key}-{generation}-{self._shape}-{place}"
 
     @without_secrets
     def _run(self, *args: Any, **kwargs: Any) -> Any:

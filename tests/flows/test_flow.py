@@ -202,6 +202,10 @@ def test_a_lost_file_and_a_changed_one_are_made_again(world: World) -> None:
     assert changed.read_bytes() == before and lost.is_file()
     _, steps = run(world.recipe)
     assert steps == {"cached": ALL}
+    shutil.rmtree(world.home / "store" / "smoke")
+    _, steps = run(world.recipe)
+    assert {step for step in steps["done"] if "smoke" in step} == {step for step in ALL if "smoke" in step}
+    assert len(list((world.home / "store" / "smoke").glob("[!.]*"))) == 3
 
 
 def test_what_another_release_wrote_is_made_again(world: World) -> None:
