@@ -7,10 +7,11 @@ from rammerge.errors import InputError
 
 
 def complete_method(incomplete: str) -> list[str]:
-    """Return the methods that start with the typed text."""
-    from rammerge.rules import METHODS
+    """Return the methods that start with the typed text, those of installed packages too, without loading these."""
+    from rammerge.rules import GROUP, METHODS
+    from rammerge.system.plugins import entry_points
 
-    return [name for name in METHODS if name.startswith(incomplete)]
+    return [name for name in (*METHODS, *entry_points(GROUP, what="method")) if name.startswith(incomplete)]
 
 
 def complete_preset(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -50,7 +50,7 @@ def offered(shell: dict[str, str], *words: str) -> list[str]:
         (["--ver"], {"--version"}),
         (["merge", "--shard"], {"--shard-size"}),
         (["merge", "--method", ""], set(METHODS)),
-        (["merge", "--method", "ram_"], {"ram_plus", "ram_plus_soft"}),
+        (["merge", "--method", "ram_p"], {"ram_plus", "ram_plus_soft"}),
         (["merge", "--method", "ram_plus", "--preset", ""], set(METHODS["ram_plus"].presets)),
         (["merge", "--preset", ""], set(METHODS["ram"].presets)),  # of the default method
         (["merge", "--dtype", "b"], {"bfloat16"}),
