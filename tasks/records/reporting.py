@@ -83,7 +83,8 @@ def _variant(record: Record, name: str) -> VariantFacts:
 
 def _words(method: Method) -> str:
     preset = f", preset {method.preset}" if method.preset else ""
-    return f"{method.name}{preset}" + "".join(f", {name} {value}" for name, value in method.params.items())
+    given = [f", {name} {value}" for name, value in method.params.items() if value is not None]
+    return f"{method.name}{preset}{''.join(given)}"
 
 
 def _flips(record: Record, board: Leaderboard) -> Iterator[Flip]:
