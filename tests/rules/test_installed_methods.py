@@ -52,7 +52,8 @@ def largest(models: dict[str, Path], name: str, scale: float) -> torch.Tensor:
         load_file(models[model] / "model.safetensors")[name].double() for model in ("base", "tool", "code")
     )
     first, second = tool - base, code - base
-    return base + scale * torch.where(second.abs() > first.abs(), second, first)
+    merged: torch.Tensor = base + scale * torch.where(second.abs() > first.abs(), second, first)
+    return merged
 
 
 def test_an_installed_method_merges_eagerly_and_compiled(

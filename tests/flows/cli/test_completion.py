@@ -74,9 +74,9 @@ def test_bash_completes_files_where_nothing_is_offered(shell: dict[str, str]) ->
 @pytest.mark.parametrize(
     ("instruction", "words", "answer"),
     [
-        ("complete_zsh", "rammerge merge --method ram_", '_arguments \'*: :(("ram_plus"\n"ram_plus_soft"))\'\n'),
+        ("complete_zsh", "rammerge merge --method ram_p", '_arguments \'*: :(("ram_plus"\n"ram_plus_soft"))\'\n'),
         ("complete_zsh", "rammerge run ", "_files\n"),
-        ("complete_fish", "rammerge merge --method ram_", "ram_plus\nram_plus_soft\n"),
+        ("complete_fish", "rammerge merge --method ram_p", "ram_plus\nram_plus_soft\n"),
     ],
 )
 def test_other_shells_are_answered_too(shell: dict[str, str], instruction: str, words: str, answer: str) -> None:
