@@ -11,12 +11,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from flows.servers.database import make_database
 from rammerge.errors import RammergeError
 from rammerge.system import libc
 from rammerge.system.home import home
@@ -81,7 +82,7 @@ def prefect_server(*, port: int, dashboard: bool) -> Iterator[Server]:
         "PREFECT_SERVER_UI_ENABLED": str(dashboard).lower(),
         "PREFECT_SERVER_UI_API_URL": f"http://{LOOPBACK}:{port}/api",
     }
-    yield from _serve("prefect", [*command, "--log-level", "warning"], port, "/api/health", settings)
+    yield from _serve("prefect", [*command, "--log-level", "warning"], port, "/api/health", settings, make_database)
 
 
 @contextmanager
@@ -117,11 +118,19 @@ def answers(url: str) -> bool:
         return False
 
 
-def _serve(name: str, module: Sequence[str], port: int, health: str, settings: Mapping[str, str]) -> Iterator[Server]:
+def _serve(
+    name: str,
+    module: Sequence[str],
+    port: int,
+    health: str,
+    settings: Mapping[str, str],
+    prepare: Callable[[], None] = lambda: None,
+) -> Iterator[Server]:
     log = home() / "logs" / f"{name}-server.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     starting = log.with_suffix(".lock").open("ab")
     fcntl.flock(starting, fcntl.LOCK_EX)
+    prepare()
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *module],

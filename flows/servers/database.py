@@ -1,0 +1,66 @@
+"""A new Prefect database, made from its schema.
+
+Prefect makes a database by a hundred migrations, which take five seconds of processor time. The schema that they lead
+to, for one version of Prefect, lies beside this file. Prefect migrates a database of any other version itself.
+
+    python -m flows.servers.database    writes the schema anew, once constraints.txt names another version of Prefect
+"""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+
+from rammerge.system.atomic import write_text
+from rammerge.system.home import home
+
+SCHEMA = Path(__file__).with_name("prefect.sql")
+_HEAD = "-- What the migrations of Prefect {} make of an empty SQLite database.\n"
+
+
+def make_database() -> None:
+    """Make Prefect's database below rammerge's home, completely or not at all, if it is missing and the schema fits.
+
+    Whoever calls this holds a lock against a second server. A user's own settings may name another database: then
+    nothing is made.
+    """
+    directory = home() / "prefect"
+    path = directory / "prefect.db"
+    elsewhere = os.environ.get("PREFECT_HOME") != str(directory) or any("_DATABASE_" in name for name in os.environ)
+    script = SCHEMA.read_text(encoding="utf-8")
+    if path.exists() or elsewhere or not script.startswith(_HEAD.format(version("prefect"))):
+        return
+    beside = directory / f".{path.name}.new"
+    beside.unlink(missing_ok=True)  # of an attempt that was killed
+    with closing(sqlite3.connect(beside)) as database:
+        database.executescript(f"PRAGMA journal_mode = OFF;\n{script}")
+    beside.replace(path)
+
+
+def write_schema() -> None:
+    """Have the installed Prefect make a database, and write the statements that make the same one."""
+    with tempfile.TemporaryDirectory() as scratch:
+        made = migrate(Path(scratch))
+        with closing(sqlite3.connect(made)) as database:
+            statements = "\n".join(database.iterdump())
+    write_text(SCHEMA, f"{_HEAD.format(version('prefect'))}{statements}\n")
+
+
+def migrate(directory: Path) -> Path:
+    """Have the installed Prefect make a database by its migrations, in a new process, and return its place."""
+    path = directory / "prefect.db"
+    command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+    settings = {
+        "PREFECT_HOME": str(directory),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{path}",
+    }
+    subprocess.run(command, env={**os.environ, **settings}, check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
+if __name__ == "__main__":
+    write_schema()
