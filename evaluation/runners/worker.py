@@ -9,6 +9,7 @@ Requests and answers are lines of JSON: {"do": "evaluate", ...} or {"do": "try_o
 functions of those names, and {"result": ...} or {"error": CLASS, "message": ...}.
 """
 
+import gc
 import json
 import os
 import signal
@@ -33,7 +34,7 @@ def main(parent: int, descriptor: int) -> None:
     """Fork a process for each socket that comes over `descriptor`, until it is closed."""
     _end_with(parent)
     keep_freed_blocks()
-    preload()
+    _preload_for_good()
     # A child that ended needs no farewell, except for those that the children themselves start.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(fileno=descriptor) as control:
@@ -46,6 +47,17 @@ def main(parent: int, descriptor: int) -> None:
                 if os.fork() == 0:
                     control.close()
                     _serve(connection, template)
+
+
+def _preload_for_good() -> None:
+    """Import what models need, a million objects that stay, and spare the garbage collector from looking at them.
+
+    Neither while they are made nor in the forks, where it would also copy their pages.
+    """
+    gc.disable()
+    preload()
+    gc.freeze()
+    gc.enable()
 
 
 def _end_with(parent: int) -> None:
