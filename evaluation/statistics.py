@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # imports its modules when they are used
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
 
 Scores = NDArray[np.float64]
 
@@ -125,7 +125,7 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
 
     Wilson (1927), JASA 22:209, as `scipy.stats.binomtest(...).proportion_ci(method="wilson")` computes it.
     """
-    interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    interval = scipy.stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -149,8 +149,8 @@ def tango_interval(wins: int, losses: int, n: int, confidence: float = 0.95) -> 
     observed = (wins - losses) / n
     # One root lies on either side of the observed difference; a hair is left out because that is a root of its own when
     # the variance vanishes there (no pair differs, or all do).
-    low = -1.0 if losses == n else optimize.brentq(excess, -1.0, observed - 1e-12, args=(-1.0,), xtol=1e-13)
-    high = 1.0 if wins == n else optimize.brentq(excess, observed + 1e-12, 1.0, args=(1.0,), xtol=1e-13)
+    low = -1.0 if losses == n else scipy.optimize.brentq(excess, -1.0, observed - 1e-12, args=(-1.0,), xtol=1e-13)
+    high = 1.0 if wins == n else scipy.optimize.brentq(excess, observed + 1e-12, 1.0, args=(1.0,), xtol=1e-13)
     return float(low), float(high)
 
 
@@ -169,11 +169,11 @@ def bca_interval(values: ArrayLike, confidence: float = 0.95, *, seed: int = 0) 
         return float(sample[0]), float(sample[0])
     means = _resampled_means(sample, np.random.default_rng(seed))
     below = ((means < sample.mean()).mean() + (means <= sample.mean()).mean()) / 2
-    bias = stats.norm.ppf(np.clip(below, 1 / RESAMPLES, 1 - 1 / RESAMPLES))
+    bias = scipy.stats.norm.ppf(np.clip(below, 1 / RESAMPLES, 1 - 1 / RESAMPLES))
     acceleration = float((deviations**3).sum()) / (6 * spread**1.5)
     z = _normal_quantile(confidence)
     shifted = bias + np.array([-z, z])
-    low, high = np.quantile(means, stats.norm.cdf(bias + shifted / (1 - acceleration * shifted)))
+    low, high = np.quantile(means, scipy.stats.norm.cdf(bias + shifted / (1 - acceleration * shifted)))
     return float(low), float(high)
 
 
@@ -193,7 +193,7 @@ def mcnemar_p(wins: int, losses: int) -> float:
     """Return the two-sided exact p-value of McNemar's test: wins ~ Binomial(wins + losses, 1/2)."""
     if wins + losses == 0:
         return 1.0
-    return float(stats.binomtest(wins, wins + losses, 0.5).pvalue)
+    return float(scipy.stats.binomtest(wins, wins + losses, 0.5).pvalue)
 
 
 def sign_flip_p(suites: Sequence[ArrayLike], *, seed: int = 0) -> float:
@@ -239,7 +239,7 @@ def _all_binary(values: Scores) -> bool:
 
 
 def _normal_quantile(confidence: float) -> float:
-    return float(stats.norm.ppf((1 + confidence) / 2))
+    return float(scipy.stats.norm.ppf((1 + confidence) / 2))
 
 
 def _bca_or_constant(values: Scores, confidence: float, seed: int, *, lowest: float) -> tuple[float, float]:

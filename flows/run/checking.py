@@ -32,17 +32,16 @@ def check(plan: Plan) -> list[str]:
     agents = {name: origin.source for name, origin in plan.agents.items()}
     family = Family.open(plan.base.source, agents, resize=plan.recipe.output.resize)
     heard = compare_companions(family.sources, plan.recipe.output.tokenizer)
-    expected = max(_forecast(plan, family, method) for method in plan.variants.values())
-    room = _room(_unmade(plan, _fetched(plan)), expected.disk)
-    return [
-        *lines,
-        *(f"warning: {warning}" for warning in (*family.warnings, *heard)),
-        f"memory: {expected.memory / 2**20:.0f} MiB for a merge; {room}",
-    ]
+    lines += [f"warning: {warning}" for warning in (*family.warnings, *heard)]
+    unmade = _unmade(plan, _fetched(plan))
+    if not unmade:
+        return [*lines, "merged already: every variant"]
+    expected = max(_forecast(plan, family, plan.variants[name]) for name in unmade)
+    return [*lines, f"memory: {expected.memory / 2**20:.0f} MiB for a merge; {_room(unmade, expected.disk)}"]
 
 
-def require_room(plan: Plan, sources: Mapping[str, Model]) -> None:
-    """Refuse a run whose remaining merges do not fit on the disk, now that all models are here.
+def require_room(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
+    """Return the variants that are still to be merged, now that all models are here, if they fit on the disk.
 
     Args:
         plan: what is to be done.
@@ -55,6 +54,7 @@ def require_room(plan: Plan, sources: Mapping[str, Model]) -> None:
         agents = {name: sources[name] for name in plan.agents}
         family = open_family(sources["base"], agents, plan.recipe.output.resize)
         _room(unmade, _forecast(plan, family, plan.variants[unmade[0]]).disk)
+    return unmade
 
 
 def _fetched(plan: Plan) -> Mapping[str, Model]:

@@ -175,6 +175,10 @@ def test_what_is_done_already_needs_no_room(world: World, monkeypatch: pytest.Mo
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     _, steps = run(world.recipe)
     assert steps == {"cached": ALL}
+    from flows.run.checking import check
+    from flows.run.planning import plan
+
+    assert check(plan(world.recipe))[-1] == "merged already: every variant"
     error, steps = run(world.write(merges=["average", "ram", "ties"]))
     assert isinstance(error, InputError) and "the merge of 1 variant needs" in str(error)
     assert "done" not in steps, "the run ends before any work"
