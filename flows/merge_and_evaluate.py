@@ -15,6 +15,7 @@ from flows.run.planning import plan
 from flows.run.settling import results, settle
 from rammerge.errors import InputError
 from rammerge.recipe import load
+from tasks.records.layout import expect_registration
 from tasks.records.record import Record
 from tasks.records.releasing import describe, promote, register
 from tasks.records.reporting import report
@@ -48,7 +49,8 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     agents = {name: fetch.submit(name, origin, base) for name, origin in todo.agents.items()}
     settle(base, *agents.values())
     sources = results({"base": base, **agents})
-    require_room(todo, sources)
+    if require_room(todo, sources):
+        expect_registration()
     notes = {name: agent.result().notes for name, agent in agents.items()}
     checked = preflight.submit(base, agents, spec.output, notes)
     overlap = extract.submit(base, agents, spec.output.resize, spec.compute, checked)

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.servers.api import prefect_api, wait_until_recorded
+from rammerge import store
 from rammerge.cli.terminal import say
 from rammerge.recipe import load
 from tasks.runtime.environment import activate, quiet
+from tasks.runtime.slots import ended_by_interrupt, expect_models
 
 if TYPE_CHECKING:
     from flows.run.outcome import Outcome
@@ -32,12 +34,13 @@ def run(recipe: Path, display: Display) -> "Outcome":
     activate()
     quiet()
     say(f"{recipe}: checking, and starting Prefect ...")
+    if store.is_new():
+        expect_models()  # nothing can be cached, so models will run
     with prefect_api() as answering:
         from flows.merge_and_evaluate import merge_and_evaluate
         from flows.run.checking import check
         from flows.run.planning import plan
         from tasks.runtime.progress import listening
-        from tasks.runtime.slots import ended_by_interrupt
 
         todo = plan(recipe)
         check(todo)

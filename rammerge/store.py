@@ -117,6 +117,11 @@ def materialise(
         return _entry(final, manifest, reused=False)
 
 
+def is_new() -> bool:
+    """Return whether nothing was ever kept in the store."""
+    return not _root().exists()
+
+
 def generation(kind: str, key: str, *, valid: bool) -> str:
     """Return a name for the present entry of `key`. It becomes a new one, never used before, unless `valid`.
 

@@ -37,6 +37,12 @@ def never(_: Path) -> None:
     raise AssertionError("built again")
 
 
+def test_a_store_is_new_until_something_was_kept() -> None:
+    assert store.is_new()
+    store.materialise("merge", "key", write_two)
+    assert not store.is_new()
+
+
 def test_key_depends_on_each_part_and_not_on_order() -> None:
     key = store.key_of("merge", 1, {"a": 1, "b": [2, 3]})
     assert key == store.key_of("merge", 1, {"b": [2, 3], "a": 1})

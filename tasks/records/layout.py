@@ -1,7 +1,9 @@
 """The directory of a registered version: hard links to the model's files, and the description that MLflow loads."""
 
+import importlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version as installed
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 ARTIFACT = "model"
 PROMPT = "1 + 1 ="
+_DESCRIBING = threading.Lock()
 _NEEDED = ("accelerate", "numpy", "safetensors", "tokenizers", "torch", "transformers")
 
 
@@ -70,7 +73,19 @@ def _files(model: Path) -> list[Path]:
     return [path for path in sorted(model.rglob("*")) if path.is_file()]
 
 
+def expect_registration() -> None:
+    """Begin to import what describes a model, which takes seconds; returns at once."""
+    threading.Thread(target=_preload, daemon=True, name="rammerge-mlflow").start()
+
+
+def _preload() -> None:
+    with _DESCRIBING:  # transformers imports its modules when they are used, which fails in two threads at once
+        importlib.import_module("mlflow.transformers")
+        importlib.import_module("transformers.pipelines")
+
+
 def _write_mlflow_model(directory: Path, model: Path, name: str) -> None:
+    _preload()
     import mlflow.transformers
     from mlflow.models import Model
     from mlflow.models.model import MLMODEL_FILE_NAME
