@@ -1,7 +1,7 @@
 """The library's front door: what `import rammerge` offers."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -35,6 +35,8 @@ def merge(
     out: str | Path,
     method: str | Method | ResolvedMethod = "ram",
     preset: str | None = None,
+    weights: Mapping[str, float] | None = None,
+    tensors: Sequence[Mapping[str, Any]] = (),
     dtype: Dtype = "float32",
     rounding: Rounding = "nearest",
     seed: int = 0,
@@ -64,6 +66,10 @@ def merge(
         out: the directory to make.
         method: a name from `rammerge.methods()`, or a method of your own.
         preset: a named set of the method's parameters.
+        weights: agent -> factor of its task vector; the others have 1.
+        tensors: what is done with some tensors instead; the first match holds. `{"match": "*embed*", "use": "base"}`
+            copies them from the base or an agent, `{"match": "*.[0-9].*", "params": {"r": 0.0}}` merges with other
+            parameters.
         dtype: of the output's float tensors.
         rounding: how values are rounded to it.
         seed: of stochastic rounding, and of methods that draw random numbers.
@@ -83,7 +89,7 @@ def merge(
         InputError: an argument is wrong, found before work begins; or a NaN or an infinity in a model.
         RammergeError: the disk is full, or an input changed during the merge.
     """
-    chosen = _settle(method, preset, parameters)
+    chosen = _settle(method, preset, parameters, weights, tensors)
     limit = None if memory is None else _bytes("memory", memory)
     options = MergeOptions(dtype, rounding, seed, _bytes("shard_size", shard_size), device, limit, threads, compile)
     out = Path(out)
@@ -175,13 +181,20 @@ def open_checkpoint(source: str | Path, *, revision: str | None = None, base: Ch
     return fetch(str(source), revision, base=base)
 
 
-def _settle(method: str | Method | ResolvedMethod, preset: str | None, parameters: Mapping[str, Any]) -> ResolvedMethod:
+def _settle(
+    method: str | Method | ResolvedMethod,
+    preset: str | None,
+    parameters: Mapping[str, Any],
+    weights: Mapping[str, float] | None,
+    tensors: Sequence[Mapping[str, Any]],
+) -> ResolvedMethod:
     if isinstance(method, ResolvedMethod):
-        if preset is not None or parameters:
-            extra = next(iter(parameters), "preset")
+        given = [name for name, value in {"preset": preset, "weights": weights, "tensors": tensors}.items() if value]
+        if extra := next(iter([*parameters, *given]), None):
             raise InputError(f"the method '{method.name}' is settled already; give '{extra}' to `resolve` instead")
         return method
-    return resolve(method, preset, parameters, also=inspect.signature(merge).parameters)
+    also = inspect.signature(merge).parameters
+    return resolve(method, preset, parameters, weights=weights, tensors=tensors, also=also)
 
 
 def _bytes(name: str, value: int | str) -> int:

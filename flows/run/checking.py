@@ -75,7 +75,7 @@ def _unmade(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
 
 def _forecast(plan: Plan, family: Family, method: Method) -> Forecast:
     options = merge_options(plan.recipe.output, plan.recipe.compute)
-    return forecast(family, method.resolved().bind(family.agents), options)
+    return forecast(family, method.resolved().bind_to(family), options)
 
 
 def _room(unmade: Sequence[str], size: int) -> str:

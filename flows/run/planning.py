@@ -91,7 +91,16 @@ def _methods(recipe: Recipe) -> dict[str, Method]:
     methods, directory = {}, recipe.path.absolute().parent
     for variant in recipe.variants():
         try:
-            settled = resolve(variant.method, variant.preset, variant.params, trusted=recipe.trust, directory=directory)
+            settled = resolve(
+                variant.method,
+                variant.preset,
+                variant.params,
+                weights=variant.weights,
+                tensors=variant.tensors,
+                trusted=recipe.trust,
+                directory=directory,
+            )
+            settled.bind(recipe.agents)
         except InputError as error:
             raise recipe.error(variant.location, str(error)) from None
         methods[variant.name] = Method.of(settled, trusted=recipe.trust, directory=directory)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from rammerge.cli.completing import complete_method, complete_preset, complete_tokenizer
-from rammerge.cli.parsing import name_agents, parse_option_size, parse_settings
+from rammerge.cli.parsing import name_agents, parse_option_size, parse_settings, parse_tensor_rules, parse_weights
 from rammerge.cli.terminal import progress_display, say
 
 _MODELS = "Models"  # panels of the help
@@ -67,6 +67,18 @@ def merge(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the method. Repeat it."),
     ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option("--weight", metavar="AGENT=X", help="A factor of an agent's task vector. Repeat it."),
+    ] = None,
+    tensors: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tensors",
+            metavar="PATTERN=MODEL",
+            help="Tensors to copy from base or an agent; PATTERN=KEY:VALUE,... merges them with other parameters.",
+        ),
+    ] = None,
     trust: Annotated[
         list[str] | None,
         typer.Option("--trust", metavar="MODULE", help="A module whose code may run, for --method MODULE:NAME."),
@@ -108,7 +120,15 @@ def merge(
     """Merge agents into one model directory that transformers and vLLM load as it is."""
     from rammerge.rules import resolve
 
-    chosen = resolve(method, preset, parse_settings(set_ or []), trusted=trust or (), directory=Path.cwd())
+    chosen = resolve(
+        method,
+        preset,
+        parse_settings(set_ or []),
+        weights=parse_weights(weight or []),
+        tensors=parse_tensor_rules(tensors or []),
+        trusted=trust or (),
+        directory=Path.cwd(),
+    )
     size, limit = parse_option_size("--shard-size", shard_size), _memory_limit(memory)
     from rich.filesize import decimal
 
@@ -124,7 +144,7 @@ def merge(
     check_output(out, force=force, needed_bytes=0)
     family = Family.open(base, name_agents(agent), resize=resize, progress=say)
     companions_of(family.sources, tokenizer)
-    expected = forecast(family, chosen.bind(family.agents), options)
+    expected = forecast(family, chosen.bind_to(family), options)
     say(f"forecast: peak memory {expected.memory / 2**20:.0f} MiB, output {decimal(expected.disk)}")
     with progress_display() as progress:
         report = merge_family(family, chosen, out, options, tokenizer_from=tokenizer, force=force, progress=progress)

@@ -55,6 +55,41 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
+def parse_weights(weights: Sequence[str]) -> dict[str, float]:
+    """Return the factors of agents' task vectors of `--weight AGENT=NUMBER` options.
+
+    Raises:
+        InputError: not of that form, or an agent given twice.
+    """
+    parsed: dict[str, float] = {}
+    for text in weights:
+        name, _, value = text.partition("=")
+        try:
+            weight = float(value)
+        except ValueError:
+            raise InputError(f"--weight '{text}' is not of the form AGENT=NUMBER, such as tool=0.5") from None
+        if name in parsed:
+            raise InputError(f"--weight {name} is given twice; give it once")
+        parsed[name] = weight
+    return parsed
+
+
+def parse_tensor_rules(rules: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rules of `--tensors PATTERN=MODEL` and `--tensors PATTERN=KEY:VALUE[,KEY:VALUE]` options.
+
+    Raises:
+        InputError: not of these forms.
+    """
+    parsed: list[dict[str, Any]] = []
+    for text in rules:
+        pattern, _, what = text.rpartition("=")
+        if not pattern or not what:
+            raise InputError(f"--tensors '{text}' is not of the form PATTERN=MODEL, such as '*embed_tokens*=base'")
+        params = parse_settings([setting.replace(":", "=", 1) for setting in what.split(",")]) if ":" in what else {}
+        parsed.append({"match": pattern, "params": params} if params else {"match": pattern, "use": what})
+    return parsed
+
+
 def parse_option_size(option: str, text: str) -> int:
     """Return the number of bytes that `text` means; InputError with the name of the `option` if it is not a size."""
     try:

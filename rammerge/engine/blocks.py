@@ -107,6 +107,12 @@ class Block:
         """Return float32 [n] in [0, 1), random numbers that depend only on run seed, agent, tensor name and element."""
         return uniform(self.arguments.seeds[1 + agent], self.arguments.start, self.base)
 
+    def weighted(self) -> Block:
+        """Return the block with each task vector times its agent's number in the last row of coefficients."""
+        factors = self.coefficients[-1]
+        deltas = [delta * factors[agent] for agent, delta in enumerate(self.deltas)]
+        return Block(self.base, deltas, self.masks, self.arguments)
+
     def part(self, wanted: slice) -> Block:
         """Return some of the elements."""
         deltas, masks = [delta[wanted] for delta in self.deltas], [mask[wanted] for mask in self.masks]

@@ -7,7 +7,7 @@ from rammerge.checkpoints.layout import Layout, TensorSpec, plan_layout
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.measuring import runners_for
 from rammerge.engine.passes.merge_block import MergeRule
-from rammerge.engine.passes.merging import merge_runner
+from rammerge.engine.passes.merging import merge_runners
 from rammerge.engine.session import Session
 from rammerge.numerics.rounding import FLOAT_DTYPES
 
@@ -35,7 +35,7 @@ def forecast(family: Family, rule: MergeRule, options: MergeOptions) -> Forecast
         InputError: `options.memory` is too little, or the device is not there.
     """
     with Session(family, options) as session:
-        merge_runner(session, rule)
+        merge_runners(session, rule)
         runners_for(session, rule.passes)
         return Forecast(session.plan.forecast, output_layout(family, options).size)
 

@@ -41,12 +41,14 @@ class Runner:
         function: the block function.
         height: how many rows of coefficients it reads.
         by_rows: whether it needs whole rows of a tensor. It then runs eagerly.
+        tensors: what it is run on; None for all float tensors.
     """
 
     session: Session
     function: BlockFunction
     height: int
     by_rows: bool = False
+    tensors: Sequence[str] | None = None
     _compiled: dict[Dtypes, TileLoop] = field(default_factory=dict)
     _builds: dict[Dtypes, Build] = field(default_factory=dict)
     _ran_eagerly: Counter[Dtypes] = field(default_factory=Counter)
@@ -180,7 +182,7 @@ class Runner:
     def _work(self) -> Counter[Dtypes]:
         """Count the elements by the dtypes in which the base and the agents store them."""
         work: Counter[Dtypes] = Counter()
-        for name in self.session.floats:
+        for name in self.session.floats if self.tensors is None else self.tensors:
             infos = self.session.inputs(name)
             work[tuple(info.dtype for info in infos)] += infos[0].numel
         return work

@@ -27,6 +27,15 @@ class Gram:
         n = len(self.agents)
         return [[upper[_place(min(i, j), max(i, j), n)] for j in range(n)] for i in range(n)]
 
+    def weighted(self, weights: Sequence[float]) -> Gram:
+        """Return the inner products of task vectors that are multiplied by `weights`."""
+        factors = [left * right for at, left in enumerate(weights) for right in weights[at:]]
+        scaled = {
+            tensor: [product * factor for product, factor in zip(upper, factors, strict=True)]
+            for tensor, upper in self.by_tensor.items()
+        }
+        return Gram(self.agents, scaled)
+
     def cosines(self, tensor: str | None = None) -> list[list[float | None]]:
         """Return [i][j] = the cosine of two task vectors, None where one of them is zero."""
         return cosines(self.matrix(tensor))

@@ -1,14 +1,16 @@
 """The model card of a merged model, made from the manifest alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from rammerge.publishing.identity import Settings
 from rammerge.publishing.manifest import Manifest
 
 
 def model_card(manifest: Manifest, warnings: Sequence[str]) -> str:
     """Return the README.md of a merged model, with the front matter that model hubs read."""
     settings = manifest.settings
-    parameters = ", ".join(f"{key} = {value}" for key, value in settings.params.items()) or "none"
+    parameters = _listed(settings.params) or "none"
     lines = [
         "---",
         "library_name: transformers",
@@ -20,6 +22,7 @@ def model_card(manifest: Manifest, warnings: Sequence[str]) -> str:
         f"Made by rammerge {manifest.rammerge}. Method: `{settings.method}` ({manifest.formula}); "
         f"parameters: {parameters}. Stored in {settings.dtype}, rounding {settings.rounding}.",
         "",
+        *_exceptions(settings),
         "| role | source | revision | content digest |",
         "|---|---|---|---|",
         *(
@@ -36,6 +39,22 @@ def model_card(manifest: Manifest, warnings: Sequence[str]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _exceptions(settings: Settings) -> list[str]:
+    """Return what was done differently with some agents and tensors."""
+    lines = []
+    if settings.weights:
+        weights = ", ".join(f"{name} {weight:g}" for name, weight in settings.weights.items())
+        lines.append(f"Weights of task vectors: {weights}; the others 1.")
+    for rule in settings.tensors or ():
+        what = f"copied from {rule['use']}" if "use" in rule else f"merged with {_listed(rule['params'])}"
+        lines.append(f"Tensors `{rule['match']}`: {what}.")
+    return [line for text in lines for line in (text, "")]
+
+
+def _listed(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in params.items())
 
 
 def _agent_rows(manifest: Manifest) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # reading a manifest needs none of these
 
 # Raise this when the same inputs and settings give different bytes. It is part of cache keys.
 MERGE_VERSION = 2
+
+_GIVEN = ("code", "weights", "tensors")
+_METHOD = ("method", "preset", "params", *_GIVEN)
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Settings:
         tokenizer_from: `base`, or the agent whose tokenizer was copied.
         resize: see Family.
         code: a digest of the method's code, if it is not one of rammerge's own.
+        weights: factors of agents' task vectors, if not 1.
+        tensors: what was done with some tensors instead, if anything.
     """
 
     method: str
@@ -37,6 +42,8 @@ class Settings:
     tokenizer_from: str
     resize: str
     code: str | None = None
+    weights: Mapping[str, float] | None = None
+    tensors: Sequence[Mapping[str, Any]] | None = None
 
     @classmethod
     def of(cls, method: ResolvedMethod, options: MergeOptions, tokenizer_from: str, resize: str) -> Self:
@@ -53,12 +60,11 @@ class Settings:
 
     def method_json(self) -> dict[str, Any]:
         """Return the method as `ResolvedMethod.to_json` gives it."""
-        return {key: value for key, value in self.to_json().items() if key in ("method", "preset", "params", "code")}
+        return {key: value for key, value in self.to_json().items() if key in _METHOD}
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as plain JSON."""
-        content = asdict(self)
-        return content if self.code else {key: value for key, value in content.items() if key != "code"}
+        """Return everything as plain JSON. What was not given does not appear."""
+        return {key: value for key, value in asdict(self).items() if value or key not in _GIVEN}
 
 
 def merge_identity(family: Family, settings: Settings) -> dict[str, Any]:

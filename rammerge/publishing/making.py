@@ -18,11 +18,10 @@ from rammerge.engine.forecast import forecast, output_layout
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.shards import ShardRecord
 from rammerge.engine.passes.measuring import measure, runners_for
-from rammerge.engine.passes.merging import merge_runner, merge_shards
+from rammerge.engine.passes.merging import Runners, merge_runners, merge_shards
 from rammerge.engine.passes.overlap import OverlapCounts
 from rammerge.engine.passes.products import InnerProducts
 from rammerge.engine.passes.statistics import Pass, Statistics
-from rammerge.engine.running import Runner
 from rammerge.engine.session import Progress, Session
 from rammerge.overlap import Overlap, Survival
 from rammerge.publishing.card import model_card
@@ -130,7 +129,7 @@ def merge_family(
     check_output(out, force=force, needed_bytes=still_needed(out, layout.size), inputs=inputs)
     family.check_unchanged()
     clock = _Clock()
-    rule = method.bind(family.agents)
+    rule = method.bind_to(family)
     forecast(family, rule, options)  # before the inputs are hashed: refuses too little memory, and begins to compile
     settings = Settings.of(method, options, tokenizer_from, family.resize)
     identity = merge_identity(family, settings)
@@ -165,19 +164,19 @@ def _compute(
     session: Session, rule: Rule, counted: Statistics, layout: Layout, staging: Path, clock: "_Clock"
 ) -> tuple[Statistics, list[ShardRecord]]:
     """Make the statistics and the shards that `staging` does not have yet."""
-    runner = merge_runner(session, rule)
-    statistics = _statistics(session, rule, counted, staging, runner)
+    runners = merge_runners(session, rule)
+    statistics = _statistics(session, rule, counted, staging, runners)
     clock.lap("statistics")
-    records = merge_shards(session, rule, statistics, runner, layout, staging)
+    records = merge_shards(session, rule, statistics, runners, layout, staging)
     clock.lap("merge and write")
     return statistics, records
 
 
-def _statistics(session: Session, rule: Rule, counted: Statistics, staging: Path, merging: Runner) -> Statistics:
+def _statistics(session: Session, rule: Rule, counted: Statistics, staging: Path, merging: Runners) -> Statistics:
     recalled = recall_statistics(staging, rule)
     missing = [] if recalled else [each for each in rule.passes if counted.find(each) is None]
     runners = runners_for(session, missing)
-    for runner in (merging, *runners.values()):
+    for runner in (*merging.values(), *runners.values()):
         runner.settle()
     if recalled:
         return counted | recalled

@@ -70,6 +70,20 @@ class Source(Section):
     )
 
 
+class TensorRule(Section):
+    """Copy the tensors that match from one model, or merge them with other parameters. The first match holds."""
+
+    match: str = Field(min_length=1, description="Pattern of tensor names, as of files: `*`, `?`, `[0-9]`.")
+    use: str | None = Field(default=None, description="`base` or an agent's name: the model to copy them from.")
+    params: dict[str, Scalar] = Field(default={}, description="Parameters of the method for them.")
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> "TensorRule":
+        if (self.use is None) == (not self.params):
+            raise ValueError("needs either `use` or `params`")
+        return self
+
+
 class Merge(Section):
     """One variant, or several with `sweep`. A plain string is a method with its default parameters."""
 
@@ -79,6 +93,8 @@ class Merge(Section):
     sweep: dict[str, list[Scalar]] = Field(
         default={}, description="Lists of values; each combination becomes one variant."
     )
+    weights: dict[Name, float] = Field(default={}, description="Factors of agents' task vectors; the others have 1.")
+    tensors: list[TensorRule] = Field(default=[], description="What is done with some tensors instead.")
     name: Name | None = Field(
         default=None, description="The variant's name; with `sweep`, the start of each variant's name."
     )
@@ -171,6 +187,8 @@ class Variant(BaseModel):
     method: str
     preset: str | None
     params: dict[str, Scalar]
+    weights: dict[str, float] = {}
+    tensors: list[dict[str, Any]] = []
     location: Location  # the part of the recipe that makes it
 
 
@@ -269,6 +287,8 @@ class Recipe(Section):
                     method=merge.method,
                     preset=merge.preset,
                     params={**merge.params, **swept},
+                    weights=merge.weights,
+                    tensors=[rule.model_dump(exclude_defaults=True) for rule in merge.tensors],
                     location=("merges", index),
                 )
 
@@ -284,6 +304,6 @@ def schema() -> dict[str, Any]:
 
 def _variant_name(merge: Merge, swept: Mapping[str, Scalar]) -> str:
     stem = [merge.name] if merge.name else [merge.method, *([merge.preset] if merge.preset else [])]
-    shown = swept if merge.name else {**merge.params, **swept}
+    shown = swept if merge.name else {**merge.params, **swept, **merge.weights}
     name = "-".join([*stem, *(f"{parameter}{value}" for parameter, value in shown.items())])
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)

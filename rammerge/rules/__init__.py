@@ -1,6 +1,7 @@
 """The merge methods, and how a name, a preset and overrides become a settled set of parameters."""
 
-from collections.abc import Collection, Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,8 +13,10 @@ from rammerge.engine.blocks import Block, Update
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.errors import InputError, closest
 from rammerge.rules.elementwise import arithmetic, consensus, della, ram, ram_ties, sparsified, trimmed
+from rammerge.rules.rule import ResolvedMethod, Rule
 from rammerge.rules.span import awd, means
-from rammerge.rules.spec import Method, Params, ResolvedMethod, Rule
+from rammerge.rules.spec import Method, Params
+from rammerge.rules.tensors import TensorRule, read_rules
 from rammerge.system.plugins import entry_points, is_reference, load_object
 from rammerge.system.schema import first_problem, reason
 
@@ -35,6 +38,7 @@ __all__ = [
     "ResolvedMethod",
     "Rule",
     "Statistics",
+    "TensorRule",
     "Update",
     "all_methods",
     "find_method",
@@ -48,22 +52,27 @@ def resolve(
     preset: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     *,
+    weights: Mapping[str, float] | None = None,
+    tensors: Sequence[Mapping[str, Any]] = (),
     trusted: Collection[str] = (),
     directory: Path | None = None,
     also: Iterable[str] = (),
 ) -> ResolvedMethod:
-    """Settle a method's parameters: defaults, then the preset's, then `overrides`.
+    """Settle a method: its defaults, then the preset's parameters, then `overrides`.
 
     Args:
         method: a name, or a method of the user's own.
         preset: a named set of the method's parameters.
         overrides: parameters by name.
+        weights: agent -> factor of its task vector.
+        tensors: what is done with some tensors instead: see `TensorRule`.
         trusted: modules whose code may run, for a method named `module:name`.
         directory: where such a module may be besides the import path.
         also: what a misspelt parameter may have meant besides the method's own parameters.
 
     Raises:
-        InputError: an unknown method, preset or parameter (the nearest is named), or a value out of bounds.
+        InputError: an unknown method, preset or parameter (the nearest is named), a value out of bounds, or weights for
+            a method that takes none.
     """
     spec = method if isinstance(method, Method) else find_method(method, trusted=trusted, directory=directory)
     if preset is not None and preset not in spec.presets:
@@ -71,11 +80,29 @@ def resolve(
         hint = closest(preset, spec.presets)
         raise InputError(f"method '{spec.name}' has no preset '{preset}'{hint}; its presets: {known}")
     chosen = {**(spec.presets[preset] if preset else {}), **(overrides or {})}
+    params, rules = _validated(spec, chosen, also), read_rules(tensors)
+    for rule in rules:
+        _validated(spec, {**params.model_dump(), **rule.params}, also, f"tensors '{rule.match}': ")
+    return ResolvedMethod(spec, preset, params, _checked(spec, weights or {}), rules)
+
+
+def _validated(spec: Method, chosen: Mapping[str, Any], also: Iterable[str], where: str = "") -> Params:
     try:
-        params = spec.params.model_validate(chosen)
+        return spec.params.model_validate(chosen)
     except ValidationError as error:
-        raise InputError(_explain(spec, error, also)) from error
-    return ResolvedMethod(spec, preset, params)
+        raise InputError(where + _explain(spec, error, also)) from error
+
+
+def _checked(spec: Method, weights: Mapping[str, float]) -> dict[str, float]:
+    """Return the weights that are not 1."""
+    for name, weight in weights.items():
+        if not (math.isfinite(weight) and weight > 0):
+            raise InputError(
+                f"the weight of agent '{name}' is {weight:g}; give a number above 0, or leave the agent out"
+            )
+    if weights and spec.refuses_weights:
+        raise InputError(f"method '{spec.name}' takes no weights: {spec.refuses_weights}")
+    return {name: float(weight) for name, weight in weights.items() if weight != 1}
 
 
 def find_method(name: str, *, trusted: Collection[str] = (), directory: Path | None = None) -> Method:
@@ -122,16 +149,18 @@ def restore(
     preset: str | None,
     params: Mapping[str, Any],
     *,
+    weights: Mapping[str, float] | None = None,
+    tensors: Sequence[Mapping[str, Any]] = (),
     trusted: Collection[str] = (),
     directory: Path | None = None,
 ) -> ResolvedMethod:
-    """Return what `resolve` gave, from its name, preset and settled parameters.
+    """Return what `resolve` gave, from its name, preset, settled parameters, weights and rules for tensors.
 
     Raises:
         InputError: the method does not exist, or it has different parameters.
     """
     found = find_method(method, trusted=trusted, directory=directory)
-    return replace(resolve(found, None, params), preset=preset)
+    return replace(resolve(found, None, params, weights=weights, tensors=tensors), preset=preset)
 
 
 def _explain(spec: Method, error: ValidationError, also: Iterable[str]) -> str:

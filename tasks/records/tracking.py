@@ -233,7 +233,9 @@ def _metrics(row: Row, seconds: Mapping[str, float]) -> dict[str, float]:
 
 def _method_params(method: Method) -> dict[str, Any]:
     settled = {f"method.{name}": value for name, value in method.params.items()}
-    return {"method": method.name, "preset": method.preset, **settled}
+    weights = {f"weight.{agent}": weight for agent, weight in method.weights.items()}
+    tensors = {"tensors": method.tensors} if method.tensors else {}
+    return {"method": method.name, "preset": method.preset, **settled, **weights, **tensors}
 
 
 def _shown(value: Any) -> str:

@@ -33,6 +33,7 @@ class Method(BaseModel):
     Attributes:
         name, preset, params: what was chosen.
         code: a digest of the code of a method that is not rammerge's own.
+        weights, tensors: what is done differently with some agents and tensors, as `ResolvedMethod.to_json` gives it.
         trusted: modules whose code the recipe trusts.
         directory: the recipe's, where a module may be.
     """
@@ -43,6 +44,8 @@ class Method(BaseModel):
     preset: str | None
     params: dict[str, Any]
     code: str | None = None
+    weights: dict[str, float] = {}
+    tensors: list[dict[str, Any]] = []
     trusted: tuple[str, ...] = ()
     directory: Path | None = None
 
@@ -54,14 +57,17 @@ class Method(BaseModel):
             preset=settled.preset,
             params=dict(settled.params),
             code=settled.method.code,
+            weights=dict(settled.weights),
+            tensors=[rule.to_json() for rule in settled.tensors],
             trusted=tuple(trusted),
             directory=directory,
         )
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Name, preset and parameters, and the code of a method of the user's own; where it is found does not count."""
-        return self.model_dump(mode="json", include={"name", "preset", "params"} | ({"code"} if self.code else set()))
+        """What was chosen, and the code of a method of the user's own; where it is found does not count."""
+        given = {key for key in ("code", "weights", "tensors") if getattr(self, key)}
+        return self.model_dump(mode="json", include={"name", "preset", "params", *given})
 
     def resolved(self) -> ResolvedMethod:
         """Return the method as the library takes it.
@@ -69,7 +75,15 @@ class Method(BaseModel):
         Raises:
             RammergeError: the code of the method is no longer what it was when the run was planned.
         """
-        found = restore(self.name, self.preset, self.params, trusted=self.trusted, directory=self.directory)
+        found = restore(
+            self.name,
+            self.preset,
+            self.params,
+            weights=self.weights,
+            tensors=self.tensors,
+            trusted=self.trusted,
+            directory=self.directory,
+        )
         if found.method.code != self.code:
             raise RammergeError(f"the code of method '{self.name}' changed after the run was planned; run again")
         return found

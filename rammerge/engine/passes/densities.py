@@ -62,6 +62,10 @@ class DensitiesByRule:
     name: ClassVar[str] = "densities"
     height: ClassVar[int] = 1
 
+    def weighted(self, weights: Sequence[float]) -> DensitiesByRule:
+        """Return the pass itself: what an agent changed does not depend on its weight."""
+        return self
+
     def function(self, agents: int) -> DensityBlock:
         """Return the function of one block."""
         return DensityBlock(agents)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rammerge.engine.blocks import Arguments, Block, Numbers, Rows, counted, health, read_block, total
@@ -41,6 +41,7 @@ class MagnitudeBlock:
 
     ranked: Ranked
     mask_mode: MaskMode
+    has_weights: bool = False
 
     def counts(self, agents: int) -> int:
         """Return the number of counts, without the health."""
@@ -53,6 +54,7 @@ class MagnitudeBlock:
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
         """Return float32 [n] for each agent, and float64 [1], the health."""
         block = read_block(base, agents, self.mask_mode, arguments)
+        block = block.weighted() if self.has_weights else block
         return [values.abs() for values in self.ranked(block)], counted([], health(total(block.deltas)))
 
 
@@ -82,6 +84,7 @@ class KeptMagnitudes:
         by_tensor: whether each tensor is trimmed separately.
         rank: what is kept of that share.
         mask: the mask that `ranked` reads.
+        has_weights: whether the last of `rows` are factors of the task vectors.
     """
 
     ranked: Ranked
@@ -90,6 +93,7 @@ class KeptMagnitudes:
     by_tensor: bool
     rank: Rank = at_least
     mask: Mask = field(default_factory=Mask)
+    has_weights: bool = False
 
     name: ClassVar[str] = "magnitudes"
 
@@ -98,9 +102,13 @@ class KeptMagnitudes:
         """How many rows of coefficients `ranked` reads."""
         return len(self.rows)
 
+    def weighted(self, weights: Sequence[float]) -> KeptMagnitudes:
+        """Return the same magnitudes of task vectors that are multiplied by their agents' weights."""
+        return replace(self, rows=(*self.rows, tuple(weights)), has_weights=True)
+
     def function(self, agents: int) -> MagnitudeBlock:
         """Return the function of one block."""
-        return MagnitudeBlock(self.ranked, self.mask.mode)
+        return MagnitudeBlock(self.ranked, self.mask.mode, self.has_weights)
 
     def reserved(self, agents: int) -> int:
         """Return the bytes that a thread needs to collect results: a histogram."""

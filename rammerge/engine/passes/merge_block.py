@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class MergeRule(Protocol):
-    """The engine's view of a merge rule, which is a method with settled parameters and agents (rammerge.rules)."""
+    """The engine's view of a merge rule, which is a method with settled parameters and agents (rammerge.rules).
+
+    But for `passes` and `part`, its properties are about tensors that have no rule of their own.
+    """
 
     @property
     def kernel(self) -> Callable[[Block], Update]:
@@ -45,8 +48,26 @@ class MergeRule(Protocol):
     def improves_on(self) -> str | None:
         """The method whose result the kernel also computes as a reference, if any."""
 
+    @property
+    def weighted(self) -> bool:
+        """Whether the last row of coefficients are factors of the task vectors."""
+
+    @property
+    def copied(self) -> int | None:
+        """The model to copy instead of merging: 0 is the base, 1 the first agent."""
+
+    def part(self, tensor: str) -> MergeRule:
+        """Return the rule for one tensor, which has the same counts."""
+
     def rows(self, tensor: str, statistics: Statistics) -> Rows:
         """Return the coefficients of a tensor."""
+
+
+def block_function(rule: MergeRule, dtype: str, rounding: Rounding) -> MergeBlock | CopyBlock:
+    """Return what computes a block of the tensors for which `rule` is."""
+    if rule.copied is None:
+        return MergeBlock.of(rule, dtype, rounding)
+    return CopyBlock(rule.copied, rule.improves_on is not None, rule.mask.mode, dtype, rounding)
 
 
 @dataclass(frozen=True)
@@ -58,15 +79,16 @@ class MergeBlock:
     mask_mode: MaskMode
     dtype: str
     rounding: Rounding
+    has_weights: bool = False
 
     @classmethod
     def of(cls, rule: MergeRule, dtype: str, rounding: Rounding) -> MergeBlock:
         """Return the block function that merges by `rule`."""
-        return cls(rule.kernel, rule.improves_on is not None, rule.mask.mode, dtype, rounding)
+        return cls(rule.kernel, rule.improves_on is not None, rule.mask.mode, dtype, rounding, rule.weighted)
 
     def counts(self, agents: int) -> int:
         """Return the number of counts, without the health."""
-        return 3 * agents + (3 if self.has_reference else 2)
+        return _width(agents, self.has_reference)
 
     def results(self, agents: int) -> list[DType]:
         """Return the dtypes of the resulting tensors."""
@@ -80,28 +102,65 @@ class MergeBlock:
         those that differ from the base after the cast and, where there is a reference, those that differ from it.
         """
         block = read_block(base, agents, self.mask_mode, arguments)
-        update = self.kernel(block)
+        update = self.kernel(block.weighted() if self.has_weights else block)
         if (wanted := arguments.wanted) is not None:
             base, block, update = base[wanted], block.part(wanted), update.part(wanted)
             arguments = block.arguments
         rounded_base = base if base.dtype == DTYPES[self.dtype].torch_dtype else self._cast(block.base, arguments)
         merged = self._cast(_apply(block.base, update.delta), arguments)
-        changed = _differs(merged, rounded_base)
-        only_one = (total(block.masks) == 1.0).float()
-        indicators = [
-            *block.masks,
-            *(mask * only_one for mask in block.masks),
-            *(mask * changed for mask in block.masks),
-            1.0 - (update.delta == 0.0).float(),
-            changed,
-        ]
+        moved = 1.0 - (update.delta == 0.0).float()
+        indicators = _indicators(block, moved, _differs(merged, rounded_base))
         if self.has_reference:
             assert update.reference is not None, f"{self.kernel.__qualname__} returns no reference"
             indicators.append(_differs(merged, self._cast(_apply(block.base, update.reference), arguments)))
         return [merged], counted(indicators, health(merged))
 
     def _cast(self, values: Tensor, arguments: Arguments) -> Tensor:
-        return cast(values, DTYPES[self.dtype].torch_dtype, self.rounding, arguments.seeds[0], arguments.start)
+        return _rounded(values, self.dtype, self.rounding, arguments)
+
+
+@dataclass(frozen=True)
+class CopyBlock:
+    """Copy a block of one model, 0 being the base, and count as `MergeBlock` does."""
+
+    model: int
+    has_reference: bool
+    mask_mode: MaskMode
+    dtype: str
+    rounding: Rounding
+
+    def counts(self, agents: int) -> int:
+        """Return the number of counts, without the health."""
+        return _width(agents, self.has_reference)
+
+    def results(self, agents: int) -> list[DType]:
+        """Return the dtypes of the resulting tensors."""
+        return [DTYPES[self.dtype]]
+
+    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
+        """Return the model's elements in the output dtype, and `MergeBlock`'s counts. None differs from a reference."""
+        block = read_block(base, agents, self.mask_mode, arguments)
+        values = [base, *agents][self.model].float()
+        rounded, rounded_base = (_rounded(each, self.dtype, self.rounding, arguments) for each in (values, block.base))
+        indicators = _indicators(block, _differs(values, block.base), _differs(rounded, rounded_base))
+        if self.has_reference:
+            indicators.append(torch.zeros_like(block.base))
+        return [rounded], counted(indicators, health(total([*block.deltas, rounded.float()])))
+
+
+def _width(agents: int, has_reference: bool) -> int:
+    return 3 * agents + (3 if has_reference else 2)
+
+
+def _indicators(block: Block, moved: Tensor, changed: Tensor) -> list[Tensor]:
+    """Return what is counted: elements that the merge `moved`, and that it `changed` after the cast, are ones."""
+    only_one = (total(block.masks) == 1.0).float()
+    unique = [mask * only_one for mask in block.masks]
+    return [*block.masks, *unique, *(mask * changed for mask in block.masks), moved, changed]
+
+
+def _rounded(values: Tensor, dtype: str, rounding: Rounding, arguments: Arguments) -> Tensor:
+    return cast(values, DTYPES[dtype].torch_dtype, rounding, arguments.seeds[0], arguments.start)
 
 
 def _apply(base: Tensor, delta: Tensor) -> Tensor:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rammerge.checkpoints.layout import Layout, Shard
-from rammerge.engine.blocks import Numbers, Rows, added
-from rammerge.engine.output.chunks import Chunk, Piece, Unit, cut
+from rammerge.engine.blocks import BlockFunction, Numbers, Rows, added
+from rammerge.engine.output.chunks import Chunk, Piece, cut
 from rammerge.engine.output.shards import Output, ShardRecord, ShardWriter, finished
-from rammerge.engine.passes.merge_block import MergeBlock, MergeRule
+from rammerge.engine.passes.merge_block import MergeRule, block_function
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.running import Runner
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session
 from rammerge.numerics.rounding import FLOAT_DTYPES
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How the blocks of one tensor are merged."""
+
+    runner: Runner
+    rows: Rows
+    threshold: float
 
 
 @dataclass
@@ -29,14 +38,31 @@ class _OpenShard:
     missing: int
 
 
-def merge_runner(session: Session, rule: MergeRule) -> Runner:
-    """Return the runner that merges by `rule`."""
-    function = MergeBlock.of(rule, session.options.dtype, session.options.rounding)
-    return Runner(session, function, rule.height, rule.by_rows)
+# What merges the tensors whose block function is the key.
+Runners = Mapping[BlockFunction, Runner]
+
+
+def merge_runners(session: Session, rule: MergeRule) -> Runners:
+    """Return what merges by `rule`: more than one runner if it does different things with different tensors."""
+    parts: dict[BlockFunction, MergeRule] = {}
+    tensors: dict[BlockFunction, list[str]] = {}
+    for name in session.floats:
+        part = rule.part(name)
+        function = _function(session, part)
+        parts[function] = part
+        tensors.setdefault(function, []).append(name)
+    return {
+        function: Runner(session, function, part.height, part.by_rows, tuple(tensors[function]))
+        for function, part in parts.items()
+    }
+
+
+def _function(session: Session, part: MergeRule) -> BlockFunction:
+    return block_function(part, session.options.dtype, session.options.rounding)
 
 
 def merge_shards(
-    session: Session, rule: MergeRule, statistics: Statistics, runner: Runner, layout: Layout, directory: Path
+    session: Session, rule: MergeRule, statistics: Statistics, runners: Runners, layout: Layout, directory: Path
 ) -> list[ShardRecord]:
     """Merge into the staging directory `directory`. Afterwards its `model` contains every shard of `layout`.
 
@@ -47,7 +73,7 @@ def merge_shards(
     records = {shard.file: record for shard in layout.shards if (record := finished(directory, shard))}
     size = session.plan.block * FLOAT_DTYPES[session.options.dtype].itemsize
     chunks = [chunk for shard in layout.shards if shard.file not in records for chunk in cut(shard, size)]
-    merger = _Merger(session, rule, statistics, runner, directory, Output(size), chunks)
+    merger = _Merger(session, rule, statistics, runners, directory, Output(size), chunks)
     try:
         session.run("merge", chunks, merger.work)
         records.update(merger.records)
@@ -62,7 +88,7 @@ class _Merger:
         session: Session,
         rule: MergeRule,
         statistics: Statistics,
-        runner: Runner,
+        runners: Runners,
         directory: Path,
         output: Output,
         chunks: Sequence[Chunk],
@@ -71,9 +97,11 @@ class _Merger:
         self._directory = directory
         self._output = output
         self.records: dict[str, ShardRecord] = {}
-        self._threshold = rule.mask.threshold
-        self._rows = _memoised(lambda tensor: rule.rows(tensor, statistics))
-        self._runner = runner
+        self._rule = rule
+        self._statistics = statistics
+        self._runners = runners
+        self._width = _function(session, rule).counts(len(session.agents))
+        self._ways: dict[str, _Way] = {}
         self._chunks = Counter(chunk.shard.file for chunk in chunks)
         self._open: dict[str, _OpenShard] = {}
         self._lock = threading.Lock()
@@ -95,7 +123,7 @@ class _Merger:
         current = self._opened(chunk.shard)
         memory = self._output.memory()
         memory[: len(chunk.header)] = chunk.header
-        counts = [0] * self._runner.width
+        counts = [0] * self._width
         for piece in chunk.pieces:
             counts = added(counts, self._compute(piece, memory))
         current.writer.write(chunk, memory)
@@ -111,15 +139,17 @@ class _Merger:
         dtype = FLOAT_DTYPES[self._session.options.dtype] if info.dtype.is_floating_point else info.dtype
         result = memory[piece.offset :][: (unit.stop - unit.start) * dtype.itemsize]
         if info.dtype.is_floating_point:
-            return self._runner.run(unit, self._numbers(unit), [result])
+            way = self._way(unit.tensor)
+            seeds = tensor_seeds(self._session, unit.tensor)
+            return way.runner.run(unit, Numbers(way.rows, way.threshold, seeds, unit.start), [result])
         self._session.files.read(info, unit.start, result)
-        return [0] * self._runner.width
+        return [0] * self._width
 
     def _opened(self, shard: Shard) -> _OpenShard:
         with self._lock:
             if shard.file not in self._open:
                 writer = ShardWriter(self._directory, shard, self._output)
-                self._open[shard.file] = _OpenShard(writer, [0] * self._runner.width, self._chunks[shard.file])
+                self._open[shard.file] = _OpenShard(writer, [0] * self._width, self._chunks[shard.file])
             return self._open[shard.file]
 
     def _finish(self, shard: Shard, current: _OpenShard) -> None:
@@ -128,17 +158,9 @@ class _Merger:
             del self._open[shard.file]
         current.writer.close()
 
-    def _numbers(self, unit: Unit) -> Numbers:
-        seeds = tensor_seeds(self._session, unit.tensor)
-        return Numbers(self._rows(unit.tensor), self._threshold, seeds, unit.start)
-
-
-def _memoised(make: Callable[[str], Rows]) -> Callable[[str], Rows]:
-    known: dict[str, Rows] = {}
-
-    def get(tensor: str) -> Rows:
-        if tensor not in known:
-            known[tensor] = make(tensor)
-        return known[tensor]
-
-    return get
+    def _way(self, tensor: str) -> _Way:
+        if tensor not in self._ways:
+            part = self._rule.part(tensor)
+            runner = self._runners[_function(self._session, part)]
+            self._ways[tensor] = _Way(runner, part.rows(tensor, self._statistics), part.mask.threshold)
+        return self._ways[tensor]

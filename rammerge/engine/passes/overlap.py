@@ -61,6 +61,10 @@ class OverlapCounts:
     name: ClassVar[str] = "overlap"
     height: ClassVar[int] = 1
 
+    def weighted(self, weights: Sequence[float]) -> OverlapCounts:
+        """Return the pass itself: what an agent changed does not depend on its weight."""
+        return self
+
     def function(self, agents: int) -> CountBlock:
         """Return the function of one block."""
         return CountBlock(agents, self.mask.mode, self.products)

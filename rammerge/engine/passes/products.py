@@ -50,10 +50,20 @@ def product_dtypes(agents: int) -> list[DType]:
 
 @dataclass(frozen=True)
 class InnerProducts:
-    """The inner products of the task vectors, per tensor and over the model."""
+    """The inner products of the task vectors, per tensor and over the model.
+
+    Attributes:
+        weights: factors of the task vectors; empty if they are all 1.
+    """
+
+    weights: tuple[float, ...] = ()
 
     name: ClassVar[str] = "products"
     height: ClassVar[int] = 1
+
+    def weighted(self, weights: Sequence[float]) -> InnerProducts:
+        """Return the same products of task vectors that are multiplied by their agents' weights."""
+        return InnerProducts(tuple(weights))
 
     def function(self, agents: int) -> ProductBlock:
         """Return the function of one block."""
@@ -66,7 +76,8 @@ class InnerProducts:
     def collect(self, session: Session, runner: Runner) -> Gram:
         """Sum over the model."""
         found = count_and_sum_by_tensor(session, "multiply task vectors", runner, 0.0)
-        return Gram(tuple(session.agents), {name: sums for name, (_, sums) in found.items()})
+        gram = Gram(tuple(session.agents), {name: sums for name, (_, sums) in found.items()})
+        return gram.weighted(self.weights) if self.weights else gram
 
     def to_json(self, result: Gram) -> dict[str, Any]:
         """Return a result as plain JSON."""

@@ -32,6 +32,9 @@ class Pass(Protocol[R]):
     def height(self) -> int:
         """The number of rows of coefficients that the block function reads."""
 
+    def weighted(self, weights: Sequence[float]) -> Pass[R]:
+        """Return the same statistic of task vectors that are multiplied by their agents' weights."""
+
     def function(self, agents: int) -> BlockFunction:
         """Return the function of one block."""
 

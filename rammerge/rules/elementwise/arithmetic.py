@@ -13,13 +13,17 @@ class AverageParams(Params):
     """Averaging has no parameters."""
 
 
+class LinearParams(Params):
+    """The weighted mean has no parameters besides the agents' weights."""
+
+
 class TaskArithmeticParams(Params):
     """The scale of the sum of task vectors."""
 
     scale: float = Field(1.0, ge=0, description="factor of the sum of the agents' task vectors")
 
 
-def _equal_weights(_: AverageParams, __: Statistics, ___: str, agents: int) -> list[list[float]]:
+def _equal_weights(_: AverageParams | LinearParams, __: Statistics, ___: str, agents: int) -> list[list[float]]:
     return [[1.0 / agents] * agents]
 
 
@@ -40,6 +44,16 @@ METHODS: Sequence[Method] = (
         params=AverageParams,
         kernel=_weighted_sum,
         coefficients=_equal_weights,
+        refuses_weights="it is the plain mean; use linear, the mean by weights",
+    ),
+    Method(
+        name="linear",
+        summary="The weighted mean of the agents' weights; without weights of agents, their average.",
+        source="arXiv 2203.05482, with weights",
+        params=LinearParams,
+        kernel=_weighted_sum,
+        coefficients=_equal_weights,
+        shares_weights=True,
     ),
     Method(
         name="task_arithmetic",
