@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from rammerge import store
+from rammerge.store import entries
 from rammerge.system.locks import locked
 from tests.fixtures.waiting import let_the_clock_tick, no_hanging, wait_until
 
@@ -100,13 +101,13 @@ def test_damaged_entry_is_noticed_and_made_again(damage: Callable[[Path], object
 def test_untouched_file_is_not_hashed_again_and_a_touched_one_once(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = store.materialise("kind", "k", write_two)
     hashed: list[Path] = []
-    real = store._sha256
+    real = entries._sha256
 
     def note(path: Path) -> str:
         hashed.append(path)
         return real(path)
 
-    monkeypatch.setattr(store, "_sha256", note)
+    monkeypatch.setattr(entries, "_sha256", note)
     assert store.find("kind", "k") and hashed == []
     let_the_clock_tick(entry.path / "b.txt")
     os.link(entry.path / "b.txt", entry.path.parent / "link")  # as registering a model does
@@ -150,7 +151,7 @@ def test_many_threads_make_an_entry_once(monkeypatch: pytest.MonkeyPatch) -> Non
         wait_until(lambda: len(asked) == 8, "the others to ask for the entry that is being made")
         write_two(directory)
 
-    monkeypatch.setattr("rammerge.store.locked", note)
+    monkeypatch.setattr("rammerge.store.entries.locked", note)
     with ThreadPoolExecutor(8) as pool:
         entries = list(pool.map(lambda _: store.materialise("kind", "k", build), range(8)))
     assert len(made) == 1
@@ -189,7 +190,7 @@ def test_an_entry_has_a_new_generation_after_each_loss() -> None:
     first = store.generation("kind", "k", valid=False)
     assert first and store.generation("kind", "k", valid=True) == first
     second = store.generation("kind", "k", valid=False)
-    shutil.rmtree(store.home() / "store" / "kind")
+    shutil.rmtree(entries.root() / "kind")
     third = store.generation("kind", "k", valid=False)
     assert len({first, second, third}) == 3
     assert store.generation("kind", "other", valid=True) == store.generation("kind", "other", valid=True)

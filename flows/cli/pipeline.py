@@ -1,4 +1,4 @@
-"""Commands of the pipeline: run, check, report, evaluate, promote, rollback, releases, ui, demo."""
+"""Commands of the pipeline: run, check, report, evaluate, promote, rollback, releases, prune, ui, demo."""
 
 import json
 import time
@@ -21,7 +21,7 @@ Name = Annotated[str, typer.Argument(help="The registered model.", metavar="NAME
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to the program."""
     panels = {
-        "Pipeline": (demo, init, check, run, report, ui),
+        "Pipeline": (demo, init, check, run, report, ui, prune),
         "Releases": (releases, promote, rollback),
         "Models": (evaluate,),
     }
@@ -177,6 +177,32 @@ def releases(name: Name) -> None:
             release.path,
         )
     console().print(table)
+
+
+def prune(
+    unused_days: Annotated[
+        float, typer.Option(help="Remove what no run has used for this many days.", metavar="DAYS", min=0)
+    ] = 30,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Then remove what was used longest ago, until the store fits.", metavar="SIZE"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+) -> None:
+    """Remove from the store what can be made again. Registered versions stay, and so does what a run is using."""
+    from rich.filesize import decimal
+
+    from rammerge import store
+    from rammerge.system.sizes import parse_size
+
+    try:
+        limit = None if size is None else parse_size(size)
+    except ValueError as error:
+        raise InputError(f"--size {size}: {error}") from error
+    pruned = store.prune(unused_days=unused_days, size=limit, dry_run=dry_run)
+    for kind, count in sorted(pruned.entries.items()):
+        print(f"{kind:<12} {count:>6}  {decimal(pruned.freed[kind])}")
+    print(f"{'dry run: would have ' if dry_run else ''}{pruned.sentence}")
 
 
 def ui(

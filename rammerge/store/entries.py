@@ -1,4 +1,4 @@
-"""A content-addressed store: a step's output is kept under the digest of everything that determines it.
+"""Entries of the store, each under the digest of everything that determines it.
 
 Layout below `home()/store`. A whole kind, or any single entry, may be deleted at any time:
 
@@ -6,10 +6,12 @@ Layout below `home()/store`. A whole kind, or any single entry, may be deleted a
     <kind>/<key>/.manifest    size, SHA-256 and file status of each file, checked at each use of the entry
     <kind>/.staging/<key>/    an unfinished output; it survives its maker, so that the next one can resume
     <kind>/.locks/<key>       locked by the process that makes the entry; the kernel frees it on any death
+    .in-use                   shared by the processes that use entries, so that none is pruned under them
 
 Nothing here knows what an output contains.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -18,8 +20,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 from rammerge.errors import InputError, RammergeError
@@ -28,7 +31,8 @@ from rammerge.system.home import home
 from rammerge.system.locks import locked
 from rammerge.system.status import file_status
 
-_MANIFEST = ".manifest"
+IN_USE = ".in-use"
+MANIFEST = ".manifest"
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,10 @@ def find(kind: str, key: str) -> Entry | None:
     A file is hashed again only if its status (size, times, inode) differs from the manifest. So finding a large model
     reads nothing. Making a hard link to a file changes its status, and costs one more hash.
     """
-    path = _root() / kind / key
+    path = root() / kind / key
     try:
-        manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        hold(root())
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         files: dict[str, dict[str, Any]] = manifest["files"]
         if sorted(files) != [name for name, _ in _files(path)]:
             return None
@@ -75,7 +80,9 @@ def find(kind: str, key: str) -> Entry | None:
                 return None
             known["status"] = status
         if touched:
-            write_json(path / _MANIFEST, manifest)
+            write_json(path / MANIFEST, manifest)
+        with suppress(OSError):  # a store that cannot be written to is not pruned either
+            os.utime(path / MANIFEST)  # when it was used last, for `prune`
         return _entry(path, manifest, reused=True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -92,26 +99,28 @@ def materialise(
     An error of `build` is passed on. After an interrupt, an OSError or a RammergeError that is not an InputError (such
     as a full disk) the directory is kept for the next attempt; after any other error it is removed.
     """
+    root().mkdir(parents=True, exist_ok=True)
+    hold(root())
     with locked(_lock(kind, key)):
         found = find(kind, key)
         if found is not None and valid(found):
             return found
-        final, staging = _root() / kind / key, _root() / kind / ".staging" / key
-        _remove(final)
+        final, staging = root() / kind / key, root() / kind / ".staging" / key
+        remove(final)
         staging.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         try:
             build(staging)
         except BaseException as error:
             if isinstance(error, InputError) or not isinstance(error, RammergeError | OSError | KeyboardInterrupt):
-                _remove(staging)
+                remove(staging)
             raise
         files = {
             name: {"size": path.stat().st_size, "sha256": _sha256(path), "status": file_status(path.stat())}
             for name, path in _files(staging)
         }
         manifest = {"files": files, "seconds": round(time.monotonic() - began, 3)}
-        write_json(staging / _MANIFEST, manifest)
+        write_json(staging / MANIFEST, manifest)
         staging.rename(final)
         sync(final.parent)
         return _entry(final, manifest, reused=False)
@@ -129,7 +138,7 @@ def generation(kind: str, key: str, *, valid: bool) -> str:
     result whose entry was lost or damaged, also where the whole kind was deleted.
     """
     with locked(_lock(kind, f"{key}.generation")):
-        kept = _root() / kind / ".generations" / key
+        kept = root() / kind / ".generations" / key
         if valid:
             with suppress(OSError, ValueError):
                 return kept.read_text(encoding="ascii")
@@ -139,17 +148,30 @@ def generation(kind: str, key: str, *, valid: bool) -> str:
         return fresh
 
 
-def _root() -> Path:
+def root() -> Path:
+    """Return the directory of the store."""
     return home() / "store"
 
 
+@lru_cache(maxsize=1)
+def hold(store: Path) -> IO[bytes]:
+    """Share the lock on a store with its other users, for as long as this process uses it.
+
+    Raises:
+        OSError: the store does not exist.
+    """
+    file = (store / IN_USE).open("a+b")
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
 def _lock(kind: str, key: str) -> Path:
-    return _root() / kind / ".locks" / key
+    return root() / kind / ".locks" / key
 
 
 def _files(directory: Path) -> list[tuple[str, Path]]:
     found = [(path.relative_to(directory).as_posix(), path) for path in directory.rglob("*") if not path.is_dir()]
-    return sorted((name, path) for name, path in found if name != _MANIFEST)
+    return sorted((name, path) for name, path in found if name != MANIFEST)
 
 
 def _entry(path: Path, manifest: Mapping[str, Any], *, reused: bool) -> Entry:
@@ -164,7 +186,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _remove(directory: Path) -> None:
+def remove(directory: Path) -> None:
+    """Remove a directory of the store, if it is there."""
     # Rename first: a half-removed entry must never be found under its key.
     if directory.exists():
         trash = directory.parent / f".removed-{directory.name}-{os.getpid()}"
