@@ -128,7 +128,7 @@ def materialise(
 
 def is_new() -> bool:
     """Return whether nothing was ever kept in the store."""
-    return not _root().exists()
+    return not root().exists()
 
 
 def generation(kind: str, key: str, *, valid: bool) -> str:
