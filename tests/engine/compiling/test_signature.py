@@ -79,7 +79,7 @@ def test_the_name_covers_every_line_that_runs(function: BlockFunction, rows: int
     signature = Signature(function, BFLOAT16, (BFLOAT16, BFLOAT16), rows)
     base, agents, numbers = _sample(signature, 10)
     ran = files_that_run(lambda: function(base, agents, numbers.tensors()))
-    assert len(ran) >= 3, "the block function, its task vectors and its masks"
+    assert len(ran) >= 2, "the block function and what it calls"
     assert ran <= signature.files()
     rooms = {path.parent.name for path in signature.files()}
     assert not rooms & {"cli", "publishing", "checkpoints", "output", "recipe"}, "a change there compiles nothing again"
