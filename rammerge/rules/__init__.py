@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rammerge.engine.blocks import Block, Update
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.errors import InputError, closest
-from rammerge.rules.elementwise import arithmetic, consensus, della, ram, ram_ties, sparsified, trimmed
+from rammerge.rules.elementwise import arithmetic, consensus, della, ram, ram_ties, sce, sparsified, trimmed
 from rammerge.rules.rule import ResolvedMethod, Rule
 from rammerge.rules.span import awd, means
 from rammerge.rules.spec import Method, Params
@@ -20,7 +20,7 @@ from rammerge.rules.tensors import TensorRule, read_rules
 from rammerge.system.plugins import entry_points, is_reference, load_object
 from rammerge.system.schema import first_problem, reason
 
-_FAMILIES = (ram, ram_ties, arithmetic, sparsified, trimmed, della, consensus, means, awd)
+_FAMILIES = (ram, ram_ties, arithmetic, sparsified, trimmed, della, consensus, sce, means, awd)
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {method.name: method for family in _FAMILIES for method in family.METHODS}

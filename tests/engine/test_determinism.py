@@ -36,6 +36,7 @@ METHODS: list[Method] = [
     ("breadcrumbs", {}),
     ("ram_ties", {"drop_rate": 0.3}),
     ("della", {}),
+    ("sce", {"select": 0.4}),
 ]
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rammerge.checkpoints.checkpoint import Checkpoint
+    from rammerge.engine.passes.statistics import Statistics
     from rammerge.engine.running import Runner
     from rammerge.engine.session import Session
 
@@ -74,7 +75,7 @@ class DensitiesByRule:
         """Return the bytes that a thread needs to collect results: hardly any."""
         return 0
 
-    def collect(self, session: Session, runner: Runner) -> dict[str, Densities]:
+    def collect(self, session: Session, runner: Runner, known: Statistics) -> dict[str, Densities]:
         """Count over the model."""
         found = count_by_tensor(session, "measure densities", runner, 0.0)
         sums = [sum(column) for column in zip(*found.values(), strict=True)] or [0] * runner.width

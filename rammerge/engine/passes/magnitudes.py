@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rammerge.engine.histogram import Histogram
     from rammerge.engine.output.chunks import Unit
+    from rammerge.engine.passes.statistics import Statistics
     from rammerge.engine.running import Runner
     from rammerge.engine.session import Session
 
@@ -42,17 +43,18 @@ class MagnitudeBlock:
     ranked: Ranked
     mask_mode: MaskMode
     has_weights: bool = False
+    ranks_one: bool = False
 
     def counts(self, agents: int) -> int:
         """Return the number of counts, without the health."""
         return 0
 
     def results(self, agents: int) -> list[DType]:
-        """Return the dtypes of the resulting tensors: one per agent."""
-        return [DTYPES["float32"]] * agents
+        """Return the dtypes of the resulting tensors: one per agent, or one."""
+        return [DTYPES["float32"]] * (1 if self.ranks_one else agents)
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
-        """Return float32 [n] for each agent, and float64 [1], the health."""
+        """Return float32 [n] for each vector, and float64 [1], the health."""
         block = read_block(base, agents, self.mask_mode, arguments)
         block = block.weighted() if self.has_weights else block
         return [values.abs() for values in self.ranked(block)], counted([], health(total(block.deltas)))
@@ -85,6 +87,7 @@ class KeptMagnitudes:
         rank: what is kept of that share.
         mask: the mask that `ranked` reads.
         has_weights: whether the last of `rows` are factors of the task vectors.
+        ranks_one: whether `ranked` makes one vector instead of one for each agent. The result then is one number.
     """
 
     ranked: Ranked
@@ -94,6 +97,7 @@ class KeptMagnitudes:
     rank: Rank = at_least
     mask: Mask = field(default_factory=Mask)
     has_weights: bool = False
+    ranks_one: bool = False
 
     name: ClassVar[str] = "magnitudes"
 
@@ -108,7 +112,7 @@ class KeptMagnitudes:
 
     def function(self, agents: int) -> MagnitudeBlock:
         """Return the function of one block."""
-        return MagnitudeBlock(self.ranked, self.mask.mode, self.has_weights)
+        return MagnitudeBlock(self.ranked, self.mask.mode, self.has_weights, self.ranks_one)
 
     def reserved(self, agents: int) -> int:
         """Return the bytes that a thread needs to collect results: a histogram."""
@@ -117,7 +121,7 @@ class KeptMagnitudes:
 
         return agents * ROW_BYTES
 
-    def collect(self, session: Session, runner: Runner) -> dict[str | None, list[float]]:
+    def collect(self, session: Session, runner: Runner, known: Statistics) -> dict[str | None, list[float]]:
         """Rank over the whole model, exactly and in bounded memory."""
         if self.by_tensor:
             return {name: self._thresholds(session, runner, [name]) for name in session.floats}
@@ -141,11 +145,11 @@ class KeptMagnitudes:
 
         from rammerge.engine.histogram import MAX_BINS
 
-        agents = len(session.agents)
+        vectors = 1 if self.ranks_one else len(session.agents)
         if not any(session.base.tensors[name].numel for name in tensors):
-            return [0.0] * agents
+            return [0.0] * vectors
         count = _Counting(session, runner, self.rows, self.mask.threshold, tensors)
-        coarse = count.magnitudes([0] * agents, MAX_BINS, _FINE_BITS)
+        coarse = count.magnitudes([0] * vectors, MAX_BINS, _FINE_BITS)
         coarse[:, _NOT_RANKED_BIN] = 0
         ranks = [max(1, self.rank(self.share, int(counts.sum()))) for counts in coarse]
         bins, remaining = zip(*map(_locate, coarse, ranks), strict=True)
@@ -166,7 +170,7 @@ class _Counting:
     tensors: Sequence[str]
 
     def magnitudes(self, firsts: Sequence[int], bins: int, shift: int) -> NDArray[np.int64]:
-        """Count each agent's magnitudes, starting at the bit pattern `firsts`, in bins of 2**shift; [agents, bins]."""
+        """Count each vector's magnitudes from the bit pattern `firsts` on, in bins of 2**shift; [vectors, bins]."""
         import numpy as np
 
         from rammerge.engine.histogram import Histogram

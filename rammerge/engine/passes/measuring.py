@@ -32,7 +32,10 @@ def measure(session: Session, runners: Mapping[Pass[Any], Runner]) -> Statistics
     Raises:
         InputError: a NaN or an infinity in the base or in an agent.
     """
-    return Statistics({each: each.collect(session, runner) for each, runner in runners.items()})
+    found = Statistics()
+    for each, runner in runners.items():
+        found |= Statistics({each: each.collect(session, runner, found)})
+    return found
 
 
 def measure_overlap(

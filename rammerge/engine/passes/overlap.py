@@ -16,6 +16,7 @@ from rammerge.overlap import Gram, Overlap
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rammerge.engine.passes.statistics import Statistics
     from rammerge.engine.running import Runner
     from rammerge.engine.session import Session
 
@@ -73,7 +74,7 @@ class OverlapCounts:
         """Return the bytes that a thread needs to collect results: hardly any."""
         return 0
 
-    def collect(self, session: Session, runner: Runner) -> Overlap:
+    def collect(self, session: Session, runner: Runner, known: Statistics) -> Overlap:
         """Count over the model."""
         agents = len(session.agents)
         found = count_and_sum_by_tensor(session, "count overlap", runner, self.mask.threshold)

@@ -14,6 +14,7 @@ from rammerge.overlap import Gram
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rammerge.engine.passes.statistics import Statistics
     from rammerge.engine.running import Runner
     from rammerge.engine.session import Session
 
@@ -73,7 +74,7 @@ class InnerProducts:
         """Return the bytes that a thread needs to collect results: hardly any."""
         return 0
 
-    def collect(self, session: Session, runner: Runner) -> Gram:
+    def collect(self, session: Session, runner: Runner, known: Statistics) -> Gram:
         """Sum over the model."""
         found = count_and_sum_by_tensor(session, "multiply task vectors", runner, 0.0)
         gram = Gram(tuple(session.agents), {name: sums for name, (_, sums) in found.items()})

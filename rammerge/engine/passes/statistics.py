@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from rammerge.engine.blocks import BlockFunction, Numbers, added
+from rammerge.engine.blocks import BlockFunction, Numbers, Rows, added
 from rammerge.engine.sums import GrainSums, totals
 
 if TYPE_CHECKING:
@@ -41,8 +41,13 @@ class Pass(Protocol[R]):
     def reserved(self, agents: int) -> int:
         """Return the bytes that a thread needs to collect results."""
 
-    def collect(self, session: Session, runner: Runner) -> R:
+    def collect(self, session: Session, runner: Runner, known: Statistics) -> R:
         """Run the block function over the model, as often as needed, and return the result.
+
+        Args:
+            session: the inputs.
+            runner: of the block function.
+            known: the results of the passes that the method named before this one.
 
         Raises:
             InputError: a NaN or an infinity in the base or in an agent.
@@ -97,10 +102,19 @@ def count_by_tensor(session: Session, stage: str, runner: Runner, threshold: flo
 
 
 def count_and_sum_by_tensor(
-    session: Session, stage: str, runner: Runner, threshold: float
+    session: Session, stage: str, runner: Runner, threshold: float, rows: Callable[[str], Rows] | None = None
 ) -> dict[str, tuple[list[int], list[float]]]:
-    """Run a block function that counts and sums over all float tensors. Return its counts and sums per tensor."""
+    """Run a block function that counts and sums over all float tensors. Return its counts and sums per tensor.
+
+    Args:
+        session: the inputs.
+        stage: what to call this for the user.
+        runner: of the block function.
+        threshold: the mask's.
+        rows: makes a tensor's coefficients, if the function reads any.
+    """
     agents = len(session.agents)
+    none: Rows = [[0.0] * agents]
     width = len(runner.function.results(agents))
     lock = threading.Lock()
     counts = {name: [0] * runner.width for name in session.floats}
@@ -110,7 +124,7 @@ def count_and_sum_by_tensor(
 
     def work(unit: Unit) -> None:
         own = GrainSums.empty(width, unit.stop - unit.start) if width else None
-        numbers = Numbers([[0.0] * agents], threshold, [0] * (1 + agents), unit.start)
+        numbers = Numbers(rows(unit.tensor) if rows else none, threshold, [0] * (1 + agents), unit.start)
         found = runner.run(unit, numbers, sums=own)
         with lock:
             name = unit.tensor

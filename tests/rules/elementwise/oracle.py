@@ -60,9 +60,7 @@ def largest(parts: Sequence[npt.NDArray[np.float32]], density: float) -> float:
 
 def consensus(taus: Vectors, selectivity: float, agreeing: int, scale: float) -> Array:
     """Return the sum where at least `agreeing` agents have |tau_t| > selectivity * |sum - tau_t|."""
-    added = taus[0]
-    for tau in taus[1:]:
-        added = added + tau
+    added = _added(taus)
     masks = [np.abs(tau) > np.float32(selectivity) * np.abs(added - tau) for tau in taus]
     enough = np.sum(masks, axis=0) >= min(agreeing, len(taus))
     merged: Array = scale * np.where(enough, np.sum([tau.astype(np.float64) for tau in taus], axis=0), 0)
@@ -85,3 +83,28 @@ def ram_ties(taus: Vectors, epsilon: float, drop_rate: float, scale: float) -> A
     count = np.maximum(np.sum([change != 0 for change in agreeing], axis=0), 1)
     merged: Array = np.where(shared, scale * np.sum(agreeing, axis=0) / count, np.sum(changes, axis=0))
     return merged
+
+
+def sce(taus: Vectors, select: float, scale: float) -> Array:
+    """Return the mean, by weights, of the selected changes whose sign is that of the selected changes' sum."""
+    agents = len(taus)
+    mean = _added(taus) * np.float32(1 / agents)
+    variance = _added([(tau - mean) * (tau - mean) for tau in taus]) * np.float32(1 / agents)
+    ranked = np.sort(variance[variance > 0])[::-1]
+    keep = variance >= (ranked[max(1, int(select * ranked.size)) - 1] if select < 1 and ranked.size else 0)
+    kept = _kept(taus, [keep] * agents)
+    energy = np.array([np.mean(tau**2) if tau.size else 0.0 for tau in kept])
+    weights = energy / energy.sum() if energy.sum() else np.full(agents, 1 / agents)
+    sign = np.where(_added([tau.astype(np.float32) for tau in kept]) >= 0, 1.0, -1.0)
+    agreeing = [np.where(tau * sign > 0, tau, 0) for tau in kept]
+    share = np.sum([weight * (tau != 0) for weight, tau in zip(weights, agreeing, strict=True)], axis=0)
+    summed = np.sum([weight * tau for weight, tau in zip(weights, agreeing, strict=True)], axis=0)
+    merged: Array = scale * summed / np.where(share > 0, share, 1)
+    return merged
+
+
+def _added(vectors: Vectors) -> npt.NDArray[np.float32]:
+    added = vectors[0]
+    for vector in vectors[1:]:
+        added = added + vector
+    return added

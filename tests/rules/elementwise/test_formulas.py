@@ -61,6 +61,8 @@ CASES: list[tuple[str, dict[str, Any], Reference]] = [
         {"drop_rate": 0.3, "scale": 0.5, "epsilon": 1e-3},
         lambda whole, name: oracle.ram_ties(whole[name], 1e-3, 0.3, 0.5),
     ),
+    ("sce", {}, lambda whole, name: oracle.sce(whole[name], 1.0, 1.0)),
+    ("sce", {"select": 0.3, "scale": 0.5}, lambda whole, name: oracle.sce(whole[name], 0.3, 0.5)),
 ]
 
 
@@ -109,3 +111,16 @@ def test_a_single_agent_agrees_with_itself(tmp_path: Path) -> None:
 def test_disjoint_regions_are_stitched_undiluted(tmp_path: Path) -> None:
     deltas = [[9.0, 8.0, 0.0, 0.0], [0.0, 0.0, 7.0, 6.0]]
     assert one_tensor(tmp_path, deltas, "localize_and_stitch", density=0.25) == [9.0, 8.0, 7.0, 6.0]
+
+
+def test_small_changes_weigh_agents_as_large_ones_do(tmp_path: Path) -> None:
+    deltas = [[3.0, 1.0, 1.0], [1.0, 1.0, 3.0], [0.0, 5.0, 0.0]]
+    large = one_tensor(tmp_path / "large", deltas, "sce")
+    small = one_tensor(tmp_path / "small", [[value * 2.0**-20 for value in delta] for delta in deltas], "sce")
+    assert small == [value * 2.0**-20 for value in large]
+    assert large == pytest.approx([(11 * 3 + 11 * 1) / 22, (11 + 11 + 25 * 5) / 47, (11 + 11 * 3) / 22])
+
+
+def test_a_selection_by_variance_leaves_out_what_agents_agree_on(tmp_path: Path) -> None:
+    deltas = [[3.0, 1.0, 2.0, 0.0], [-1.0, 1.0, 1.0, 0.0]]
+    assert one_tensor(tmp_path, deltas, "sce", select=0.5) == pytest.approx([3.0, 0.0, 0.0, 0.0])
