@@ -44,21 +44,25 @@ def without_credentials(address: str) -> str:
 def redact_log_records() -> None:
     """Redact every log record of this process from now on, before any handler sees it."""
     make = logging.getLogRecordFactory()
-    if getattr(make, "redacts", False):
-        return
-    formatter = logging.Formatter()
+    if not isinstance(make, _RedactedRecords):
+        logging.setLogRecordFactory(_RedactedRecords(make))
 
-    def redacted(*args: object, **kwargs: object) -> logging.LogRecord:
-        record = make(*args, **kwargs)
+
+class _RedactedRecords:
+    """A factory of log records without secrets."""
+
+    def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
+        self._make = make
+        self._formatter = logging.Formatter()
+
+    def __call__(self, *args: object, **kwargs: object) -> logging.LogRecord:
+        record = self._make(*args, **kwargs)
         message = record.getMessage()
         if (shown := redact(message)) != message:
             record.msg, record.args = shown, ()
         if record.exc_info and record.exc_info[0] is not None:
-            record.exc_text = redact(formatter.formatException(record.exc_info))  # formatters use it as it is
+            record.exc_text = redact(self._formatter.formatException(record.exc_info))  # formatters use it as it is
         return record
-
-    redacted.redacts = True  # type: ignore[attr-defined]
-    logging.setLogRecordFactory(redacted)
 
 
 def without_secrets(function: Callable[P, R]) -> Callable[P, R]:

@@ -80,10 +80,9 @@ def record(function: BlockFunction, base: Tensor, agents: Sequence[Tensor], argu
     return recorder.program(made, counts)
 
 
-# Torch leaves the class without types.
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves the class without types
     def __init__(self, inputs: Sequence[Tensor], arguments: Arguments) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
         self._inputs = tuple(_type(values) for values in inputs)
         self._length = len(inputs[0])
         self._steps: dict[str, Step] = {}

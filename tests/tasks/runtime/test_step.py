@@ -65,7 +65,7 @@ def made_in(module: str, monkeypatch: pytest.MonkeyPatch, made: list[str]) -> St
     """Return a step whose result is a class of `module`, and which notes where it was made."""
     place = ModuleType(module)
     monkeypatch.setitem(sys.modules, module, place)
-    place.Made = type("Made", (Result,), {"__module__": module})  # type: ignore[attr-defined]
+    monkeypatch.setattr(place, "Made", type("Made", (Result,), {"__module__": module}), raising=False)
 
     @step("moved", version=1, run_name="moved", result=place.Made)
     def moved(out: Path, salt: str) -> None:
