@@ -22,6 +22,7 @@ from tasks.records.reporting import report
 from tasks.records.tracking import track
 from tasks.runtime.environment import activate
 from tasks.runtime.runner import workers
+from tasks.runtime.slots import ended_by_interrupt
 from tasks.steps.evaluating import Conditions, compare, evaluate, gate
 from tasks.steps.merging import extract, merge, smoke
 from tasks.steps.sources import fetch, preflight
@@ -36,6 +37,7 @@ def _run_name() -> str:
 
 
 @flow(name="merge-and-evaluate", flow_run_name=_run_name, task_runner=workers())
+@ended_by_interrupt()
 def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     """Run `recipe` from its sources to a promoted model. Work that any earlier run did is not done again."""
     started = time.time()

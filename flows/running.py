@@ -10,7 +10,7 @@ from rammerge import store
 from rammerge.cli.terminal import say
 from rammerge.recipe import load
 from tasks.runtime.environment import activate, quiet
-from tasks.runtime.slots import ended_by_interrupt, expect_models
+from tasks.runtime.slots import expect_models
 
 if TYPE_CHECKING:
     from flows.run.outcome import Outcome
@@ -44,7 +44,7 @@ def run(recipe: Path, display: Display) -> "Outcome":
 
         todo = plan(recipe)
         check(todo)
-        with answering(), display(todo.steps) as listener, listening(listener), ended_by_interrupt():
+        with answering(), display(todo.steps) as listener, listening(listener):
             state: Any = merge_and_evaluate(recipe, return_state=True)
             wait_until_recorded(state.state_details.flow_run_id)
         outcome: Outcome = state.result()

@@ -13,6 +13,7 @@ from rammerge.cli import commands
 from rammerge.errors import InputError, RammergeError, out_of_space
 from rammerge.system.allocator import keep_freed_blocks
 from rammerge.system.home import home
+from rammerge.system.interrupts import ended_by_signals, interrupted, say_interrupted
 from rammerge.system.redaction import redact
 
 _NAME = "rammerge"  # in messages and for the shell's completion, however the program was started
@@ -53,27 +54,34 @@ def main() -> None:
     gc.set_threshold(100_000, 50, 100)
     keep_freed_blocks()
     arguments = sys.argv[1:]
-    debug = "--debug" in arguments
+    with ended_by_signals():
+        code = _run(arguments, debug="--debug" in arguments)
+        if code and interrupted():
+            code = say_interrupted()
+    sys.exit(code)
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    """Run the command line and return the exit code."""
     try:
         # Accepted anywhere on the line: a user who meets an error repeats the command with --debug at its end.
         words = [word for word in arguments if word != "--debug"]
         code = app(words or ["--help"], prog_name=_NAME, standalone_mode=False)
         print(end="", flush=True)  # flush here, so that a failure to write is reported like any other
     except typer.Exit as exit_:
-        code = exit_.exit_code
+        return exit_.exit_code
     except typer.TyperException as error:
-        code = _report(InputError(_usage(error)), debug)
+        return _report(InputError(_usage(error)), debug)
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; run the same command again to continue", file=sys.stderr)
-        code = 130
+        return say_interrupted()
     except RammergeError as error:
-        code = _report(error, debug)
+        return _report(error, debug)
     except BrokenPipeError:
         sys.stderr.close()
-        code = 1
+        return 1
     except Exception as error:  # the last resort: no traceback without --debug
-        code = _report(RammergeError(_sentence(error)), debug)
-    sys.exit(code if isinstance(code, int) else 0)
+        return _report(RammergeError(_sentence(error)), debug)
+    return code if isinstance(code, int) else 0
 
 
 def _usage(error: typer.TyperException) -> str:
@@ -95,5 +103,6 @@ def _sentence(error: Exception) -> str:
 def _report(error: RammergeError, debug: bool) -> int:
     if debug:
         print(redact(traceback.format_exc()), file=sys.stderr, end="")
-    print(f"error: {redact(str(error))}", file=sys.stderr)
+    if not interrupted():  # otherwise the error is what the interrupt led to
+        print(f"error: {redact(str(error))}", file=sys.stderr)
     return error.exit_code

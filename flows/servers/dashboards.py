@@ -12,6 +12,7 @@ from rammerge.cli.terminal import say
 from rammerge.errors import RammergeError
 from rammerge.system.atomic import write_text
 from rammerge.system.home import home
+from rammerge.system.interrupts import end_normally
 from rammerge.system.redaction import without_credentials
 from tasks.records import pages
 from tasks.runtime.environment import tracking_server
@@ -28,6 +29,7 @@ def serve(port: int) -> None:
     Raises:
         RammergeError: a server died; the message names its log.
     """
+    end_normally()
     ended = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: ended.set())

@@ -4,7 +4,6 @@ The list lies among the files. Its own digest is a tag of the version, so that a
 """
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from rammerge.checkpoints.digest import sha256_file
 from rammerge.errors import RammergeError
 from rammerge.system.atomic import write_json
 from rammerge.system.home import home
+from tasks.records.scratch import scratch
 
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -96,9 +96,9 @@ def _place(source: str) -> _Place:
     repository = get_artifact_repository(source)
 
     def read(name: str, use: Callable[[Path], T]) -> T:
-        with tempfile.TemporaryDirectory(dir=home()) as scratch:
+        with scratch(home()) as directory:
             try:
-                return use(Path(repository.download_artifacts(name, scratch)))
+                return use(Path(repository.download_artifacts(name, str(directory))))
             except MlflowException as error:
                 raise RammergeError(f"{source}/{name} cannot be read: {error}") from error
 

@@ -4,16 +4,14 @@ import importlib
 import os
 import shutil
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rammerge.checkpoints.digest import digest_file
-from rammerge.system.atomic import write_text
 from rammerge.system.home import home
 from tasks.records.files import list_files, local_path
+from tasks.records.scratch import scratch
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,8 +37,8 @@ def lay(run: "Run", mlflow: "MlflowClient", model: Path) -> Laid:
     One process at a time does it, and removes first what one that was killed has left.
     """
     root = local_path(run.info.artifact_uri)
-    with _scratch(home() if root is None else root) as scratch:
-        made = scratch / ARTIFACT
+    with scratch(home() if root is None else root) as directory:
+        made = directory / ARTIFACT
         _write_mlflow_model(made, model, run.info.run_name)
         hashes = {f"model/{file.relative_to(model)}": digest_file(file).sha256 for file in _files(model)}
         files = list_files(made, hashes)
@@ -50,23 +48,6 @@ def lay(run: "Run", mlflow: "MlflowClient", model: Path) -> Laid:
             shutil.rmtree(root / ARTIFACT, ignore_errors=True)  # of an attempt that was killed before registering
             made.rename(root / ARTIFACT)
     return Laid(f"{run.info.artifact_uri}/{ARTIFACT}", files)
-
-
-@contextmanager
-def _scratch(parent: Path) -> Iterator[Path]:
-    """Make a directory in `parent` that is gone afterwards: if this process is killed, when the next one comes here."""
-    note = home() / "mlflow" / "unfinished"
-    with suppress(FileNotFoundError):
-        shutil.rmtree(note.read_text(encoding="utf-8"), ignore_errors=True)
-    parent.mkdir(parents=True, exist_ok=True)
-    directory = parent / f".{ARTIFACT}-{os.getpid()}"
-    write_text(note, str(directory))
-    directory.mkdir()
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        note.unlink(missing_ok=True)
 
 
 def _files(model: Path) -> list[Path]:

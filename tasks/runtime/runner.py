@@ -15,6 +15,7 @@ from prefect.futures import PrefectConcurrentFuture, PrefectFuture, resolve_futu
 from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from rammerge.system.interrupts import interrupted
 from tasks.runtime.progress import Event, State, emit
 from tasks.runtime.slots import Turn
 from tasks.runtime.step import Step
@@ -43,7 +44,7 @@ class Workers(ThreadPoolTaskRunner[Any]):
             wait_for = [*(wait_for or ()), _ItsTurn(turn, step, parameters)]
         future = super().submit(task, parameters, wait_for, dependencies)
         future.add_done_callback(lambda _: turn.end())
-        future.add_done_callback(lambda done: emit(Event(name, _ended(done))))
+        future.add_done_callback(lambda _: _report(name, future))
         return future
 
 
@@ -82,7 +83,15 @@ def workers() -> TaskRunner[PrefectFuture[Any]]:
     return cast(TaskRunner[PrefectFuture[Any]], Workers())
 
 
-def _ended(future: PrefectFuture[Any]) -> State:
+def _report(name: str, future: PrefectConcurrentFuture[Any]) -> None:
+    if not interrupted():  # then every step that ends has been ended
+        emit(Event(name, _ended(future)))
+
+
+def _ended(future: PrefectConcurrentFuture[Any]) -> State:
+    wrapped = future.wrapped_future
+    if wrapped.cancelled() or wrapped.exception() is not None:
+        return "skipped"  # Prefect gave it up before it began, because the run has failed
     future.wait()  # returns at once, and updates the future's state from the thread's
     state = future.state
     if state.is_completed():

@@ -6,17 +6,16 @@ processors. So does a model on a GPU.
 """
 
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from evaluation.backends.transformers import is_small
 from evaluation.runners.pool import Pool, Worker
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.errors import RammergeError
+from rammerge.system.interrupts import hearing
 
 _MOST = 8  # each process holds torch and a model: about half a gigabyte
 
@@ -125,27 +124,15 @@ def expect_models() -> None:
 
 @contextmanager
 def ended_by_interrupt() -> Iterator[None]:
-    """While the context lasts, have Ctrl-C end whatever runs models at once, and let no further model start.
+    """While the context lasts, have a signal end whatever runs models at once, and let no further model start.
 
     Otherwise Prefect waits for the steps that run, which takes as long as a model takes for all of its suites.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
 
-    def end(signum: int, frame: FrameType | None) -> None:
+    def end() -> None:
         _interrupted.set()
         _pool.close()
-        if callable(before):
-            before(signum, frame)
 
-    signal.signal(signal.SIGINT, end)
-    try:
+    _interrupted.clear()
+    with hearing(end):
         yield
-        if _interrupted.is_set():
-            # Python drops what a handler raises while it runs a callback of the garbage collector.
-            raise KeyboardInterrupt
-    finally:
-        signal.signal(signal.SIGINT, before)
-        _interrupted.clear()

@@ -1,17 +1,23 @@
-"""Contract of turns: a large model runs alone, and a step that waits for its turn does not seem to run."""
+"""Contract of turns: a large model runs alone, and a step that waits for its turn does not seem to run.
+
+When a run fails, the steps that have not begun are skipped without a word.
+"""
 
 import threading
 from pathlib import Path
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 from prefect import flow, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
+from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect.runtime import flow_run
+from prefect.task_runners import TaskRunner
 
 from tasks.runtime.progress import listening
-from tasks.runtime.runner import workers
+from tasks.runtime.runner import Workers, workers
 from tasks.runtime.slots import Turn, room
 from tasks.runtime.step import Result, step
 from tests.fixtures.waiting import wait_until
@@ -120,3 +126,29 @@ def test_a_thread_that_was_given_no_turn_waits_for_the_slot() -> None:
     turn.end()
     other.join()
     assert order == ["the thread whose turn it is", "the other thread"]
+
+
+def test_what_a_failed_run_gives_up_is_skipped_silently(asked: list[Turn], caplog: pytest.LogCaptureFixture) -> None:
+    """One step has no thread yet when the run fails, another has one and waits for its turn."""
+    ended: dict[str, str] = {}
+    futures: dict[str, PrefectConcurrentFuture[Result]] = {}
+
+    @step("given-up", version=1, run_name="{name}", result=Result, runs_a_model=_alone)
+    def model(out: Path, name: str) -> None:
+        with room(alone=True):
+            wait_until(
+                lambda: "queued" in futures and futures["queued"].wrapped_future.cancelled(), "the end of the run"
+            )
+            (out / "name").write_text(name)
+
+    @flow(task_runner=cast(TaskRunner[PrefectFuture[Any]], Workers(max_workers=2)))
+    def run() -> None:
+        for name in ("running", "waiting", "queued"):
+            futures[name] = cast(PrefectConcurrentFuture[Result], model.submit(name))
+            wait_until(lambda: len(asked) >= min(len(futures), 2), "the step to ask for its turn")
+        raise ValueError("no")
+
+    with listening(lambda event: ended.update({event.step: event.state})):
+        assert run(return_state=True).is_failed()
+    assert ended == {"running": "done", "waiting": "skipped", "queued": "skipped"}
+    assert not [record for record in caplog.records if record.name == "concurrent.futures"]
