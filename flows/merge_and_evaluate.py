@@ -9,7 +9,7 @@ from prefect.states import Completed
 
 from flows.run import artifacts
 from flows.run.champion import challenge
-from flows.run.checking import check, require_room
+from flows.run.checking import check, require_answers, require_room
 from flows.run.outcome import Outcome
 from flows.run.planning import plan
 from flows.run.settling import results, settle
@@ -53,6 +53,7 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     sources = results({"base": base, **agents})
     if require_room(todo, sources):
         expect_registration()
+    heard = require_answers(todo, sources)
     notes = {name: agent.result().notes for name, agent in agents.items()}
     checked = preflight.submit(base, agents, spec.output, notes)
     overlap = extract.submit(base, agents, spec.output.resize, spec.compute, checked)
@@ -123,7 +124,7 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
         registered=(release.result().name, release.result().version),
         champion=champion,
         run_id=runs.result().run_id,
-        warnings=[*checked.result().warnings, *overlap.result().warnings, *chosen.warnings],
+        warnings=[*checked.result().warnings, *heard, *overlap.result().warnings, *chosen.warnings],
     )
     outcome.keep()
     return Completed(name="Completed" if verdict.passed else "Refused", message=outcome.sentence, data=outcome)

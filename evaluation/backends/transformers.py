@@ -96,6 +96,24 @@ def drop_decoding_settings(model: "PreTrainedModel") -> None:
     model.generation_config = GenerationConfig(**{key: getattr(model.generation_config, key, None) for key in _TOKENS})
 
 
+def check_decoding_settings(model_dir: Path) -> None:
+    """Refuse a generation_config.json that transformers cannot read, or with token ids that are none."""
+    from transformers import GenerationConfig
+
+    file = model_dir / "generation_config.json"
+    if not file.is_file():
+        return
+    try:
+        settings = GenerationConfig.from_pretrained(model_dir, local_files_only=True)
+    except Exception as error:  # what odd values make transformers' checks raise
+        raise InputError(f"{file} cannot be loaded by transformers: {' '.join(str(error).split())}") from error
+    for key in _TOKENS:
+        ids = getattr(settings, key, None)
+        given = ids if isinstance(ids, list) else [] if ids is None else [ids]
+        if not all(type(each) is int and each >= 0 for each in given):
+            raise InputError(f"{file}: {key} must be the id of a token, or a list of ids, not {ids!r}; correct it")
+
+
 def try_out(model_dir: Path, *, device: str) -> tuple[str, bool]:
     """Return what the model in `model_dir` makes of a short prompt, and whether its logits are finite.
 
@@ -141,6 +159,10 @@ def threads_for(model: "PreTrainedModel") -> Iterator[None]:
 @cache
 def preload_transformers() -> None:
     """Import what loads models, once a process, without its progress bars and advice; its errors are still logged."""
+    from transformers import utils
+
+    # A quarter of the whole import, and only needed where a small model drafts the answers of a large one.
+    utils.is_sklearn_available = lambda: False
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401  (made when they are first asked for)
     from transformers.utils import logging
 

@@ -3,11 +3,16 @@
 lm-eval is imported by the first call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from evaluation.runners.samples import samples
+from evaluation.suites import Split, Suite
+from rammerge.errors import RammergeError
+
 if TYPE_CHECKING:
+    from lm_eval.api.task import Task
     from lm_eval.models.huggingface import HFLM
 
 
@@ -21,6 +26,32 @@ def asked(model: Any, tokenizer: Any, *, seq2seq: bool, batch_size: int = 1) -> 
         lm.tok_batch_encode = partial(_encode, lm)
         lm._model_generate = partial(_generate, lm._model_generate)
     return lm
+
+
+def ask(
+    lm: Any, suite: Suite, split: Split, tasks: "Mapping[str, Task]", *, limit: int | None, chat: bool
+) -> list[dict[str, Any]]:
+    """Return the samples of one split, sorted by id; with `chat` the prompts are turns of the model's chat.
+
+    Raises:
+        InputError: the suite's metric does not score its tasks.
+        RammergeError: the suite's own code failed on an item.
+    """
+    from lm_eval.evaluator import evaluate
+
+    # bootstrap_iters=0: the intervals are ours, over paired items (evaluation.statistics).
+    try:
+        logged = evaluate(
+            lm=lm,
+            task_dict={"tasks": tasks},
+            limit=limit,
+            bootstrap_iters=0,
+            apply_chat_template=chat,
+            fewshot_as_multiturn=chat,
+        )["samples"]
+    except (Exception, SystemExit) as error:  # a scoring function may raise anything
+        raise RammergeError(f"the {split} split of the suite {suite.path} cannot be evaluated: {error!r}") from error
+    return samples(suite, {name: logged[name] for name in tasks})
 
 
 def _encode(lm: "HFLM", strings: Sequence[str], left_truncate_len: int, **_padding: Any) -> tuple[Any, Any]:

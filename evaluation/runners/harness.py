@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.backends.transformers import drop_decoding_settings, load, preload_transformers, threads_for
 from evaluation.results import SuiteResult
-from evaluation.runners.asking import asked
-from evaluation.runners.samples import digest_items, samples
+from evaluation.runners.asking import ask, asked
+from evaluation.runners.rehearsal import rehearse
+from evaluation.runners.samples import digest_items
 from evaluation.runners.tasks import build_tasks, task_manager
 from evaluation.suites import SPLITS, Split, Suite
-from rammerge.errors import InputError, RammergeError
+from rammerge.errors import InputError
 from rammerge.system.atomic import write_json, write_text
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ def evaluate_model(
     """
     if batch_size < 1 or (limit is not None and limit < 1):
         raise InputError("the evaluation's batch_size and limit must be at least 1")
+    for warning in rehearse(suites, {str(model_dir): Path(model_dir)}, limit=limit, splits=splits):
+        if progress is not None:
+            progress(f"warning: {warning}")
     model = Harness(Path(model_dir), dtype=dtype, batch_size=batch_size, device=device, model_digest=model_digest)
     return model.evaluate(suites, splits=splits, limit=limit, out=out, progress=progress)
 
@@ -119,25 +123,9 @@ class Harness:
 
     def _run(self, manager: "TaskManager", suite: Suite, split: Split, limit: int | None) -> list[dict[str, Any]]:
         """Return the samples of one split, sorted by id."""
-        from lm_eval.evaluator import evaluate
-
         tasks = build_tasks(manager, suite, split)
-        # bootstrap_iters=0: the intervals are ours, over paired items (evaluation.statistics).
-        try:
-            with threads_for(self._lm.model):
-                logged = evaluate(
-                    lm=self._lm,
-                    task_dict={"tasks": tasks},
-                    limit=limit,
-                    bootstrap_iters=0,
-                    apply_chat_template=suite.apply_chat_template,
-                    fewshot_as_multiturn=suite.apply_chat_template,
-                )["samples"]
-        except Exception as error:  # a scoring function may raise anything
-            raise RammergeError(
-                f"the {split} split of the suite {suite.path} cannot be evaluated: {error!r}"
-            ) from error
-        return samples(suite, {name: logged[name] for name in tasks})
+        with threads_for(self._lm.model):
+            return ask(self._lm, suite, split, tasks, limit=limit, chat=suite.apply_chat_template)
 
 
 def _write(folder: Path, result: SuiteResult, found: Sequence[Mapping[str, Any]]) -> None:
@@ -155,13 +143,14 @@ def preload() -> None:
 
     Its errors are still logged.
     """
+    preload_transformers()
     import lm_eval.api.model
     import lm_eval.api.task
     import lm_eval.evaluator
     import lm_eval.models.huggingface
 
-    preload_transformers()
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    for library in ("lm_eval", "huggingface_hub"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     # lm-eval has no switch for its bars, and tqdm reads its own only when it is first imported.
     for module in (lm_eval.api.model, lm_eval.api.task, lm_eval.models.huggingface):
         module.tqdm = _no_bar

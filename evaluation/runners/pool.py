@@ -89,6 +89,8 @@ class Pool:
             self._used += 1
         try:
             yield worker
+        except InputError:  # an answer like any other
+            raise
         except BaseException:
             keep = False
             raise

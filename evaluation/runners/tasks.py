@@ -1,7 +1,7 @@
 """lm-eval's tasks of a suite: the suite's own, built from its task files, and those of lm-eval's library."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _FEWSHOT_SEED = 1234  # lm-eval's own default
 
 
+@cache
 def task_manager(*, include_library: bool) -> "TaskManager":
     """Return what builds lm-eval's tasks; with the library, which takes seconds to index, only where a suite asks."""
     from lm_eval.tasks import TaskManager
@@ -43,24 +44,54 @@ def _build(manager: "TaskManager", suite: Suite, name: str) -> "dict[str, Task]"
     if file is None and name not in manager.all_tasks:
         known = [*suite.task_files, *manager.all_tasks]
         raise InputError(f"{suite.path / 'suite.yaml'} names the unknown lm-eval task '{name}'{closest(name, known)}")
+    kept: list[int] = []
     try:
-        loaded: dict[str, Task] = manager.load([_config(file) if file is not None else name])["tasks"]
+        loaded: dict[str, Task] = manager.load([_config(file, kept) if file is not None else name])["tasks"]
     except InputError:
         raise
-    except Exception as error:  # lm-eval has no error class of its own
-        raise InputError(f"lm-eval cannot build the task '{name}' of the suite {suite.path}: {error}") from error
+    except (Exception, SystemExit) as error:  # lm-eval has no error class of its own, and the suite's code runs here
+        task = f"the task '{name}' of the suite {suite.path}"
+        if kept and kept[-1] == 0:
+            raise InputError(f"process_docs of {task} keeps no item of a split; correct the function") from error
+        if _is_out_of_reach(error):
+            raise InputError(
+                f"the data of {task} are not on this machine, and where they are cannot be reached ({error}); run "
+                f"`rammerge check` once with a network, which brings them here"
+            ) from error
+        raise InputError(f"lm-eval cannot build {task}: {error!r}; correct its file") from error
     return loaded
 
 
-def _config(file: TaskFile) -> dict[str, Any]:
-    """Return lm-eval's configuration of a suite's own task, with its functions loaded and its local data named."""
+def _is_out_of_reach(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, ConnectionError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _config(file: TaskFile, kept: list[int]) -> dict[str, Any]:
+    """Return lm-eval's configuration of a suite's own task, with its functions loaded and its local data named.
+
+    Each call of its `process_docs` adds to `kept` how many items are left.
+    """
     config: dict[str, Any] = _resolve(dict(file.config))
+    if callable(process := config.get("process_docs")):
+        config["process_docs"] = _counting(process, kept)
     if file.data_files is not None:
         # lm-eval would read the files through the Arrow library's cache below the user's home, and every item would get
         # the keys of all the others. This way the scoring function meets the items as they are in the file.
         config["custom_dataset"] = partial(_local_dataset, file.data_files, as_arrow="process_docs" in config)
         config.pop("dataset_kwargs")
     return config
+
+
+def _counting(process: Callable[..., Any], kept: list[int]) -> Callable[..., Any]:
+    # No partial: lm-eval copies those with their arguments.
+    def process_docs(dataset: Any) -> Any:
+        processed = process(dataset)
+        kept.append(len(processed))
+        return processed
+
+    return process_docs
 
 
 def _resolve(value: Any) -> Any:

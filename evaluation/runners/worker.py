@@ -5,8 +5,8 @@ then given it forks itself, and the fork answers what comes over that socket. Al
 
     python -m evaluation.runners.worker PARENT DESCRIPTOR
 
-Requests and answers are lines of JSON: {"do": "evaluate", ...} or {"do": "try_out", ...}, with the arguments of the
-functions of those names, and {"result": ...} or {"error": CLASS, "message": ...}.
+Requests and answers are lines of JSON: {"do": "evaluate", ...}, with the arguments of the method of `Asked` of that
+name, and {"result": ...} or {"error": CLASS, "message": ...}.
 """
 
 import gc
@@ -22,7 +22,8 @@ from typing import Any, NoReturn
 
 from evaluation.backends.transformers import try_out
 from evaluation.runners.harness import Harness, preload
-from evaluation.suites import load_suite
+from evaluation.runners.rehearsal import rehearse
+from evaluation.suites import Suite, load_suite
 from rammerge.errors import InputError, RammergeError
 from rammerge.system import libc
 from rammerge.system.allocator import keep_freed_blocks
@@ -95,7 +96,11 @@ class Asked:
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Do what `request` says and return the answer."""
-        known: dict[str, Callable[..., Any]] = {"evaluate": self.evaluate, "try_out": self.try_out}
+        known: dict[str, Callable[..., Any]] = {
+            "rehearse": self.rehearse,
+            "evaluate": self.evaluate,
+            "try_out": self.try_out,
+        }
         arguments = {name: value for name, value in request.items() if name != "do"}
         try:
             return {"result": known[request["do"]](**arguments)}
@@ -104,11 +109,14 @@ class Asked:
         except Exception:
             return {"error": "Exception", "message": traceback.format_exc()}
 
+    def rehearse(self, models: Mapping[str, str], suites: Mapping[str, str], limit: int | None) -> list[str]:
+        """See `evaluation.runners.rehearsal.rehearse`; the suites are given as digests by path."""
+        opened = [_opened(path, digest) for path, digest in suites.items()]
+        return rehearse(opened, {name: Path(model) for name, model in models.items()}, limit=limit)
+
     def evaluate(self, model: Mapping[str, Any], suite: str, suite_digest: str, limit: int | None, out: str) -> None:
         """Evaluate a model (the arguments of `Harness`) on a suite, and write its results and samples below `out`."""
-        opened = load_suite(suite)
-        if opened.digest != suite_digest:
-            raise InputError(f"the suite {suite} was changed while the run was using it; run again")
+        opened = _opened(suite, suite_digest)
         if self._model is None or self._key != model:
             self._key, self._model = model, None  # the one before has to go first
             settings = {name: value for name, value in model.items() if name != "model_dir"}
@@ -118,6 +126,13 @@ class Asked:
     def try_out(self, model_dir: str, device: str) -> list[Any]:
         """See `evaluation.backends.transformers.try_out`."""
         return list(try_out(Path(model_dir), device=device))
+
+
+def _opened(suite: str, digest: str) -> Suite:
+    opened = load_suite(suite)
+    if opened.digest != digest:
+        raise InputError(f"the suite {suite} was changed while the run was using it; run again")
+    return opened
 
 
 if __name__ == "__main__":

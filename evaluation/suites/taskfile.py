@@ -43,17 +43,22 @@ class FunctionReference:
     def load(self) -> Callable[..., Any]:
         """Import the module as it is on disk now and return the function.
 
-        Raises InputError if the module cannot be imported or has no such function.
+        Raises InputError if the module cannot be imported or has no function of that name.
         """
         try:
             beside = self.folder / f"{self.module.replace('.', '/')}.py"
             module = _import_file(beside) if beside.is_file() else importlib.import_module(self.module)
             function: Callable[..., Any] = getattr(module, self.name)
-        except Exception as error:  # the suite's own code runs here and may raise anything
+        except (Exception, SystemExit) as error:  # the suite's own code runs here and may raise anything
             function_name = f"{self.module}.{self.name}"
             raise InputError(
                 f"a task in {self.folder} names the function '{function_name}', which cannot be imported: {error}"
             ) from error
+        if not callable(function):
+            raise InputError(
+                f"a task in {self.folder} names the function '{self.module}.{self.name}', which is {function!r}; "
+                f"give a function"
+            )
         return function
 
 

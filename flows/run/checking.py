@@ -1,4 +1,4 @@
-"""Check a plan without doing its work: open the models that are here by their headers, and forecast memory and disk."""
+"""Check a plan without doing its work: by the models' headers, the suites' tasks and prompts, free memory and disk."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,9 @@ from rammerge.engine.forecast import Forecast, forecast
 from rammerge.system.home import home
 from rammerge.system.space import free_bytes, require_space
 from tasks.records.connection import require_mlflow
+from tasks.steps.evaluating import Conditions
 from tasks.steps.merging import Method, merge, merge_options
+from tasks.steps.rehearsing import Rehearsal
 from tasks.steps.sources import Model, Origin, fetch, open_family
 
 
@@ -22,22 +24,28 @@ def check(plan: Plan) -> list[str]:
     Raises:
         InputError: a part of the recipe cannot work; the message names it and the fix.
     """
+    conditions = Conditions.of(plan.recipe)
+    remote = [origin.source for origin in (plan.base, *plan.agents.values()) if not _is_local(origin)]
+    if not remote:  # most models lie where the recipe says
+        here = {name: Path(origin.source) for name, origin in {"base": plan.base, **plan.agents}.items()}
+        Rehearsal(plan.suites, here, conditions).expect()
     require_mlflow()
     lines = [
         f"{len(plan.variants)} variants: {', '.join(plan.variants)}",
         f"{len(plan.suites)} suites: {', '.join(suite.name for suite in plan.suites)}",
     ]
-    if remote := [origin.source for origin in (plan.base, *plan.agents.values()) if not _is_local(origin)]:
+    if remote:
+        Rehearsal(plan.suites, {}, conditions).warnings()
         return [*lines, f"from the hub, checked after the download: {', '.join(remote)}"]
     agents = {name: origin.source for name, origin in plan.agents.items()}
     family = Family.open(plan.base.source, agents, resize=plan.recipe.output.resize)
     heard = compare_companions(family.sources, plan.recipe.output.tokenizer)
-    lines += [f"warning: {warning}" for warning in (*family.warnings, *heard)]
-    unmade = _unmade(plan, _fetched(plan))
-    if not unmade:
-        return [*lines, "merged already: every variant"]
-    expected = max(_forecast(plan, family, plan.variants[name]) for name in unmade)
-    return [*lines, f"memory: {expected.memory / 2**20:.0f} MiB for a merge; {_room(unmade, expected.disk)}"]
+    work = "merged already: every variant"
+    if unmade := _unmade(plan, _fetched(plan)):
+        expected = max(_forecast(plan, family, plan.variants[name]) for name in unmade)
+        work = f"memory: {expected.memory / 2**20:.0f} MiB for a merge; {_room(unmade, expected.disk)}"
+    asked = Rehearsal(plan.suites, {name: model.path for name, model in family.sources.items()}, conditions)
+    return [*lines, *(f"warning: {said}" for said in (*family.warnings, *heard, *asked.warnings())), work]
 
 
 def require_room(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
@@ -55,6 +63,16 @@ def require_room(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
         family = open_family(sources["base"], agents, plan.recipe.output.resize)
         _room(unmade, _forecast(plan, family, plan.variants[unmade[0]]).disk)
     return unmade
+
+
+def require_answers(plan: Plan, sources: Mapping[str, Model]) -> list[str]:
+    """Return what the user should know before the models are evaluated, now that all are here; see `require_room`.
+
+    Raises:
+        InputError: a model cannot be evaluated on a suite; the message names both and the fix.
+    """
+    models = {name: model.path for name, model in sources.items()}
+    return Rehearsal(plan.suites, models, Conditions.of(plan.recipe)).warnings()
 
 
 def _fetched(plan: Plan) -> Mapping[str, Model]:

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import shutil
+import string
 import subprocess
 import sys
 from contextlib import suppress
@@ -22,14 +23,17 @@ from flows.cli.program import main
 from flows.cli.survey import Survey
 from rammerge.recipe import load, parse
 from rammerge.rules import METHODS
-from tests.fixtures.models import save_agents, save_model
+from tests.evaluation.made import write_tokenizer
+from tests.fixtures.models import edit_config, save_agents, save_model
 from tests.fixtures.waiting import no_hanging
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
-    save_agents(save_model(root / "base"), root, {"tool": 0.2, "code": 0.3})
+    base = edit_config(save_model(root / "base"), max_position_embeddings=256)
+    write_tokenizer(base, characters=string.printable[:92])
+    save_agents(base, root, {"tool": 0.2, "code": 0.3})
     return root
 
 

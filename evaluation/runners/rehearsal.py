@@ -1,0 +1,174 @@
+"""Everything that an evaluation does before a model answers, done without weights: what fails here would fail then.
+
+Every task of every suite is built, one item of each is scored as if a model had said something, and all prompts are
+rendered and measured for every model.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, NamedTuple
+
+from evaluation.backends.classes import text_model
+from evaluation.backends.transformers import check_decoding_settings, load_tokenizer
+from evaluation.runners.asking import ask, asked
+from evaluation.runners.tasks import build_tasks, task_manager
+from evaluation.suites import SPLITS, Split, Suite
+from rammerge.errors import InputError, RammergeError
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import LM
+    from lm_eval.api.task import Task
+    from lm_eval.models.huggingface import HFLM
+
+# What is scored in place of an answer.
+_ANSWER = "none"
+# More than a tokenizer adds to a text.
+_SPECIAL_TOKENS = 16
+
+
+def rehearse(
+    suites: Sequence[Suite], models: Mapping[str, Path], *, limit: int | None = None, splits: Sequence[Split] = SPLITS
+) -> list[str]:
+    """Return what the user should know before the models are evaluated on the suites.
+
+    Args:
+        suites: what will be asked.
+        models: model directories by what messages call them.
+        limit: the number of items of each task.
+        splits: which splits.
+
+    Raises:
+        InputError: a model cannot be asked, a task cannot be built, asked or scored, or no prompt of a task fits.
+    """
+    readers = {name: _reader(path) for name, path in models.items()}
+    manager = task_manager(include_library=any(suite.uses_library for suite in suites))
+    warnings: list[str] = []
+    for suite in suites:
+        for name, reader in readers.items():
+            _require_template(suite, name, reader)
+        for split in splits:
+            tasks = build_tasks(manager, suite, split)
+            _score_one(suite, split, tasks)
+            for name, reader in readers.items():
+                warnings += _measure(suite, split, tasks, name, reader, limit)
+    return warnings
+
+
+def _reader(model_dir: Path) -> "HFLM":
+    """Return lm-eval's view of a model that has no weights: enough to render prompts and to count their tokens."""
+    import torch
+
+    text = text_model(model_dir)
+    check_decoding_settings(model_dir)
+    model = SimpleNamespace(config=text.config, device=torch.device("cpu"))
+    return asked(model, load_tokenizer(model_dir), seq2seq=text.seq2seq)
+
+
+def _require_template(suite: Suite, name: str, reader: "HFLM") -> None:
+    if suite.apply_chat_template and not reader.tokenizer.chat_template:
+        raise InputError(
+            f"{suite.path / 'suite.yaml'} asks with a chat template, and {name} has none; add chat_template.jinja to "
+            f"the model's directory, or set apply_chat_template: false"
+        )
+
+
+def _score_one(suite: Suite, split: Split, tasks: "Mapping[str, Task]") -> None:
+    """Score the first item of each task as a run would, with the same answer whatever is asked."""
+    try:
+        ask(_mute(), suite, split, tasks, limit=1, chat=False)
+    except InputError:
+        raise
+    except RammergeError as error:
+        raise InputError(f"{error}; correct the suite") from error
+
+
+def _mute() -> "LM":
+    """Return a model of lm-eval's that always says the same."""
+    from lm_eval.models.dummy import DummyLM
+
+    lm = DummyLM()
+    lm.generate_until = lambda requests, **_: [_ANSWER for _ in requests]
+    lm.loglikelihood = lambda requests, **_: [(-1.0, False) for _ in requests]
+    lm.loglikelihood_rolling = lambda requests, **_: [-1.0 for _ in requests]
+    return lm
+
+
+def _measure(
+    suite: Suite, split: Split, tasks: "Mapping[str, Task]", name: str, reader: "HFLM", limit: int | None
+) -> Iterator[str]:
+    """Yield a sentence for each task with prompts that do not fit into the model's context; lm-eval would cut them.
+
+    Raises:
+        InputError: no prompt fits, or none can be made.
+    """
+    for task_name, task in tasks.items():
+        where = f"the {split} task '{task_name}' of the suite {suite.path}"
+        context = f"the context of {name}, {reader.max_length} tokens"
+        try:
+            requests = _requests(suite, task, reader, limit)
+            sizes = [_size(reader, request) for request in requests]
+        except (Exception, SystemExit) as error:  # templates and functions of the suite's and of the model's
+            raise InputError(f"{where} cannot be asked of {name}: {error!r}; correct the suite or the model") from error
+        if full := [size.answer for size in sizes if size.room <= 0]:
+            raise InputError(
+                f"{where} lets models answer with {full[0]} tokens, which fill {context}; lower max_gen_toks"
+            )
+        items = {request.doc_id for request in requests}
+        cut = {request.doc_id for request, size in zip(requests, sizes, strict=True) if size.prompt > size.room}
+        if cut == items:
+            raise InputError(
+                f"{where} has no prompt that fits into {context}: the shortest has {min(s.prompt for s in sizes)}, and "
+                f"there is room for {max(s.room for s in sizes)}; shorten them, lower num_fewshot or max_gen_toks"
+            )
+        if cut:
+            yield (
+                f"{len(cut)} of {len(items)} prompts of {where} do not fit into {context}; their beginnings are cut off"
+            )
+
+
+def _requests(suite: Suite, task: "Task", reader: "HFLM", limit: int | None) -> "list[Instance]":
+    """Return what the model will be asked."""
+    task.build_all_requests(
+        limit=limit,
+        apply_chat_template=suite.apply_chat_template,
+        fewshot_as_multiturn=suite.apply_chat_template,
+        chat_template=reader.apply_chat_template if suite.apply_chat_template else None,
+        tokenizer_name=reader.tokenizer_name if suite.apply_chat_template else "",
+    )
+    return list(task.instances)
+
+
+class _Size(NamedTuple):
+    """Tokens of a prompt, of the longest answer to it, and the room that the context has for the prompt."""
+
+    prompt: int
+    answer: int
+    room: int
+
+
+def _size(reader: "HFLM", request: "Instance") -> _Size:
+    if request.request_type == "generate_until":
+        from lm_eval.models.utils import normalize_gen_kwargs
+
+        prompt, settings = request.args
+        answer = int(normalize_gen_kwargs(settings, reader.max_gen_toks)["max_gen_toks"])
+        room = reader.max_length - answer
+        if reader.backend == "seq2seq":
+            positions = getattr(reader.config, "max_position_embeddings", None)  # which the decoder has of its own
+            room = 0 if positions is not None and answer >= positions else reader.max_length
+        return _Size(_count(reader, prompt, room), answer, room)
+    if request.request_type == "loglikelihood":
+        prompt, continuation = request.args
+        answer = 0 if reader.backend == "seq2seq" else len(reader.tok_encode(continuation, add_special_tokens=False))
+        # The last token of an answer is compared, and not read.
+        room = reader.max_length - max(0, answer - 1)
+        return _Size(_count(reader, prompt, room), answer, room)
+    return _Size(0, 0, reader.max_length)  # lm-eval cuts a long text into windows
+
+
+def _count(reader: "HFLM", text: str, room: int) -> int:
+    """Return the number of tokens; where there is room to spare, the number of bytes, which is larger."""
+    size = len(text.encode())
+    return size if 2 * size + _SPECIAL_TOKENS < room else len(reader.tok_encode(text))
