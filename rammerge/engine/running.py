@@ -1,4 +1,4 @@
-"""How a block function is run on a unit: compiled where that repays itself, else eagerly."""
+"""Running a block function on a unit: compiled where that pays off, eagerly elsewhere."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from rammerge.numerics.dtypes import DType
 if TYPE_CHECKING:
     from rammerge.engine.histogram import Histogram
 
-# Eager code takes about two seconds for so many elements, and so does the process that compiles.
+# Eager code takes about two seconds for this many elements, as long as the process that compiles.
 COMPILE_FROM_ELEMENTS = 1 << 26
 
-# The base's and each agent's.
+# The dtypes of the base and of each agent.
 Dtypes = tuple[DType, ...]
 
 
 @dataclass
 class Runner:
-    """A block function that runs compiled where a compiled form is at hand, else eagerly; same bytes either way.
+    """A block function that runs in compiled form if there is one, and eagerly otherwise. The bytes are the same.
 
     Attributes:
-        session: what it runs in.
+        session: the merge that it is a part of.
         function: the block function.
-        height: how many rows of coefficients it reads.
+        height: the number of rows of coefficients that it reads.
         by_rows: whether it needs whole rows of a tensor. It then runs eagerly.
         tensors: what it is run on; None for all float tensors.
     """
@@ -65,7 +65,7 @@ class Runner:
         self._load_torch_for_the_rest()
 
     def settle(self) -> None:
-        """Wait for what is being compiled; the memory plan, made later, counts what then computes."""
+        """Wait for what is being compiled. The memory plan, which is made later, counts the code that will run."""
         for dtypes, build in self._builds.items():
             try:
                 build.wait()
@@ -108,11 +108,11 @@ class Runner:
 
     @property
     def width(self) -> int:
-        """How many counts the function makes."""
+        """The number of counts that the function returns."""
         return self.function.counts(len(self.session.agents))
 
     def close(self) -> None:
-        """Remember how much ran eagerly; once it is enough, a later run compiles."""
+        """Record how much ran eagerly. Once that is enough, a later run compiles."""
         if self._may_compile:
             for dtypes, elements in self._ran_eagerly.items():
                 cache.count_eager(self._signature(dtypes), elements)
@@ -212,7 +212,7 @@ class Runner:
     def _load_torch_for_the_rest(self) -> None:
         if self._work().keys() - self._compiled.keys() - self._builds.keys():
             self.session.load_torch()
-            # What is summed is made in float64, and once more side by side.
+            # Values to be summed are computed in float64, and then copied side by side.
             summed = sum(dtype.itemsize for dtype in self._results if dtype.name == "float64")
             self.session.reserve(EAGER_BYTES + 2 * EAGER_ELEMENTS * summed)
 

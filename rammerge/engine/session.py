@@ -39,11 +39,11 @@ class Progress:
 
 
 class Job(Protocol):
-    """What a thread does at a time."""
+    """The work that a thread does in one go."""
 
     @property
     def units(self) -> Sequence[Unit]:
-        """What is read for it."""
+        """The units that are read for it."""
         ...
 
 
@@ -51,7 +51,7 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 class Session:
-    """One merge's inputs and machinery. Use as a context manager: it owns descriptors and compiler processes.
+    """The inputs and the machinery of one merge. Use it as a context manager, because it owns open files.
 
     Attributes:
         base: the model that is merged into.
@@ -62,7 +62,7 @@ class Session:
         floats: names of the float tensors.
         files: the open files of base and agents.
         notes: sentences about the run that the user should read.
-        closing: what is to be closed at the end.
+        closing: closes at the end what the merge opened.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Session:
 
     @cached_property
     def plan(self) -> MemoryPlan:
-        """How the work is cut up. Made when it is first asked for: after everything that computes has been loaded.
+        """How the work is divided. It is made at the first use, which is after all code that computes was loaded.
 
         Raises:
             InputError: `options.memory` is too little.
@@ -100,11 +100,11 @@ class Session:
         return plan_memory(self.base, self.agents, self.options, self.device, self._reserved, self._longest_row)
 
     def reserve(self, nbytes: int) -> None:
-        """Have the plan count `nbytes` for each thread, besides inputs and results; the largest call counts."""
+        """Reserve `nbytes` for each thread, in addition to inputs and results. The largest request counts."""
         self._reserved = max(self._reserved, nbytes)
 
     def need_rows(self) -> None:
-        """Have the plan make tiles long enough for the longest row."""
+        """Make tiles long enough for the longest row."""
         self._longest_row = max((self.row(name) for name in self.floats), default=1)
         self.reserve(self._longest_row * EAGER_ELEMENT_BYTES)
 
@@ -114,7 +114,7 @@ class Session:
         return max(1, shape[-1]) if shape else 1
 
     def load_torch(self) -> None:
-        """Import torch, for code that runs eagerly: now, so that the plan counts the memory that it takes."""
+        """Import torch for code that runs eagerly. The plan, which is made later, then counts its memory."""
         importlib.import_module("torch")
         self.reserve(EAGER_BYTES)
 
@@ -130,9 +130,9 @@ class Session:
                 yield Unit(name, start, min(numel, start + self.plan.block))
 
     def tiles(self, unit: Unit, row: int = 1) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
-        """Read a unit tile by tile: index of the first element, the base's elements, and each agent's.
+        """Read a unit tile by tile. Yield the index of the first element, the base's elements and each agent's.
 
-        The elements are valid until the same thread reads the next. Tiles are whole rows of `row` elements.
+        The elements are valid until the same thread reads the next tile. Tiles are whole rows of `row` elements.
         """
         infos, tile = self.inputs(unit.tensor), self.plan.tile // row * row
         for start in range(unit.start, unit.stop, tile):
@@ -169,7 +169,7 @@ class Session:
         return own
 
     def run(self, stage: str, jobs: Sequence[AnyJob], work: Callable[[AnyJob], None]) -> None:
-        """Do jobs, begun in their order, on all threads, reading ahead and reporting progress."""
+        """Do jobs on all threads. They start in their order; inputs are read ahead, and progress is reported."""
         elements = [sum(unit.stop - unit.start for unit in job.units) for job in jobs]
         total = sum(elements)
         done = 0

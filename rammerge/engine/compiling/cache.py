@@ -1,7 +1,8 @@
 """Block functions in compiled form, kept on disk: fused into one loop, tens of times faster than eager code on a CPU.
 
-A form is made once for a machine, by a process of its own (rammerge.engine.compiling.build) that goes on to the end for
-the next merge even if the one that began it ends first. It gives the bytes of eager code, and loads without torch.
+A form is made once for each machine, in a separate process (rammerge.engine.compiling.build). If the merge that started
+the process ends first, the process goes on, and the next merge uses the form. A form gives the bytes of eager code and
+loads without torch.
 """
 
 import os
@@ -22,10 +23,10 @@ _lock = threading.Lock()
 
 
 def load(signature: Signature) -> TileLoop | None:
-    """Return the compiled form when it is on disk and loads here.
+    """Return the compiled form if it is on disk and can be loaded here.
 
     Raises:
-        RammergeError: the signature has no name to keep it under.
+        RammergeError: the form has no name under which it could be kept.
     """
     path = signature.path()
     if not path.is_file():
@@ -38,19 +39,19 @@ def load(signature: Signature) -> TileLoop | None:
 
 
 class Build:
-    """A compiled form in the making, by a process that nothing which ends this one ends."""
+    """A process that makes a compiled form. It goes on however this process ends."""
 
     def __init__(self, signature: Signature, path: Path) -> None:
-        """Begin.
+        """Start the process.
 
         Raises:
-            OSError: it cannot be.
+            OSError: it cannot be started.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "rammerge.engine.compiling.build", signature.describe(), str(path)],
-            # What this process can import, the other can.
+            # It imports from the same places as this process.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -60,16 +61,16 @@ class Build:
 
     @property
     def ended(self) -> bool:
-        """Whether there is no more to wait for."""
+        """Whether the process has ended."""
         return self._process.poll() is not None
 
     def wait(self) -> None:
         """Wait until the form is on the disk.
 
         Raises:
-            RammergeError: it failed, or takes too long.
+            RammergeError: the process failed or took too long.
         """
-        with self._lock:  # several may wait for it
+        with self._lock:  # several threads may wait
             try:
                 _, errors = self._process.communicate(timeout=BUILD_SECONDS)
             except subprocess.TimeoutExpired as error:
@@ -80,7 +81,7 @@ class Build:
 
 
 def start_build(signature: Signature) -> Build:
-    """Begin to make a compiled form, unless this process has begun and it is not done.
+    """Start to make a compiled form, unless this process is making it already.
 
     Raises:
         RammergeError: there is no compiler, or the signature has no name.
@@ -96,7 +97,7 @@ def start_build(signature: Signature) -> Build:
 
 
 def eager_elements(signature: Signature) -> int:
-    """Return how many elements were computed eagerly so far, by all merges, where a compiled form would have served."""
+    """Return how many elements all merges so far computed eagerly for want of this compiled form."""
     try:
         return _tally(signature).stat().st_size * _TALLY_ELEMENTS
     except FileNotFoundError:
@@ -108,7 +109,7 @@ def count_eager(signature: Signature, elements: int) -> None:
     with suppress(OSError, RammergeError):
         path = _tally(signature)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:  # a byte for so many elements: what several processes append adds up
+        with path.open("ab") as file:  # a byte for each 2**20: what several processes append adds up
             file.write(b"." * -(-elements // _TALLY_ELEMENTS))
 
 

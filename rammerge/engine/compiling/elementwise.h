@@ -1,7 +1,6 @@
-// The operations of torch that block functions are made of, on as many elements at once as a vector register holds of
-// float32. Each gives the bits that torch gives on a CPU, and has torch's name. They are written with the vectors of
-// g++ and clang++ and without a branch: of plain loops over such code g++ 12 left some as they are and compiled one to
-// other results.
+// The operations of torch that block functions consist of, on as many elements at once as a vector register holds of
+// float32. Each gives the bits that torch gives on a CPU, and has torch's name. They use the vector types of g++ and
+// clang++ and have no branches, because g++ 12 left some plain loops as they were and compiled one to different results.
 
 #pragma once
 
@@ -22,7 +21,7 @@ constexpr int kLanes = RAMMERGE_REGISTER_BYTES / 4;
 enum class bfloat16 : uint16_t {};
 enum class float16 : uint16_t {};
 
-// What a lane holds: for bool all bits or none, for floats that are only stored their bits.
+// What a lane holds: all bits or none for a bool, and the bits of a float type that is only stored.
 template <class T> struct Lane { using type = T; };
 template <> struct Lane<bfloat16> { using type = uint16_t; };
 template <> struct Lane<float16> { using type = uint16_t; };
@@ -61,7 +60,7 @@ RAMMERGE_INLINE Values<T> constant(T x) {
   return RAMMERGE_PARTS(T, x - Part<T>{});  // a difference to zero, unlike a sum, is -0.0 for -0.0
 }
 
-// The next elements of `left`; those behind the last are zeros.
+// The next of `left` elements. Lanes beyond the last element are zeros.
 template <class T>
 RAMMERGE_INLINE Values<T> load(const T* from, int64_t left) {
   Values<T> values{};
@@ -232,7 +231,7 @@ RAMMERGE_INLINE Values<bool> isinf(Values<T> a) {
   return eq<T>(abs<T>(a), constant<T>(__builtin_inff()));
 }
 
-// A NaN in either is the result; clamping, too, keeps one.
+// If either is a NaN, so is the result. Clamping keeps a NaN too.
 template <class T>
 RAMMERGE_INLINE Values<T> maximum(Values<T> a, Values<T> b) {
   return where<T>(bitwise_or<bool>(gt<T>(a, b), isnan<T>(a)), a, b);
@@ -270,7 +269,7 @@ RAMMERGE_INLINE Values<T> floor(Values<T> a) {
   return where<T>(lt<T>(abs<T>(a), constant<T>(0x1p23f)), found, a);  // larger ones, and NaN, are whole
 }
 
-// The second result of torch's frexp: |a| is this power of two times something in [1/2, 1). Of 0, infinities and NaN it
+// The second result of torch's frexp: |a| is this power of two times a number in [1/2, 1). For 0, infinities and NaN it
 // is 0.
 template <class T>
 RAMMERGE_INLINE Values<int32_t> exponent(Values<T> a) {
@@ -285,8 +284,8 @@ RAMMERGE_INLINE Values<int32_t> exponent(Values<T> a) {
   return where<int32_t>(is_special, constant<int32_t>(0), found);
 }
 
-// a * 2**n, rounded once. Powers that float32 does not have take two steps more; those down leave a normal number for the
-// last one to round, as musl's scalbnf does.
+// a * 2**n, rounded once. Powers beyond float32's range take two more steps. Steps downwards leave a normal number for the
+// last step to round, as in musl's scalbnf.
 template <class T>
 RAMMERGE_INLINE Values<T> ldexp(Values<T> a, Values<int32_t> n) {
   const auto one = constant<T>(1), up = constant<T>(0x1p127f), down = constant<T>(0x1p-102f);
@@ -314,7 +313,7 @@ RAMMERGE_INLINE void accumulate(Values<float>& sum, Values<float> x, Values<bool
   sum = add<float>(sum, view<float>(bitwise_and<int32_t>(view<int32_t>(x), view<int32_t>(valid))));
 }
 
-// Sums of float64 in the order of rammerge/engine/sums.py, whatever the registers' size.
+// Sums of float64 in the order of rammerge/engine/sums.py, for registers of any size.
 
 constexpr int kSumLanes = 16, kGroup = 64 * kSumLanes, kGrain = 16 * kGroup;
 constexpr int kRegisters = kSumLanes / kLanes;
@@ -325,7 +324,7 @@ struct Lanes {
 
 RAMMERGE_INLINE void accumulate(Lanes& sum, Values<double> x, int64_t left, int64_t i) {
   auto& lanes = sum.part[(i / kLanes) % kRegisters];
-  // A branch that is nearly always taken costs less than a mask of float64.
+  // A branch that is nearly always taken costs less than a float64 mask.
   if (left < kLanes) x = where<double>(first(left), x, constant<double>(0));
   lanes = add<double>(lanes, x);
 }
@@ -348,7 +347,7 @@ RAMMERGE_INLINE int64_t least(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
-// Not inlined: what it takes is nothing beside the loop, and there are many sums.
+// Not inlined: there are many sums, and a call costs nothing beside the loop.
 inline __attribute__((noinline)) double total(const Values<float>& sums) {
   double found = 0;
   for (int lane = 0; lane < kLanes; ++lane) found += static_cast<double>(sums.part[0][lane]);

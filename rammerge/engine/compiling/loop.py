@@ -1,4 +1,4 @@
-"""The loop of tiles.cpp: read a unit of every input tile by tile and run a compiled block function on each."""
+"""The loop of tiles.cpp, which reads a unit of every input tile by tile and runs a compiled block function on each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DONE, _UNREADABLE, _SHORT = range(3)
 
 @dataclass(frozen=True)
 class Source:
-    """Where a unit of one input is read from, by way of `buffer`: elements of `dtype` from `offset` of an open file."""
+    """Where a unit of one input is stored: elements of `dtype` from `offset` of an open file, read into `buffer`."""
 
     file: Path
     descriptor: int
@@ -37,7 +37,7 @@ class _Source(ctypes.Structure):
 
 
 class _Numbers(ctypes.Structure):
-    # Pointers, which unlike addresses keep the arrays alive.
+    # Pointers, because unlike addresses they keep the arrays alive.
     _fields_ = (
         ("coefficients", ctypes.POINTER(ctypes.c_float)),
         ("seeds", ctypes.POINTER(ctypes.c_int64)),
@@ -55,10 +55,10 @@ class _Histogram(ctypes.Structure):
 
 
 class TileLoop:
-    """A compiled block function with the loop around it; the interpreter lock is free while it runs."""
+    """A compiled block function with the loop around it. The interpreter lock is released while it runs."""
 
     def __init__(self, path: Path, results: Sequence[DType]) -> None:
-        """Load the function at `path`, which makes tensors of the dtypes `results`.
+        """Load the function at `path`, which returns tensors of the dtypes `results`.
 
         Raises:
             OSError, AttributeError: it cannot be loaded here.
@@ -77,17 +77,17 @@ class TileLoop:
         histogram: Histogram | None = None,
         sums: GrainSums | None = None,
     ) -> list[float]:
-        """Run on the first `elements` of the sources, `tile` at once.
+        """Run the function on the first `elements` elements of the sources, `tile` elements at a time.
 
-        The function's tensors fill `results`, of `elements` elements each; or if there is a histogram, they are counted
-        in it, and `results` of `tile` elements each are overwritten again and again. Its tensors of float64 are summed
-        in `sums`; then `tile` is a multiple of a grain.
+        Without a histogram the function's tensors fill `results`, which have `elements` elements each. With a histogram
+        they are counted in it, and `results`, with `tile` elements each, are overwritten by every tile. Tensors of
+        float64 are summed in `sums`; `tile` is then a multiple of a grain.
 
         Returns:
             The function's `counts` counts, summed.
 
         Raises:
-            RammergeError: a file ended before.
+            RammergeError: a file is too short.
             OSError: a file could not be read.
         """
         read = (_Source * len(sources))(

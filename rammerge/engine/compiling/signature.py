@@ -94,7 +94,7 @@ def _digest(modules: frozenset[str]) -> str:
 
 @cache
 def _machine() -> str:
-    """Return what stands for torch and for the processor's instruction set."""
+    """Return text that identifies torch's version and the processor's instruction set."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,6 +1,6 @@
-// Reads the inputs of a merge tile by tile and calls a block function on each tile, away from the interpreter, whose lock
-// the worker threads would else hand to and fro a dozen times a tile. Compiled with the block function and called by
-// rammerge/engine/compiling/loop.py, whose structures these mirror.
+// Reads the inputs of a merge tile by tile and calls a block function on each tile, without the interpreter: the worker
+// threads would otherwise pass its lock to one another a dozen times for each tile. This file is compiled with the block
+// function and called by rammerge/engine/compiling/loop.py, whose structures these mirror.
 
 #include <errno.h>
 #include <stdint.h>
@@ -29,8 +29,8 @@ struct Numbers {
   float threshold;
 };
 
-// Where the bit patterns of results are counted: for each result from its `first` on `span` patterns, in bins of
-// 2**shift and a last bin for those elsewhere; see rammerge/engine/histogram.py.
+// Where the bit patterns of results are counted. For each result, `span` patterns from its `first` are counted in bins of
+// 2**shift patterns, and all others in a last bin; see rammerge/engine/histogram.py.
 struct Histogram {
   const uint32_t* firsts;
   int64_t* counts;
@@ -56,8 +56,8 @@ Status fill(void* buffer, const Source& source, int64_t first, int64_t count) {
   return kDone;
 }
 
-// Each of four neighbours adds to counts of its own: most task vectors are mostly zeros, and adding to one count over
-// and over would wait each time for the sum before; a branch around the zeros could not be predicted.
+// Each of four neighbours adds to its own counts. Most task vectors are mostly zeros, and each addition to the same count
+// would have to wait for the one before. A branch around the zeros could not be predicted.
 void count(const Histogram& histogram, int64_t row, const void* result, int64_t size) {
   const auto* patterns = static_cast<const uint32_t*>(result);
   const uint32_t first = histogram.firsts[row], span = histogram.span;
