@@ -47,7 +47,7 @@ def detected(difference: Difference, *, confidence: float = 0.95, power: float =
 def least_gain(sizes: Sequence[int], margin: float, *, confidence: float = 0.95) -> float | None:
     """Return the smallest average difference that proves a model to be less than `margin` worse, if it loses no item.
 
-    It is the least that any model can do: each lost item asks for more. Gains are spread over the suites by their size.
+    This is the least for any model, because each lost item raises it. Gains are spread over the suites by their size.
     None means that winning every item would not prove it. 0 means that an equal model proves it.
 
     Args:

@@ -10,7 +10,7 @@ from evaluation.suites import Split
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """Scores in [0, 1] by item id (sorted), and how they were made. `items_digest` is of the items' contents.
+    """The scores in [0, 1] by sorted item id, and how they were made. `items_digest` covers the items' contents.
 
     `seconds` is the wall time of this split alone, without loading the model.
     """
@@ -41,7 +41,7 @@ class SuiteResult:
         return math.fsum(self.scores.values()) / len(self.scores)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON object; `n` and `mean` are in it for readers."""
+        """Return a JSON object. It includes `n` and `mean` for readers."""
         return asdict(self) | {"scores": dict(self.scores), "n": self.n, "mean": self.mean}
 
     @classmethod

@@ -90,7 +90,7 @@ def paired_difference(ours: ArrayLike, theirs: ArrayLike, *, confidence: float =
 def macro_average(suites: Sequence[Estimate]) -> Estimate:
     """Average the suites' estimates with equal weight, whatever their sizes; the interval is MOVER's.
 
-    A single suite keeps its own interval. All intervals must have one confidence, which the average then has too.
+    A single suite keeps its own interval. All intervals must have the same confidence, which is then the average's too.
     """
     if len(suites) == 1:
         return suites[0]
@@ -104,7 +104,7 @@ def macro_difference(
 ) -> Difference:
     """Average the suites' paired differences with equal weight; suite s is of the scores `ours[s]` and `theirs[s]`.
 
-    The interval is MOVER's over the suites' own intervals. The p-value is of the hypothesis that on every item of every
+    The interval is MOVER's over the suites' own intervals. The p-value tests the hypothesis that on every item of every
     suite the two models are exchangeable: the sign-flip test of the average, which for 0/1 scores and suites of equal
     size is McNemar's exact test on the totals.
     """
@@ -206,7 +206,7 @@ def sign_flip_p(suites: Sequence[ArrayLike], *, seed: int = 0) -> float:
     rng = np.random.default_rng(seed)
     observed = abs(sum(float(suite.mean()) for suite in differences))
     flipped = sum(_sign_flipped_means(suite, rng) for suite in differences)
-    # Sums of the same numbers in another order differ in the last bits; equal outcomes must count as equal.
+    # Sums of the same numbers in a different order differ in the last bits; equal outcomes must count as equal.
     as_extreme = int((np.abs(flipped) >= observed - 1e-12).sum())
     return (1 + as_extreme) / (1 + RESAMPLES)
 

@@ -93,7 +93,7 @@ def _offered(config: "PreTrainedConfig") -> Iterator[tuple[type[Any], str]]:
 
 
 def _answers_text(model: type[Any]) -> bool:
-    """Tell whether a model does something without an image or a sound, and generates as lm-eval expects: by token."""
+    """Tell whether a model works without an image or a sound, and generates token by token, as lm-eval expects."""
     from transformers import GenerationMixin
 
     return model.can_generate() and model.main_input_name == "input_ids" and model.generate is GenerationMixin.generate

@@ -21,11 +21,11 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 PROMPT, NEW_TOKENS = "1 + 1 =", 8
 
-# What begins and ends a completion. The forced first token is the language of a translator's answer.
+# The tokens that begin and end a completion. The forced first token is the language of a translator's answer.
 _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id")
 
-# A step of a model up to this size is too short to be worth handing parts of it to other threads. They would mostly
-# wait for each other, and on a busy machine, where one of them is often not running, for milliseconds at each tensor.
+# The steps of a model up to this size are too short to be shared among threads. The threads would mostly wait for one
+# another, and on a busy machine, where one of them is often not running, for milliseconds at each tensor.
 _ONE_THREAD_PARAMETERS = 50_000_000
 
 # transformers sets torch's default dtype, which is global to the process, while it builds a model.
@@ -115,7 +115,7 @@ def check_decoding_settings(model_dir: Path) -> None:
 
 
 def try_out(model_dir: Path, *, device: str) -> tuple[str, bool]:
-    """Return what the model in `model_dir` makes of a short prompt, and whether its logits are finite.
+    """Return how the model in `model_dir` continues a short prompt, and whether its logits are finite.
 
     Raises:
         InputError: transformers cannot load the directory.

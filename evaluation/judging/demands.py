@@ -1,4 +1,4 @@
-"""What gates ask of the best that a model can do on a number of items: some can be passed by no model, some by few."""
+"""Gates that no model, or hardly any, can pass with the given numbers of items."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from evaluation.power import highest_floor, items_to_show_equal, least_gain
 
 @dataclass(frozen=True)
 class Demand:
-    """A gate that asks for more than a model that equals the other.
+    """A gate that fails a model which equals the other one.
 
     Attributes:
         possible: whether any scores pass.
-        sentence: what is asked, and how many items would ask less.
+        sentence: what the gate asks, and how many items would make it ask less.
     """
 
     possible: bool
@@ -21,7 +21,7 @@ class Demand:
 
 
 def demands(gates: Sequence[Gate], sizes: Mapping[str, int], *, confidence: float) -> Iterator[Demand]:
-    """Yield what the gates ask of these numbers of test items by suite, where an equal or a perfect model would fail.
+    """Yield the gates that an equal or a perfect model fails with these numbers of test items by suite.
 
     A rule that asks for a better model is left out unless no model can be shown to be better.
     """

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from evaluation.judging.leaderboard import Leaderboard
 
-# Tol's bright scheme, distinct to all eyes.
+# Tol's bright scheme, which color-blind readers can tell apart.
 _COLORS = {"base": "#7f7f7f", "agent": "#4477aa", "champion": "#aa3377", "variant": "#228833"}
 _MARKERS = "o^sDvP*X<>"
 
@@ -22,7 +22,7 @@ def leaderboard_png(leaderboard: Leaderboard, *, dots_per_inch: int = 120) -> by
 
 
 def leaderboard_figure(leaderboard: Leaderboard) -> Figure:
-    """Draw the test split's leaderboard: one line a model, in the order of the rows."""
+    """Draw the test split's leaderboard: one line per model, in the order of the rows."""
     rows = leaderboard.rows
     figure = Figure(figsize=(9, 1.9 + 0.34 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -55,7 +55,7 @@ def _draw_suites(axes: Axes, leaderboard: Leaderboard) -> None:
     for index, suite in enumerate(leaderboard.suites):
         values = [100 * row.suites["test"][suite].value for row in leaderboard.rows]
         marker = _MARKERS[index % len(_MARKERS)]
-        # A little above and below one another, since good models' suites lie close together.
+        # Shifted a little up and down, because the suites of a good model lie close together.
         offset = 0.6 * (index + 0.5) / len(leaderboard.suites) - 0.3
         heights = [height + offset for height in range(len(values))]
         axes.plot(values, heights, marker, label=suite, markersize=6, color="black", fillstyle="none")

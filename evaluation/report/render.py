@@ -15,7 +15,7 @@ from evaluation.suites import Split
 
 _Columns = Sequence[tuple[str, Callable[[Row], Estimate]]]
 
-# So many columns of scores fit beside a model's name on a page of Prefect's dashboard at desktop width.
+# This many columns of scores fit beside a model's name on a page of Prefect's dashboard at desktop width.
 _COLUMNS_A_TABLE = 5
 _ROLES: dict[Role, str] = {
     "base": "base",
@@ -48,7 +48,7 @@ def to_markdown(leaderboard: Leaderboard) -> str:
 
 
 def percent(value: float) -> float:
-    """Return a share in percent, as exact as scores are shown."""
+    """Return a share in percent, with the digits that scores are shown with."""
     return round(100 * value, 1)
 
 
@@ -128,7 +128,7 @@ def _cells(row: Row, columns: _Columns) -> list[tuple[str, str]]:
 
 
 def _best(leaderboard: Leaderboard) -> set[tuple[str, str]]:
-    """The (row, column)s that hold their column's highest value, as it is shown."""
+    """Return the (row, column)s with the highest shown value of their column."""
     best = set()
     for title, of in _columns(leaderboard):
         highest = max(percent(of(row).value) for row in leaderboard.rows)

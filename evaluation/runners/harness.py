@@ -5,8 +5,8 @@ its batches, and with it the last bits of the logits, does not depend on which o
 request cache is never used: it does not know which model it answers for. Nothing here reaches for the network unless a
 suite names a task of lm-eval's library whose data are not on this machine.
 
-lm-eval and torch are imported by the first call, which also silences lm-eval's and transformers' bars and advice in
-this process. Threads and random seeds are left as they are.
+lm-eval and torch are imported by the first call, which also silences the progress bars and the advice of lm-eval
+and transformers in this process. Threads and random seeds are left as they are.
 """
 
 import json

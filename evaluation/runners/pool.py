@@ -1,8 +1,8 @@
 """Processes that run models for this one.
 
-They are forked from one that has imported lm-eval and torch (evaluation.runners.worker). That one is started when it is
-first needed, or before by `warm_up`. It ends when nothing has needed it for a while, on `close`, and with this process,
-however it ends.
+They are forked from a template process (evaluation.runners.worker), which has imported lm-eval and torch. The template
+starts when it is first needed, or earlier by `warm_up`. It ends when nothing has needed it for a while, on `close`, and
+with this process, however that ends.
 """
 
 import atexit
@@ -72,14 +72,14 @@ class Pool:
         atexit.register(self.close)
 
     def warm_up(self) -> None:
-        """Begin to import what models need; returns at once."""
+        """Start to import what models need, and return at once."""
         with self._lock:
             self._ready()
             self._end_later()
 
     @contextmanager
     def worker(self, *, keep: bool = True) -> Iterator[Worker]:
-        """Yield a process that nobody else uses meanwhile.
+        """Yield a process that nobody else uses at the same time.
 
         With `keep` it may serve the next caller. Without, it ends, and the memory of its model is free again.
         """

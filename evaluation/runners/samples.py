@@ -1,4 +1,4 @@
-"""What lm-eval logged of a task, as samples: id, prompt, target, completion and score of each item."""
+"""The samples in lm-eval's log of a task: id, prompt, target, completion and score of each item."""
 
 import hashlib
 import json
@@ -12,8 +12,8 @@ from rammerge.errors import InputError, closest
 def samples(suite: Suite, logged: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Return the samples of one split, sorted by id, from lm-eval's log by task.
 
-    An id is the item's own, else its place in the data. With several tasks the task's name goes before it. `item` is
-    lm-eval's digest of the item's content.
+    An id is the item's own, or else its position in the data. With several tasks it begins with the task's name.
+    `item` is lm-eval's digest of the item's content.
 
     Raises:
         InputError: a task lacks the suite's metric or filter, or scored an item outside [0, 1].

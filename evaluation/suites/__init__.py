@@ -1,4 +1,4 @@
-"""Suites: one directory each, with what is asked, how it is scored, and which items select and which report."""
+"""Suites. Each is a directory that says what is asked, how it is scored, and which items select and which report."""
 
 from evaluation.suites.loading import SPLITS, Split, Suite, available_suites, load_suite
 from evaluation.suites.taskfile import FunctionReference, TaskFile

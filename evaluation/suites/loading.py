@@ -149,7 +149,7 @@ def _read_yaml(file: Path) -> Any:
 
 
 def _digest(path: Path, named: Iterable[Path]) -> str:
-    """SHA-256 over the names and contents of the suite's files, sorted: editing any of them makes another suite.
+    """SHA-256 over the names and contents of the suite's files, sorted: editing any of them makes a different suite.
 
     The suite's files are those in its directory, and those that a task names elsewhere, which count by content alone.
     """

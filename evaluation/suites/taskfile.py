@@ -1,7 +1,7 @@
 """lm-eval task files of a suite, read without importing lm-eval so that a suite can be checked at once.
 
-The format is lm-eval's own. One thing is added: data files are relative to the task file, where lm-eval takes them as
-relative to the working directory of whoever runs it.
+The format is lm-eval's own. One thing is added: data files are relative to the task file, while lm-eval takes them as
+relative to the working directory.
 """
 
 import hashlib
@@ -253,7 +253,7 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], tup
 
 
 def _import_file(file: Path) -> Any:
-    """Import `file` under a name of its content: an edited file is another module, the same file is imported once."""
+    """Import `file` under a name made of its content: an edited file is a different module, the same runs only once."""
     content = hashlib.sha256(str(file).encode() + b"\0" + file.read_bytes()).hexdigest()
     name = f"rammerge_suite_{content[:16]}_{file.stem}"
     if name not in sys.modules:
