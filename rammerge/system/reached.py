@@ -68,7 +68,7 @@ def _is_source(file: Path | None) -> bool:
 
 
 def _file(name: str) -> Path | None:
-    """Return the source file of a module, or None for what is no module in Python."""
+    """Return the source file of a module, or None if `name` is not a module written in Python."""
     if name in sys.modules:
         origin = getattr(sys.modules[name], "__file__", None)
     else:

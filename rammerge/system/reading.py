@@ -77,14 +77,14 @@ def open_regular(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def read_exactly(descriptor: int, size: int, offset: int, path: Path) -> bytearray:
-    """Return the `size` bytes at `offset` of the open file `path`; InputError when it ends before."""
+    """Return the `size` bytes at `offset` of the open file `path`; InputError if the file is too short."""
     content = bytearray(size)
     fill(descriptor, memoryview(content), offset, path)
     return content
 
 
 def fill(descriptor: int, memory: memoryview, offset: int, path: Path) -> None:
-    """Fill `memory` with the bytes at `offset` of the open file `path`; InputError when it ends before."""
+    """Fill `memory` with the bytes at `offset` of the open file `path`; InputError if the file is too short."""
     try:
         count = read_into(descriptor, memory, offset)
     except OSError as error:

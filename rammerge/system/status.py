@@ -1,4 +1,4 @@
-"""Noticing, without reading a file, that it was written again: by its size, times and inode."""
+"""Noticing that a file was written again, without reading it: by its size, times and inode."""
 
 import hashlib
 import os

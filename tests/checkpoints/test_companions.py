@@ -1,6 +1,6 @@
-"""Contract: what makes models speak differently is compared for all of them, and it is said whose the merge takes.
+"""Contract: what makes models speak differently is compared, and the report says whose settings the merge takes.
 
-Every file that says so is tried, in every place where releases of transformers keep it.
+Every file with such settings is tried, in every place where releases of transformers keep it.
 """
 
 import json

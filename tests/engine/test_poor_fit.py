@@ -1,4 +1,4 @@
-"""Contract: every method of the RAM family says when an agent is not what it was made for, and why; others do not."""
+"""Contract: the methods of the RAM family say, with the reason, which agents they do not fit; other methods do not."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Contract: what is promised before a run holds in it: differences are detected as often as said."""
+"""Contract: what is promised before a run holds in it: differences are detected as often as promised."""
 
 from functools import cache
 

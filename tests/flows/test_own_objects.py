@@ -1,4 +1,4 @@
-"""Contract: a recipe uses gates and suites of the user's own as it uses rammerge's, if it trusts their modules.
+"""Contract: a recipe that trusts their modules uses gates and suites of the user's own like rammerge's.
 
 The examples are what is used here. A gate whose code changes decides again.
 """

@@ -1,6 +1,6 @@
 """Contract: of several sets of weights in a directory the agent is the one that fits the base and is not the base.
 
-What was taken is said. Two that fit and differ are refused; nothing is taken because of its size or its name alone.
+The choice is reported. Two sets that fit and differ are refused. No set is chosen for its size or its name alone.
 """
 
 import json

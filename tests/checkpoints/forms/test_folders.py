@@ -1,6 +1,6 @@
-"""Contract: the weights are found below a trainer's directory, of its newest finished step, and it is said where.
+"""Contract: weights are found below a trainer's directory, in its newest finished step, and the place is reported.
 
-Where more than one model may be meant they are listed.
+If more than one model may be meant, they are listed.
 """
 
 import json

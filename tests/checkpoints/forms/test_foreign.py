@@ -1,6 +1,6 @@
-"""Contract: a form that is not read is named, with the tool that makes a model of it.
+"""Contract: a form that cannot be read is named, with the tool that makes a model of it.
 
-One directory for each form that rammerge.checkpoints.forms.foreign knows, as its trainer leaves it.
+There is one directory for each form that rammerge.checkpoints.forms.foreign knows, as its trainer leaves it.
 """
 
 import shutil

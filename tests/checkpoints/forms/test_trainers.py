@@ -1,4 +1,4 @@
-"""Contract: what real trainers write is read as it lies there, from its own directory and from the ones above it."""
+"""Contract: what real trainers write is read as they left it, from its own directory and from those above."""
 
 import shutil
 from collections.abc import Callable

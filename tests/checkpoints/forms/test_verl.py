@@ -1,4 +1,4 @@
-"""Contract of verl's shards: what the ranks saved is put together bit for bit, on however many and on one."""
+"""Contract of verl's shards: what any number of ranks saved, or a single one, is put together bit for bit."""
 
 import os
 import shutil

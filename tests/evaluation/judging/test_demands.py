@@ -1,4 +1,4 @@
-"""Contract: a gate that no model can pass on these items, or an equal model cannot, is named before the run."""
+"""Contract: a gate that no model, or no equal model, can pass on the given items is named before the run."""
 
 from typing import Any
 

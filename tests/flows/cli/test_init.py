@@ -1,7 +1,7 @@
-"""Contract of `rammerge init`: it writes a recipe that `check` accepts, and says in it what it found the models to be.
+"""Contract of `rammerge init`: it writes a recipe that `check` accepts and that describes the models it found.
 
-It asks on a terminal and nowhere else, and replaces no file unasked. That it refuses what `check` refuses, and writes
-nothing then, is in test_bad_input.
+It asks only on a terminal, and replaces no file without being asked to. test_bad_input shows that it refuses what
+`check` refuses, and then writes nothing.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Contract: the recipes of examples/ are as rammerge reads them, once what they ask the user for is there."""
+"""Contract: the recipes in examples/ are valid once the user has supplied what they ask for."""
 
 import shutil
 from pathlib import Path

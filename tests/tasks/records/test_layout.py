@@ -1,7 +1,7 @@
-"""Contract of a registered version: MLflow loads and serves it as it lies there, and its description says what is so.
+"""Contract of a registered version: MLflow loads and serves it from its place, and its description is true.
 
-That is its size, the packages that it was tested with, what it takes and returns; and whoever may read the place it
-was registered at may read it.
+The description covers its size, the packages that it was tested with, and what it takes and returns. Whoever may read
+the directory in which it was registered may read it.
 """
 
 import json

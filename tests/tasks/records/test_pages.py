@@ -1,6 +1,6 @@
-"""Contract of links between the dashboards: they lead to where each is, as far as that can be known.
+"""Contract of links between the dashboards: they lead to the address of each dashboard, if it can be known.
 
-They tell no secret.
+They contain no secret.
 """
 
 from pathlib import Path
