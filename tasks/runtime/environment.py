@@ -4,7 +4,6 @@ Their databases are kept below rammerge's home; telemetry and chatter are off. V
 """
 
 import os
-from urllib.request import getproxies
 
 from rammerge.errors import InputError
 from rammerge.system.home import home
@@ -55,6 +54,8 @@ def activate() -> None:
 
 def _reach_loopback_directly() -> None:
     """Exempt this machine from the user's proxy, which cannot reach servers that listen on loopback."""
+    from urllib.request import getproxies  # which imports an HTTP client, and every command imports this module
+
     proxies = getproxies()
     if not proxies.keys() - {"no"}:
         return
