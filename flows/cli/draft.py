@@ -32,7 +32,7 @@ class Draft:
         file: the recipe's file, as the commands in its first lines write it.
         base: the base's source, as the recipe writes it.
         agents: name -> source, as the recipe writes it.
-        suites: bundled names or directories; empty for the bundled ones, which the user will replace.
+        suites: bundled names or directories; empty for the bundled ones, with which nothing is promoted.
         found: the survey of the models; None if they must be downloaded first.
         inspect: the command that measures the overlap.
     """
@@ -140,8 +140,8 @@ class Draft:
         yield "evaluation:"
         if not self.suites:
             yield from _comment(
-                "These suites were made for the demo's small models. Replace them by directories of your own, each "
-                "with a suite.yaml as in docs/suites.md.",
+                "These suites were made for the demo's small models; here they only show that everything runs. Replace "
+                "them by directories of your own, each with a suite.yaml as in docs/suites.md.",
                 "  ",
             )
         yield "  suites:"
@@ -169,7 +169,9 @@ class Draft:
         )
         yield "registry:"
         yield f"  model: {quoted(self.name)}"
-        yield "  promote: true"
+        if not self.suites:
+            yield "  # Set this to true once the suites above are your own: the demo's say nothing about your models."
+        yield f"  promote: {'true' if self.suites else 'false'}"
 
 
 def _comment(text: str, indent: str = "") -> list[str]:

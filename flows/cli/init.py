@@ -71,7 +71,7 @@ def _write(out: Path, base: str, agents: Mapping[str, str], suites: Sequence[str
         write_text(out, text)
     except OSError as error:
         raise InputError(f"{out} cannot be written ({error.strerror}); choose a different --out") from None
-    step = "read it" if suites else "read it, put your own suites into it"
+    step = "read it" if suites else "read it, put your own suites into it, set promote to true"
     print(f"{out} is written: {step}, then `rammerge run {shlex.quote(str(out))}`")
 
 

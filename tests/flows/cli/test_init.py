@@ -60,7 +60,8 @@ MODELS = ("--base", "models/base", "--agent", "models/tool", "--agent", "coder=m
 def test_check_accepts_what_it_wrote(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("init", *MODELS) == 0
     assert capsys.readouterr().out == (
-        "recipe.yaml is written: read it, put your own suites into it, then `rammerge run recipe.yaml`\n"
+        "recipe.yaml is written: read it, put your own suites into it, set promote to true, then "
+        "`rammerge run recipe.yaml`\n"
     )
     assert run("check", "recipe.yaml") == 0
     assert {path.name for path in root.iterdir()} == {"models", "recipe.yaml"}
@@ -73,6 +74,7 @@ def test_check_accepts_what_it_wrote(root: Path, capsys: pytest.CaptureFixture[s
     assert recipe.name == recipe.model_name == "base-merge"
     assert {"average", "task_arithmetic", "ties", "ram", "ram_plus"} <= {merge.method for merge in recipe.merges}
     assert [gate.rule for gate in recipe.gates] == ["not_worse_than_base", "beats_every_agent"]
+    assert not recipe.registry.promote, "no model serves because of what the demo's suites say"
 
 
 def test_it_says_what_the_models_were_found_to_be(root: Path) -> None:
@@ -110,7 +112,9 @@ def test_a_suite_of_ones_own_and_a_single_agent(root: Path) -> None:
 
     write_suite(root / "words", sizes=(6, 10))
     assert run("init", "--base", "models/base", "--agent", "models/tool", "--suite", "words") == 0
-    assert load(root / "recipe.yaml").evaluation.suites == ["./words"]
+    recipe = load(root / "recipe.yaml")
+    assert recipe.evaluation.suites == ["./words"]
+    assert recipe.registry.promote
     assert run("check", "recipe.yaml") == 0
 
 
