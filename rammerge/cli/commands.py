@@ -2,120 +2,44 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from rammerge.cli.completing import complete_method, complete_preset, complete_tokenizer
+from rammerge.cli import options
 from rammerge.cli.parsing import name_agents, parse_option_size, parse_settings, parse_tensor_rules, parse_weights
 from rammerge.cli.terminal import progress_display, say
 
-_MODELS = "Models"  # panels of the help
-_OUTPUT, _RESOURCES = "Output", "Resources"
-
-Base = Annotated[
-    str,
-    typer.Option(
-        "--base",
-        metavar="MODEL",
-        help=r"What the agents were trained from: a directory, or ORG/NAME\[@REVISION].",
-    ),
-]
-Memory = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SIZE",
-        help="Peak resident memory of the process, such as 800MiB.",
-        show_default="1GiB",
-        rich_help_panel=_RESOURCES,
-    ),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Worker threads.", show_default="all processors", min=1, rich_help_panel=_RESOURCES),
-]
-Device = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda or cuda:N.", rich_help_panel=_RESOURCES)]
-Resize = Annotated[
-    Literal["refuse", "common"],
-    typer.Option(
-        help="Agents whose vocabulary has grown: refuse them, or merge the rows that they share with the base."
-    ),
-]
+_PANEL = "Models"  # of the help
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to the program."""
     for command in (inspect, merge, methods, verify):
-        app.command(command.__name__, rich_help_panel=_MODELS)(command)
+        app.command(command.__name__, rich_help_panel=_PANEL)(command)
 
 
 def merge(
-    base: Base,
-    agent: Annotated[
-        list[str],
-        typer.Option("--agent", metavar="[NAME=]MODEL", help="An agent: a directory, or a hub id. Repeat it."),
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The model directory to make.")],
-    method: Annotated[
-        str, typer.Option("--method", metavar="NAME", help="See `rammerge methods`.", autocompletion=complete_method)
-    ] = "ram",
-    preset: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="A named set of the method's parameters.", autocompletion=complete_preset),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the method. Repeat it."),
-    ] = None,
-    weight: Annotated[
-        list[str] | None,
-        typer.Option("--weight", metavar="AGENT=X", help="A factor of an agent's task vector. Repeat it."),
-    ] = None,
-    tensors: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tensors",
-            metavar="PATTERN=MODEL",
-            help="Tensors to copy from base or an agent; PATTERN=KEY:VALUE,... merges them with other parameters.",
-        ),
-    ] = None,
-    trust: Annotated[
-        list[str] | None,
-        typer.Option("--trust", metavar="MODULE", help="A module whose code may run, for --method MODULE:NAME."),
-    ] = None,
-    resize: Resize = "refuse",
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"],
-        typer.Option(help="How weights are stored.", rich_help_panel=_OUTPUT),
-    ] = "float32",
-    rounding: Annotated[
-        Literal["nearest", "stochastic"], typer.Option(help="How values are rounded to it.", rich_help_panel=_OUTPUT)
-    ] = "nearest",
-    seed: Annotated[
-        int, typer.Option(metavar="N", help="Seed of stochastic rounding and of DARE.", rich_help_panel=_OUTPUT)
-    ] = 0,
-    shard_size: Annotated[
-        str, typer.Option(metavar="SIZE", help="Largest size of one weight file.", rich_help_panel=_OUTPUT)
-    ] = "5GB",
-    tokenizer: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="Whose tokenizer and chat template to copy: base, or an agent's name.",
-            autocompletion=complete_tokenizer,
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = "base",
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace an existing output.", rich_help_panel=_OUTPUT)
-    ] = False,
-    device: Device = "cpu",
-    memory: Memory = None,
-    threads: Threads = None,
-    compile_: Annotated[
-        Literal["auto", "always", "never"],
-        typer.Option("--compile", help="Compiled kernels; the bytes are the same.", rich_help_panel=_RESOURCES),
-    ] = "auto",
+    base: options.Base,
+    agent: options.Agents,
+    out: options.Out,
+    method: options.Method = "ram",
+    preset: options.Preset = None,
+    set_: options.Parameters = None,
+    weight: options.Weights = None,
+    tensors: options.TensorRules = None,
+    trust: options.Trust = None,
+    resize: options.Resize = "refuse",
+    dtype: options.Dtype = "float32",
+    rounding: options.Rounding = "nearest",
+    seed: options.Seed = 0,
+    shard_size: options.ShardSize = "5GB",
+    tokenizer: options.Tokenizer = "base",
+    force: options.Force = False,
+    device: options.Device = "cpu",
+    memory: options.Memory = None,
+    threads: options.Threads = None,
+    compile_: options.Compile = "auto",
 ) -> None:
     """Merge agents into one model directory that transformers and vLLM load as it is."""
     from rammerge.rules import resolve
@@ -140,33 +64,29 @@ def merge(
     from rammerge.publishing.making import merge_family
     from rammerge.publishing.room import check_output
 
-    options = MergeOptions(dtype, rounding, seed, size, device, limit, threads, compile_)
+    how = MergeOptions(dtype, rounding, seed, size, device, limit, threads, compile_)
     check_output(out, force=force, needed_bytes=0)
     family = Family.open(base, name_agents(agent), resize=resize, progress=say)
     companions_of(family.sources, tokenizer)
-    expected = forecast(family, chosen.bind_to(family), options)
+    expected = forecast(family, chosen.bind_to(family), how)
     say(f"forecast: peak memory {expected.memory / 2**20:.0f} MiB, output {decimal(expected.disk)}")
     with progress_display() as progress:
-        report = merge_family(family, chosen, out, options, tokenizer_from=tokenizer, force=force, progress=progress)
+        report = merge_family(family, chosen, out, how, tokenizer_from=tokenizer, force=force, progress=progress)
     print_merge(report)
 
 
 def inspect(
-    base: Base,
-    agents: Annotated[
-        list[str], typer.Argument(metavar="AGENT", help=r"An agent: \[NAME=]directory, or a hub id. Name each.")
-    ],
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON; - for stdout.")
-    ] = None,
-    mask: Annotated[Literal["abs", "exact", "relative", "ulp"], typer.Option(help="What counts as changed.")] = "abs",
-    epsilon: Annotated[float, typer.Option(metavar="X", help="Threshold of --mask abs.", min=0)] = 1e-5,
-    eta: Annotated[float, typer.Option(metavar="X", help="Threshold of --mask relative.", min=0)] = 1e-3,
-    ulps: Annotated[int, typer.Option(metavar="N", help="Threshold of --mask ulp.", min=1)] = 1,
-    device: Device = "cpu",
-    memory: Memory = None,
-    threads: Threads = None,
-    resize: Resize = "refuse",
+    base: options.Base,
+    agents: options.NamedAgents,
+    json_file: options.JsonFile = None,
+    mask: options.Mask = "abs",
+    epsilon: options.Epsilon = 1e-5,
+    eta: options.Eta = 1e-3,
+    ulps: options.Ulps = 1,
+    device: options.Device = "cpu",
+    memory: options.Memory = None,
+    threads: options.Threads = None,
+    resize: options.Resize = "refuse",
 ) -> None:
     """Show how densely each agent changed the base and how the changes overlap."""
     from rammerge.checkpoints.family import Family
@@ -175,10 +95,10 @@ def inspect(
     from rammerge.engine.passes.measuring import measure_overlap
     from rammerge.numerics.masks import mask_from
 
-    options = MergeOptions(device=device, memory=_memory_limit(memory), threads=threads)
+    how = MergeOptions(device=device, memory=_memory_limit(memory), threads=threads)
     family = Family.open(base, name_agents(agents), resize=resize, progress=say)
     with progress_display() as progress:
-        overlap = measure_overlap(family, mask_from(mask, epsilon, eta, ulps), options, progress=progress)
+        overlap = measure_overlap(family, mask_from(mask, epsilon, eta, ulps), how, progress=progress)
     if json_file is not None and str(json_file) == "-":
         print(json.dumps(overlap.to_json(), indent=2))
         return
