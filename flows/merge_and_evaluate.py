@@ -55,14 +55,14 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
         expect_registration()
     heard = require_answers(todo, sources)
     notes = {name: agent.result().notes for name, agent in agents.items()}
-    checked = preflight.submit(base, agents, spec.output, notes)
-    overlap = extract.submit(base, agents, spec.output.resize, spec.compute, checked)
+    checked = preflight.submit(base, agents, todo.groups, spec.output, notes)
+    overlap = extract.submit(base, agents, todo.groups, spec.output.resize, spec.compute, checked)
     settle(checked, overlap)
     artifacts.publish_overlap(spec.name, overlap.result())
 
     # The merges (Sec. 4), and proof that each one runs.
     variants = {
-        name: merge.submit(name, base, agents, method, spec.output, spec.compute, overlap)
+        name: merge.submit(name, base, agents, todo.groups, method, spec.output, spec.compute, overlap)
         for name, method in todo.variants.items()
     }
     smoked = {name: smoke.submit(name, model, spec.compute) for name, model in variants.items()}

@@ -57,7 +57,9 @@ def derive(recipe: Recipe, method: str, grid: dict[str, list[bool | int | float 
     content = recipe.model_dump(mode="json")
     content["base"]["source"] = recipe.resolve(recipe.base)
     for name, agent in recipe.agents.items():
-        content["agents"][name]["source"] = recipe.resolve(agent)
+        written = content["agents"][name]
+        for part, source in zip(written["group"] or [written], agent.sources, strict=True):
+            part["source"] = recipe.resolve(source)
     content["name"] = f"{recipe.name}-{method}-sweep"[:64]
     content["merges"] = [{"method": method, "sweep": grid}]
     content["evaluation"]["suites"] = [recipe.resolve_suite(suite) for suite in recipe.evaluation.suites]

@@ -20,7 +20,7 @@ from rammerge.publishing import manifest
 from rammerge.publishing.making import MergeReport, merge_family
 from rammerge.publishing.manifest import Manifest
 from rammerge.publishing.room import check_output
-from rammerge.recipe import Recipe, load
+from rammerge.recipe import Recipe, load, member_names
 from rammerge.rules import Method, ResolvedMethod, resolve
 from rammerge.rules.listing import MethodListing, list_methods
 from rammerge.system.sizes import parse_size
@@ -30,7 +30,7 @@ OnProgress = Callable[[Progress], None]
 
 def merge(
     base: Source,
-    agents: Mapping[str, Source],
+    agents: Mapping[str, Source | Sequence[Source]],
     *,
     out: str | Path,
     method: str | Method | ResolvedMethod = "ram",
@@ -62,7 +62,8 @@ def merge(
 
     Args:
         base: the model that the agents were trained from: a directory, a hub id `org/name[@revision]`, or a checkpoint.
-        agents: name -> agent, likewise; their order is the order of summation.
+        agents: name -> agent, likewise; their order is the order of summation. A list of checkpoints of one domain is
+            averaged first, while it is read.
         out: the directory to make.
         method: a name from `rammerge.methods()`, or a method of your own.
         preset: a named set of the method's parameters.
@@ -94,7 +95,7 @@ def merge(
     options = MergeOptions(dtype, rounding, seed, _bytes("shard_size", shard_size), device, limit, threads, compile)
     out = Path(out)
     check_output(out, force=force, needed_bytes=0)
-    family = Family.open(base, agents, resize=resize)
+    family = _open_family(base, agents, resize)
     return merge_family(
         family, chosen, out, options, overlap=overlap, tokenizer_from=tokenizer, force=force, progress=progress
     )
@@ -102,7 +103,7 @@ def merge(
 
 def measure_overlap(
     base: Source,
-    agents: Mapping[str, Source],
+    agents: Mapping[str, Source | Sequence[Source]],
     *,
     mask: MaskMode = "abs",
     epsilon: float = 1e-5,
@@ -119,7 +120,7 @@ def measure_overlap(
 
     Args:
         base: the model that the agents were trained from: a directory, a hub id `org/name[@revision]`, or a checkpoint.
-        agents: name -> agent, likewise.
+        agents: name -> agent, likewise; see `merge`.
         mask: what counts as changed (see rammerge.numerics.masks): `abs`, `exact`, `relative` or `ulp`.
         epsilon: threshold of `abs`.
         eta: threshold of `relative`.
@@ -137,7 +138,7 @@ def measure_overlap(
     check_choice("mask", mask, get_args(MaskMode))
     limit = None if memory is None else _bytes("memory", memory)
     options = MergeOptions(device=device, memory=limit, threads=threads)
-    family = Family.open(base, agents, resize=resize)
+    family = _open_family(base, agents, resize)
     rule = mask_from(mask, epsilon, eta, ulps)
     return measuring.measure_overlap(family, rule, options, densities=densities, progress=progress)
 
@@ -179,6 +180,18 @@ def open_checkpoint(source: str | Path, *, revision: str | None = None, base: Ch
         RammergeError: the hub did not answer; the same call may succeed later.
     """
     return fetch(str(source), revision, base=base)
+
+
+def _open_family(base: Source, agents: Mapping[str, Source | Sequence[Source]], resize: Resize) -> Family:
+    members: dict[str, Source] = {}
+    groups: dict[str, list[str]] = {}
+    for name, given in agents.items():
+        if isinstance(given, str | Path | Checkpoint):
+            members[name] = given
+        else:
+            groups[name] = member_names(name, len(given))
+            members |= zip(groups[name], given, strict=True)
+    return Family.open(base, members, groups=groups, resize=resize)
 
 
 def _settle(

@@ -38,7 +38,7 @@ def check(plan: Plan) -> list[str]:
         Rehearsal(plan.suites, {}, conditions).warnings()
         return [*lines, f"from the hub, checked after the download: {', '.join(remote)}"]
     agents = {name: origin.source for name, origin in plan.agents.items()}
-    family = Family.open(plan.base.source, agents, resize=plan.recipe.output.resize)
+    family = Family.open(plan.base.source, agents, groups=plan.groups, resize=plan.recipe.output.resize)
     heard = compare_companions(family.sources, plan.recipe.output.tokenizer)
     work = "merged already: every variant"
     if unmade := _unmade(plan, _fetched(plan)):
@@ -60,7 +60,7 @@ def require_room(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
     """
     if unmade := _unmade(plan, sources):
         agents = {name: sources[name] for name in plan.agents}
-        family = open_family(sources["base"], agents, plan.recipe.output.resize)
+        family = open_family(sources["base"], agents, plan.groups, plan.recipe.output.resize)
         _room(unmade, _forecast(plan, family, plan.variants[unmade[0]]).disk)
     return unmade
 
@@ -87,7 +87,7 @@ def _unmade(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
     if {"base", *plan.agents} - sources.keys():
         return list(plan.variants)
     agents = {name: sources[name] for name in plan.agents}
-    given = {"base": sources["base"], "agents": agents, "output": plan.recipe.output}
+    given = {"base": sources["base"], "agents": agents, "groups": plan.groups, "output": plan.recipe.output}
     return [name for name, method in plan.variants.items() if merge.find(method=method, **given) is None]
 
 

@@ -9,6 +9,7 @@ from evaluation.judging.gates import CHAMPION_RULES, check_names, own_code, pars
 from evaluation.suites import load_suite
 from rammerge.errors import InputError, closest
 from rammerge.recipe import Recipe, Source, load
+from rammerge.recipe.location import Location
 from rammerge.rules import resolve
 from tasks.steps.evaluating import SuiteRef
 from tasks.steps.merging import Method
@@ -22,7 +23,8 @@ class Plan:
     Attributes:
         recipe: as written.
         base: where the base comes from.
-        agents: where each agent comes from, in the recipe's order.
+        agents: where each agent comes from, and each member of a group, in the recipe's order.
+        groups: agent -> members, for agents that are the mean of several checkpoints.
         variants: name -> method, in the recipe's order, sweeps expanded.
         suites: opened and checked.
         gates: checked, as plain data, with the rule about the champion that a promoting recipe has unless it gives one.
@@ -32,6 +34,7 @@ class Plan:
     recipe: Recipe
     base: Origin
     agents: Mapping[str, Origin]
+    groups: Mapping[str, list[str]]
     variants: Mapping[str, Method]
     suites: list[SuiteRef]
     gates: list[dict[str, Any]]
@@ -65,12 +68,13 @@ def plan(path: Path) -> Plan:
 def look_up(recipe: Recipe) -> Plan:
     """Look up everything that `recipe` names; InputError as of `plan`."""
     methods, suites = _methods(recipe), _suites(recipe)
-    gates = _gates(recipe, models=["base", *recipe.agents, *methods], suites=[suite.name for suite in suites])
+    gates = _gates(recipe, models=["base", *recipe.members(), *methods], suites=[suite.name for suite in suites])
     directory = recipe.path.absolute().parent
     return Plan(
         recipe=recipe,
         base=_origin(recipe, recipe.base, ("base",)),
-        agents={name: _origin(recipe, agent, ("agents", name)) for name, agent in recipe.agents.items()},
+        agents={name: _origin(recipe, source, place) for name, (place, source) in recipe.members().items()},
+        groups=recipe.groups,
         variants=methods,
         suites=suites,
         gates=gates,
@@ -78,7 +82,7 @@ def look_up(recipe: Recipe) -> Plan:
     )
 
 
-def _origin(recipe: Recipe, source: Source, location: tuple[str, ...]) -> Origin:
+def _origin(recipe: Recipe, source: Source, location: Location) -> Origin:
     resolved = recipe.resolve(source)
     if Path(resolved).is_absolute() and not Path(resolved).exists():
         siblings = [entry.name for entry in Path(resolved).parent.glob("*/")]

@@ -1,8 +1,9 @@
 """A base and the agents that were trained from it: opened, checked and digested once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self, get_args
@@ -24,15 +25,18 @@ class Family:
     Attributes:
         base: a view of the model that the agents were trained from: with its embedding as a separate head too, if an
             agent keeps the two apart.
-        agents: views of the agents with exactly the names and shapes of `base`, in the order of summation.
-        sources: the checkpoints as they are stored: `base`, and the agents by name.
+        members: views of the agents' checkpoints, with exactly the names and shapes of `base` and in the order of
+            summation. The members of a group follow each other.
+        groups: agent -> members, for agents that are the mean of several checkpoints.
+        sources: the checkpoints as they are stored: `base`, and the members by name.
         resize: what became of agents that appended vocabulary rows: refused, or merged on the rows of the base.
         warnings: what the user should know.
         states: the status of each source's files when it was opened.
     """
 
     base: Checkpoint
-    agents: Mapping[str, Checkpoint]
+    members: Mapping[str, Checkpoint]
+    groups: Mapping[str, tuple[str, ...]]
     sources: Mapping[str, Checkpoint]
     resize: Resize
     warnings: tuple[str, ...]
@@ -44,6 +48,7 @@ class Family:
         base: Source,
         agents: Mapping[str, Source],
         *,
+        groups: Mapping[str, Sequence[str]] | None = None,
         resize: Resize = "refuse",
         progress: Callable[[str], None] | None = None,
     ) -> Self:
@@ -52,6 +57,8 @@ class Family:
         Args:
             base: the model that the agents were trained from.
             agents: name -> agent; their order is the order of summation.
+            groups: name of an agent that is the mean of several checkpoints -> the names of these in `agents`. It is
+                merged exactly as the float32 checkpoint that averaging them would write.
             resize: `refuse` agents that appended vocabulary rows, or merge them on the `common` rows: the merged model
                 then has the base's vocabulary.
             progress: called with one line for each long step, such as a download, as it begins.
@@ -65,6 +72,7 @@ class Family:
             raise InputError("there is no agent to merge; name at least one")
         if "base" in agents:
             raise InputError("an agent cannot be named 'base'; give it a different name")
+        grouped = _checked_groups(agents, groups or {})
         opened = {"base": _open(base, None, progress)}
         for name, agent in agents.items():
             opened[name] = _open(agent, opened["base"], progress)
@@ -73,12 +81,19 @@ class Family:
         seen, views, warnings = check_mergeable(opened["base"], originals, resize)
         return cls(
             base=seen,
-            agents=MappingProxyType(views),
+            members=MappingProxyType({name: views[name] for name in chain(*_agents(views, grouped).values())}),
+            groups=MappingProxyType(grouped),
             sources=MappingProxyType(opened),
             resize=resize,
             warnings=tuple(warnings),
             states=MappingProxyType(states),
         )
+
+    @cached_property
+    def agents(self) -> Mapping[str, tuple[Checkpoint, ...]]:
+        """What is merged: by agent the view of its checkpoint, or of each checkpoint of its group."""
+        names = _agents(self.members, self.groups)
+        return {name: tuple(self.members[member] for member in members) for name, members in names.items()}
 
     @cached_property
     def digests(self) -> Mapping[str, CheckpointDigest]:
@@ -106,6 +121,24 @@ class Family:
                 raise RammergeError(
                     f"{checkpoint.path} changed after it was opened; run again once nothing writes to it"
                 )
+
+
+def _checked_groups(agents: Mapping[str, Source], groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    free = set(agents)
+    for name, members in groups.items():
+        if name in {"base", *agents}:
+            raise InputError(f"the group '{name}' has the name of a model; give it a different one")
+        if not members or len(set(members)) < len(members) or not free.issuperset(members):
+            raise InputError(f"the group '{name}' has the members {list(members)}; name agents, each in one group")
+        free -= set(members)
+    return {name: tuple(members) for name, members in groups.items()}
+
+
+def _agents(members: Iterable[str], groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Return agent -> members, in the order in which their first members are given."""
+    whose = {member: name for name, those in groups.items() for member in those}
+    names = dict.fromkeys(whose.get(member, member) for member in members)
+    return {name: groups.get(name, (name,)) for name in names}
 
 
 def _open(source: Source, base: Checkpoint | None, progress: Callable[[str], None] | None) -> Checkpoint:

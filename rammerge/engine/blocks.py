@@ -169,6 +169,29 @@ def read_block(base: Tensor, agents: Sequence[Tensor], mode: MaskMode, arguments
     return Block(base.float(), [delta for delta, _ in pairs], [mask for _, mask in pairs], arguments)
 
 
+def averaged(base: Tensor, members: Sequence[Tensor], groups: Sequence[int]) -> list[Tensor]:
+    """Return each agent's elements: those of its checkpoint, or the mean of its group as averaging would write it.
+
+    Args:
+        base: stored base elements, shape [n].
+        members: the same of each checkpoint.
+        groups: how many of these belong to each agent, in order.
+    """
+    before, left = base.float(), list(members)
+    agents = []
+    for size in groups:
+        group, left = left[:size], left[size:]
+        delta = total([member.float() - before for member in group]) * (1.0 / size)
+        agents.append(group[0] if size == 1 else apply_delta(before, delta))
+    return agents
+
+
+def apply_delta(base: Tensor, delta: Tensor) -> Tensor:
+    """Return the sum of float32 [n] and a change."""
+    # Adding a zero delta would turn a stored -0.0 into 0.0.
+    return torch.where(delta == 0.0, base, base + delta)
+
+
 def total(tensors: Sequence[Tensor]) -> Tensor:
     """Return the sum of tensors, added in the given order."""
     added = tensors[0]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rammerge.engine.blocks import BlockFunction, Numbers, added
+from rammerge.engine.blocks import Arguments, BlockFunction, Numbers, added, averaged
 from rammerge.engine.buffers import as_tensor, pages
 from rammerge.engine.compiling import cache
 from rammerge.engine.compiling.cache import Build
@@ -23,12 +23,14 @@ from rammerge.errors import RammergeError
 from rammerge.numerics.dtypes import DType
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from rammerge.engine.histogram import Histogram
 
 # Eager code takes about two seconds for this many elements, as long as the process that compiles.
 COMPILE_FROM_ELEMENTS = 1 << 26
 
-# The dtypes of the base and of each agent.
+# The dtypes of the base and of each member.
 Dtypes = tuple[DType, ...]
 
 
@@ -143,14 +145,14 @@ class Runner:
         total = [0.0] * (self.width + 1)
         arguments = numbers.tensors(self.session.device)
         filled = [as_tensor(memory, dtype) for memory, dtype in zip(results, self._results, strict=False)]
-        for start, base, agents in self.session.tiles(unit):
+        for start, base, members in self.session.tiles(unit):
             # A histogram has more bins than an eager step has elements; small steps would mostly clear and add bins.
             small = self.session.device == "cpu" and histogram is None
             step = EAGER_ELEMENTS if small else base.shape[0]
             step = step if sums is None else -(-step // GRAIN) * GRAIN
             for at in range(0, base.shape[0], step):
                 part, place = slice(at, at + step), start - unit.start + at
-                made, counts = self.function(base[part], [agent[part] for agent in agents], arguments.at(place))
+                made, counts = self._call(base[part], [member[part] for member in members], arguments.at(place))
                 for result, values in zip(filled, made, strict=False):
                     result[place : place + len(values)] = values
                 total = added(total, counts.tolist())
@@ -167,20 +169,24 @@ class Runner:
         filled = [as_tensor(memory, dtype) for memory, dtype in zip(results, self._results, strict=True)]
         rows = Unit(unit.tensor, unit.start // row * row, -(-unit.stop // row) * row)
         step = max(1, EAGER_ELEMENTS // row) * row
-        for start, base, agents in self.session.tiles(rows, row):
+        for start, base, members in self.session.tiles(rows, row):
             for at in range(0, base.shape[0], step):
                 part, first = slice(at, at + step), start + at
                 last = min(first + step, start + base.shape[0], unit.stop)
                 wanted = slice(max(unit.start, first) - first, last - first)
                 place = arguments.at(first - unit.start, row, wanted)
-                made, counts = self.function(base[part], [agent[part] for agent in agents], place)
+                made, counts = self._call(base[part], [member[part] for member in members], place)
                 for result, values in zip(filled, made, strict=True):
                     result[first - unit.start + wanted.start : last - unit.start] = values
                 sums = added(sums, counts.tolist())
         return sums
 
+    def _call(self, base: Tensor, members: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
+        groups = self.session.groups
+        return self.function(base, averaged(base, members, groups) if groups else members, arguments)
+
     def _work(self) -> Counter[Dtypes]:
-        """Count the elements by the dtypes in which the base and the agents store them."""
+        """Count the elements by the dtypes in which the base and the members store them."""
         work: Counter[Dtypes] = Counter()
         for name in self.session.floats if self.tensors is None else self.tensors:
             infos = self.session.inputs(name)
@@ -188,8 +194,8 @@ class Runner:
         return work
 
     def _signature(self, dtypes: Dtypes) -> Signature:
-        base, *agents = dtypes
-        return Signature(self.function, base, tuple(agents), self.height)
+        base, *members = dtypes
+        return Signature(self.function, base, tuple(members), self.height, self.session.groups)
 
     def _prepare(self, dtypes: Dtypes, elements: int) -> None:
         """Load the compiled form, or begin to make it if eager code would take longer."""

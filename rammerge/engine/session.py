@@ -55,7 +55,8 @@ class Session:
 
     Attributes:
         base: the model that is merged into.
-        agents: views with the base's names and shapes, in the order of summation.
+        members: views of the agents' checkpoints with the base's names and shapes, in the order of summation.
+        agents: what is merged: by agent the members that it is the mean of, mostly one.
         options: see MergeOptions.
         device: where to compute.
         elements: how many float elements the model has.
@@ -69,6 +70,7 @@ class Session:
         self, family: Family, options: MergeOptions, progress: Callable[[Progress], None] | None = None
     ) -> None:
         self.base = family.base
+        self.members = family.members
         self.agents = family.agents
         self.elements = family.elements
         self.floats = family.floats
@@ -97,7 +99,7 @@ class Session:
         Raises:
             InputError: `options.memory` is too little.
         """
-        return plan_memory(self.base, self.agents, self.options, self.device, self._reserved, self._longest_row)
+        return plan_memory(self.base, self.members, self.options, self.device, self._reserved, self._longest_row)
 
     def reserve(self, nbytes: int) -> None:
         """Reserve `nbytes` for each thread, in addition to inputs and results. The largest request counts."""
@@ -119,8 +121,14 @@ class Session:
         self.reserve(EAGER_BYTES)
 
     def inputs(self, tensor: str) -> list[TensorInfo]:
-        """Return where the base and each agent store a tensor."""
-        return [self.base.tensors[tensor], *(agent.tensors[tensor] for agent in self.agents.values())]
+        """Return where the base and each member store a tensor."""
+        return [self.base.tensors[tensor], *(member.tensors[tensor] for member in self.members.values())]
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """How many members each agent has; empty if each has one."""
+        sizes = tuple(len(members) for members in self.agents.values())
+        return sizes if max(sizes) > 1 else ()
 
     def blocks(self, tensors: Sequence[str]) -> Iterator[Unit]:
         """Cut tensors into blocks, in order."""
@@ -130,7 +138,7 @@ class Session:
                 yield Unit(name, start, min(numel, start + self.plan.block))
 
     def tiles(self, unit: Unit, row: int = 1) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
-        """Read a unit tile by tile. Yield the index of the first element, the base's elements and each agent's.
+        """Read a unit tile by tile. Yield the index of the first element, the base's elements and each member's.
 
         The elements are valid until the same thread reads the next tile. Tiles are whole rows of `row` elements.
         """
@@ -162,7 +170,7 @@ class Session:
     def _own(self) -> list[Buffer]:
         if not hasattr(self._buffers, "inputs"):
             sizes = [
-                largest_block_bytes(checkpoint, self.plan.tile) for checkpoint in (self.base, *self.agents.values())
+                largest_block_bytes(checkpoint, self.plan.tile) for checkpoint in (self.base, *self.members.values())
             ]
             self._buffers.inputs = buffers(sizes, pinned=self.device != "cpu")
         own: list[Buffer] = self._buffers.inputs
@@ -195,9 +203,9 @@ class Session:
 
     def refuse_non_finite(self, unit: Unit) -> None:
         """Raise the error that names which input of a unit has a NaN or an infinity, or that the result overflowed."""
-        labels = ["the base", *(f"agent '{name}'" for name in self.agents)]
-        for _, base, agents in self.tiles(unit):
-            for label, values in zip(labels, [base, *agents], strict=True):
+        labels = ["the base", *(f"agent '{name}'" for name in self.members)]
+        for _, base, members in self.tiles(unit):
+            for label, values in zip(labels, [base, *members], strict=True):
                 if not bool(torch.isfinite(values.float()).all()):
                     raise InputError(
                         f"{label} has a NaN or an infinity in '{unit.tensor}'; its training diverged or its file is "

@@ -17,7 +17,7 @@ def model_card(manifest: Manifest, warnings: Sequence[str]) -> str:
         "tags: [merge, rammerge]",
         "---",
         "",
-        f"# A merge of {len(manifest.sources) - 1} agents by {settings.method}",
+        f"# A merge of {len(manifest.survival.agents)} agents by {settings.method}",
         "",
         f"Made by rammerge {manifest.rammerge}. Method: `{settings.method}` ({manifest.formula}); "
         f"parameters: {parameters}. Stored in {settings.dtype}, rounding {settings.rounding}.",
@@ -42,8 +42,9 @@ def model_card(manifest: Manifest, warnings: Sequence[str]) -> str:
 
 
 def _exceptions(settings: Settings) -> list[str]:
-    """Return what was done differently with some agents and tensors."""
-    lines = []
+    """Return which agents are means, and what was done differently with some agents and tensors."""
+    groups = (settings.groups or {}).items()
+    lines = [f"Agent {name} is the mean of {', '.join(members)}." for name, members in groups]
     if settings.weights:
         weights = ", ".join(f"{name} {weight:g}" for name, weight in settings.weights.items())
         lines.append(f"Weights of task vectors: {weights}; the others 1.")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:  # reading a manifest needs none of these
 # Raise this when the same inputs and settings give different bytes. It is part of cache keys.
 MERGE_VERSION = 2
 
-_GIVEN = ("code", "weights", "tensors")
-_METHOD = ("method", "preset", "params", *_GIVEN)
+_METHOD = ("method", "preset", "params", "code", "weights", "tensors")
+_GIVEN = ("code", "weights", "tensors", "groups")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Settings:
         code: a digest of the method's code, if it is not one of rammerge's own.
         weights: factors of agents' task vectors, if not 1.
         tensors: what was done with some tensors instead, if anything.
+        groups: agent -> members, for agents that are the mean of several checkpoints.
     """
 
     method: str
@@ -44,9 +45,10 @@ class Settings:
     code: str | None = None
     weights: Mapping[str, float] | None = None
     tensors: Sequence[Mapping[str, Any]] | None = None
+    groups: Mapping[str, Sequence[str]] | None = None
 
     @classmethod
-    def of(cls, method: ResolvedMethod, options: MergeOptions, tokenizer_from: str, resize: str) -> Self:
+    def of(cls, method: ResolvedMethod, options: MergeOptions, tokenizer_from: str, family: Family) -> Self:
         """Return the settings of a merge."""
         return cls(
             **method.to_json(),
@@ -55,7 +57,8 @@ class Settings:
             seed=options.seed,
             shard_size=options.shard_size,
             tokenizer_from=tokenizer_from,
-            resize=resize,
+            resize=family.resize,
+            groups={name: list(members) for name, members in family.groups.items()} or None,
         )
 
     def method_json(self) -> dict[str, Any]:

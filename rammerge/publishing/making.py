@@ -131,7 +131,7 @@ def merge_family(
     clock = _Clock()
     rule = method.bind_to(family)
     forecast(family, rule, options)  # before the inputs are hashed: refuses too little memory, and begins to compile
-    settings = Settings.of(method, options, tokenizer_from, family.resize)
+    settings = Settings.of(method, options, tokenizer_from, family)
     identity = merge_identity(family, settings)
     clock.lap("digest inputs")
     with locked_staging(out) as staging, Session(family, options, progress) as session:

@@ -1,7 +1,10 @@
 """The recipe: one YAML file that says what to merge, how to judge the merges and what may be promoted."""
 
-from rammerge.recipe.model import Compute, Evaluation, Merge, Output, Recipe, Source, Variant, is_name, schema
+from rammerge.recipe.merges import Merge, Variant
+from rammerge.recipe.model import Compute, Evaluation, Output, Recipe, schema
 from rammerge.recipe.reading import load, parse, quoted
+from rammerge.recipe.section import is_name
+from rammerge.recipe.sources import Source, member_names
 
 __all__ = [
     "Compute",
@@ -13,6 +16,7 @@ __all__ = [
     "Variant",
     "is_name",
     "load",
+    "member_names",
     "parse",
     "quoted",
     "schema",

@@ -16,35 +16,23 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
-    StringConstraints,
     field_validator,
-    model_validator,
 )
 
 from rammerge.errors import InputError
 from rammerge.recipe.location import Location, error_at
+from rammerge.recipe.merges import Merge, Variant, variant_name
+from rammerge.recipe.section import RESERVED, Name, Section, short_form
+from rammerge.recipe.sources import Agent, Source, member_names
 from rammerge.system.sizes import parse_size
 
 MAX_VARIANTS = 256
-# Names that have a meaning of their own in leaderboards, registries and reports.
-RESERVED = frozenset({"base", "overall", "best_agent", "champion"})
-
-Scalar = bool | int | float | str
-# A name becomes a directory, a run name and a tag; these characters are safe in all of them.
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
-
-
-def is_name(text: str) -> bool:
-    """Tell whether an agent, a variant or a recipe may be called `text`."""
-    return re.fullmatch(NAME_PATTERN, text) is not None and text not in RESERVED
 
 
 def _check_size(text: str) -> str:
@@ -53,60 +41,6 @@ def _check_size(text: str) -> str:
 
 
 Size = Annotated[str, AfterValidator(_check_size)]
-
-
-class Section(BaseModel):
-    """A part of the recipe. Unknown keys are refused, and nothing changes after parsing."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Source(Section):
-    """Where a checkpoint comes from. A plain string is the source."""
-
-    source: str = Field(min_length=1, description="Directory (relative to the recipe file) or hub id `org/name`.")
-    revision: str | None = Field(
-        default=None, description="Branch, tag or commit SHA on the hub; a SHA pins it forever."
-    )
-
-
-class TensorRule(Section):
-    """Copy the tensors that match from one model, or merge them with other parameters. The first match holds."""
-
-    match: str = Field(min_length=1, description="Pattern of tensor names, as of files: `*`, `?`, `[0-9]`.")
-    use: str | None = Field(default=None, description="`base` or an agent's name: the model to copy them from.")
-    params: dict[str, Scalar] = Field(default={}, description="Parameters of the method for them.")
-
-    @model_validator(mode="after")
-    def _says_one_thing(self) -> "TensorRule":
-        if (self.use is None) == (not self.params):
-            raise ValueError("needs either `use` or `params`")
-        return self
-
-
-class Merge(Section):
-    """One variant, or several with `sweep`. A plain string is a method with its default parameters."""
-
-    method: str = Field(description="A name from `rammerge methods`.")
-    preset: str | None = Field(default=None, description="A named set of parameters of the method.")
-    params: dict[str, Scalar] = Field(default={}, description="Parameters that override the preset.")
-    sweep: dict[str, list[Scalar]] = Field(
-        default={}, description="Lists of values; each combination becomes one variant."
-    )
-    weights: dict[Name, float] = Field(default={}, description="Factors of agents' task vectors; the others have 1.")
-    tensors: list[TensorRule] = Field(default=[], description="What is done with some tensors instead.")
-    name: Name | None = Field(
-        default=None, description="The variant's name; with `sweep`, the start of each variant's name."
-    )
-
-    @model_validator(mode="after")
-    def _sweep_makes_sense(self) -> "Merge":
-        if both := sorted(self.params.keys() & self.sweep.keys()):
-            raise ValueError(f"'{both[0]}' is both in params and in sweep; keep one")
-        for parameter, values in self.sweep.items():
-            if not values or len(set(map(repr, values))) != len(values):
-                raise ValueError(f"sweep.{parameter} needs one or more different values")
-        return self
 
 
 class Output(Section):
@@ -178,44 +112,23 @@ class Registry(Section):
     promote: bool = Field(default=True, description="Move the alias `champion` when every gate passes.")
 
 
-class Variant(BaseModel):
-    """One method with one set of parameters. The name is unique within the recipe."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    method: str
-    preset: str | None
-    params: dict[str, Scalar]
-    weights: dict[str, float] = {}
-    tensors: list[dict[str, Any]] = []
-    location: Location  # the part of the recipe that makes it
-
-
-def _short_form(key: str, section: type[BaseModel]) -> BeforeValidator:
-    """Accept a plain string as short for `{key: string}`."""
-    return BeforeValidator(
-        lambda value: {key: value} if isinstance(value, str) else value, json_schema_input_type=str | section
-    )
-
-
 class Recipe(Section):
     """A whole recipe, as `rammerge.recipe.load` returns it."""
 
     name: Name = Field(description="Name of the run, and of the registered model unless `registry.model` is given.")
-    base: Annotated[Source, _short_form("source", Source)] = Field(
+    base: Annotated[Source, short_form("source", Source)] = Field(
         description="The model that every agent was trained from."
     )
-    agents: dict[Name, Annotated[Source, _short_form("source", Source)]] = Field(
-        min_length=1, description="Name to checkpoint."
+    agents: dict[Name, Annotated[Agent, short_form("source", Agent)]] = Field(
+        min_length=1, description="Name to checkpoint, or to a group of them."
     )
-    merges: list[Annotated[Merge, _short_form("method", Merge)]] = Field(
+    merges: list[Annotated[Merge, short_form("method", Merge)]] = Field(
         min_length=1, description="The variants to make."
     )
     output: Output = Output()
     compute: Compute = Compute()
     evaluation: Evaluation
-    gates: list[Annotated[WrittenGate, _short_form("rule", WrittenGate)]] = Field(
+    gates: list[Annotated[WrittenGate, short_form("rule", WrittenGate)]] = Field(
         default=[], description="All must pass before promotion."
     )
     registry: Registry = Registry()
@@ -262,6 +175,23 @@ class Recipe(Section):
         beside = self._beside(source.source)
         return source.source if _HUB_ID.fullmatch(source.source) and not Path(beside).exists() else beside
 
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """The names of the checkpoints of each agent that is a group."""
+        groups = {name: agent.group for name, agent in self.agents.items() if agent.group}
+        return {name: member_names(name, len(group)) for name, group in groups.items()}
+
+    def members(self) -> dict[str, tuple[Location, Source]]:
+        """Return the checkpoints of all agents by name, with their places in the file."""
+        found: dict[str, tuple[Location, Source]] = {}
+        for name, agent in self.agents.items():
+            for index, (member, source) in enumerate(zip(self.groups.get(name, [name]), agent.sources, strict=True)):
+                place: Location = ("agents", name, "group", index) if agent.group else ("agents", name)
+                if member in found or (member in self.agents and agent.group):
+                    raise self.error(place, f"its name '{member}' is another agent's; rename one of them")
+                found[member] = place, source
+        return found
+
     def resolve_suite(self, suite: str) -> str:
         """Return the absolute path of a suite directory beside the recipe, or a bundled suite's name as written."""
         beside = self._beside(suite)
@@ -271,7 +201,7 @@ class Recipe(Section):
         """Return the variants in the order of the file, with sweeps expanded; InputError when two share a name."""
         variants: dict[str, Variant] = {}
         for variant in self._expand():
-            if variant.name in variants or variant.name in self.agents or variant.name in RESERVED:
+            if variant.name in {*variants, *self.agents, *self.members(), *RESERVED}:
                 raise self.error(variant.location, f"the variant name '{variant.name}' is taken; add another `name:`")
             if len(variants) == MAX_VARIANTS:
                 raise self.error(variant.location, f"makes more than {MAX_VARIANTS} variants; narrow the sweep")
@@ -283,7 +213,7 @@ class Recipe(Section):
             for values in itertools.product(*merge.sweep.values()):
                 swept = dict(zip(merge.sweep, values, strict=True))
                 yield Variant(
-                    name=_variant_name(merge, swept),
+                    name=variant_name(merge, swept),
                     method=merge.method,
                     preset=merge.preset,
                     params={**merge.params, **swept},
@@ -300,10 +230,3 @@ class Recipe(Section):
 def schema() -> dict[str, Any]:
     """Return the recipe's JSON schema (draft 2020-12)."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
-
-
-def _variant_name(merge: Merge, swept: Mapping[str, Scalar]) -> str:
-    stem = [merge.name] if merge.name else [merge.method, *([merge.preset] if merge.preset else [])]
-    shown = swept if merge.name else {**merge.params, **swept, **merge.weights}
-    name = "-".join([*stem, *(f"{parameter}{value}" for parameter, value in shown.items())])
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name)

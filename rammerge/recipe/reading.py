@@ -13,7 +13,10 @@ from pydantic_core import ErrorDetails
 
 from rammerge.errors import InputError, closest
 from rammerge.recipe.location import Location, error_at
-from rammerge.recipe.model import NAME_PATTERN, RESERVED, Merge, Recipe, Source, WrittenGate
+from rammerge.recipe.merges import Merge
+from rammerge.recipe.model import Recipe, WrittenGate
+from rammerge.recipe.section import NAME_PATTERN, RESERVED
+from rammerge.recipe.sources import Agent, Source
 from rammerge.system.schema import first_problem, keys, reason
 
 MAX_BYTES = 1 << 20
@@ -34,8 +37,9 @@ def parse(path: Path, text: str) -> Recipe:
         raise _explain(path, lines, unquoted, first_problem(error)) from None
     for name in recipe.agents.keys() & RESERVED:
         raise recipe.error(("agents", name), "the name is reserved; choose another")
-    if (whose := recipe.output.tokenizer) not in {"base", *recipe.agents}:
-        near = closest(whose, ["base", *recipe.agents])
+    models = ["base", *recipe.members()]
+    if (whose := recipe.output.tokenizer) not in models:
+        near = closest(whose, models)
         raise recipe.error(("output", "tokenizer"), f"'{whose}' is neither base nor an agent{near}")
     recipe.variants()
     return recipe
@@ -178,5 +182,5 @@ def _explain(
 
 def _text_will_do(error: ErrorDetails) -> bool:
     """Tell whether plain text is allowed in place of the section that `error` is about."""
-    sections = {section.__name__ for section in (Source, Merge, WrittenGate)}
+    sections = {section.__name__ for section in (Source, Agent, Merge, WrittenGate)}
     return error["type"] == "model_type" and error["ctx"]["class_name"] in sections

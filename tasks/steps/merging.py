@@ -24,7 +24,7 @@ from rammerge.system.sizes import parse_size
 from tasks.runtime.progress import progress
 from tasks.runtime.slots import expect_models, fills_the_machine, model_process
 from tasks.runtime.step import Result, step
-from tasks.steps.sources import Checked, Model, digests, open_family
+from tasks.steps.sources import Checked, Groups, Model, digests, open_family
 
 
 class Method(BaseModel):
@@ -134,11 +134,17 @@ class Merged(Model):
     ignore=["checked", "compute"],
 )
 def extract(
-    out: Path, base: Model, agents: Mapping[str, Model], resize: Resize, compute: Compute, checked: Checked
+    out: Path,
+    base: Model,
+    agents: Mapping[str, Model],
+    groups: Groups,
+    resize: Resize,
+    compute: Compute,
+    checked: Checked,
 ) -> None:
     """Count the elements that each agent changed, alone or with others, into `overlap.json` (RAM paper, Sec. 3)."""
     options = MergeOptions(**_machine(compute))
-    overlap = measuring.measure_overlap(open_family(base, agents, resize), options=options, progress=_report())
+    overlap = measuring.measure_overlap(open_family(base, agents, groups, resize), options=options, progress=_report())
     write_json(out / "overlap.json", overlap.to_json())
     write_json(out / "warnings.json", overlap.warnings())
 
@@ -149,6 +155,7 @@ def merge(
     name: str,
     base: Model,
     agents: Mapping[str, Model],
+    groups: Groups,
     method: Method,
     output: Output,
     compute: Compute,
@@ -157,7 +164,7 @@ def merge(
     """Merge the agents into the base by `method`, into the model directory `out/model`."""
     expect_models()  # a new model will be evaluated
     report = merge_family(
-        open_family(base, agents, output.resize),
+        open_family(base, agents, groups, output.resize),
         method.resolved(),
         out / "model",
         merge_options(output, compute),

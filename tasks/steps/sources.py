@@ -26,6 +26,9 @@ from rammerge.system.status import directory_state
 from tasks.runtime.progress import progress
 from tasks.runtime.step import DOWNLOAD_RETRIES, Result, step
 
+# Agent -> members, for agents that are the mean of several checkpoints.
+Groups = Mapping[str, Sequence[str]]
+
 # Held while a family is opened.
 _OPENING = Lock()
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -144,23 +147,29 @@ class Checked(Result):
 
 @step("preflight", version=4, run_name="preflight", result=Checked)
 def preflight(
-    out: Path, base: Model, agents: Mapping[str, Model], output: Output, notes: Mapping[str, Sequence[str]]
+    out: Path,
+    base: Model,
+    agents: Mapping[str, Model],
+    groups: Groups,
+    output: Output,
+    notes: Mapping[str, Sequence[str]],
 ) -> None:
     """Refuse, with the fix, agents that cannot be merged into the base; write the warnings to `preflight.json`.
 
     Args:
         out: gets `preflight.json`.
         base: the base.
-        agents: the agents.
+        agents: the agents, and the members of groups.
+        groups: see `Plan`.
         output: how the merged models will be written.
         notes: how each agent was found and converted. The family repeats the notes of conversions only.
     """
-    family = open_family(base, agents, output.resize)
+    family = open_family(base, agents, groups, output.resize)
     warnings = [*notes_of(notes), *family.warnings, *compare_companions(family.sources, output.tokenizer)]
     write_json(out / "preflight.json", list(dict.fromkeys(warnings)))
 
 
-def open_family(base: Model, agents: Mapping[str, Model], resize: Resize) -> Family:
+def open_family(base: Model, agents: Mapping[str, Model], groups: Groups, resize: Resize) -> Family:
     """Return base and agents, opened and checked once in this process as long as their files stay the same.
 
     Raises:
@@ -168,15 +177,22 @@ def open_family(base: Model, agents: Mapping[str, Model], resize: Resize) -> Fam
     """
     models = {"base": base, **agents}
     with _OPENING:  # the merges of all variants ask at the same time
-        return _open_family(tuple(models.items()), tuple(directory_state(m.path) for m in models.values()), resize)
+        states = tuple(directory_state(model.path) for model in models.values())
+        grouped = tuple((name, tuple(members)) for name, members in groups.items())
+        return _open_family(tuple(models.items()), states, grouped, resize)
 
 
 @lru_cache(maxsize=1)
-def _open_family(models: Sequence[tuple[str, Model]], _states: Sequence[str | None], resize: Resize) -> Family:
+def _open_family(
+    models: Sequence[tuple[str, Model]],
+    _states: Sequence[str | None],
+    groups: Sequence[tuple[str, Sequence[str]]],
+    resize: Resize,
+) -> Family:
     base, *agents = (
         (name, open_checkpoint(model.path, source=model.source, revision=model.revision)) for name, model in models
     )
-    return Family.open(base[1], dict(agents), resize=resize)
+    return Family.open(base[1], dict(agents), groups=dict(groups), resize=resize)
 
 
 def model_at(path: Path) -> Model:

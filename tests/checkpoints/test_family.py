@@ -50,7 +50,7 @@ def test_agents_of_any_architecture_pass(tiny_model: TinyModel, tmp_path: Path, 
     found = check(base, *agents.values())
     assert list(found.agents) == ["tool", "code"]
     assert found.warnings == ()
-    assert all(agent.tensors.keys() == open_checkpoint(base).tensors.keys() for agent in found.agents.values())
+    assert all(agent.tensors.keys() == open_checkpoint(base).tensors.keys() for agent in found.members.values())
 
 
 def test_agents_of_other_shards_pass(agent: Path, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_an_appended_vocabulary_merges_on_the_common_rows_when_asked(base: Path,
     (warning,) = found.warnings
     assert "agent 'code' appended 3 rows" in warning
     assert "base's tokenizer" in warning
-    view = found.agents["code"].tensors
+    view = found.members["code"].tensors
     wanted = open_checkpoint(base).tensors
     assert {name: info.shape for name, info in view.items()} == {name: info.shape for name, info in wanted.items()}
     content = (agent / "model.safetensors").read_bytes()
@@ -183,8 +183,8 @@ def test_a_redundant_head_is_left_out(tiny_model: TinyModel, tmp_path: Path) -> 
     edit_tensors(agent, lambda tensors: tensors.update({HEAD: tensors[EMBEDDING].clone()}))
     for tied in (True, False, None):
         found = check(base, edit_config(agent, tie_word_embeddings=tied))
-        assert found.agents["code"].tensors.keys() == open_checkpoint(base).tensors.keys()
-        assert found.agents["code"].tied == {HEAD: EMBEDDING}
+        assert found.members["code"].tensors.keys() == open_checkpoint(base).tensors.keys()
+        assert found.members["code"].tied == {HEAD: EMBEDDING}
 
 
 def test_an_agent_without_the_head_of_an_untied_base_is_refused(tiny_model: TinyModel, tmp_path: Path) -> None:
@@ -206,11 +206,11 @@ def test_a_head_that_an_agent_keeps_apart_is_kept_apart_in_all(tiny_model: TinyM
     (warning,) = found.warnings
     assert "agent 'apart' keeps its head (lm_head.weight) apart from its embedding, which the base ties" in warning
     assert found.base.config["tie_word_embeddings"] is False
-    for view in (found.base, found.agents["tied"]):
+    for view in (found.base, found.members["tied"]):
         head, embedding = view.tensors[HEAD], view.tensors[EMBEDDING]
         assert (head.name, embedding.name) == (HEAD, EMBEDDING)
         assert (head.file, head.offset, head.shape) == (embedding.file, embedding.offset, embedding.shape)
-    assert found.agents["apart"].tensors[HEAD].offset != found.agents["apart"].tensors[EMBEDDING].offset
+    assert found.members["apart"].tensors[HEAD].offset != found.members["apart"].tensors[EMBEDDING].offset
     assert check(base, tied).base == open_checkpoint(base)
 
 
@@ -226,10 +226,10 @@ def test_computed_buffers_on_one_side_do_not_count(base: Path, agent: Path, tmp_
     buffer = torch.ones(1, 1, 4, 4)
     for model in (with_buffer, both):
         edit_tensors(model, lambda tensors: tensors.update({name: buffer}))
-    assert name not in check(base, both).agents["both"].tensors
+    assert name not in check(base, both).members["both"].tensors
     lent = check(with_buffer, agent)
-    assert lent.agents["code"].tensors[name] == lent.base.tensors[name]
-    assert lent.agents["code"].tensors.keys() == lent.base.tensors.keys()
+    assert lent.members["code"].tensors[name] == lent.base.tensors[name]
+    assert lent.members["code"].tensors.keys() == lent.base.tensors.keys()
 
 
 def test_parameters_that_are_called_like_buffers_count(base: Path, agent: Path) -> None:

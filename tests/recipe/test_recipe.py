@@ -69,11 +69,28 @@ def test_a_full_recipe_is_read_as_written(read: Callable[[str], Recipe], tmp_pat
     ]
 
 
+def test_weights_rules_for_tensors_and_groups_are_read(read: Callable[[str], Recipe]) -> None:
+    rules = '[{match: "*embed*", use: base}, {match: "*", params: {r: 0.0}}]'
+    text = FULL.replace("preset: paper,", f"weights: {{tool: 0.5}}, tensors: {rules},")
+    text = text.replace("agents/tool", "{group: [a, {source: org/b}]}").replace("tokenizer: tool", "tokenizer: tool.2")
+    recipe = read(text)
+    _, weighted, *_ = recipe.variants()
+    assert (weighted.name, weighted.weights) == ("ram_plus-r0.2-tool0.5", {"tool": 0.5})
+    assert weighted.tensors == [{"match": "*embed*", "use": "base"}, {"match": "*", "params": {"r": 0.0}}]
+    assert recipe.groups == {"tool": ["tool.1", "tool.2"]}
+    places = {name: (place, source.source) for name, (place, source) in recipe.members().items()}
+    assert places == {
+        "tool.1": (("agents", "tool", "group", 0), "a"),
+        "tool.2": (("agents", "tool", "group", 1), "org/b"),
+        "code": (("agents", "code"), "org/code"),
+    }
+
+
 def test_org_slash_name_is_a_directory_only_where_there_is_one(read: Callable[[str], Recipe], tmp_path: Path) -> None:
     recipe = read(FULL)
-    assert recipe.resolve(recipe.agents["code"]) == "org/code"
+    assert recipe.resolve(*recipe.agents["code"].sources) == "org/code"
     (tmp_path / "org" / "code").mkdir(parents=True)
-    assert recipe.resolve(recipe.agents["code"]) == str(tmp_path / "org" / "code")
+    assert recipe.resolve(*recipe.agents["code"].sources) == str(tmp_path / "org" / "code")
 
 
 @pytest.mark.parametrize(
@@ -87,6 +104,19 @@ def test_org_slash_name_is_a_directory_only_where_there_is_one(read: Callable[[s
         ("name: zoo", "name: ../zoo", 1, "'../zoo' is not a name"),
         ("tool: agents/tool", "to/ol: agents/tool", 4, "'to/ol' is not a name"),
         ("tool: agents/tool", "base: agents/tool", 4, "agents.base: the name is reserved"),
+        ("tool: agents/tool", "tool: {group: [a]}", 4, "agents.tool.group: list should have at least 2 items"),
+        ("tool: agents/tool", "tool: {group: [a, b], source: c}", 4, "needs either `source` or `group`"),
+        ("tool: agents/tool", "tool: {}", 4, "needs either `source` or `group`"),
+        (
+            "tool: agents/tool",
+            "tool: {group: [a, b]}",
+            12,
+            "'tool' is neither base nor an agent",
+        ),
+        ("tool: agents/tool", "tool: {group: [a, b]}\n  tool.2: c", 4, "its name 'tool.2' is another agent's"),
+        ("preset: paper", "tensors: [{match: x}]", 8, "merges[1].tensors[0]: needs either `use` or `params`"),
+        ("preset: paper", "tensors: [{mach: x}]", 8, "merges[1].tensors[0].mach: unknown key (did you mean 'match'?)"),
+        ("preset: paper", "weights: {tool: much}", 8, "merges[1].weights.tool: "),
         ("tokenizer: tool", "tokenizer: tol", 12, "neither base nor an agent (did you mean 'tool'?)"),
         ("- ram\n", "- ram\n  - ram\n", 8, "the variant name 'ram' is taken"),
         ("name: mine", "name: tool-density0.1-scale1.0", 0, ""),

@@ -42,7 +42,7 @@ def build(signature: Signature, path: Path) -> None:
         RammergeError: the function has none, it does not compile, or its bytes differ from the eager form's.
     """
     base, agents, numbers = _sample(signature, _RECORDED_ELEMENTS)
-    text = source(record(signature.function, base, agents, numbers.tensors()))
+    text = source(record(signature.run, base, agents, numbers.tensors()))
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as scratch:
         library = Path(scratch) / "block.so"
         _compile(text, library)
@@ -76,7 +76,7 @@ def _sample(signature: Signature, length: int) -> tuple[Tensor, list[Tensor], Nu
         changed = torch.rand(length, generator=generator) < 0.4
         step = torch.randn(length, generator=generator) * 2e-4
         agents.append(drawn(base.float() + changed * step, dtype.torch_dtype))
-    count = len(agents)
+    count = signature.merged
     # Thresholds and rates differ by row and agent, so that a row read for another one shows.
     coefficients = (torch.rand(signature.rows, count, generator=generator) * 0.9 + 0.05).tolist()
     threshold = 1e-5 * (0.5 + torch.rand((), generator=generator).item())
@@ -93,7 +93,7 @@ def check(signature: Signature, run: TileLoop) -> None:
     length, dtypes = _CHECKED_ELEMENTS, signature.results()
     kept = [dtype for dtype in dtypes if dtype.name != "float64"]
     base, agents, numbers = _sample(signature, length)
-    expected, counts = signature.function(base, agents, numbers.tensors())
+    expected, counts = signature.run(base, agents, numbers.tensors())
     memories = [pages(length * dtype.itemsize) for dtype in kept]
     found_sums, sums = (GrainSums.empty(len(dtypes) - len(kept), length) for _ in range(2))
     with tempfile.TemporaryFile() as file:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rammerge.engine.blocks import Arguments, BlockFunction
+from rammerge.engine.blocks import Arguments
 from rammerge.errors import RammergeError
 
 _TYPES = {
@@ -31,6 +31,10 @@ _TYPES = {
 _COMPUTED = {"double", "float", "int64_t", "int32_t", "int16_t"}
 # Keywords that say where a new tensor is to be, and of which dtype; the tensor itself says so, too.
 _PLACES = {"device", "dtype", "layout", "memory_format", "pin_memory"}
+
+
+# (the base's stored elements, each input's, the rest) -> tensors and counts, as of a block function.
+Compute = Callable[[Tensor, Sequence[Tensor], Arguments], tuple[list[Tensor], Tensor]]
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,11 @@ class Program:
     sums: tuple[str, ...]
 
 
-def record(function: BlockFunction, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> Program:
+def record(function: Compute, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> Program:
     """Return what a block function does to inputs of the same dtypes as these.
 
     Args:
-        function: the block function.
+        function: the block function, or one that prepares its inputs.
         base: stored elements, shape [n], where no other tensor has n elements by chance.
         agents: each agent's, likewise.
         arguments: as for the function.

@@ -6,18 +6,22 @@ import hashlib
 import importlib
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rammerge.engine.blocks import BlockFunction
+from rammerge.engine.blocks import Arguments, BlockFunction, averaged
 from rammerge.errors import RammergeError
 from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.system.home import home
 from rammerge.system.reached import digest_files, reached_files
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -27,18 +31,29 @@ class Signature:
     Attributes:
         function: the block function.
         base: in which the base stores its elements.
-        agents: in which each agent does.
+        agents: in which each agent does, or each member of a group.
         rows: how many rows of coefficients the function reads.
+        groups: how many of `agents` are members of each agent; empty if they are the agents.
     """
 
     function: BlockFunction
     base: DType
     agents: tuple[DType, ...]
     rows: int
+    groups: tuple[int, ...] = ()
+
+    @property
+    def merged(self) -> int:
+        """How many agents the function gets."""
+        return len(self.groups or self.agents)
+
+    def run(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
+        """Return what the function makes of the stored elements."""
+        return self.function(base, averaged(base, agents, self.groups) if self.groups else agents, arguments)
 
     def results(self) -> list[DType]:
         """Return the dtypes of the tensors that the function makes."""
-        return self.function.results(len(self.agents))
+        return self.function.results(self.merged)
 
     def describe(self) -> str:
         """Return everything, as JSON.
@@ -47,6 +62,7 @@ class Signature:
             RammergeError: the function has a field that another process cannot find by its name.
         """
         inputs = {"base": self.base.name, "agents": [dtype.name for dtype in self.agents], "rows": self.rows}
+        inputs["groups"] = list(self.groups)
         fields = {name: {"code": _place(value)} if callable(value) else value for name, value in self._fields.items()}
         return json.dumps({"code": _place(type(self.function)), "fields": fields, **inputs}, sort_keys=True)
 
@@ -58,7 +74,7 @@ class Signature:
         values = {name: _find(value["code"]) if isinstance(value, dict) else value for name, value in fields}
         function: BlockFunction = _find(described["code"])(**values)
         agents = tuple(DTYPES[name] for name in described["agents"])
-        return cls(function, DTYPES[described["base"]], agents, described["rows"])
+        return cls(function, DTYPES[described["base"]], agents, described["rows"], tuple(described["groups"]))
 
     def path(self) -> Path:
         """Return where the compiled form is kept. All that decides the machine code decides the name.

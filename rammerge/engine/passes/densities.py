@@ -81,8 +81,8 @@ class DensitiesByRule:
         sums = [sum(column) for column in zip(*found.values(), strict=True)] or [0] * runner.width
         shares = [count / max(1, session.elements) for count in sums]
         return {
-            name: _densities(agent, session.floats, shares[index * _RULES : (index + 1) * _RULES])
-            for index, (name, agent) in enumerate(session.agents.items())
+            name: _densities(members, session.floats, shares[index * _RULES : (index + 1) * _RULES])
+            for index, (name, members) in enumerate(session.agents.items())
         }
 
     def to_json(self, result: Mapping[str, Densities]) -> dict[str, Any]:
@@ -94,9 +94,10 @@ class DensitiesByRule:
         return {name: Densities(**densities) for name, densities in content.items()}
 
 
-def _densities(agent: Checkpoint, floats: Sequence[str], shares: Sequence[float]) -> Densities:
+def _densities(members: Sequence[Checkpoint], floats: Sequence[str], shares: Sequence[float]) -> Densities:
     dtypes: Counter[str] = Counter()
     for tensor in floats:
-        dtypes[agent.tensors[tensor].dtype.name] += agent.tensors[tensor].numel
+        info = members[0].tensors[tensor]
+        dtypes[info.dtype.name if len(members) == 1 else "float32"] += info.numel  # the mean of several is float32
     above = {f"{epsilon:g}": share for epsilon, share in zip(EPSILONS, shares, strict=False)}
     return Densities(dict(sorted(dtypes.items())), above, relative=shares[-2], exact=shares[-1])

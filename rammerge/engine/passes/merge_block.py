@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rammerge.engine.blocks import Arguments, Block, Rows, Update, counted, health, read_block, total
+from rammerge.engine.blocks import Arguments, Block, Rows, Update, apply_delta, counted, health, read_block, total
 from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.numerics.masks import Mask, MaskMode
 from rammerge.numerics.rounding import Rounding, cast
@@ -107,12 +107,12 @@ class MergeBlock:
             base, block, update = base[wanted], block.part(wanted), update.part(wanted)
             arguments = block.arguments
         rounded_base = base if base.dtype == DTYPES[self.dtype].torch_dtype else self._cast(block.base, arguments)
-        merged = self._cast(_apply(block.base, update.delta), arguments)
+        merged = self._cast(apply_delta(block.base, update.delta), arguments)
         moved = 1.0 - (update.delta == 0.0).float()
         indicators = _indicators(block, moved, _differs(merged, rounded_base))
         if self.has_reference:
             assert update.reference is not None, f"{self.kernel.__qualname__} returns no reference"
-            indicators.append(_differs(merged, self._cast(_apply(block.base, update.reference), arguments)))
+            indicators.append(_differs(merged, self._cast(apply_delta(block.base, update.reference), arguments)))
         return [merged], counted(indicators, health(merged))
 
     def _cast(self, values: Tensor, arguments: Arguments) -> Tensor:
@@ -161,11 +161,6 @@ def _indicators(block: Block, moved: Tensor, changed: Tensor) -> list[Tensor]:
 
 def _rounded(values: Tensor, dtype: str, rounding: Rounding, arguments: Arguments) -> Tensor:
     return cast(values, DTYPES[dtype].torch_dtype, rounding, arguments.seeds[0], arguments.start)
-
-
-def _apply(base: Tensor, delta: Tensor) -> Tensor:
-    # Adding a zero delta would turn a stored -0.0 into 0.0.
-    return torch.where(delta == 0.0, base, base + delta)
 
 
 def _differs(left: Tensor, right: Tensor) -> Tensor:

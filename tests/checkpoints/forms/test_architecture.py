@@ -70,7 +70,7 @@ def masters(state: State) -> State:
 
 def same(agent: Checkpoint, case: Case) -> None:
     """Check that `agent` has the tensors of `case`, stored as the base stores its own, and can be merged into it."""
-    view = Family.open(case.base, {"agent": agent}).agents["agent"]
+    view = Family.open(case.base, {"agent": agent}).members["agent"]
     found: State = {}
     for file in agent.weight_files:
         found |= load_file(file)

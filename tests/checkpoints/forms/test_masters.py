@@ -66,7 +66,7 @@ def test_every_form_is_rounded_as_the_base_is_stored(
     source = form(tmp_path / "masters", stored, masters)
 
     agent = fetch(str(source), base=stored)
-    view = Family.open(stored, {"agent": agent}).agents["agent"]
+    view = Family.open(stored, {"agent": agent}).members["agent"]
 
     found = weights(agent)
     assert view.tensors.keys() == stored.tensors.keys()

@@ -96,7 +96,7 @@ def test_other_agents_stay_what_they_were(bases: Bases, tmp_path: Path) -> None:
     adapted = fetch(str(trained.path), base=base)
     whole = open_checkpoint(save_agent(base.path, tmp_path / "whole"))
     found = Family.open(base, {"whole": whole, "adapted": adapted})
-    assert list(found.base.tensors) == list(found.agents["whole"].tensors) == list(found.agents["adapted"].tensors)
+    assert list(found.base.tensors) == list(found.members["whole"].tensors) == list(found.members["adapted"].tensors)
 
     method = resolve("task_arithmetic", overrides={"scale": 1.0})
     merge(base, {"whole": whole}, method, tmp_path / "alone")

@@ -33,7 +33,7 @@ def rounded(state: State) -> State:
 def opened(source: Path, base: Checkpoint) -> State:
     """Return the tensors that are merged when `source` is an agent of `base`."""
     agent = fetch(str(source), base=base)
-    view = Family.open(base, {"agent": agent}).agents["agent"]
+    view = Family.open(base, {"agent": agent}).members["agent"]
     assert view.tensors.keys() == base.tensors.keys()
     found = weights(agent)
     return {name: found[name] for name in base.tensors}

@@ -1,0 +1,71 @@
+"""The parts of a recipe that say what to merge, and the variants that they make."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rammerge.recipe.location import Location
+from rammerge.recipe.section import Name, Scalar, Section
+
+
+class TensorRule(Section):
+    """Copy the tensors that match from one model, or merge them with other parameters. The first match holds."""
+
+    match: str = Field(min_length=1, description="Pattern of tensor names, as of files: `*`, `?`, `[0-9]`.")
+    use: str | None = Field(default=None, description="`base` or an agent's name: the model to copy them from.")
+    params: dict[str, Scalar] = Field(default={}, description="Parameters of the method for them.")
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> "TensorRule":
+        if (self.use is None) == (not self.params):
+            raise ValueError("needs either `use` or `params`")
+        return self
+
+
+class Merge(Section):
+    """One variant, or several with `sweep`. A plain string is a method with its default parameters."""
+
+    method: str = Field(description="A name from `rammerge methods`.")
+    preset: str | None = Field(default=None, description="A named set of parameters of the method.")
+    params: dict[str, Scalar] = Field(default={}, description="Parameters that override the preset.")
+    sweep: dict[str, list[Scalar]] = Field(
+        default={}, description="Lists of values; each combination becomes one variant."
+    )
+    weights: dict[Name, float] = Field(default={}, description="Factors of agents' task vectors; the others have 1.")
+    tensors: list[TensorRule] = Field(default=[], description="What is done with some tensors instead.")
+    name: Name | None = Field(
+        default=None, description="The variant's name; with `sweep`, the start of each variant's name."
+    )
+
+    @model_validator(mode="after")
+    def _sweep_makes_sense(self) -> "Merge":
+        if both := sorted(self.params.keys() & self.sweep.keys()):
+            raise ValueError(f"'{both[0]}' is both in params and in sweep; keep one")
+        for parameter, values in self.sweep.items():
+            if not values or len(set(map(repr, values))) != len(values):
+                raise ValueError(f"sweep.{parameter} needs one or more different values")
+        return self
+
+
+class Variant(BaseModel):
+    """One method with one set of parameters. The name is unique within the recipe."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    method: str
+    preset: str | None
+    params: dict[str, Scalar]
+    weights: dict[str, float] = {}
+    tensors: list[dict[str, Any]] = []
+    location: Location  # the part of the recipe that makes it
+
+
+def variant_name(merge: Merge, swept: Mapping[str, Scalar]) -> str:
+    """Return a variant's name: the recipe's, or the method with what the recipe sets; and what was swept."""
+    stem = [merge.name] if merge.name else [merge.method, *([merge.preset] if merge.preset else [])]
+    shown = swept if merge.name else {**merge.params, **swept, **merge.weights}
+    name = "-".join([*stem, *(f"{parameter}{value}" for parameter, value in shown.items())])
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)

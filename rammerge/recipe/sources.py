@@ -1,0 +1,43 @@
+"""The parts of a recipe that say where checkpoints come from."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from rammerge.recipe.section import Section, short_form
+
+_SOURCE = "Directory (relative to the recipe file) or hub id `org/name`."
+_REVISION = "Branch, tag or commit SHA on the hub; a SHA pins it forever."
+
+
+class Source(Section):
+    """Where a checkpoint comes from. A plain string is the source."""
+
+    source: str = Field(min_length=1, description=_SOURCE)
+    revision: str | None = Field(default=None, description=_REVISION)
+
+
+class Agent(Section):
+    """One checkpoint, or several of one domain that are averaged while they are read. A plain string is the source."""
+
+    source: str | None = Field(default=None, min_length=1, description=_SOURCE)
+    revision: str | None = Field(default=None, description=_REVISION)
+    group: list[Annotated[Source, short_form("source", Source)]] | None = Field(
+        default=None, min_length=2, description="Of an agent, instead of `source`: checkpoints to average."
+    )
+
+    @model_validator(mode="after")
+    def _is_one_or_several(self) -> "Agent":
+        if (self.source is None) == (self.group is None) or (self.group and self.revision):
+            raise ValueError("needs either `source` or `group`, and a `revision` of `source` only")
+        return self
+
+    @property
+    def sources(self) -> list[Source]:
+        """The checkpoint, or the checkpoints of the group."""
+        return self.group or [Source(source=self.source or "", revision=self.revision)]
+
+
+def member_names(agent: str, count: int) -> list[str]:
+    """Return the names of the checkpoints of an agent that is a group."""
+    return [f"{agent}.{number}" for number in range(1, count + 1)]
