@@ -48,7 +48,7 @@ def promote(
     Raises:
         InputError: the model or version does not exist, or its files are missing or damaged.
     """
-    mlflow = client()
+    mlflow = client(write=True)
     with locked(lock_file("aliases")):
         release = get_release(name, version)
         aliases = read_aliases(mlflow.get_registered_model(name))
@@ -93,7 +93,7 @@ def rollback(name: str) -> Promotion:
     Raises:
         InputError: the model does not exist, has no previous champion, or the files are missing or damaged.
     """
-    mlflow = client()
+    mlflow = client(write=True)
     with locked(lock_file("aliases")):
         require_model(mlflow, name)
         aliases = read_aliases(mlflow.get_registered_model(name))

@@ -1,15 +1,34 @@
 """What goes wrong with MLflow, in one sentence with the fix."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from rammerge.errors import InputError, RammergeError
 from rammerge.system.redaction import redact
+from tasks.records.database import is_newer_schema
 
 # A first call is to fail within seconds where nobody answers, whatever patience the later ones have.
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+_KINDS = "set MLFLOW_TRACKING_URI to an address like http://HOST:PORT, sqlite:////FILE or postgresql://HOST/NAME"
+# What databases say, whether it may pass, and what to do about it.
+_DATABASE: tuple[tuple[str, type[RammergeError], str], ...] = (
+    ("database is locked", RammergeError, "is locked by a different process; wait until that has finished, or end it"),
+    ("disk is full", RammergeError, "has no room left on its disk; make room and run again"),
+    (
+        "readonly database",
+        InputError,
+        "cannot be written; get the right to write to it, or correct MLFLOW_TRACKING_URI",
+    ),
+    ("file is not a database", InputError, "is no SQLite database; correct MLFLOW_TRACKING_URI"),
+    ("is malformed", InputError, "is damaged; restore a backup, or move the file away to begin without records"),
+    ("unable to open database file", InputError, "is no file that can be opened; correct MLFLOW_TRACKING_URI"),
+    ("no such column", InputError, "has tables that are not MLflow's; correct MLFLOW_TRACKING_URI"),
+    ("authentication failed", InputError, "refuses the name or the password in MLFLOW_TRACKING_URI; correct them"),
+    ("Access denied", InputError, "refuses the name or the password in MLFLOW_TRACKING_URI; correct them"),
+)
 _DRIVERS = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 
 
@@ -37,7 +56,7 @@ def explained() -> Iterator[None]:
         RammergeError: MLflow may recover: nothing answers, or the server or the database failed.
     """
     from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
     try:
         yield
@@ -48,19 +67,27 @@ def explained() -> Iterator[None]:
         raise InputError(
             f"{_where()} needs the database driver {error.name}, which is not installed; run `pip install {package}`"
         ) from error
-    except NoSuchModuleError as error:
-        raise InputError(f"{_where()} is of no known kind ({error}); correct MLFLOW_TRACKING_URI") from error
+    except (NoSuchModuleError, ArgumentError) as error:
+        raise InputError(f"{_where()} is of no known kind; {_KINDS}") from error
     except SQLAlchemyError as error:
-        reason = redact(str(getattr(error, "orig", None) or error).strip().splitlines()[0])
-        raise RammergeError(
+        words = str(getattr(error, "orig", None) or error).strip()
+        reason = redact(words.splitlines()[0])
+        raise _of_database(words) or RammergeError(
             f"{_where()} cannot be opened ({reason}); start the database, or correct MLFLOW_TRACKING_URI"
         ) from error
 
 
 def _of_mlflow(status: int, words: str) -> RammergeError:
     if "out-of-date database schema" in words:
+        return _of_schema(words)
+    if "unsupported URI" in words:
+        return InputError(f"{_where()} is of no known kind; {_KINDS}")
+    if "Invalid url" in words:
+        return InputError(f"{_where()} is no valid address; {_KINDS}")
+    if "filesystem tracking backend" in words:
         return InputError(
-            f"{_where()} was written by a different MLflow; make a backup, then run `mlflow db upgrade {_address()}`"
+            f"{_where()} is a directory, to which MLflow no longer writes; {_KINDS}: `mlflow migrate-filestore` moves "
+            "the records of a directory into a database"
         )
     if status == 401:
         return InputError(
@@ -71,7 +98,28 @@ def _of_mlflow(status: int, words: str) -> RammergeError:
         return InputError(f"{_where()} does not allow this user to do it (403); ask whoever runs it for permission")
     if "Max retries exceeded" in words or "Failed to establish" in words or "timed out" in words:
         return RammergeError(f"{_where()} does not answer; start it, or correct MLFLOW_TRACKING_URI")
-    return RammergeError(f"{_where()} failed: {redact(' '.join(words.split()))[:300]}")
+    return _of_database(words) or RammergeError(f"{_where()} failed: {redact(' '.join(words.split()))[:300]}")
+
+
+def _of_schema(words: str) -> InputError:
+    from mlflow.version import VERSION
+
+    found = re.search(r"found version (\w+)", words)
+    if found and is_newer_schema(found[1]):
+        return InputError(
+            f"{_where()} was written by a newer MLflow than {VERSION}, which is installed here; use that one, or "
+            "correct MLFLOW_TRACKING_URI"
+        )
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    # The command has to be exact, and must not show a password.
+    shown = address if redact(address) == address else '"$MLFLOW_TRACKING_URI"'
+    return InputError(f"{_where()} was written by an older MLflow; make a backup, then run `mlflow db upgrade {shown}`")
+
+
+def _of_database(words: str) -> RammergeError | None:
+    """Return the error for what a database says; None if it says nothing known."""
+    kind, sentence = next((rest for phrase, *rest in _DATABASE if phrase in words), (None, ""))
+    return kind(f"{_where()} {sentence}") if kind else None
 
 
 def _where() -> str:
