@@ -118,8 +118,10 @@ def _of_schema(words: str) -> InputError:
 
 def _of_database(words: str) -> RammergeError | None:
     """Return the error for what a database says; None if it says nothing known."""
-    kind, sentence = next((rest for phrase, *rest in _DATABASE if phrase in words), (None, ""))
-    return kind(f"{_where()} {sentence}") if kind else None
+    for phrase, kind, sentence in _DATABASE:
+        if phrase in words:
+            return kind(f"{_where()} {sentence}")
+    return None
 
 
 def _where() -> str:

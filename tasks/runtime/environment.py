@@ -44,6 +44,7 @@ def activate() -> None:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
         # These lines come in the middle of others, and tell the credentials of the address.
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # one bar for each file
         "TOKENIZERS_PARALLELISM": "false",
     }
     for name, value in defaults.items():
