@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import torch
@@ -64,18 +65,26 @@ def edit_config(model: Path, **changes: object) -> None:
     (model / "config.json").write_text(json.dumps(config | changes))
 
 
-def refused(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int = 2
-) -> str:
-    """Run the command line, require a refusal in one sentence, and return the sentence."""
-    monkeypatch.setattr(sys, "argv", ["rammerge", *arguments])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    errors = capsys.readouterr().err.strip().splitlines()
-    assert exit_.value.code == code, errors
-    complaints = [line for line in errors if line.startswith("error: ")]
-    assert len(complaints) == 1 and errors[-1] == complaints[0], errors
-    return complaints[0]
+class Refused(Protocol):
+    """Runs a command line, requires a refusal in one sentence, and returns the sentence."""
+
+    def __call__(self, arguments: list[str], code: int = 2) -> str:
+        """Run rammerge with `arguments`, which must end with `code`."""
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refused:
+    def run(arguments: list[str], code: int = 2) -> str:
+        monkeypatch.setattr(sys, "argv", ["rammerge", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        errors = capsys.readouterr().err.strip().splitlines()
+        assert exit_.value.code == code, errors
+        complaints = [line for line in errors if line.startswith("error: ")]
+        assert len(complaints) == 1 and errors[-1] == complaints[0], errors
+        return complaints[0]
+
+    return run
 
 
 def merge_arguments(root: Path) -> list[str]:
@@ -92,10 +101,15 @@ def line_of(command: str, root: Path) -> list[str]:
     return [command, str(root / "recipe.yaml")]
 
 
-def assert_untouched(root: Path, home: Path) -> None:
-    left = {path.name for path in root.iterdir()} - {"base", "tool", "code", "recipe.yaml", "blocker"}
-    assert left == set()
-    assert not list(home.glob("store/*/[!.]*"))
+@pytest.fixture
+def written(root: Path, rammerge_home: Path) -> Callable[[], list[Path]]:
+    """Return a function that lists what was written beside the models and into the store."""
+
+    def look() -> list[Path]:
+        given = {"base", "tool", "code", "recipe.yaml", "blocker"}
+        return [path for path in root.iterdir() if path.name not in given] + [*rammerge_home.glob("store/*/[!.]*")]
+
+    return look
 
 
 def missing(root: Path) -> None:
@@ -161,16 +175,10 @@ UNUSABLE = [
 @pytest.mark.parametrize(("spoil", "words"), UNUSABLE)
 @pytest.mark.parametrize("command", ["merge", "check", "run"])
 def test_unusable_models(
-    command: str,
-    spoil: Spoil,
-    words: list[str],
-    root: Path,
-    rammerge_home: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    command: str, spoil: Spoil, words: list[str], root: Path, rammerge_home: Path, refused: Refused
 ) -> None:
     spoil(root)
-    sentence = refused(capsys, monkeypatch, line_of(command, root))
+    sentence = refused(line_of(command, root))
     for word in words:
         assert word in sentence
     missing_ok = {"tool"} if spoil is missing else set()
@@ -181,34 +189,24 @@ def test_unusable_models(
 # Agents whose vocabulary has grown are no error for init: it writes the setting with which they can be merged.
 @pytest.mark.parametrize(("spoil", "words"), [case for case in UNUSABLE if case[0] is not other_vocabulary])
 def test_no_recipe_is_written_over_unusable_models(
-    spoil: Spoil,
-    words: list[str],
-    root: Path,
-    rammerge_home: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    spoil: Spoil, words: list[str], root: Path, refused: Refused, written: Callable[[], list[Path]]
 ) -> None:
     spoil(root)
-    sentence = refused(capsys, monkeypatch, line_of("init", root))
+    sentence = refused(line_of("init", root))
     for word in words:
         assert word in sentence
-    assert_untouched(root, rammerge_home)
+    assert not written()
 
 
 @pytest.mark.parametrize("command", ["merge", "init"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_nan_and_infinity_name_agent_and_tensor(
-    command: str,
-    value: float,
-    root: Path,
-    rammerge_home: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    command: str, value: float, root: Path, refused: Refused, written: Callable[[], list[Path]]
 ) -> None:
     edit(root / "code", lambda tensors: tensors["lm_head.weight"].view(-1)[5:6].fill_(value))
-    sentence = refused(capsys, monkeypatch, line_of(command, root))
+    sentence = refused(line_of(command, root))
     assert "'code'" in sentence and "'lm_head.weight'" in sentence
-    assert_untouched(root, rammerge_home)
+    assert not written()
 
 
 @pytest.mark.parametrize(
@@ -233,16 +231,15 @@ def test_mistakes_in_a_recipe(
     line: int,
     words: list[str],
     root: Path,
-    rammerge_home: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    refused: Refused,
+    written: Callable[[], list[Path]],
 ) -> None:
     recipe = write_recipe(root, **changes)
-    sentence = refused(capsys, monkeypatch, [command, str(recipe)])
+    sentence = refused([command, str(recipe)])
     assert sentence.startswith(f"error: {recipe}:{line}: ")
     for word in words:
         assert word in sentence
-    assert_untouched(root, rammerge_home)
+    assert not written()
 
 
 @pytest.mark.parametrize(
@@ -255,20 +252,18 @@ def test_mistakes_in_a_recipe(
         (["methods", "extra"], ["extra", "methods --help"]),
     ],
 )
-def test_a_line_that_cannot_be_parsed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
-) -> None:
-    sentence = refused(capsys, monkeypatch, arguments)
+def test_a_line_that_cannot_be_parsed(arguments: list[str], words: list[str], refused: Refused) -> None:
+    sentence = refused(arguments)
     for word in words:
         assert word in sentence
 
 
 def test_an_output_that_exists_is_kept_unless_forced(
-    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    root: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     (root / "out").mkdir()
     (root / "out" / "precious").write_text("mine")
-    assert "--force" in refused(capsys, monkeypatch, merge_arguments(root))
+    assert "--force" in refused(merge_arguments(root))
     assert (root / "out" / "precious").read_text() == "mine"
     monkeypatch.setattr(sys, "argv", ["rammerge", *merge_arguments(root), "--force"])
     with pytest.raises(SystemExit) as exit_:
@@ -278,40 +273,34 @@ def test_an_output_that_exists_is_kept_unless_forced(
 
 
 def test_an_output_that_cannot_be_written(
-    root: Path, rammerge_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    root: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused, written: Callable[[], list[Path]]
 ) -> None:
     (root / "blocker").write_text("a file where a directory should be")
     arguments = merge_arguments(root)
     arguments[-1] = str(root / "blocker" / "out")
-    assert "blocker" in refused(capsys, monkeypatch, arguments)
-    assert_untouched(root, rammerge_home)
+    assert "blocker" in refused(arguments)
+    assert not written()
     monkeypatch.setenv("RAMMERGE_HOME", str(root / "blocker"))
-    assert "RAMMERGE_HOME" in refused(capsys, monkeypatch, ["run", str(root / "recipe.yaml")])
+    assert "RAMMERGE_HOME" in refused(["run", str(root / "recipe.yaml")])
 
 
 @pytest.mark.parametrize("command", ["merge", "init", "check", "run"])
 def test_a_full_disk_is_forecast(
-    command: str,
-    root: Path,
-    rammerge_home: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    command: str, root: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused, written: Callable[[], list[Path]]
 ) -> None:
     usage = shutil.disk_usage(root)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    sentence = refused(capsys, monkeypatch, line_of(command, root))
+    sentence = refused(line_of(command, root))
     assert "free" in sentence
-    assert_untouched(root, rammerge_home)
+    assert not written()
 
 
-def test_a_hub_id_without_network(
-    root: Path, rammerge_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_id_without_network(root: Path, refused: Refused, written: Callable[[], list[Path]]) -> None:
     arguments = merge_arguments(root)
     arguments[2] = "some-org/some-model"
-    sentence = refused(capsys, monkeypatch, arguments)
+    sentence = refused(arguments)
     assert "some-org/some-model" in sentence and "HF_HUB_OFFLINE" in sentence
-    assert_untouched(root, rammerge_home)
+    assert not written()
 
 
 @pytest.mark.parametrize(
@@ -329,29 +318,21 @@ def test_a_hub_id_without_network(
     ],
 )
 def test_other_commands(
-    arguments: list[str],
-    word: str,
-    rammerge_home: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str], word: str, rammerge_home: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{rammerge_home / 'mlflow.db'}")
-    assert word in refused(capsys, monkeypatch, arguments)
+    assert word in refused(arguments)
 
 
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("(sqlite3) database or disk is full")]
 )
 def test_a_disk_that_fills_up_on_the_way_is_told_as_such(
-    error: Exception,
-    root: Path,
-    rammerge_home: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    error: Exception, root: Path, rammerge_home: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     def fail(_: Path) -> None:
         raise error
 
     monkeypatch.setattr("flows.cli.running.run", fail)
-    sentence = refused(capsys, monkeypatch, ["run", str(root / "recipe.yaml")], code=1)
+    sentence = refused(["run", str(root / "recipe.yaml")], code=1)
     assert sentence.startswith(f"error: no space left on the disk of {rammerge_home}; make room and run again")
