@@ -1,9 +1,12 @@
 """What a merge will take, before it is made."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.layout import Layout, TensorSpec, plan_layout
+from rammerge.engine.matrices.memory import plan_matrices
+from rammerge.engine.matrices.updates import with_updates
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.measuring import runners_for
 from rammerge.engine.passes.merge_block import MergeRule
@@ -34,10 +37,13 @@ def forecast(family: Family, rule: MergeRule, options: MergeOptions) -> Forecast
     Raises:
         InputError: `options.memory` is too little, or the device is not there.
     """
-    with Session(family, options) as session:
+    merged, solving = family, 0
+    if rule.matrices is not None:
+        merged, solving = with_updates(family, Path()), plan_matrices(family, options, rule).forecast
+    with Session(merged, options) as session:
         merge_runners(session, rule)
         runners_for(session, rule.passes)
-        return Forecast(session.plan.forecast, output_layout(family, options).size)
+        return Forecast(max(solving, session.plan.forecast), output_layout(family, options).size)
 
 
 def output_layout(family: Family, options: MergeOptions) -> Layout:

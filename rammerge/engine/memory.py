@@ -63,8 +63,7 @@ def plan_memory(
     Raises:
         InputError: not even the smallest blocks fit; the message says how much memory is enough.
     """
-    resident = _resident_bytes()
-    limit = options.memory or max(DEFAULT_MEMORY, resident + DEFAULT_ADDED_MEMORY)
+    resident, limit = resident_bytes(), memory_limit(options)
     threads, least_threads = most_threads(options), options.threads or 1
     largest = max((info.numel for info in base.tensors.values()), default=1)
     block = min(DEFAULT_BLOCK, max(MIN_BLOCK, 1 << (largest - 1).bit_length()))
@@ -95,6 +94,12 @@ def largest_block_bytes(checkpoint: Checkpoint, elements: int) -> int:
     return max((min(info.numel, elements) * info.dtype.itemsize for info in infos), default=0)
 
 
-def _resident_bytes() -> int:
+def memory_limit(options: MergeOptions) -> int:
+    """Return the most bytes that the process may hold."""
+    return options.memory or max(DEFAULT_MEMORY, resident_bytes() + DEFAULT_ADDED_MEMORY)
+
+
+def resident_bytes() -> int:
+    """Return the bytes that the process holds."""
     fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -176,8 +176,16 @@ class Session:
         own: list[Buffer] = self._buffers.inputs
         return own
 
-    def run(self, stage: str, jobs: Sequence[AnyJob], work: Callable[[AnyJob], None]) -> None:
-        """Do jobs on all threads. They start in their order; inputs are read ahead, and progress is reported."""
+    def run(
+        self,
+        stage: str,
+        jobs: Sequence[AnyJob],
+        work: Callable[[AnyJob], None],
+        *,
+        threads: int | None = None,
+        ahead: int = _READ_AHEAD,
+    ) -> None:
+        """Do jobs on `threads`, or the plan's. They start in their order, `ahead` jobs are read ahead, and reported."""
         elements = [sum(unit.stop - unit.start for unit in job.units) for job in jobs]
         total = sum(elements)
         done = 0
@@ -186,15 +194,15 @@ class Session:
         def step(indexed: tuple[int, AnyJob]) -> None:
             nonlocal done
             index, job = indexed
-            for ahead in jobs[index + _READ_AHEAD : index + _READ_AHEAD + 1]:
-                self._will_read(ahead)
+            for later in jobs[index + ahead : index + ahead + 1]:
+                self._will_read(later)
             work(job)
             with lock:
                 done += elements[index]
                 if self._progress:
                     self._progress(Progress(stage, done, total))
 
-        work_through(list(enumerate(jobs)), step, self.plan.threads)
+        work_through(list(enumerate(jobs)), step, threads or self.plan.threads)
 
     def _will_read(self, job: Job) -> None:
         for unit in job.units:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,8 @@ from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.layout import Layout
 from rammerge.checkpoints.stored import INDEX
 from rammerge.engine.forecast import forecast, output_layout
+from rammerge.engine.matrices.solving import solve_matrices
+from rammerge.engine.matrices.updates import update_bytes
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.shards import ShardRecord
 from rammerge.engine.passes.measuring import measure, runners_for
@@ -126,7 +129,8 @@ def merge_family(
     heard = compare_companions(family.sources, tokenizer_from)
     layout = output_layout(family, options)
     inputs = [checkpoint.path for checkpoint in family.sources.values()]
-    check_output(out, force=force, needed_bytes=still_needed(out, layout.size), inputs=inputs)
+    beside = 0 if method.method.matrices is None else update_bytes(family)
+    check_output(out, force=force, needed_bytes=still_needed(out, layout.size + beside), inputs=inputs)
     family.check_unchanged()
     clock = _Clock()
     rule = method.bind_to(family)
@@ -134,9 +138,12 @@ def merge_family(
     settings = Settings.of(method, options, tokenizer_from, family)
     identity = merge_identity(family, settings)
     clock.lap("digest inputs")
-    with locked_staging(out) as staging, Session(family, options, progress) as session:
+    with ExitStack() as stack:
+        staging = stack.enter_context(locked_staging(out))
         # Files' status is part of the identity, because inputs may have been replaced and restored between two runs.
         take_up(staging, {**identity, "status": list(family.states.values())})
+        merged = _solved(family, rule, staging, options, progress, clock)
+        session = stack.enter_context(Session(merged, options, progress))
         statistics, records = _compute(session, rule, _counted_before(rule, overlap), layout, staging, clock)
         family.check_unchanged()
         survival = _survival(rule, records)
@@ -150,6 +157,22 @@ def merge_family(
     clock.lap("publish")
     counted = statistics.find(OverlapCounts(rule.mask))
     return MergeReport(out, manifest, counted, (*family.warnings, *heard, *warnings, *notes), clock.laps, layout.size)
+
+
+def _solved(
+    family: Family,
+    rule: Rule,
+    staging: Path,
+    options: MergeOptions,
+    progress: Callable[[Progress], None] | None,
+    clock: "_Clock",
+) -> Family:
+    """Return the family, with the updates of whole matrices if the rule makes such."""
+    if rule.matrices is None:
+        return family
+    solved = solve_matrices(family, rule, staging / "updates", options, progress)
+    clock.lap("solve matrices")
+    return solved
 
 
 def _counted_before(rule: Rule, overlap: Overlap | None) -> Statistics:

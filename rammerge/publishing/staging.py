@@ -90,8 +90,10 @@ def remember_statistics(staging: Path, rule: Rule, statistics: Statistics) -> No
 
 
 def still_needed(out: Path, size: int) -> int:
-    """Return how many bytes a merge into `out` has yet to find room for, when its weights take `size`."""
-    present = sum(file.stat().st_blocks * 512 for file in staging_directory(out).glob("model/*"))
+    """Return how many bytes a merge into `out` has yet to find room for, when its files take `size` while it works."""
+    staging = staging_directory(out)
+    files = [*staging.glob("model/*"), *staging.glob("updates/*")]
+    present = sum(file.stat().st_blocks * 512 for file in files)
     return max(0, size - present) + (1 << 20)
 
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rammerge.engine.blocks import Block, Rows, Update
+from rammerge.engine.matrices.method import MatrixMethod
 from rammerge.engine.passes.statistics import Pass, Statistics
 from rammerge.errors import InputError, closest
 from rammerge.numerics.masks import Mask
@@ -152,6 +153,12 @@ class Rule:
     def improves_on(self) -> str | None:
         """The method that the kernel's `reference` computes."""
         return self.settled.method.improves_on
+
+    @cached_property
+    def matrices(self) -> MatrixMethod | None:
+        """How whole matrices are merged, if they are."""
+        method = self.settled.method.matrices
+        return None if method is None else method(self.settled.settled)
 
     @cached_property
     def mask(self) -> Mask:

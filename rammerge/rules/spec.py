@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from rammerge.engine.blocks import Block, Rows, Update
+from rammerge.engine.matrices.method import MatrixMethod
 from rammerge.engine.passes.statistics import Pass, Statistics
 from rammerge.numerics.masks import Mask
 from rammerge.system.reached import code_digest
@@ -49,6 +50,7 @@ class Method:
             method fits poorly.
         cautions: (parameters, statistics) -> sentences about agents for which this method is not worth its name.
         improves_on: the method that the kernel's `reference` computes.
+        matrices: (parameters) -> how whole matrices are merged, if they are. The kernel then merges other tensors.
         presets: named parameter sets.
         preset_sources: where each preset comes from.
     """
@@ -69,6 +71,7 @@ class Method:
     misfits: Callable[[Mapping[str, tuple[int, int]], int], list[str]] = lambda _counts, _elements: []
     cautions: Callable[[Any, Statistics], list[str]] = lambda _params, _statistics: []
     improves_on: str | None = None
+    matrices: Callable[[Any], MatrixMethod] | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     preset_sources: Mapping[str, str] = field(default_factory=dict)
 

@@ -3,7 +3,10 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
+
+from rammerge.system.lazy import torch
 
 Job = TypeVar("Job")
 
@@ -34,6 +37,38 @@ def work_through(jobs: Sequence[Job], work: Callable[[Job], None], threads: int)
             failures.setdefault(len(jobs), error)
     if failures:
         raise failures[min(failures)]
+
+
+class _SingleThreaded:
+    """How many need torch's own operations to run on one thread each, and how many threads they had before."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = self.before = 0
+
+
+_single_threaded = _SingleThreaded()
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Have torch compute each operation on the thread that asks for it, so that no sum depends on their number.
+
+    The setting is the whole process's. It ends with the last of those who need it.
+    """
+    state = _single_threaded
+    with state.lock:
+        if not state.users:
+            state.before = torch.get_num_threads()
+            torch.set_num_threads(1)
+        state.users += 1
+    try:
+        yield
+    finally:
+        with state.lock:
+            state.users -= 1
+            if not state.users:
+                torch.set_num_threads(state.before)
 
 
 class _Shared(Iterable[Job]):

@@ -91,7 +91,7 @@ def test_too_small_a_limit_names_the_one_that_would_do(tmp_path: Path) -> None:
 
 def test_a_large_host_process_may_merge_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = write_family(tmp_path, *sparse_family({"w": (100, 100)}, [0.1, 0.2]))
-    monkeypatch.setattr(memory, "_resident_bytes", lambda: 3 << 30)
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 3 << 30)
     assert 3 << 30 < forecast_ram(models, MergeOptions()) <= (3 << 30) + (512 << 20)
     with pytest.raises(InputError, match="--memory 2048MiB is too little"):  # a limit that the user set still holds
         forecast_ram(models, MergeOptions(memory=2 << 30))
@@ -99,7 +99,7 @@ def test_a_large_host_process_may_merge_by_default(tmp_path: Path, monkeypatch: 
 
 def test_many_processors_take_no_more_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = write_family(tmp_path, *sparse_family({"w": (1000, 1000)}, [0.1, 0.2]))
-    monkeypatch.setattr(memory, "_resident_bytes", lambda: 300 << 20)
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 300 << 20)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(256))
     assert forecast_ram(models, MergeOptions()) <= 1 << 30
     with pytest.raises(InputError, match="too little"):

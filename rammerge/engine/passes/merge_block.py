@@ -15,6 +15,7 @@ from rammerge.system.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rammerge.engine.matrices.method import MatrixMethod
     from rammerge.engine.passes.statistics import Pass, Statistics
 
 
@@ -56,6 +57,14 @@ class MergeRule(Protocol):
     def copied(self) -> int | None:
         """The model to copy instead of merging: 0 is the base, 1 the first agent."""
 
+    @property
+    def weights(self) -> Sequence[float]:
+        """The factor of each agent's task vector; empty if all are 1."""
+
+    @property
+    def matrices(self) -> MatrixMethod | None:
+        """How whole matrices are merged, if they are; the kernel then merges other tensors."""
+
     def part(self, tensor: str) -> MergeRule:
         """Return the rule for one tensor, which has the same counts."""
 
@@ -67,12 +76,17 @@ def block_function(rule: MergeRule, dtype: str, rounding: Rounding) -> MergeBloc
     """Return what computes a block of the tensors for which `rule` is."""
     if rule.copied is None:
         return MergeBlock.of(rule, dtype, rounding)
-    return CopyBlock(rule.copied, rule.improves_on is not None, rule.mask.mode, dtype, rounding)
+    has_updates = rule.matrices is not None
+    return CopyBlock(rule.copied, rule.improves_on is not None, rule.mask.mode, dtype, rounding, has_updates)
 
 
 @dataclass(frozen=True)
 class MergeBlock:
-    """Merge a block and count the changes that survive the output dtype."""
+    """Merge a block and count the changes that survive the output dtype.
+
+    With `has_updates` the last agent is none, but an update to add to what the kernel makes of the others
+    (rammerge.engine.matrices).
+    """
 
     kernel: Callable[[Block], Update]
     has_reference: bool
@@ -80,15 +94,17 @@ class MergeBlock:
     dtype: str
     rounding: Rounding
     has_weights: bool = False
+    has_updates: bool = False
 
     @classmethod
     def of(cls, rule: MergeRule, dtype: str, rounding: Rounding) -> MergeBlock:
         """Return the block function that merges by `rule`."""
-        return cls(rule.kernel, rule.improves_on is not None, rule.mask.mode, dtype, rounding, rule.weighted)
+        has_reference, has_updates = rule.improves_on is not None, rule.matrices is not None
+        return cls(rule.kernel, has_reference, rule.mask.mode, dtype, rounding, rule.weighted, has_updates)
 
     def counts(self, agents: int) -> int:
         """Return the number of counts, without the health."""
-        return _width(agents, self.has_reference)
+        return _width(agents - self.has_updates, self.has_reference)
 
     def results(self, agents: int) -> list[DType]:
         """Return the dtypes of the resulting tensors."""
@@ -101,8 +117,11 @@ class MergeBlock:
         value differs from the base's after the cast. The counts of the block are the elements that the method changed,
         those that differ from the base after the cast and, where there is a reference, those that differ from it.
         """
-        block = read_block(base, agents, self.mask_mode, arguments)
+        own = agents[: len(agents) - self.has_updates]
+        block = read_block(base, own, self.mask_mode, arguments)
         update = self.kernel(block.weighted() if self.has_weights else block)
+        if self.has_updates:
+            update = Update(update.delta + agents[-1])
         if (wanted := arguments.wanted) is not None:
             base, block, update = base[wanted], block.part(wanted), update.part(wanted)
             arguments = block.arguments
@@ -128,10 +147,11 @@ class CopyBlock:
     mask_mode: MaskMode
     dtype: str
     rounding: Rounding
+    has_updates: bool = False
 
     def counts(self, agents: int) -> int:
         """Return the number of counts, without the health."""
-        return _width(agents, self.has_reference)
+        return _width(agents - self.has_updates, self.has_reference)
 
     def results(self, agents: int) -> list[DType]:
         """Return the dtypes of the resulting tensors."""
@@ -139,7 +159,7 @@ class CopyBlock:
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
         """Return the model's elements in the output dtype, and `MergeBlock`'s counts. None differs from a reference."""
-        block = read_block(base, agents, self.mask_mode, arguments)
+        block = read_block(base, agents[: len(agents) - self.has_updates], self.mask_mode, arguments)
         values = [base, *agents][self.model].float()
         rounded, rounded_base = (_rounded(each, self.dtype, self.rounding, arguments) for each in (values, block.base))
         indicators = _indicators(block, _differs(values, block.base), _differs(rounded, rounded_base))

@@ -162,5 +162,16 @@ class _Merger:
         if tensor not in self._ways:
             part = self._rule.part(tensor)
             runner = self._runners[_function(self._session, part)]
-            self._ways[tensor] = _Way(runner, part.rows(tensor, self._statistics), part.mask.threshold)
+            self._ways[tensor] = _Way(
+                runner, _coefficients(self._session, part, tensor, self._statistics), part.mask.threshold
+            )
         return self._ways[tensor]
+
+
+def _coefficients(session: Session, part: MergeRule, tensor: str, statistics: Statistics) -> Rows:
+    """Return the coefficients of a tensor, with a column for the updates; zeros for a matrix, which has one."""
+    if part.matrices is None:
+        return part.rows(tensor, statistics)
+    if part.matrices.applies(tensor, session.base.tensors[tensor].shape):
+        return [[0.0] * len(session.agents)] * part.height
+    return [[*row, 0.0] for row in part.rows(tensor, statistics)]

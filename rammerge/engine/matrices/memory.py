@@ -1,0 +1,71 @@
+"""How many matrices are solved at once, and how much memory that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rammerge.checkpoints.family import Family
+from rammerge.engine.matrices.method import MatrixMethod
+from rammerge.engine.matrices.view import MatrixView
+from rammerge.engine.memory import memory_limit, resident_bytes
+from rammerge.engine.options import MergeOptions, most_threads
+from rammerge.engine.passes.merge_block import MergeRule
+from rammerge.errors import InputError
+
+_FLOAT64 = 8
+# What linear algebra keeps for itself in each thread, and the interpreter's own growth.
+_LIBRARY_BYTES = 24 << 20
+
+
+@dataclass(frozen=True)
+class MatrixPlan:
+    """How the solving of matrices is shared out.
+
+    Attributes:
+        threads: how many matrices are solved at once.
+        forecast: the process's peak resident bytes.
+    """
+
+    threads: int
+    forecast: int
+
+
+def plan_matrices(family: Family, options: MergeOptions, rule: MergeRule) -> MatrixPlan:
+    """Choose how many matrices are solved at once so that the process stays below its memory limit.
+
+    Raises:
+        InputError: not even one fits; the message says how much memory is enough.
+    """
+    needs = {view: _bytes(view, family, method) for view, method in matrices_of(family, rule)}
+    need = max(needs.values(), default=0)
+    resident, limit = resident_bytes(), memory_limit(options)
+    threads = min(most_threads(options), max(1, len(needs)))
+    least = min(threads, options.threads or 1)
+    while resident + threads * need > limit and threads > least:
+        threads -= 1
+    forecast = resident + threads * need
+    if needs and forecast > limit:
+        worst = max(needs, key=lambda view: needs[view])
+        raise InputError(
+            f"--memory {limit / 2**20:.0f}MiB is too little: for '{worst.name}' ({worst.rows} x {worst.columns}) this "
+            f"method needs {-(-forecast // (1 << 20))}MiB; give that, or choose a method that is element-wise"
+        )
+    return MatrixPlan(threads, forecast)
+
+
+def matrices_of(family: Family, rule: MergeRule) -> Iterator[tuple[MatrixView, MatrixMethod]]:
+    """Yield the matrices that are merged as such, and how, as the rule of each tensor says."""
+    for name in family.floats:
+        part, info = rule.part(name), family.base.tensors[name]
+        if part.copied is None and part.matrices is not None and part.matrices.applies(name, info.shape):
+            yield MatrixView.of(info), part.matrices
+
+
+def _bytes(view: MatrixView, family: Family, method: MatrixMethod) -> int:
+    agents, members = len(family.agents), family.members.values()
+    square = method.matrices(agents, view) * view.short**2 * _FLOAT64
+    stored = sum(checkpoint.tensors[view.name].dtype.itemsize for checkpoint in (family.base, *members))
+    # Elements as they are stored, each task vector in float64, and two more such blocks on the way there or back.
+    block = view.short * view.width * (stored + (agents + 2) * _FLOAT64)
+    return int(square) + block + _LIBRARY_BYTES

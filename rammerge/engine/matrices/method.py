@@ -1,0 +1,62 @@
+"""The engine's view of a method that sees whole matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rammerge.engine.matrices.view import MatrixView
+
+
+@dataclass(frozen=True)
+class Grams:
+    """The inner products of the rows of N matrices [short, long]: all that a method sees of one tensor.
+
+    Attributes:
+        view: the tensor. If it is stored [long, short], the matrices are its transposed ones.
+        pairs: (i, j) -> float64 [short, short], matrix i times the transposed matrix j, for i <= j.
+    """
+
+    view: MatrixView
+    pairs: Mapping[tuple[int, int], Tensor]
+
+    def __len__(self) -> int:
+        return max(i for i, _ in self.pairs) + 1
+
+    def __getitem__(self, pair: tuple[int, int]) -> Tensor:
+        i, j = pair
+        return self.pairs[i, j] if i <= j else self.pairs[j, i].T
+
+    def total(self) -> Tensor:
+        """Return the inner products of the rows of the matrices' sum."""
+        found = self.pairs[0, 0].clone()
+        for (i, j), gram in self.pairs.items():
+            if j:
+                found += gram if i == j else gram + gram.T
+        return found
+
+
+@dataclass(frozen=True)
+class MatrixMethod:
+    """A method whose result is a sum of the task vectors, each multiplied by a matrix from its short side.
+
+    Attributes:
+        solve: the formula: the multipliers, float64 [short, short], one for each matrix that it is given.
+        of_sum: whether it is given one matrix, the sum of the task vectors, instead of each.
+        matrices: (number of agents, tensor) -> how many float64 matrices [short, short] are held at once for it, the
+            inner products and the multipliers included.
+        takes: whether the tensor of a name is a matrix to it. The rule's kernel merges the others.
+    """
+
+    solve: Callable[[Grams], Sequence[Tensor]]
+    of_sum: bool
+    matrices: Callable[[int, MatrixView], float]
+    takes: Callable[[str], bool] = lambda _name: True
+
+    def applies(self, name: str, shape: Sequence[int]) -> bool:
+        """Return whether the method merges the tensor of that name and shape."""
+        return len(shape) == 2 and min(shape) > 1 and self.takes(name)

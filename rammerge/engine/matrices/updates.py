@@ -1,0 +1,104 @@
+"""A file beside the merge for the updates of whole matrices. What a run that was killed finished there is taken up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+from rammerge.checkpoints.family import Family
+from rammerge.checkpoints.headers import TensorInfo
+from rammerge.checkpoints.layout import TensorSpec, plan_layout
+from rammerge.engine.output.disk import allocate, write_from
+from rammerge.numerics.dtypes import DTYPES
+from rammerge.system.reading import read_into
+
+# The name of the updates among the members, behind them. It is no name that a member can have.
+UPDATE = "\0update"
+_FLOAT32 = DTYPES["float32"]
+_HASHED_BYTES = 1 << 22
+
+
+def with_updates(family: Family, directory: Path) -> Family:
+    """Return the family with one more member: float32 updates of its float tensors, in a file of `directory`."""
+    tensors = {name: TensorSpec(_FLOAT32, family.base.tensors[name].shape) for name in family.floats}
+    (shard,) = plan_layout(tensors, sum(spec.nbytes for spec in tensors.values()) + 1).shards
+    file = directory / shard.file
+    placed = {
+        tensor.name: TensorInfo(tensor.name, _FLOAT32, tensor.shape, file, tensor.offset, tensor.nbytes)
+        for tensor in shard.tensors
+    }
+    others = {name: info for name, info in family.base.tensors.items() if name not in placed}
+    updates = replace(family.base, path=directory, tensors=MappingProxyType({**others, **placed}))
+    return replace(family, members=MappingProxyType({**family.members, UPDATE: updates}))
+
+
+def update_bytes(family: Family) -> int:
+    """Return the size of the file."""
+    return family.elements * _FLOAT32.itemsize
+
+
+class UpdateFile:
+    """Updates that are being written. A tensor that none was written for has the update zero."""
+
+    def __init__(self, family: Family, descriptor: int, journal: Path) -> None:
+        """Use `updates`, which opens the file."""
+        self._infos = family.members[UPDATE].tensors
+        self._descriptor = descriptor
+        self._journal = journal
+        self._lock = threading.Lock()
+
+    def finished(self) -> set[str]:
+        """Return the tensors that an earlier run finished, if their bytes are those that it wrote."""
+        found = set()
+        for line in self._journal.read_text(encoding="utf-8").splitlines() if self._journal.exists() else ():
+            try:
+                name, digest = json.loads(line)
+                if name in self._infos and self._digest(name) == digest:
+                    found.add(name)
+            except (ValueError, TypeError):
+                continue  # a line that was cut off
+        return found
+
+    def write(self, name: str, start: int, memory: memoryview) -> None:
+        """Write elements of a tensor's update from `start` on."""
+        write_from(self._descriptor, memory, self._infos[name].offset + start * _FLOAT32.itemsize)
+
+    def finish(self, name: str) -> None:
+        """Record that a tensor's update is whole."""
+        line = json.dumps([name, self._digest(name)]) + "\n"
+        with self._lock, self._journal.open("a", encoding="utf-8") as journal:
+            journal.write(line)
+
+    def _digest(self, name: str) -> str:
+        info, digest = self._infos[name], hashlib.sha256()
+        memory = memoryview(bytearray(min(info.nbytes, _HASHED_BYTES)))
+        for offset in range(0, info.nbytes, _HASHED_BYTES):
+            part = memory[: min(_HASHED_BYTES, info.nbytes - offset)]
+            read_into(self._descriptor, part, info.offset + offset)
+            digest.update(part)
+        return digest.hexdigest()
+
+
+@contextmanager
+def updates(family: Family) -> Iterator[UpdateFile]:
+    """Open the file of a family with updates, and make it if it is missing.
+
+    Raises:
+        OSError: the disk is full or failed.
+    """
+    member = family.members[UPDATE]
+    member.path.mkdir(exist_ok=True)
+    infos = [member.tensors[name] for name in family.floats]
+    descriptor = os.open(infos[0].file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        allocate(descriptor, max(info.offset + info.nbytes for info in infos))
+        yield UpdateFile(family, descriptor, member.path / "finished.jsonl")
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,19 @@
+"""What the spectral methods share: the scale, and the mean for tensors that are not matrices."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from rammerge.engine.passes.statistics import Statistics
+from rammerge.rules.spec import Params
+
+
+class SpectralParams(Params):
+    """The scale of the merged task vector."""
+
+    scale: float = Field(1.0, ge=0, description="factor of the merged task vector")
+
+
+def scaled_mean(params: SpectralParams, _: Statistics, __: str, agents: int) -> list[list[float]]:
+    """Return the factors of the scaled mean, which merges biases, norms and other tensors that are not matrices."""
+    return [[params.scale / agents] * agents]

@@ -1,0 +1,136 @@
+"""ResMerge: residuals and first singular directions merged apart (arXiv 2606.02252)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from rammerge.engine.matrices.method import Grams, MatrixMethod
+from rammerge.rules.span.combination import weighted_sum
+from rammerge.rules.spec import Method
+from rammerge.rules.spectral.algebra import spectrum
+from rammerge.rules.spectral.parameters import SpectralParams, scaled_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Of other tensors the paper takes the mean.
+_NOT_MERGED = re.compile(r"embed|lm_head|norm|wte|wpe", re.IGNORECASE)
+# In these layers the residuals' strength may rise with their coherence.
+_COHERENT = re.compile(r"attn|attention|[qkvo]_proj|qkv|mlp|ffn|feed_forward|gate_proj|up_proj|down_proj|experts")
+# Exactly orthogonal residuals sit on the edge of a case, up to rounding: they count as not coherent.
+_EDGE = 1e-9
+
+
+class ResMergeParams(SpectralParams):
+    """The strengths of residuals and heads."""
+
+    least_exponent: float = Field(
+        0.7, ge=0, le=1, description="exponent of the coherence at its highest; 1 at its lowest"
+    )
+    head: float = Field(0.2, ge=0, description="strength of the first singular directions, relative to the residuals")
+
+
+def _heads_and_residuals(scale: float, least: float, head: float, grams: Grams) -> list[Tensor]:
+    """Return the multipliers of ResMerge: the mean direction of residuals, and a share of the mean head.
+
+    A head is a task vector's first singular component u s v^T = u u^T tau, and the residual is the rest. All lengths
+    and angles follow from u and the inner products.
+    """
+    agents = range(len(grams))
+    firsts = [spectrum(grams[agent, agent], most=1)[1] for agent in agents]
+    heads = [[_head_product(grams, firsts, i, j) for j in agents] for i in agents]
+    residuals = [[_residual_product(grams, firsts, i, j) for j in agents] for i in agents]
+    exponent_range = 1.0 - least if _COHERENT.search(grams.view.name) else 0.0
+    factors = _residual_factors(residuals, exponent_range)
+    size = math.sqrt(max(0.0, _form(residuals, factors)))
+    weight = _head_factor(heads, head * size)
+    multipliers = []
+    for agent, factor in enumerate(factors):
+        multiplier = scale * (weight - factor) * firsts[agent] @ firsts[agent].T
+        multiplier.diagonal().add_(scale * factor)
+        multipliers.append(multiplier)
+    return multipliers
+
+
+def _residual_factors(products: Sequence[Sequence[float]], exponent_range: float) -> list[float]:
+    """Return the factors of the residuals: their mean direction, at their mean length times coherence ** exponent."""
+    n = len(products)
+    lengths = [math.sqrt(max(0.0, products[at][at])) for at in range(n)]
+    units = [1.0 / length if length else 0.0 for length in lengths]
+    together = math.sqrt(max(0.0, _form(products, units)))  # length of the sum of directions
+    coherence = min(1.0, together / n)
+    if (coherence <= (1.0 + _EDGE) / math.sqrt(n) and n > 1) or not together:
+        return [1.0 / n] * n
+    similarity = (together**2 - n) / (n * (n - 1)) if n > 1 else 1.0
+    score = min(1.0, max(0.0, 0.5 * ((similarity + 1.0) / 2.0 + (coherence + 1.0) / 2.0)))
+    strength = coherence ** (1.0 - exponent_range * score) * math.fsum(lengths) / n
+    return [strength * unit / together for unit in units]
+
+
+def _head_factor(products: Sequence[Sequence[float]], wanted: float) -> float:
+    """Return the factor of each head, so that the mean head has the length `wanted` times the heads' similarity."""
+    n = len(products)
+    lengths = [math.sqrt(max(0.0, products[at][at])) for at in range(n)]
+    mean = math.sqrt(max(0.0, _form(products, [1.0 / n] * n)))
+    if not mean:
+        return 0.0
+    cosines = [
+        max(0.0, products[i][j] / lengths[i] / lengths[j]) if lengths[i] and lengths[j] else 0.0
+        for i in range(n)
+        for j in range(i)
+    ]
+    similarity = math.fsum(cosines) / len(cosines) if cosines else 1.0
+    return wanted * similarity / mean / n
+
+
+def _head_product(grams: Grams, firsts: Sequence[Tensor], i: int, j: int) -> float:
+    return _inner(firsts[i], grams[i, j], firsts[j]) * _inner(firsts[i], None, firsts[j])
+
+
+def _residual_product(grams: Grams, firsts: Sequence[Tensor], i: int, j: int) -> float:
+    gram = grams[i, j]
+    projected = _inner(firsts[i], gram, firsts[i]) + _inner(firsts[j], gram, firsts[j])
+    return float(gram.trace()) - projected + _head_product(grams, firsts, i, j)
+
+
+def _inner(left: Tensor, gram: Tensor | None, right: Tensor) -> float:
+    return float((left.T @ (right if gram is None else gram @ right)).sum())
+
+
+def _form(products: Sequence[Sequence[float]], factors: Sequence[float]) -> float:
+    n = len(factors)
+    return math.fsum(factors[i] * factors[j] * products[i][j] for i in range(n) for j in range(n))
+
+
+def _merges(name: str) -> bool:
+    return not _NOT_MERGED.search(name)
+
+
+def _resmerge(params: ResMergeParams) -> MatrixMethod:
+    return MatrixMethod(
+        partial(_heads_and_residuals, params.scale, params.least_exponent, params.head),
+        of_sum=False,
+        matrices=lambda agents, _: agents * (agents + 1) / 2 + agents + 1,
+        takes=_merges,
+    )
+
+
+METHODS: Sequence[Method] = (
+    Method(
+        name="resmerge",
+        summary="Merge what is left of each matrix without its first singular direction, and add a share of those.",
+        source="arXiv 2606.02252, with the authors' constants",
+        params=ResMergeParams,
+        kernel=weighted_sum,
+        coefficients=scaled_mean,
+        matrices=_resmerge,
+        presets={"authors": {"least_exponent": 0.7, "head": 0.2}},
+        preset_sources={"authors": "defaults of the authors' script"},
+    ),
+)

@@ -1,0 +1,90 @@
+"""WUDI: the merged task vector that disturbs each agent least on its own inputs (arXiv 2503.08099), in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from rammerge.engine.matrices.method import Grams, MatrixMethod
+from rammerge.engine.matrices.view import MatrixView
+from rammerge.rules.span.combination import weighted_sum
+from rammerge.rules.spec import Method
+from rammerge.rules.spectral.parameters import SpectralParams, scaled_mean
+from rammerge.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class WudiParams(SpectralParams):
+    """The ridge."""
+
+    ridge: float = Field(1e-3, gt=0, description="ridge, relative to the mean eigenvalue of the agents' inputs")
+
+
+def _least_disturbance(scale: float, ridge: float, grams: Grams) -> list[Tensor]:
+    """Return the multipliers of the M with the least sum of |(M - tau_t) tau_t^T|^2 / |tau_t|^2 (Eq. 11).
+
+    With G_t = tau_t^T tau_t / |tau_t|^2, which stands for the layer's inputs in training, M is (sum of tau_t G_t) times
+    (sum of G_t + ridge)^-1. Without the ridge the loss is zero where the task vectors together have no more rows than
+    columns, and M grows without bound as rows become parallel.
+    """
+    sizes = [float(grams[agent, agent].trace()) for agent in range(len(grams))]
+    live = [agent for agent, size in enumerate(sizes) if size > 0]
+    solve = _from_inputs if grams.view.transposed else _from_outputs
+    solved = iter(solve(grams, live, sizes, ridge * len(live) / grams.view.columns) if live else ())
+    return [next(solved).mul_(scale) if size > 0 else torch.zeros_like(grams[0, 0]) for size in sizes]
+
+
+def _from_inputs(grams: Grams, live: Sequence[int], sizes: Sequence[float], added: float) -> list[Tensor]:
+    """Solve for the inputs, if they are the short side."""
+    total = torch.stack([grams[agent, agent] / sizes[agent] for agent in live]).sum(0)
+    total.diagonal().add_(added)
+    factor = torch.linalg.cholesky(total)
+    return [torch.cholesky_solve(grams[agent, agent] / sizes[agent], factor) for agent in live]
+
+
+def _from_outputs(grams: Grams, live: Sequence[int], sizes: Sequence[float], added: float) -> list[Tensor]:
+    """Solve for the outputs of all agents together: the same M, since (sum of G_t + c)^-1 T = T (T T^T + c)^-1.
+
+    T is the matrix of all tau_t / |tau_t|, one below the other.
+    """
+    short = grams.view.short
+    system = torch.empty(len(live) * short, len(live) * short).to(grams[0, 0])
+    wanted = torch.empty(short, len(live) * short).to(system)
+    for i, agent in enumerate(live):
+        rows = slice(i * short, (i + 1) * short)
+        for j, other in enumerate(live):
+            columns = slice(j * short, (j + 1) * short)
+            system[rows, columns] = grams[agent, other] / (sizes[agent] * sizes[other]) ** 0.5
+        wanted[:, rows] = grams[agent, agent] / sizes[agent] ** 0.5
+    system.diagonal().add_(added)
+    factor = torch.linalg.cholesky(system)
+    del system
+    solved = torch.cholesky_solve(wanted.T, factor).T
+    return [solved[:, at * short : (at + 1) * short] / sizes[agent] ** 0.5 for at, agent in enumerate(live)]
+
+
+def _matrices(agents: int, view: MatrixView) -> float:
+    pairs = agents * (agents + 1) / 2
+    return pairs + agents + 1 if view.transposed else pairs + 2 * agents**2 + 2 * agents + 2
+
+
+def _wudi(params: WudiParams) -> MatrixMethod:
+    return MatrixMethod(partial(_least_disturbance, params.scale, params.ridge), of_sum=False, matrices=_matrices)
+
+
+METHODS: Sequence[Method] = (
+    Method(
+        name="wudi",
+        summary="The task vector that differs from each agent's least on what that agent learned from.",
+        source="arXiv 2503.08099, Eq. 11, solved in closed form with a ridge",
+        params=WudiParams,
+        kernel=weighted_sum,
+        coefficients=scaled_mean,
+        matrices=_wudi,
+    ),
+)
