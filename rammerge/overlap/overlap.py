@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from rammerge.numerics.masks import Mask
+from rammerge.overlap.advice import alike, frozen
 from rammerge.overlap.gram import Gram
 from rammerge.overlap.ratio import overlap_ratio
 from rammerge.system.tables import Shown, Table, percent
@@ -117,9 +118,10 @@ class Overlap(Shown):
         return f"{self.elements:,} elements; changed means mask {rule.mode}, threshold {rule.threshold:g}"
 
     def warnings(self) -> list[str]:
-        """Return what `poor_fits` says of these agents."""
+        """Return what the user should know of these agents, one sentence each."""
         counts = zip(self.agents, self.histogram(), strict=True)
-        return poor_fits({name: (sum(row), row[0]) for name, row in counts}, self.elements)
+        fits = poor_fits({name: (sum(row), row[0]) for name, row in counts}, self.elements)
+        return [*fits, *(alike(self.gram) if self.gram else []), *frozen(self.agents, self.by_tensor)]
 
     def parts(self) -> list[Table | str]:
         """Return what a shell or a notebook shows."""
