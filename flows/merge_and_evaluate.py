@@ -1,29 +1,31 @@
 """The pipeline: fetch base and agents, merge and evaluate every variant, judge the best one, and promote it."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from prefect import State, flow
+from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.run import artifacts
-from flows.run.champion import challenge
+from flows.run.champion import Challenge, challenge
 from flows.run.checking import check, require_answers, require_room
 from flows.run.outcome import Outcome
-from flows.run.planning import plan
+from flows.run.planning import Plan, plan
 from flows.run.settling import results, settle
 from rammerge.errors import InputError
 from rammerge.recipe import load
 from tasks.records.layout import expect_registration
-from tasks.records.record import Record
+from tasks.records.record import Judged, Record
 from tasks.records.releasing import describe, promote, register
 from tasks.records.reporting import report
 from tasks.records.tracking import track
 from tasks.runtime.environment import activate
 from tasks.runtime.runner import workers
 from tasks.runtime.slots import ended_by_interrupt
-from tasks.steps.evaluating import Conditions, compare, evaluate, gate
+from tasks.steps.evaluating import Conditions, Scores, compare, evaluate, gate
 from tasks.steps.merging import extract, merge, smoke
 from tasks.steps.sources import fetch, preflight
 
@@ -68,21 +70,13 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     smoked = {name: smoke.submit(name, model, spec.compute) for name, model in variants.items()}
 
     # Everyone on every suite; chosen on validation, judged on test.
-    models = {"base": base, **agents, **variants}
+    models = {"base": base, **agents, **variants} if spec.evaluates else {}
     conditions = Conditions.of(spec)
     scores = {name: evaluate.submit(name, model, todo.suites, conditions) for name, model in models.items()}
     settle(*variants.values(), *smoked.values())
     rival = challenge(todo, results(variants), conditions)
-    settle(*scores.values())
-    methods = {name: method.name for name, method in todo.variants.items()}
-    board = compare.submit({**scores, **rival.scores}, list(agents), methods, spec.evaluation.confidence, rival.extra)
-    settle(board)
-    opponent = rival.opponent(board.result().selected)
-    decision = gate.submit(board, todo.gates, opponent, todo.gate_code, spec.trust, spec.path.absolute().parent)
-    settle(decision)
-    artifacts.publish_leaderboard(spec.name, board.result())
-    artifacts.publish_variants(spec.name, {name: model.result() for name, model in variants.items()})
-    artifacts.publish_decision(spec.name, decision.result())
+    judged = _judge(todo, scores, rival) if spec.evaluates else None
+    artifacts.publish_variants(spec.name, results(variants))
 
     # On record, with its provenance; champion if the gates say so.
     record = Record(
@@ -91,40 +85,53 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
         methods=todo.variants,
         variants=results(variants),
         smoked=results(smoked),
-        scores=results({**scores, **rival.scores}),
         suites=todo.suites,
         overlap=overlap.result(),
-        leaderboard=board.result(),
-        decision=decision.result(),
+        judged=judged,
         started=started,
     )
     run = str(flow_run.id)
-    reported = report.submit(record, conditions)
+    reported = report.submit(record, judged, conditions) if judged else None
     runs = track.submit(record, reported, run)
     release = register.submit(record, runs, run)
-    settle(reported, runs, release)
-    verdict = decision.result()
+    settle(*([reported] if reported else []), runs, release)
     champion = describe(release.result())
-    if verdict.passed and spec.registry.promote:
+    if judged and judged.decision.passed and spec.promotes:
         champion = promote.submit(spec.model_name, release, rival.version).result().sentence
-    artifacts.publish_release(spec.name, champion, release.result(), runs.result(), reported.result())
-    artifacts.tag_run(spec.name, "passed" if verdict.passed else "refused")
+    page = reported.result().page if reported else None
+    artifacts.publish_release(spec.name, champion, release.result(), runs.result(), page)
+    artifacts.tag_run(spec.name, {"none": "not evaluated"}.get(record.verdict, record.verdict))
 
-    chosen = variants[verdict.variant].result()
     outcome = Outcome(
         recipe=spec.name,
         recipe_digest=spec.digest,
-        leaderboard_file=board.result().path / "leaderboard.json",
-        decision_file=verdict.path / "decision.json",
-        report=reported.result().page,
-        selected=verdict.variant,
-        passed=verdict.passed,
-        refusals=verdict.refusals,
-        model=chosen.path,
+        leaderboard_file=judged.leaderboard.path / "leaderboard.json" if judged else None,
+        decision_file=judged.decision.path / "decision.json" if judged else None,
+        report=page,
+        selected=record.variant,
+        passed=record.verdict != "refused",
+        refusals=judged.decision.refusals if judged else [],
+        model=record.selected.path,
         registered=(release.result().name, release.result().version),
         champion=champion,
         run_id=runs.result().run_id,
-        warnings=[*checked.result().warnings, *heard, *overlap.result().warnings, *chosen.warnings],
+        warnings=[*checked.result().warnings, *heard, *overlap.result().warnings, *record.selected.warnings],
     )
     outcome.keep()
-    return Completed(name="Completed" if verdict.passed else "Refused", message=outcome.sentence, data=outcome)
+    return Completed(name="Completed" if outcome.passed else "Refused", message=outcome.sentence, data=outcome)
+
+
+def _judge(todo: Plan, scores: Mapping[str, PrefectFuture[Scores]], rival: Challenge) -> Judged:
+    """Compare everyone, choose a variant, and judge it by the gates."""
+    spec = todo.recipe
+    settle(*scores.values())
+    methods = {name: method.name for name, method in todo.variants.items()}
+    everyone = {**scores, **rival.scores}
+    board = compare.submit(everyone, list(todo.agents), methods, spec.evaluation.confidence, rival.extra)
+    settle(board)
+    opponent = rival.opponent(board.result().selected)
+    decision = gate.submit(board, todo.gates, opponent, todo.gate_code, spec.trust, spec.path.absolute().parent)
+    settle(decision)
+    artifacts.publish_leaderboard(spec.name, board.result())
+    artifacts.publish_decision(spec.name, decision.result())
+    return Judged(scores=results(everyone), leaderboard=board.result(), decision=decision.result())

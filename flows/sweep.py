@@ -41,6 +41,8 @@ def sweep(recipe: Path, method: str, grid: dict[str, list[bool | int | float | s
 
 def _check(recipe: Recipe, method: str, grid: dict[str, list[bool | int | float | str]]) -> None:
     """Raise InputError about what was asked for, rather than about the recipe that is written for it."""
+    if not recipe.evaluates:
+        raise recipe.error(("evaluation",), "a sweep chooses by scores, and evaluation is none; give suites")
     try:
         merge = Merge(method=method, sweep=grid)
         for values in itertools.product(*merge.sweep.values()):

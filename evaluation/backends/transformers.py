@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation.backends.classes import LOCAL, text_model
+from evaluation.backends.classes import LOCAL, own_class, text_model
 from rammerge.errors import InputError, RammergeError, closest
 
 if TYPE_CHECKING:
@@ -117,12 +117,19 @@ def check_decoding_settings(model_dir: Path) -> None:
 def try_out(model_dir: Path, *, device: str) -> tuple[str, bool]:
     """Return how the model in `model_dir` continues a short prompt, and whether its logits are finite.
 
+    A model that transformers does not run on text makes nothing of it. It is loaded by its own class, if transformers
+    has that, and its weights have to be finite.
+
     Raises:
         InputError: transformers cannot load the directory.
         RammergeError: the model cannot run.
     """
     import torch
 
+    if not _is_askable(model_dir):
+        if (own := own_class(model_dir)) is not None:
+            _load_weights(own, model_dir, "auto", "cpu")
+        return "", _are_finite(model_dir)
     loaded = load(model_dir, dtype="auto", device=device)
     try:
         prompt = loaded.tokenizer(PROMPT, return_tensors="pt").input_ids.to(device)
@@ -135,6 +142,28 @@ def try_out(model_dir: Path, *, device: str) -> tuple[str, bool]:
         raise RammergeError(f"{model_dir} does not generate: {' '.join(str(error).split())}") from error
     answer = tokens[0] if loaded.seq2seq else tokens[0, prompt.shape[1] :]
     return loaded.tokenizer.decode(answer, skip_special_tokens=True), finite
+
+
+def _is_askable(model_dir: Path) -> bool:
+    try:
+        text_model(model_dir)
+        load_tokenizer(model_dir)
+    except InputError:
+        return False
+    return True
+
+
+def _are_finite(model_dir: Path) -> bool:
+    import torch
+    from safetensors import safe_open
+
+    for file in sorted(model_dir.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  (no mapping)
+                tensor = tensors.get_tensor(name)
+                if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+                    return False
+    return True
 
 
 def is_small(parameters: int) -> bool:

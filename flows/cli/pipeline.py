@@ -82,6 +82,8 @@ def report(
     last = Outcome.last(asked.name)
     if last is None:
         raise InputError(f"{recipe} has no finished run under {home()}; run `rammerge run {recipe}` first")
+    if last.report is None:
+        raise InputError(f"the last run of {recipe} has no report, because nothing was evaluated; give it suites")
     if last.recipe_digest != asked.digest:
         say(f"{recipe} was changed after its last run; this report is of that run")
     if out is not None:

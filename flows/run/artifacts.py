@@ -15,8 +15,9 @@ from evaluation.report.render import percent
 from flows.run.outcome import Outcome
 from tasks.records.pages import file_fragment, mlflow_page, run_fragment, version_fragment
 from tasks.records.promotion import Promotion
+from tasks.records.record import NOT_EVALUATED
 from tasks.records.releasing import Registered
-from tasks.records.reporting import PAGE, Reported
+from tasks.records.reporting import PAGE
 from tasks.records.tracking import Tracked
 from tasks.steps.evaluating import Compared, Decision
 from tasks.steps.merging import Merged, OverlapResult
@@ -77,14 +78,15 @@ def publish_decision(recipe: str, decision: Decision) -> None:
     create_markdown_artifact(decision.markdown, key=_key("gates", recipe), description="Gate decision")
 
 
-def publish_release(recipe: str, sentence: str, release: Registered, runs: Tracked, reported: Reported) -> None:
-    """Show what was registered and who is champion, and lead to the report and to MLflow's pages of both."""
+def publish_release(recipe: str, sentence: str, release: Registered, runs: Tracked, report: Path | None) -> None:
+    """Show what was registered and who is champion, and lead to the report, if any, and to MLflow's pages of both."""
     version = version_fragment(release.name, release.version)
     run = run_fragment(runs.experiment, runs.run_id)
+    page = file_fragment(runs.experiment, runs.run_id, PAGE)
     lines = [
         f"{sentence}.",
         "",
-        f"- [The report]({mlflow_page(file_fragment(runs.experiment, runs.run_id, PAGE))}), on disk `{reported.page}`",
+        f"- [The report]({mlflow_page(page)}), on disk `{report}`" if report else NOT_EVALUATED,
         f"- In MLflow: [version {release.version} of {release.name}]({mlflow_page(version)})",
         f"- In MLflow: [scores, figures and files of this run]({mlflow_page(run)})",
         f"- On disk: `{release.path}`",
@@ -101,7 +103,7 @@ def end_move(moved: Promotion) -> State[Promotion]:
 
 def publish_sweep(outcome: Outcome) -> None:
     """Show the leaderboard of a sweep on its own page: the run below it has the rest."""
-    markdown = outcome.leaderboard_file.with_suffix(".md").read_text("utf-8")
+    markdown = outcome.leaderboard_file.with_suffix(".md").read_text("utf-8") if outcome.leaderboard_file else ""
     key = _key("leaderboard", outcome.recipe)
     create_markdown_artifact(f"{outcome.sentence}\n\n{markdown}", key=key, description="Leaderboard")
 

@@ -31,8 +31,10 @@ def check(plan: Plan) -> list[str]:
         Rehearsal(plan.suites, here, conditions).expect()
     require_mlflow()
     lines = [
-        f"{len(plan.variants)} variants: {', '.join(plan.variants)}",
-        f"{len(plan.suites)} suites: {', '.join(suite.name for suite in plan.suites)}",
+        f"{len(plan.variants)} variant{'s' * (len(plan.variants) > 1)}: {', '.join(plan.variants)}",
+        f"{len(plan.suites)} suites: {', '.join(suite.name for suite in plan.suites)}"
+        if plan.suites
+        else "evaluation: none, so nothing is scored, and nothing is promoted",
     ]
     if remote:
         Rehearsal(plan.suites, {}, conditions).warnings()

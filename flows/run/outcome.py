@@ -4,6 +4,7 @@ import io
 import json
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console, Group
@@ -12,6 +13,7 @@ from rich.text import Text
 from evaluation.judging.gates import GateDecision
 from evaluation.judging.leaderboard import Leaderboard
 from evaluation.report.render import differences_to_rich, to_rich
+from rammerge.errors import InputError
 from rammerge.system.atomic import write_text
 from rammerge.system.home import home
 
@@ -24,11 +26,12 @@ class Outcome(BaseModel):
     Attributes:
         recipe: its name.
         recipe_digest: of its content.
-        leaderboard_file: every score, as `Leaderboard.from_json` reads it.
+        leaderboard_file: every score, as `Leaderboard.from_json` reads it. Like the next two it is None if the recipe
+            has no evaluation.
         decision_file: every gate's outcome, as `GateDecision.from_json` reads it.
         report: the run as one HTML page.
         selected: the variant chosen on validation.
-        passed: whether it passed every gate.
+        passed: whether no gate refused it.
         refusals: why not, one sentence for each gate.
         model: the selected variant's directory.
         registered: the registered model's name and version.
@@ -41,9 +44,9 @@ class Outcome(BaseModel):
 
     recipe: str
     recipe_digest: str
-    leaderboard_file: Path
-    decision_file: Path
-    report: Path
+    leaderboard_file: Path | None
+    decision_file: Path | None
+    report: Path | None
     selected: str
     passed: bool
     refusals: list[str]
@@ -64,33 +67,36 @@ class Outcome(BaseModel):
             outcome = cls.model_validate_json(_memory(recipe).read_text("utf-8"))
         except (OSError, ValidationError):
             return None
-        return outcome if outcome.report.is_file() else None
+        return outcome if outcome.report is None or outcome.report.is_file() else None
 
     @property
     def sentence(self) -> str:
         """What came of it in one line: which gate refused and by how much, and who is champion."""
-        verdict = " ".join(self.refusals) or f"{self.selected} is selected."
+        chosen = "is selected" if self.leaderboard_file else "is not evaluated"
+        verdict = " ".join(self.refusals) or f"{self.selected} {chosen}."
         return f"{verdict} {self.champion[:1].upper()}{self.champion[1:]}."
 
     @property
     def leaderboard(self) -> Leaderboard:
-        """Every model's scores, with intervals and paired differences."""
-        return Leaderboard.from_json(json.loads(self.leaderboard_file.read_text("utf-8")))
+        """Every model's scores, with intervals and paired differences; InputError if there was no evaluation."""
+        return Leaderboard.from_json(_read(self.leaderboard_file))
 
     @property
     def decision(self) -> GateDecision:
-        """What each gate said about the selected variant, with its numbers."""
-        return GateDecision.from_json(json.loads(self.decision_file.read_text("utf-8")))
+        """What each gate said about the selected variant, with its numbers; InputError if there was no evaluation."""
+        return GateDecision.from_json(_read(self.decision_file))
 
     def __rich__(self) -> Group:
         """Return what a terminal shows."""
-        board = self.leaderboard
         warnings = [_line(("warning: ", "yellow"), warning) for warning in self.warnings]
+        facts = [_line(f"{name:<11}", value) for name, value in self._facts()]
+        if self.leaderboard_file is None:
+            return Group(*warnings, *facts)
+        board = self.leaderboard
         verdicts = [
             _line("gate       ", ("passed  ", "green") if gate.passed else ("refused ", "red"), gate.sentence)
             for gate in self.decision.outcomes
         ]
-        facts = [_line(f"{name:<11}", value) for name, value in self._facts()]
         return Group(to_rich(board), differences_to_rich(board), *warnings, "", *verdicts, *facts)
 
     def __str__(self) -> str:
@@ -102,16 +108,26 @@ class Outcome(BaseModel):
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the report, in a frame in which no script runs."""
+        if self.report is None:
+            return f"<pre>{escape(str(self))}</pre>"
         page = escape(self.report.read_text("utf-8"))
         return f'<iframe sandbox srcdoc="{page}" style="width: 100%; height: 40rem; border: 0"></iframe>'
 
     def _facts(self) -> list[tuple[str, str]]:
         facts = {"selected": self.selected, "model": self.model, "report": self.report, "registry": self.champion}
+        if self.report is None:
+            facts = {"merged": self.selected, "evaluation": "none", "model": self.model, "registry": self.champion}
         return [(name, str(value)) for name, value in facts.items()]
 
 
 def _line(*parts: str | tuple[str, str]) -> Text:
     return Text.assemble(*parts, no_wrap=True, overflow="ignore")
+
+
+def _read(file: Path | None) -> Any:
+    if file is None:
+        raise InputError("the recipe has `evaluation: none`, so there are no scores; give it suites")
+    return json.loads(file.read_text("utf-8"))
 
 
 def _memory(recipe: str) -> Path:

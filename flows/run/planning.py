@@ -48,12 +48,11 @@ class Plan:
     @property
     def steps(self) -> int:
         """The number of steps of `merge_and_evaluate` if the gates pass."""
-        models = 1 + len(self.agents)
-        around = (
-            len(["preflight", "extract", "compare", "gate", "report", "track", "register"])
-            + self.recipe.registry.promote
-        )
-        return 2 * models + 3 * len(self.variants) + around
+        sources, variants = 1 + len(self.agents), len(self.variants)
+        merging = sources + len(["preflight", "extract", "track", "register"]) + 2 * variants
+        if not self.recipe.evaluates:
+            return merging
+        return merging + sources + variants + len(["compare", "gate", "report"]) + self.recipe.promotes
 
 
 def plan(path: Path) -> Plan:
@@ -135,6 +134,6 @@ def _gates(recipe: Recipe, *, models: list[str], suites: list[str]) -> list[dict
             raise recipe.error(("gates", index), str(error)) from None
     gates = [gate.model_dump() for gate in recipe.gates]
     # Without this, a run would replace a better champion that none of its own models is compared with.
-    if recipe.registry.promote and not any(gate.rule in CHAMPION_RULES for gate in recipe.gates):
+    if recipe.promotes and not any(gate.rule in CHAMPION_RULES for gate in recipe.gates):
         gates.append({"rule": "not_worse_than_champion"})
     return gates

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -97,6 +98,14 @@ class Evaluation(Section):
         return suites
 
 
+def _read_evaluation(value: Any) -> Any:
+    """Take the word `none` for no evaluation. An empty value is refused, because somebody may have forgotten it."""
+    if value is None:
+        raise ValueError("has no value; give the suites, or none to merge without an evaluation")
+    # Nothing but this can make one without suites.
+    return Evaluation.model_construct(suites=[]) if value == "none" else value
+
+
 class WrittenGate(BaseModel):
     """A rule that the chosen variant must pass to be promoted. All other keys are the rule's own parameters."""
 
@@ -127,7 +136,9 @@ class Recipe(Section):
     )
     output: Output = Output()
     compute: Compute = Compute()
-    evaluation: Evaluation
+    evaluation: Annotated[
+        Evaluation, BeforeValidator(_read_evaluation, json_schema_input_type=Evaluation | Literal["none"])
+    ] = Field(description="How models are evaluated, or `none`.")
     gates: list[Annotated[WrittenGate, short_form("rule", WrittenGate)]] = Field(
         default=[], description="All must pass before promotion."
     )
@@ -149,6 +160,16 @@ class Recipe(Section):
     def model_name(self) -> str:
         """The name of the registered model."""
         return self.registry.model or self.name
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the models are evaluated: `evaluation` is not `none`."""
+        return bool(self.evaluation.suites)
+
+    @property
+    def promotes(self) -> bool:
+        """Whether a variant becomes the champion if the gates pass; without an evaluation nothing is promoted."""
+        return self.registry.promote and self.evaluates
 
     @property
     def digest(self) -> str:

@@ -41,8 +41,26 @@ def parse(path: Path, text: str) -> Recipe:
     if (whose := recipe.output.tokenizer) not in models:
         near = closest(whose, models)
         raise recipe.error(("output", "tokenizer"), f"'{whose}' is neither base nor an agent{near}")
-    recipe.variants()
+    variants = recipe.variants()
+    if not recipe.evaluates:
+        _check_unevaluated(recipe, len(variants))
     return recipe
+
+
+def _check_unevaluated(recipe: Recipe, variants: int) -> None:
+    """Refuse what only scores decide in a recipe without an evaluation."""
+    if recipe.gates:
+        raise recipe.error(("gates",), "gates judge scores, and evaluation is none; remove the gates, or give suites")
+    if variants > 1:
+        raise recipe.error(
+            ("merges",), f"scores choose one of {variants} variants, and evaluation is none; keep one, or give suites"
+        )
+    if recipe.registry.promote and "promote" in recipe.registry.model_fields_set:
+        raise recipe.error(
+            ("registry", "promote"),
+            f"scores decide about a promotion, and evaluation is none; remove the key, and promote by hand with "
+            f"`rammerge promote {recipe.model_name} VERSION`",
+        )
 
 
 def quoted(text: str) -> str:

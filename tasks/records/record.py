@@ -11,9 +11,32 @@ from tasks.steps.evaluating import Compared, Decision, Scores, SuiteRef
 from tasks.steps.merging import Merged, Method, OverlapResult, Smoked
 from tasks.steps.sources import Model
 
+NOT_EVALUATED = "Not evaluated: the recipe has `evaluation: none`."
+
+
+class Judged(BaseModel):
+    """What an evaluation came to.
+
+    Attributes:
+        scores: what each model scored.
+        leaderboard: what everyone scored, compared.
+        decision: what the gates said about the selected variant.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    scores: Mapping[str, Scores]
+    leaderboard: Compared
+    decision: Decision
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The identity of each part."""
+        return {name: identity(getattr(self, name)) for name in type(self).model_fields}
+
 
 class Record(BaseModel):
-    """A finished and judged pipeline run.
+    """A finished pipeline run.
 
     Attributes:
         recipe: what was asked for.
@@ -21,11 +44,9 @@ class Record(BaseModel):
         methods: by variant.
         variants: the merged models.
         smoked: what each variant's smoke test gave.
-        scores: what each source and variant scored.
         suites: what the models were measured on.
         overlap: what each agent changed.
-        leaderboard: what everyone scored.
-        decision: what the gates said about the selected variant.
+        judged: what the evaluation came to; None if the recipe has none.
         started: when the run started, in seconds since 1970. It is no part of the identity.
     """
 
@@ -36,11 +57,9 @@ class Record(BaseModel):
     methods: Mapping[str, Method]
     variants: Mapping[str, Merged]
     smoked: Mapping[str, Smoked]
-    scores: Mapping[str, Scores]
     suites: Sequence[SuiteRef]
     overlap: OverlapResult
-    leaderboard: Compared
-    decision: Decision
+    judged: Judged | None
     started: float
 
     @property
@@ -49,21 +68,33 @@ class Record(BaseModel):
         return {name: identity(getattr(self, name)) for name in type(self).model_fields if name != "started"}
 
     @property
+    def variant(self) -> str:
+        """The name of the selected variant: without an evaluation there is only one."""
+        return self.judged.decision.variant if self.judged else next(iter(self.variants))
+
+    @property
     def selected(self) -> Merged:
         """The selected variant."""
-        return self.variants[self.decision.variant]
+        return self.variants[self.variant]
+
+    @property
+    def verdict(self) -> str:
+        """What the gates said: `passed`, `refused` or, without an evaluation, `none`."""
+        return "none" if self.judged is None else "passed" if self.judged.decision.passed else "refused"
 
     def seconds(self, model: str | None = None) -> dict[str, float]:
         """Return how long each step about `model` took when it was done, or each step about all of them."""
         results: dict[str, Result | None]
         if model is None:
-            results = {"extract": self.overlap, "compare": self.leaderboard, "gate": self.decision}
+            results = {"extract": self.overlap}
+            if self.judged:
+                results |= {"compare": self.judged.leaderboard, "gate": self.judged.decision}
         else:
             results = {
                 "fetch": self.sources.get(model),
                 "merge": self.variants.get(model),
                 "smoke": self.smoked.get(model),
-                "evaluate": self.scores.get(model),
+                "evaluate": self.judged.scores.get(model) if self.judged else None,
             }
         return {step: made.seconds for step, made in results.items() if made and made.seconds is not None}
 

@@ -8,7 +8,7 @@ from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from tasks.records import pages, promotion, registry, tracking
 from tasks.records.aliases import CHAMPION
-from tasks.records.record import Record
+from tasks.records.record import NOT_EVALUATED, Record
 from tasks.records.tracking import Tracked
 from tasks.records.trouble import explained
 from tasks.runtime.step import TRACKING_RETRIES, Result, step
@@ -61,20 +61,21 @@ class Registered(Result):
 @explained()
 def register(out: Path, record: Record, runs: Tracked, flow_run: str) -> None:
     """Register the selected variant as the challenger, by reference, and lead to it; write `release.json`."""
-    decision = record.decision
+    decision = record.judged.decision if record.judged else None
+    refusals = " ".join(decision.refusals) if decision else ""
     run = pages.run_fragment(runs.experiment, runs.run_id)
     links = f"[The run in MLflow]({run}), [in Prefect]({pages.flow_run_page(flow_run)})"
     release = registry.register(
         record.recipe.model_name,
         record.selected.path,
         digest=record.selected.content,
-        run_id=runs.children[decision.variant],
-        description=f"{decision.markdown}\n{links}\n",
+        run_id=runs.children[record.variant],
+        description=f"{decision.markdown if decision else NOT_EVALUATED}\n{links}\n",
         tags={
             **record.tags,
-            "rammerge.variant": decision.variant,
+            "rammerge.variant": record.variant,
             "rammerge.weights": record.selected.digest,
-            "rammerge.gates": "passed" if decision.passed else "refused: " + " ".join(decision.refusals),
+            "rammerge.gates": f"{record.verdict}: {refusals}" if refusals else record.verdict,
             "rammerge.prefect_run": pages.flow_run_page(flow_run),
         },
     )

@@ -11,7 +11,7 @@ from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.publishing.manifest import Manifest
 from rammerge.system.atomic import write_text
 from rammerge.version import __version__
-from tasks.records.record import Record
+from tasks.records.record import Judged, Record
 from tasks.runtime.step import Result, step
 from tasks.steps.evaluating import Conditions, Scores
 from tasks.steps.merging import Method
@@ -29,24 +29,25 @@ class Reported(Result):
 
 
 @step("report", version=1, run_name="write the report", result=Reported)
-def report(out: Path, record: Record, conditions: Conditions) -> None:
+def report(out: Path, record: Record, judged: Judged, conditions: Conditions) -> None:
     """Write `report.html`, which needs no script, no server and no network.
 
     Args:
         out: written: the page.
         record: the run.
+        judged: what its evaluation came to.
         conditions: everything that scores depend on, except the models and the suites.
     """
-    board, overlap = record.leaderboard.load(), json.loads(record.overlap.json_file.read_text("utf-8"))
+    board, overlap = judged.leaderboard.load(), json.loads(record.overlap.json_file.read_text("utf-8"))
     content = Page(
         title=record.recipe.name,
         board=board,
-        decision=record.decision.load(),
+        decision=judged.decision.load(),
         agents=list(_agents(overlap)),
         atlas=_atlas(record, overlap),
         variants=[_variant(record, name) for name in board.names("variant")],
-        flips=list(_flips(record, board)),
-        seconds=_seconds(record),
+        flips=list(_flips(judged.scores, board)),
+        seconds=_seconds(record, judged),
         facts=_facts(record, conditions),
         recipe=record.recipe.path.read_text("utf-8"),
         warnings=record.overlap.warnings,
@@ -87,12 +88,12 @@ def _words(method: Method) -> str:
     return f"{method.name}{preset}{''.join(given)}"
 
 
-def _flips(record: Record, board: Leaderboard) -> Iterator[Flip]:
+def _flips(scores: Mapping[str, Scores], board: Leaderboard) -> Iterator[Flip]:
     champion = board.champion.row if board.champion else None
     for other in dict.fromkeys([champion, board.best_agent, board.names("base")[0]]):
         if other is not None and other != board.selected:
             for suite in board.suites:
-                ours, theirs = (_samples(record.scores[name], suite) for name in (board.selected, other))
+                ours, theirs = (_samples(scores[name], suite) for name in (board.selected, other))
                 yield from find_flips(suite, other, ours, theirs)
 
 
@@ -101,10 +102,10 @@ def _samples(scores: Scores, suite: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-def _seconds(record: Record) -> dict[str, float]:
+def _seconds(record: Record, judged: Judged) -> dict[str, float]:
     """Return how long each kind of step took in all models together."""
     total: dict[str, float] = {}
-    for model in (*record.scores, None):
+    for model in (*judged.scores, None):
         for kind, seconds in record.seconds(model).items():
             total[kind] = total.get(kind, 0.0) + seconds
     return total
@@ -115,7 +116,7 @@ def _facts(record: Record, conditions: Conditions) -> dict[str, str]:
         "rammerge": __version__,
         "recipe": record.recipe.digest,
         **{name: model.provenance for name, model in record.sources.items()},
-        record.decision.variant: record.selected.digest,
+        record.variant: record.selected.digest,
         **{f"suite {suite.name}": suite.digest for suite in record.suites},
         **{name: str(value) for name, value in conditions.model_dump().items() if value is not None},
         "decoding": "greedy",

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from evaluation.judging.leaderboard import Row
+from rammerge.recipe import Recipe
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from rammerge.system.home import home
 from tasks.records import pages
 from tasks.records.connection import client
-from tasks.records.record import Record
+from tasks.records.record import NOT_EVALUATED, Record
 from tasks.records.registry import TAG_DIGEST
 from tasks.records.reporting import Reported
 from tasks.records.trouble import explained
@@ -61,7 +62,7 @@ class Tracked(Result):
 
 @step("track", version=2, run_name="record in MLflow", result=Tracked, ignore=["flow_run"], retries=TRACKING_RETRIES)
 @explained()
-def track(out: Path, record: Record, reported: Reported, flow_run: str) -> None:
+def track(out: Path, record: Record, reported: Reported | None, flow_run: str) -> None:
     """Record parameters, scores, times, recipe, leaderboard, decision, report, figures and what was measured on.
 
     Runs that an earlier, killed attempt left unfinished are removed first. Written: `runs.json`.
@@ -69,13 +70,13 @@ def track(out: Path, record: Record, reported: Reported, flow_run: str) -> None:
     from mlflow.entities import SourceType
     from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 
-    recipe, decision = record.recipe, record.decision
+    recipe = record.recipe
     log = _Log(
         client(),
         tags={
             **record.tags,
             "rammerge.prefect_run": pages.flow_run_page(flow_run),
-            "rammerge.gates": "passed" if decision.passed else "refused",
+            "rammerge.gates": record.verdict,
             MLFLOW_RUN_NOTE: _prefect_link(flow_run),
             MLFLOW_SOURCE_NAME: str(recipe.path),
             MLFLOW_SOURCE_TYPE: SourceType.to_string(SourceType.LOCAL),
@@ -84,10 +85,13 @@ def track(out: Path, record: Record, reported: Reported, flow_run: str) -> None:
         inputs=[_dataset(suite) for suite in record.suites],
         started=record.started,
     )
-    log.open(recipe.name, key=f"{recipe.digest[:16]}-{decision.digest[:16]}")
-    rows = {row.name: row for row in record.leaderboard.load().rows}
-    parent = _write_parent(log, record, rows, (record.leaderboard, record.decision, record.overlap, reported))
-    children = {name: _write_child(log, record, name, row=rows[name], parent=parent) for name in record.variants}
+    judged = record.judged
+    outcome = judged.decision.digest if judged else record.selected.content
+    log.open(recipe.name, key=f"{recipe.digest[:16]}-{outcome[:16]}")
+    rows = {row.name: row for row in judged.leaderboard.load().rows} if judged else {}
+    made = (judged.leaderboard, judged.decision) if judged else ()
+    parent = _write_parent(log, record, rows, [*made, record.overlap, *([reported] if reported else [])])
+    children = {name: _write_child(log, record, name, row=rows.get(name), parent=parent) for name in record.variants}
     for name, run in children.items():
         log.finish(run, record.started + sum(record.seconds(name).values()))
     log.finish(parent, time.time())
@@ -97,18 +101,19 @@ def track(out: Path, record: Record, reported: Reported, flow_run: str) -> None:
 def _write_parent(log: "_Log", record: Record, rows: Mapping[str, Row], made: Sequence[Result]) -> str:
     from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-    recipe, selected = record.recipe, record.decision.variant
+    recipe, selected = record.recipe, record.variant
+    words = record.judged.leaderboard.markdown if record.judged else NOT_EVALUATED
     references = [name for name, row in rows.items() if row.kind != "variant"]
     run = log.run(
         recipe.name,
         tags={
             TAG_PIPELINE: log.key,
             "rammerge.selected": selected,
-            MLFLOW_RUN_NOTE: f"{log.tags[MLFLOW_RUN_NOTE]}\n\n{record.leaderboard.markdown}",
+            MLFLOW_RUN_NOTE: f"{log.tags[MLFLOW_RUN_NOTE]}\n\n{words}",
         },
         params={f"source.{name}": model.provenance for name, model in record.sources.items()}
-        | {f"evaluation.{name}": value for name, value in recipe.evaluation.model_dump().items()},
-        metrics=_metrics(rows[selected], record.seconds())
+        | _evaluation_params(recipe),
+        metrics=_metrics(rows.get(selected), record.seconds())
         | {
             f"{name}/{metric}": value
             for name in references
@@ -120,7 +125,7 @@ def _write_parent(log: "_Log", record: Record, rows: Mapping[str, Row], made: Se
     return run
 
 
-def _write_child(log: "_Log", record: Record, name: str, *, row: Row, parent: str) -> str:
+def _write_child(log: "_Log", record: Record, name: str, *, row: Row | None, parent: str) -> str:
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     model = record.variants[name]
@@ -129,7 +134,7 @@ def _write_child(log: "_Log", record: Record, name: str, *, row: Row, parent: st
         tags={
             MLFLOW_PARENT_RUN_ID: parent,
             TAG_DIGEST: model.content,
-            "rammerge.selected": str(name == record.decision.variant).lower(),
+            "rammerge.selected": str(name == record.variant).lower(),
         },
         params=_method_params(record.methods[name]),
         metrics=_metrics(row, record.seconds(name)) | {f"lambda/{agent}": v for agent, v in model.factors.items()},
@@ -221,14 +226,22 @@ def _prefect_link(flow_run: str) -> str:
     return f"[This run in Prefect]({pages.flow_run_page(flow_run)})"
 
 
-def _metrics(row: Row, seconds: Mapping[str, float]) -> dict[str, float]:
+def _metrics(row: Row | None, seconds: Mapping[str, float]) -> dict[str, float]:
     metrics = {f"seconds/{step}": value for step, value in seconds.items()}
+    if row is None:
+        return metrics
     for split, suites in row.suites.items():
         average = row.average[split]
         metrics |= {f"{split}/{suite}": estimate.value for suite, estimate in suites.items()}
         metrics[f"{split}/average"] = average.value
         metrics |= {f"{split}/average_low": average.low, f"{split}/average_high": average.high}
     return metrics
+
+
+def _evaluation_params(recipe: Recipe) -> dict[str, Any]:
+    if not recipe.evaluates:
+        return {"evaluation": "none"}
+    return {f"evaluation.{name}": value for name, value in recipe.evaluation.model_dump().items()}
 
 
 def _method_params(method: Method) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Rehearsal:
     def expect(self) -> None:
         """Begin to start what asks, which takes seconds, unless an earlier check found the answers; returns at once."""
         with suppress(InputError):  # whoever opens the models says what is wrong with them
-            if store.find(_KIND, self._key(_readers(self._models))) is None:
+            if self._suites and store.find(_KIND, self._key(_readers(self._models))) is None:
                 expect_models()
 
     def warnings(self) -> list[str]:
@@ -41,6 +41,8 @@ class Rehearsal:
         Raises:
             InputError: a model cannot be asked, a task cannot be built, asked or scored, or no prompt of a task fits.
         """
+        if not self._suites:
+            return []
         readers = _readers(self._models)
 
         def rehearse(out: Path) -> None:

@@ -276,3 +276,35 @@ def test_reference_names_every_key() -> None:
 def test_text_can_be_quoted_so_that_it_is_read_back(text: str) -> None:
     recipe = parse(Path("recipe.yaml"), FULL.replace("{source: ./base}", quoted(text)))
     assert recipe.base.source == text
+
+
+NO_EVALUATION = "name: n\nbase: ./base\nagents: {a: ./a}\nmerges: [ram]\nevaluation: none\n"
+
+
+def test_a_recipe_without_an_evaluation_promotes_nothing(read: Callable[[str], Recipe]) -> None:
+    recipe = read(NO_EVALUATION)
+    assert not recipe.evaluates
+    assert recipe.registry.promote and not recipe.promotes
+    assert recipe.digest != read(NO_EVALUATION.replace("none", "{suites: [zoo_tool]}")).digest
+    jsonschema.validate(yaml.safe_load(NO_EVALUATION), schema())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (NO_EVALUATION + "gates: [beats_every_agent]\n", ":6: gates: gates judge scores, and evaluation is none"),
+        (NO_EVALUATION.replace("[ram]", "[ram, ties]"), ":4: merges: scores choose one of 2 variants"),
+        (NO_EVALUATION + "registry: {promote: true}\n", ":6: registry.promote: scores decide about a promotion"),
+        (NO_EVALUATION.replace(" none", ""), ":5: evaluation: has no value; give the suites, or none"),
+        (NO_EVALUATION.replace("none", "null"), ":5: evaluation: has no value"),
+        (NO_EVALUATION.replace("none", "nothing"), ":5: evaluation: "),
+        (NO_EVALUATION.replace("none", "{suites: []}"), ":5: evaluation.suites: "),
+        (NO_EVALUATION.replace("none", "{suite: [a]}"), "evaluation.suite: unknown key (did you mean 'suites'?)"),
+    ],
+)
+def test_what_scores_decide_is_refused_without_an_evaluation(
+    text: str, message: str, read: Callable[[str], Recipe]
+) -> None:
+    with pytest.raises(InputError) as refused:
+        read(text)
+    assert message in str(refused.value)

@@ -1,6 +1,7 @@
 """Contract: merges of every kind of model that transformers runs on text are scored as the model itself answers."""
 
 import json
+import shutil
 import string
 from pathlib import Path
 
@@ -10,8 +11,7 @@ import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import rammerge
-from evaluation.backends.classes import text_model
-from evaluation.backends.transformers import try_out
+from evaluation.backends.transformers import load, try_out
 from evaluation.runners.harness import evaluate_model
 from evaluation.suites import load_suite
 from rammerge.errors import InputError
@@ -79,9 +79,23 @@ def test_choices_are_scored_too(kind: str, tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_asked_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
     model = save_model(tmp_path / "model", "encoder")
     (model / "model.safetensors").unlink()
-    for refusing in (lambda: text_model(model), lambda: try_out(model, device="cpu")):
-        with pytest.raises(InputError, match=r"can be merged but not evaluated: BertForMaskedLM .* evaluation: none"):
-            refusing()
+    with pytest.raises(InputError, match=r"can be merged but not evaluated: BertForMaskedLM .* evaluation: none"):
+        load(model, dtype="float32", device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["encoder", "diffusion"])
+def test_a_model_that_cannot_be_asked_is_tried_by_its_own_class_and_weights(kind: str, tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", kind)
+    assert try_out(model, device="cpu") == ("", True)
+    unknown = shutil.copytree(model, tmp_path / "unknown")
+    edit_config(unknown, architectures=["OwnModel"], model_type="own")
+    assert try_out(unknown, device="cpu") == ("", True)
+    for each in (model, unknown):
+        edit_tensors(each, lambda tensors: next(iter(tensors.values())).view(-1)[3:4].fill_(float("nan")))
+        assert try_out(each, device="cpu") == ("", False)
+    edit_tensors(model, lambda tensors: tensors.pop(sorted(tensors)[-1]))
+    with pytest.raises(InputError, match="would be filled at random"):
+        try_out(model, device="cpu")
 
 
 def test_weights_that_are_missing_are_not_filled_at_random(tmp_path: Path) -> None:
