@@ -62,6 +62,7 @@ def test_measure_merge_and_verify(models: Models, tmp_path: Path) -> None:
     assert "kept after rounding" in str(report)
     verified = rammerge.verify(str(tmp_path / "merged"))
     assert verified == report.manifest
+    assert list(verified.sources) == ["base", "tool", "code"], "the order of summation"
     lines = repr(verified).splitlines()
     assert len(lines) < 15
     assert all(str(source) in repr(verified) for source in (base, *agents.values()))

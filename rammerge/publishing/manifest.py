@@ -44,7 +44,7 @@ class Manifest(Shown):
         rammerge: the version that merged.
         settings: what it was asked to do.
         formula: where the method's formula comes from.
-        sources: `base`, and the agents by name.
+        sources: `base`, and the agents by name, in the order of summation.
         elements: float elements of the model.
         factors: each agent's lambda, when the method has one for the whole model.
         survival: what the output dtype kept.
@@ -115,6 +115,7 @@ class Manifest(Shown):
             "recipe": settings.to_json(),
             "method": {**settings.method_json(), "source": self.formula},
             "sources": {name: asdict(source) for name, source in self.sources.items()},
+            "order": list(self.sources),
             "elements": self.elements,
             "lambda": self.factors,
             "rounding_report": self.survival.to_json(),
@@ -132,9 +133,10 @@ class Manifest(Shown):
         """
         if any(".." in Path(name).parts for name in content["files"]):
             raise ValueError("a file outside of the directory")
+        written = content["sources"]
         sources = {
-            name: SourceRecord(**{**source, "files": _read_files(source["files"])})
-            for name, source in content["sources"].items()
+            name: SourceRecord(**{**written[name], "files": _read_files(written[name]["files"])})
+            for name in content.get("order", written)  # earlier versions wrote no order
         }
         return cls(
             rammerge=content["rammerge"],
