@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from rammerge.engine.passes.statistics import Statistics
     from rammerge.errors import InputError, RammergeError
     from rammerge.overlap import Overlap
+    from rammerge.patches.packing import PackReport, pack
+    from rammerge.patches.unpacking import unpack
     from rammerge.publishing.making import MergeReport
     from rammerge.publishing.manifest import Manifest
     from rammerge.rules import Method, Params, resolve
@@ -45,6 +47,8 @@ _HOMES = {
     "rammerge.overlap": ("Overlap",),
     "rammerge.publishing.making": ("MergeReport",),
     "rammerge.publishing.manifest": ("Manifest",),
+    "rammerge.patches.packing": ("PackReport", "pack"),
+    "rammerge.patches.unpacking": ("unpack",),
 }
 
 __all__ = [
@@ -57,6 +61,7 @@ __all__ = [
     "MergeReport",
     "Method",
     "Overlap",
+    "PackReport",
     "Params",
     "RammergeError",
     "Statistics",
@@ -67,7 +72,9 @@ __all__ = [
     "merge",
     "methods",
     "open_checkpoint",
+    "pack",
     "resolve",
+    "unpack",
     "verify",
 ]
 

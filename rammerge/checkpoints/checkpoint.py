@@ -1,18 +1,23 @@
 """A checkpoint on disk: a directory with config.json and safetensors files, opened by its headers alone."""
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.checkpoints.stored import main_set
 from rammerge.checkpoints.tying import find_tied
 from rammerge.errors import InputError
 from rammerge.system.reading import list_directory, read_json_object, refuse_os_error
+
+if TYPE_CHECKING:
+    from rammerge.checkpoints.patched.originals import OriginalFile
 
 # What a conversion says of itself in the directory that it makes (rammerge.checkpoints.forms.conversion).
 RECORD = "conversion.json"
@@ -37,6 +42,7 @@ class Checkpoint:
         tensors: the tensors by sorted name; a tied tensor is listed once.
         tied: alias -> canonical name, for tensors that are stored under two names (rammerge.checkpoints.tying).
         notes: how the checkpoint was found and converted, as sentences for the user.
+        originals: the weight files that a patch stands for (rammerge.checkpoints.patched); None for other checkpoints.
     """
 
     path: Path
@@ -46,6 +52,7 @@ class Checkpoint:
     tensors: Mapping[str, TensorInfo]
     tied: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    originals: tuple[OriginalFile, ...] | None = None
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
@@ -91,16 +98,17 @@ def open_checkpoint(path: Path, *, source: str | None = None, revision: str | No
     tensors = main_set(path, names).read()
     if not tensors:
         raise InputError(f"{path} stores no tensors; save the model again")
+    checkpoint = checkpoint_of(path, config, tensors)
+    notes = _read_notes(path) if RECORD in names else ()
+    return replace(checkpoint, source=source or str(path), revision=revision, notes=notes)
+
+
+def checkpoint_of(path: Path, config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> Checkpoint:
+    """Return the checkpoint of the directory `path` with the given content."""
     tied = find_tied(config, tensors)
     kept = {name: tensors[name] for name in sorted(tensors) if name not in tied}
     return Checkpoint(
-        path,
-        source or str(path),
-        revision,
-        MappingProxyType(config),
-        MappingProxyType(kept),
-        MappingProxyType(tied),
-        _read_notes(path) if RECORD in names else (),
+        path, str(path), None, MappingProxyType(dict(config)), MappingProxyType(kept), MappingProxyType(tied)
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rammerge.checkpoints.headers import TensorInfo
-from rammerge.system.reading import open_regular, read_exactly
+from rammerge.system.reading import opened
 
 _PROBE_BYTES = 1 << 16
 _CHUNK_BYTES = 1 << 22
@@ -44,13 +44,14 @@ def _same_file(one: Path, other: Path) -> bool:
 
 
 def _equal_range(one: TensorInfo, other: TensorInfo, begin: int, end: int) -> bool:
-    with open_regular(one.file) as (descriptor, _), open_regular(other.file) as (other_descriptor, _):
+    with opened([*one.files, *other.files]) as read:
         size = _PROBE_BYTES
         while begin < end:
             size = min(size, end - begin)
-            if read_exactly(descriptor, size, one.offset + begin, one.file) != read_exactly(
-                other_descriptor, size, other.offset + begin, other.file
-            ):
+            content, compared = bytearray(size), bytearray(size)
+            one.fill(begin, memoryview(content), read)
+            other.fill(begin, memoryview(compared), read)
+            if content != compared:
                 return False
             begin += size
             size = _CHUNK_BYTES

@@ -4,29 +4,27 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.checkpoints.file_digest import FileDigest
 from rammerge.system.atomic import write_json
 from rammerge.system.home import home
 from rammerge.system.reading import open_regular, refuse_os_error, stat_file
 from rammerge.system.status import digest_statuses, file_status
 
+if TYPE_CHECKING:
+    from rammerge.checkpoints.patched.originals import OriginalFile
+
+_CONFIG = "config.json"
 _CHUNK_BYTES = 1 << 22
 # Time stamps advance in steps of milliseconds, so a file this young may change again without changing its stamp.
 _RACY_NS = 1_000_000_000
-
-
-@dataclass(frozen=True)
-class FileDigest:
-    """Size in bytes and hexadecimal SHA-256 of one file."""
-
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -41,13 +39,24 @@ def digest_checkpoint(checkpoint: Checkpoint) -> CheckpointDigest:
     """Hash the weight files and config.json of `checkpoint`, several at a time; remembered hashes are reused.
 
     The digest is the SHA-256 of the lines `name size sha256` sorted by name. It does not depend on the directory's path
-    or on tokenizer and documentation files.
+    or on tokenizer and documentation files. A patch has the digest of the agent that it stands for.
     """
-    files = {path.name: path for path in _identity_files(checkpoint)}
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        digests = dict(zip(files, pool.map(digest_file, files.values()), strict=True))
+    if checkpoint.originals is None:
+        files = {path.name: path for path in _identity_files(checkpoint)}
+        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+            digests = dict(zip(files, pool.map(digest_file, files.values()), strict=True))
+    else:
+        originals = [each for each in checkpoint.originals if checkpoint.tensors.keys() & each.names]
+        digests = {original.name: _digest_original(original) for original in originals}
+        digests[_CONFIG] = digest_file(checkpoint.path / _CONFIG)
     lines = [f"{name} {found.size} {found.sha256}\n" for name, found in sorted(digests.items())]
     return CheckpointDigest(hashlib.sha256("".join(lines).encode()).hexdigest(), dict(sorted(digests.items())))
+
+
+def _digest_original(original: "OriginalFile") -> FileDigest:
+    what = f"{original.name} of {original.patch}"
+    original.check(remember_sha256(what, original.sources, original.sha256))
+    return original.claimed
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:
@@ -58,16 +67,22 @@ def fingerprint(checkpoint: Checkpoint) -> str:
 def digest_file(path: Path) -> FileDigest:
     """Return size and SHA-256 of `path`, remembered below `home()/digests` as long as its status is unchanged."""
     path = path.absolute()
-    memory = home() / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()}.json"
-    before = stat_file(path)
-    remembered = _recall(memory, file_status(before))
+    return FileDigest(stat_file(path).st_size, remember_sha256(str(path), [path], lambda: sha256_file(path)))
+
+
+def remember_sha256(what: str, sources: Sequence[Path], compute: Callable[[], str]) -> str:
+    """Return the SHA-256 of `what`, which `compute` finds; remembered while the status of `sources` is unchanged."""
+    memory = home() / "digests" / f"{hashlib.sha256(os.fsencode(what)).hexdigest()}.json"
+    before = [stat_file(path) for path in sources]
+    status = [number for each in before for number in file_status(each)]
+    remembered = _recall(memory, status)
     if remembered is not None:
-        return FileDigest(before.st_size, remembered)
-    found = FileDigest(before.st_size, sha256_file(path))
-    settled = time.time_ns() - max(before.st_mtime_ns, before.st_ctime_ns) > _RACY_NS
-    if settled and file_status(stat_file(path)) == file_status(before):
+        return remembered
+    found = compute()
+    settled = time.time_ns() - max(max(each.st_mtime_ns, each.st_ctime_ns) for each in before) > _RACY_NS
+    if settled and [number for path in sources for number in file_status(stat_file(path))] == status:
         with suppress(OSError):  # if this cannot be remembered, the file is hashed again next time
-            write_json(memory, {"path": str(path), "status": file_status(before), "sha256": found.sha256})
+            write_json(memory, {"path": what, "status": status, "sha256": found})
     return found
 
 
@@ -86,7 +101,7 @@ def sha256_file(path: Path) -> str:
 
 
 def _identity_files(checkpoint: Checkpoint) -> list[Path]:
-    return [*checkpoint.weight_files, checkpoint.path / "config.json"]
+    return [*checkpoint.weight_files, checkpoint.path / _CONFIG]
 
 
 def _recall(memory: Path, status: list[int]) -> str | None:

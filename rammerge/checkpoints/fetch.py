@@ -8,9 +8,10 @@ from pathlib import Path
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from rammerge.checkpoints.forms import choice, conversion
 from rammerge.checkpoints.forms.choice import choose
-from rammerge.checkpoints.forms.conversion import as_safetensors
+from rammerge.checkpoints.forms.conversion import as_safetensors, is_in_other_layout
 from rammerge.checkpoints.forms.folders import find_weights
 from rammerge.checkpoints.forms.foreign import refuse
+from rammerge.checkpoints.patched.place import is_patch
 from rammerge.errors import InputError
 
 # Changes whenever the same source may be read as a different checkpoint than before.
@@ -30,12 +31,13 @@ def fetch(
 
     A path that exists takes precedence over a hub id. The weights may be a few levels below the directory, as trainers
     save them. Plain safetensors in the layout and dtypes of the base are used directly. All other forms are converted
-    once, and the result is kept; rammerge.checkpoints.forms has a module per form. Downloads are kept too.
+    once, and the result is kept; rammerge.checkpoints.forms has a module per form. Downloads are kept too. A patch is
+    opened as the agent that it stands for, and not unpacked.
 
     Args:
         source: the name that the user wrote.
         revision: branch, tag or commit of a hub id; the same as `@revision` in the source.
-        base: the base of the run. It is needed for adapters, and sets layout and dtype of the agents.
+        base: the base of the run. It is needed for adapters and patches, and sets layout and dtype of the agents.
         progress: called with one line at the start of each long step.
 
     Raises:
@@ -44,6 +46,8 @@ def fetch(
     """
     say = progress or (lambda _: None)
     path, commit, downloaded = _locate(source, revision, say)
+    if is_patch(path):
+        return replace(_open_patch(path, base), source=source, revision=commit, notes=tuple(downloaded))
     forms, found = find_weights(path)
     if not forms:
         raise refuse(path)
@@ -53,6 +57,18 @@ def fetch(
         say(f"{source}: {note}")
     opened = open_checkpoint(as_safetensors(form, source, base, say))
     return replace(opened, source=source, revision=commit, notes=(*notes, *opened.notes))
+
+
+def _open_patch(path: Path, base: Checkpoint | None) -> Checkpoint:
+    from rammerge.checkpoints.patched.opening import open_patch  # only patches need numpy and pyarrow
+
+    opened = open_patch(path, base)
+    if base is not None and is_in_other_layout(opened.tensors, opened.config, base):
+        raise InputError(
+            f"{path} is a patch of an agent whose layout or dtypes are not the base's; unpack it with "
+            "`rammerge unpack` and give the result, which can be converted"
+        )
+    return opened
 
 
 def _locate(

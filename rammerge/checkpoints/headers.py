@@ -8,6 +8,7 @@ or overlaps. A size that a file claims is checked against the real size before a
 
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ _BY_CODE = {dtype.code: dtype for dtype in DTYPES.values()}
 _PACKED_DTYPES = frozenset({"F4", "F6_E2M3", "F6_E3M2"})
 
 
+# Fills memory from an offset of a file.
+Read = Callable[[Path, int, memoryview], None]
+
+
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """Where one tensor is stored: `nbytes` row-major, little-endian bytes at `offset` of `file`."""
@@ -42,6 +47,24 @@ class TensorInfo:
     def numel(self) -> int:
         """Number of elements; 1 for a 0-d tensor."""
         return math.prod(self.shape)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that `fill` reads."""
+        return (self.file,)
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether `fill` computes the bytes; else they are in the file as they are."""
+        return False
+
+    def fill(self, first: int, memory: memoryview, read: Read) -> None:
+        """Fill `memory` with the tensor's bytes from byte `first`, by way of `read`."""
+        read(self.file, self.offset + first, memory)
+
+    def extent(self, first: int, stop: int) -> tuple[int, int]:
+        """Return offset and length of the part of `file` that bytes [first, stop) of the tensor are read from."""
+        return self.offset + first, stop - first
 
     def head_rows(self, rows: int) -> "TensorInfo":
         """Return a view of the first `rows` rows. The order is row-major, so they are a prefix of the same bytes."""
@@ -79,13 +102,19 @@ def read_header_and_metadata(file: Path) -> tuple[dict[str, TensorInfo], dict[st
         if length < 2 or read_exactly(descriptor, 1, 8, file) != b"{":
             raise _refuse(file, "does not start with a JSON header")
         content = read_exactly(descriptor, length, 8, file)
+    return parse_header(content, file, size)
+
+
+def parse_header(content: bytes | bytearray, file: Path, size: int) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    """Return what `read_header_and_metadata` returns, from the JSON of the header of a file of `size` bytes."""
+    start = 8 + len(content)
     header = parse_json_object(content, f"the header of {file}", unique_keys=True)
     metadata = header.pop("__metadata__", {})
     _check_metadata(file, metadata)
-    tensors = [_tensor(file, name, entry, 8 + length, size) for name, entry in header.items()]
+    tensors = [_tensor(file, name, entry, start, size) for name, entry in header.items()]
     # An empty tensor comes before the tensor at the same offset, so that offsets never go back in the walk below.
     tensors.sort(key=lambda tensor: (tensor.offset, tensor.nbytes))
-    _check_layout(file, tensors, 8 + length, size)
+    _check_layout(file, tensors, start, size)
     return {tensor.name: tensor for tensor in tensors}, metadata
 
 

@@ -6,12 +6,13 @@ from pathlib import Path, PurePosixPath
 
 from rammerge.checkpoints.forms.folders import MARKERS, choose_place, is_reached
 from rammerge.checkpoints.forms.foreign import find_foreign
+from rammerge.checkpoints.patched.place import FILE as PATCH
 from rammerge.checkpoints.stored import ADAPTER, INDEX, WEIGHTS
 from rammerge.errors import InputError
 from rammerge.system.reading import read_json_object
 
-# In order of preference, whole models first. An index stands for its shards.
-_WEIGHTS = (WEIGHTS, INDEX, ADAPTER, "pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
+# In order of preference, whole models first. An index stands for its shards; beside a patch, for those of the agent.
+_WEIGHTS = (PATCH, WEIGHTS, INDEX, ADAPTER, "pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
 _SIDECAR = re.compile(
     r"[^/]+\.(json|jinja|txt|model|py|tiktoken|spm|vocab)|(LICENSE|NOTICE)[^/]*|additional_chat_templates/[^/]+\.jinja"
 )

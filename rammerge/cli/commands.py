@@ -1,4 +1,4 @@
-"""Commands of the library alone: merge, inspect, methods, verify."""
+"""Commands of the library alone: merge, inspect, methods, pack, unpack, verify."""
 
 import json
 from pathlib import Path
@@ -7,15 +7,17 @@ from typing import Annotated
 import typer
 
 from rammerge.cli import options
+from rammerge.cli.packing import pack, unpack, verify_patch
 from rammerge.cli.parsing import name_agents, parse_option_size, parse_settings, parse_tensor_rules, parse_weights
 from rammerge.cli.terminal import progress_display, say
+from rammerge.errors import InputError
 
 _PANEL = "Models"  # of the help
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to the program."""
-    for command in (inspect, merge, methods, verify):
+    for command in (inspect, merge, methods, pack, unpack, verify):
         app.command(command.__name__, rich_help_panel=_PANEL)(command)
 
 
@@ -122,8 +124,21 @@ def methods(json_output: Annotated[bool, typer.Option("--json", help="Print JSON
     print_methods(listing)
 
 
-def verify(directory: Annotated[Path, typer.Argument(help="A model directory that rammerge wrote.")]) -> None:
-    """Check every file of a merged model against the SHA-256 recorded when it was written."""
+def verify(
+    directory: Annotated[Path, typer.Argument(help="A model directory that rammerge wrote, or a patch.")],
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="The base of a patch: check also that unpacking gives the agent's files."),
+    ] = None,
+) -> None:
+    """Check every file of a merged model, or of a patch, against the SHA-256 recorded when it was written."""
+    from rammerge.checkpoints.patched.place import is_patch
+
+    if is_patch(directory):
+        verify_patch(directory, base)
+        return
+    if base is not None:
+        raise InputError(f"{directory} is not a patch, so it needs no base; leave --base out")
     from rammerge.publishing.manifest import verify as verify_model
 
     files = verify_model(directory).files

@@ -41,15 +41,22 @@ class Files:
         Raises:
             RammergeError: the file ends too early.
         """
-        offset = info.offset + start * info.dtype.itemsize
-        if read_into(self.descriptor(info.file), memory, offset) < len(memory):
-            raise refuse_short(info.file)
+        info.fill(start * info.dtype.itemsize, memory, self.read_file)
+
+    def read_file(self, path: Path, offset: int, memory: memoryview) -> None:
+        """Fill `memory` with the bytes at `offset` of a file.
+
+        Raises:
+            RammergeError: the file ends too early.
+        """
+        if read_into(self.descriptor(path), memory, offset) < len(memory):
+            raise refuse_short(path)
 
     def will_read(self, info: TensorInfo, start: int, stop: int) -> None:
         """Ask the kernel to fetch these elements in the background."""
         size = info.dtype.itemsize
-        offset = info.offset + start * size
-        os.posix_fadvise(self.descriptor(info.file), offset, (stop - start) * size, os.POSIX_FADV_WILLNEED)
+        offset, nbytes = info.extent(start * size, stop * size)
+        os.posix_fadvise(self.descriptor(info.file), offset, nbytes, os.POSIX_FADV_WILLNEED)
 
 
 def refuse_short(path: Path) -> RammergeError:

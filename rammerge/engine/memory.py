@@ -21,6 +21,8 @@ DEFAULT_MEMORY, DEFAULT_ADDED_MEMORY = 1 << 30, 1 << 29
 EAGER_ELEMENTS = 1 << 15
 EAGER_ELEMENT_BYTES = 4 * 48
 EAGER_BYTES = EAGER_ELEMENTS * EAGER_ELEMENT_BYTES
+# A block of a patch, its frames, bits, steps and positions (rammerge.checkpoints.patched.blocks).
+DECODING_BYTES = 2 << 20
 # The writing threads, and what the allocator keeps.
 _FIXED_BYTES = 8 << 20
 
@@ -72,6 +74,7 @@ def plan_memory(
     def plan() -> MemoryPlan:
         tile = max(longest_row, min(block, TILE_ELEMENTS) if device == "cpu" else block)
         inputs = page_bytes(sum(largest_block_bytes(checkpoint, tile) for checkpoint in (base, *agents.values())))
+        inputs += sum(decoded_bytes(checkpoint, block) for checkpoint in (base, *agents.values()))
         result = page_bytes(itemsize * min(block, largest))
         waiting = AHEAD * result  # chunks that wait to be hashed or written
         forecast = resident + threads * (inputs + result + reserved) + waiting + _FIXED_BYTES
@@ -97,6 +100,13 @@ def largest_block_bytes(checkpoint: Checkpoint, elements: int) -> int:
 def memory_limit(options: MergeOptions) -> int:
     """Return the most bytes that the process may hold."""
     return options.memory or max(DEFAULT_MEMORY, resident_bytes() + DEFAULT_ADDED_MEMORY)
+
+
+def decoded_bytes(checkpoint: Checkpoint, block: int) -> int:
+    """Return what a thread needs to decode blocks of a checkpoint, if it is a patch."""
+    if checkpoint.originals is None:
+        return 0
+    return page_bytes(largest_block_bytes(checkpoint, block)) + DECODING_BYTES
 
 
 def resident_bytes() -> int:

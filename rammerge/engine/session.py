@@ -14,6 +14,7 @@ from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.engine.buffers import Buffer, buffers
 from rammerge.engine.compiling.loop import Source
+from rammerge.engine.decoded import Decoded
 from rammerge.engine.input import Files
 from rammerge.engine.memory import EAGER_BYTES, EAGER_ELEMENT_BYTES, MemoryPlan, largest_block_bytes, plan_memory
 from rammerge.engine.options import MergeOptions, check_device
@@ -156,16 +157,25 @@ class Session:
 
     def sources(self, unit: Unit) -> list[Source]:
         """Return where compiled code reads a unit, through the calling thread's buffers."""
-        return [
-            Source(
-                info.file,
-                self.files.descriptor(info.file),
-                info.offset + unit.start * info.dtype.itemsize,
-                info.dtype,
-                buffer,
-            )
-            for info, buffer in zip(self.inputs(unit.tensor), self._own(), strict=True)
-        ]
+        pairs = enumerate(zip(self.inputs(unit.tensor), self._own(), strict=True))
+        return [self._source(unit, place, info, buffer) for place, (info, buffer) in pairs]
+
+    def _source(self, unit: Unit, place: int, info: TensorInfo, buffer: Buffer) -> Source:
+        if info.is_encoded:
+            return Source(info.file, self._decoded(place).hold(self.files, info, unit), 0, info.dtype, buffer)
+        offset = info.offset + unit.start * info.dtype.itemsize
+        return Source(info.file, self.files.descriptor(info.file), offset, info.dtype, buffer)
+
+    def _decoded(self, place: int) -> Decoded:
+        """Return the calling thread's memory for the decoded elements of an input."""
+        if not hasattr(self._buffers, "decoded"):
+            self._buffers.decoded = {}
+        own: dict[int, Decoded] = self._buffers.decoded
+        if place not in own:
+            checkpoint = [self.base, *self.members.values()][place]
+            own[place] = Decoded(largest_block_bytes(checkpoint, self.plan.block))
+            self.closing.callback(own[place].close)
+        return own[place]
 
     def _own(self) -> list[Buffer]:
         if not hasattr(self._buffers, "inputs"):

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from rich.filesize import decimal
 
-from rammerge.checkpoints.digest import FileDigest, sha256_file
+from rammerge.checkpoints.digest import sha256_file
+from rammerge.checkpoints.file_digest import FileDigest
 from rammerge.errors import InputError, RammergeError
 from rammerge.overlap import Survival
 from rammerge.publishing.identity import Settings

@@ -30,7 +30,7 @@ def publish(staging: Path, out: Path) -> None:
         shutil.rmtree(staging)
     except OSError as error:
         raise RammergeError(
-            f"{out} is merged, but then {error.filename or out.parent} failed ({error.strerror or error}); mend the "
+            f"{out} is complete, but then {error.filename or out.parent} failed ({error.strerror or error}); mend the "
             f"disk, see with `rammerge verify` whether {out} is whole, and remove {staging}"
         ) from error
 

@@ -27,11 +27,15 @@ def staging_directory(out: Path) -> Path:
 
 
 @contextmanager
-def locked_staging(out: Path) -> Iterator[Path]:
+def locked_staging(out: Path, kept: str = ": the finished shards are kept") -> Iterator[Path]:
     """Lock the staging directory of `out`, which is made if missing. The kernel frees the lock when this process ends.
 
+    Args:
+        out: the directory to make.
+        kept: what the message of a failed disk says about the work so far.
+
     Raises:
-        InputError: another process is merging into `out`.
+        InputError: another process is writing to `out`.
         RammergeError: the disk is full or failed, here or within the context.
     """
     staging = staging_directory(out)
@@ -40,7 +44,7 @@ def locked_staging(out: Path) -> Iterator[Path]:
             stack.enter_context(try_locked(out.parent / f".{out.name}.lock"))
         except BlockingIOError as error:
             raise InputError(
-                f"another process is merging into {out}; wait for it or choose a different output"
+                f"another process is writing to {out}; wait for it or choose a different output"
             ) from error
         except OSError as error:
             if error.errno in _NO_LOCKS:
@@ -48,7 +52,7 @@ def locked_staging(out: Path) -> Iterator[Path]:
                     f"{out.parent} is on a file system without locks ({error.strerror}); mount it with them "
                     "(Lustre's option is `flock`) or choose a different disk"
                 ) from error
-            raise _disk_error(staging, error) from error
+            raise _disk_error(staging, error, kept) from error
         try:
             staging.mkdir(exist_ok=True)
             yield staging
@@ -56,15 +60,15 @@ def locked_staging(out: Path) -> Iterator[Path]:
             shutil.rmtree(staging)
             raise
         except OSError as error:
-            raise _disk_error(staging, error) from error
+            raise _disk_error(staging, error, kept) from error
 
 
-def _disk_error(staging: Path, error: OSError) -> RammergeError:
+def _disk_error(staging: Path, error: OSError, kept: str) -> RammergeError:
     if out_of_space(error):
         what, fix = f"no space left in {staging.parent}", "make room and run again"
     else:
         what, fix = f"{error.filename or staging} failed ({error.strerror or error})", "mend the disk and run again"
-    return RammergeError(f"{what}; {fix}: the finished shards are kept")
+    return RammergeError(f"{what}; {fix}{kept}")
 
 
 def take_up(staging: Path, identity: Mapping[str, Any]) -> None:

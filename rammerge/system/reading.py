@@ -4,8 +4,8 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,14 @@ def open_regular(path: Path) -> Iterator[tuple[int, int]]:
         yield descriptor, status.st_size
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def opened(paths: Iterable[Path]) -> Iterator[Callable[[Path, int, memoryview], None]]:
+    """Open regular files; yield a function that fills memory from an offset of one, also from several threads."""
+    with ExitStack() as stack:
+        descriptors = {path: stack.enter_context(open_regular(path))[0] for path in dict.fromkeys(paths)}
+        yield lambda path, offset, memory: fill(descriptors[path], memory, offset, path)
 
 
 def read_exactly(descriptor: int, size: int, offset: int, path: Path) -> bytearray:

@@ -1,14 +1,16 @@
 """Sharing work among threads."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
 from rammerge.system.lazy import torch
 
 Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 def work_through(jobs: Sequence[Job], work: Callable[[Job], None], threads: int) -> None:
@@ -69,6 +71,22 @@ def single_threaded() -> Iterator[None]:
             state.users -= 1
             if not state.users:
                 torch.set_num_threads(state.before)
+
+
+def in_order(jobs: Iterable[Job], work: Callable[[Job], Result], threads: int) -> Iterator[Result]:
+    """Yield the results of `work` on each job in the order of the jobs, from threads that are a few jobs ahead."""
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        begun: deque[Future[Result]] = deque()
+        try:
+            for job in jobs:
+                begun.append(pool.submit(work, job))
+                if len(begun) > 2 * threads:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            for future in begun:
+                future.cancel()
 
 
 class _Shared(Iterable[Job]):

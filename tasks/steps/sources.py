@@ -19,6 +19,7 @@ from rammerge.checkpoints.fetch import FETCH_VERSION
 from rammerge.checkpoints.fetch import fetch as fetch_checkpoint
 from rammerge.checkpoints.mergeable import Resize, notes_of
 from rammerge.errors import RammergeError
+from rammerge.patches.keeping import unpacked
 from rammerge.recipe import Output
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
@@ -119,10 +120,13 @@ def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> No
         out: gets `checkpoint.json`.
         name: its name in the recipe.
         origin: its origin.
-        base: for an agent, the base that it was trained from; a LoRA adapter is merged into it.
+        base: for an agent, the base that it was trained from; a LoRA adapter is merged into it. A patch is unpacked
+            with it, because models are evaluated from their files.
     """
     opened_base = open_checkpoint(base.path, source=base.source, revision=base.revision) if base else None
     checkpoint = fetch_checkpoint(origin.source, origin.revision, base=opened_base, progress=partial(progress(), None))
+    if checkpoint.originals is not None and opened_base is not None:
+        checkpoint = unpacked(checkpoint, opened_base)
     state = directory_state(checkpoint.path)
     digest, content = digests(checkpoint)
     model = Model(

@@ -270,7 +270,7 @@ def test_a_disk_that_fails_when_the_model_has_its_name(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(RammergeError, match=r"out is merged, but then .* failed \(Input/output error\); mend the disk"):
+    with pytest.raises(RammergeError, match=r"out is complete, but then .* failed \(Input/output error\); mend"):
         merge(*family, METHOD, out, OPTIONS)
     verify(out)
     assert weight_bytes(out) == expected
@@ -369,7 +369,7 @@ def test_what_was_made_of_inputs_that_were_others_meanwhile_is_not_taken_up(
 
 
 def test_two_merges_into_one_output(family: Models, tmp_path: Path) -> None:
-    with locked_staging(tmp_path / "out"), pytest.raises(InputError, match="another process is merging into"):
+    with locked_staging(tmp_path / "out"), pytest.raises(InputError, match="another process is writing to"):
         merge(*family, METHOD, tmp_path / "out", OPTIONS)
 
 

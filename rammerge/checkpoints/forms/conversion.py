@@ -22,6 +22,7 @@ from rammerge.checkpoints.forms.lora_state import holds_lora
 from rammerge.checkpoints.forms.masters import is_master
 from rammerge.checkpoints.forms.tensors import LazyTensor, write_model
 from rammerge.checkpoints.gathering import check_gathered
+from rammerge.checkpoints.headers import TensorInfo
 from rammerge.checkpoints.stored import StoredSet, is_main_set
 from rammerge.checkpoints.tying import may_be_tied, with_untied_head
 from rammerge.errors import InputError, RammergeError
@@ -55,12 +56,17 @@ def _needs_conversion(form: Form, plain: StoredSet, base: Checkpoint | None) -> 
     if "config.json" not in names or not is_main_set(plain, names):
         return True
     tensors = plain.read()
-    if base is None or not _same_kind(read_json_object(form.where / "config.json"), base.config):
+    if base is None or not is_in_other_layout(tensors, read_json_object(form.where / "config.json"), base):
         return False
-    if holds_lora(tensors):
+    return holds_lora(tensors) or not lacking(base, tensors) or not lacking(base, fit(form, base).tensors)
+
+
+def is_in_other_layout(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], base: Checkpoint) -> bool:
+    """Return whether tensors of the base's kind of model have names, layouts or dtypes that are not the base's."""
+    if not _same_kind(config, base.config):
+        return False
+    if holds_lora(tensors) or lacking(base, tensors):
         return True
-    if lacking(base, tensors):
-        return not lacking(base, fit(form, base).tensors)
     return any(is_master(tensor, base.tensors.get(name)) for name, tensor in tensors.items())
 
 

@@ -13,7 +13,7 @@ from rammerge.checkpoints.stored import INDEX
 from rammerge.numerics.dtypes import from_torch
 from rammerge.system.atomic import write_json
 from rammerge.system.lazy import torch
-from rammerge.system.reading import fill, open_regular
+from rammerge.system.reading import opened
 
 SHARD_BYTES = 5_000_000_000
 
@@ -74,6 +74,6 @@ def _bytes(name: str, tensor: LazyTensor) -> memoryview:
 
 def _read(info: TensorInfo) -> torch.Tensor:
     content = torch.empty(info.nbytes, dtype=torch.uint8)
-    with open_regular(info.file) as (descriptor, _):
-        fill(descriptor, content.numpy().data, info.offset, info.file)
+    with opened(info.files) as read:
+        info.fill(0, content.numpy().data, read)
     return content.view(info.dtype.torch_dtype).reshape(info.shape)

@@ -1,0 +1,1 @@
+"""Packing an agent as its difference from the base, and unpacking it (docs/patch.md)."""

@@ -1,0 +1,42 @@
+"""Checking a patch: its own files, and with the base the files that it stands for."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.checkpoints.file_digest import FileDigest
+from rammerge.checkpoints.patched.container import Patch, read_patch, refuse
+from rammerge.checkpoints.patched.opening import open_patch
+from rammerge.patches.files import check_file
+from rammerge.system.reading import fill, open_regular
+
+_CHUNK_BYTES = 1 << 22
+
+
+def verify_patch(directory: Path, base: Checkpoint | None = None) -> Mapping[str, FileDigest]:
+    """Check the files of a patch; with its base, also that unpacking gives the agent's. Return the agent's files.
+
+    Raises:
+        InputError: it is not a patch, one of its files is damaged or missing, or the base is a different one.
+    """
+    patch = read_patch(directory.absolute())
+    for name, expected in patch.contents.companions.items():
+        check_file(directory / name, expected, directory / name)
+    if _sha256_after_header(patch) != patch.sha256:
+        raise refuse(patch.file, "differs from what was packed")
+    if base is not None:
+        for original in open_patch(directory, base).originals or ():
+            original.check(original.sha256())
+    return {**patch.contents.weights, **patch.contents.companions}
+
+
+def _sha256_after_header(patch: Patch) -> str:
+    sha256 = hashlib.sha256()
+    memory = memoryview(bytearray(_CHUNK_BYTES))
+    with open_regular(patch.file) as (descriptor, size):
+        for offset in range(min(info.offset for info in patch.stored.values()), size, len(memory)):
+            part = memory[: size - offset]
+            fill(descriptor, part, offset, patch.file)
+            sha256.update(part)
+    return sha256.hexdigest()

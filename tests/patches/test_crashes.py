@@ -1,0 +1,90 @@
+"""Contract: packing or unpacking that dies at any moment, or finds the disk full, leaves nothing that looks finished.
+
+The same call again makes the same bytes.
+"""
+
+import errno
+import itertools
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import rammerge
+from rammerge.errors import RammergeError
+from rammerge.publishing.staging import locked_staging
+from tests.engine.test_crashes import note_disk_calls
+from tests.patches.families import contents, odd_family
+
+Work = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def works(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Work]:
+    """Return what packs an agent, and what unpacks the patch."""
+    root = tmp_path_factory.mktemp("models")
+    base, agent = odd_family(root)
+    rammerge.pack(base, agent, root / "patch")
+    return {
+        "pack": lambda out: rammerge.pack(base, agent, out),
+        "unpack": lambda out: rammerge.unpack(base, root / "patch", out),
+    }
+
+
+def in_child(work: Work, out: Path, moment: int | None) -> bool:
+    """Do the work in a forked process, killed before its call number `moment` to the disk; tell whether it finished."""
+    child = os.fork()
+    if child == 0:
+        code, calls = 1, itertools.count()
+
+        def die_in_time() -> None:
+            if next(calls) == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                note_disk_calls(patch, die_in_time)
+                work(out)
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("name", ["pack", "unpack"])
+def test_kill_9_at_any_moment(works: dict[str, Work], tmp_path: Path, name: str) -> None:
+    calls: list[None] = []
+    with pytest.MonkeyPatch.context() as patch:
+        note_disk_calls(patch, lambda: calls.append(None))
+        works[name](tmp_path / "expected")
+    expected = contents(tmp_path / "expected")
+    assert len(calls) > 5
+    chances = random.Random(0)
+    for moment in chances.sample(range(len(calls)), 5):
+        out = tmp_path / f"out{moment}"
+        in_child(works[name], out, moment)
+        assert out.exists() or in_child(works[name], out, None)
+        assert contents(out) == expected
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.endswith(".partial")] == []
+
+
+@pytest.mark.parametrize("name", ["pack", "unpack"])
+def test_full_disk(works: dict[str, Work], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RammergeError, match=r"no space left in .*; make room and run again$"):
+            works[name](tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    works[name](tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["pack", "unpack"])
+def test_one_process_at_a_time(works: dict[str, Work], tmp_path: Path, name: str) -> None:
+    with locked_staging(tmp_path / "out"), pytest.raises(RammergeError, match=r"another process is writing to .*out;"):
+        works[name](tmp_path / "out")
