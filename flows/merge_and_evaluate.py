@@ -53,8 +53,7 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     agents = {name: fetch.submit(name, origin, base) for name, origin in todo.agents.items()}
     settle(base, *agents.values())
     sources = results({"base": base, **agents})
-    if require_room(todo, sources):
-        expect_registration()
+    unmade = require_room(todo, sources)
     heard = require_answers(todo, sources)
     notes = {name: agent.result().notes for name, agent in agents.items()}
     checked = preflight.submit(base, agents, todo.groups, spec.output, notes)
@@ -74,6 +73,8 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     conditions = Conditions.of(spec)
     scores = {name: evaluate.submit(name, model, todo.suites, conditions) for name, model in models.items()}
     settle(*variants.values(), *smoked.values())
+    if unmade:
+        expect_registration()  # beside the evaluations, which are in other processes
     rival = challenge(todo, results(variants), conditions)
     judged = _judge(todo, scores, rival) if spec.evaluates else None
     artifacts.publish_variants(spec.name, results(variants))

@@ -4,12 +4,15 @@ import importlib
 import os
 import shutil
 import threading
+from contextlib import suppress
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rammerge.checkpoints.digest import digest_file
+from rammerge.errors import RammergeError
 from rammerge.system.home import home
+from tasks.records.connection import client
 from tasks.records.files import list_files, local_path
 from tasks.records.scratch import scratch
 
@@ -55,8 +58,14 @@ def _files(model: Path) -> list[Path]:
 
 
 def expect_registration() -> None:
-    """Begin to import what describes a model, which takes seconds; returns at once."""
-    threading.Thread(target=_preload, daemon=True, name="rammerge-mlflow").start()
+    """Begin to make MLflow's database and to import what describes a model, which takes seconds; returns at once."""
+
+    def prepare() -> None:
+        _preload()
+        with suppress(RammergeError):  # the step that registers will say it
+            client()
+
+    threading.Thread(target=prepare, daemon=True, name="rammerge-mlflow").start()
 
 
 def _preload() -> None:
