@@ -13,7 +13,7 @@ import yaml
 import rammerge
 from flows.run.planning import plan
 from rammerge import InputError
-from tasks.steps.merging import Method
+from tasks.steps.merging import MethodRef
 from tests.engine.models import read, sparse_family, write_family
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -139,7 +139,7 @@ def write_recipe(directory: Path, models: Models, *, trust: bool = True) -> Path
     return directory / "recipe.yaml"
 
 
-def planned(directory: Path, models: Models, monkeypatch: pytest.MonkeyPatch) -> Method:
+def planned(directory: Path, models: Models, monkeypatch: pytest.MonkeyPatch) -> MethodRef:
     monkeypatch.setattr(sys, "path", [place for place in sys.path if not (Path(place) / "face_rules.py").exists()])
     monkeypatch.delitem(sys.modules, "face_rules", raising=False)
     (variant,) = plan(write_recipe(directory, models)).variants.values()

@@ -13,7 +13,7 @@ from rammerge.system.home import home
 from rammerge.system.space import free_bytes, require_space
 from tasks.records.connection import require_mlflow
 from tasks.steps.evaluating import Conditions
-from tasks.steps.merging import Method, merge, merge_options
+from tasks.steps.merging import MethodRef, merge, merge_options
 from tasks.steps.rehearsing import Rehearsal
 from tasks.steps.sources import Model, Origin, fetch, open_family
 
@@ -93,7 +93,7 @@ def _unmade(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
     return [name for name, method in plan.variants.items() if merge.find(method=method, **given) is None]
 
 
-def _forecast(plan: Plan, family: Family, method: Method) -> Forecast:
+def _forecast(plan: Plan, family: Family, method: MethodRef) -> Forecast:
     options = merge_options(plan.recipe.output, plan.recipe.compute)
     return forecast(family, method.resolved().bind_to(family), options)
 

@@ -12,7 +12,7 @@ from rammerge.recipe import Recipe, Source, load
 from rammerge.recipe.location import Location
 from rammerge.rules import resolve
 from tasks.steps.evaluating import SuiteRef
-from tasks.steps.merging import Method
+from tasks.steps.merging import MethodRef
 from tasks.steps.sources import Origin
 
 
@@ -35,7 +35,7 @@ class Plan:
     base: Origin
     agents: Mapping[str, Origin]
     groups: Mapping[str, list[str]]
-    variants: Mapping[str, Method]
+    variants: Mapping[str, MethodRef]
     suites: list[SuiteRef]
     gates: list[dict[str, Any]]
     gate_code: dict[str, str]
@@ -90,7 +90,7 @@ def _origin(recipe: Recipe, source: Source, location: Location) -> Origin:
     return Origin(source=resolved, revision=source.revision, written=source.source)
 
 
-def _methods(recipe: Recipe) -> dict[str, Method]:
+def _methods(recipe: Recipe) -> dict[str, MethodRef]:
     methods, directory = {}, recipe.path.absolute().parent
     for variant in recipe.variants():
         try:
@@ -106,7 +106,7 @@ def _methods(recipe: Recipe) -> dict[str, Method]:
             settled.bind(recipe.agents)
         except InputError as error:
             raise recipe.error(variant.location, str(error)) from None
-        methods[variant.name] = Method.of(settled, trusted=recipe.trust, directory=directory)
+        methods[variant.name] = MethodRef.of(settled, trusted=recipe.trust, directory=directory)
     return methods
 
 

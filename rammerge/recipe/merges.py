@@ -10,7 +10,7 @@ from rammerge.recipe.location import Location
 from rammerge.recipe.section import Name, Scalar, Section
 
 
-class TensorRule(Section):
+class WrittenTensorRule(Section):
     """Copy the tensors that match from one model, or merge them with other parameters. The first match holds."""
 
     match: str = Field(min_length=1, description="Pattern of tensor names, as of files: `*`, `?`, `[0-9]`.")
@@ -18,7 +18,7 @@ class TensorRule(Section):
     params: dict[str, Scalar] = Field(default={}, description="Parameters of the method for them.")
 
     @model_validator(mode="after")
-    def _says_one_thing(self) -> "TensorRule":
+    def _says_one_thing(self) -> "WrittenTensorRule":
         if (self.use is None) == (not self.params):
             raise ValueError("needs either `use` or `params`")
         return self
@@ -34,7 +34,7 @@ class Merge(Section):
         default={}, description="Lists of values; each combination becomes one variant."
     )
     weights: dict[Name, float] = Field(default={}, description="Factors of agents' task vectors; the others have 1.")
-    tensors: list[TensorRule] = Field(default=[], description="What is done with some tensors instead.")
+    tensors: list[WrittenTensorRule] = Field(default=[], description="What is done with some tensors instead.")
     name: Name | None = Field(
         default=None, description="The variant's name; with `sweep`, the start of each variant's name."
     )

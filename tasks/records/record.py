@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from rammerge.recipe import Recipe
 from tasks.runtime.step import Result, identity
 from tasks.steps.evaluating import Compared, Decision, Scores, SuiteRef
-from tasks.steps.merging import Merged, Method, OverlapResult, Smoked
+from tasks.steps.merging import Merged, MethodRef, OverlapResult, Smoked
 from tasks.steps.sources import Model
 
 NOT_EVALUATED = "Not evaluated: the recipe has `evaluation: none`."
@@ -54,7 +54,7 @@ class Record(BaseModel):
 
     recipe: Recipe
     sources: Mapping[str, Model]
-    methods: Mapping[str, Method]
+    methods: Mapping[str, MethodRef]
     variants: Mapping[str, Merged]
     smoked: Mapping[str, Smoked]
     suites: Sequence[SuiteRef]

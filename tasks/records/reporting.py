@@ -14,7 +14,7 @@ from rammerge.version import __version__
 from tasks.records.record import Judged, Record
 from tasks.runtime.step import Result, step
 from tasks.steps.evaluating import Conditions, Scores
-from tasks.steps.merging import Method
+from tasks.steps.merging import MethodRef
 
 PAGE = "report.html"
 
@@ -82,7 +82,7 @@ def _variant(record: Record, name: str) -> VariantFacts:
     )
 
 
-def _words(method: Method) -> str:
+def _words(method: MethodRef) -> str:
     preset = f", preset {method.preset}" if method.preset else ""
     given = [f", {name} {value}" for name, value in method.params.items() if value is not None]
     return f"{method.name}{preset}{''.join(given)}"

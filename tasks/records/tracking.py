@@ -21,7 +21,7 @@ from tasks.records.trouble import explained
 from tasks.runtime.environment import tracking_server
 from tasks.runtime.step import TRACKING_RETRIES, Result, step
 from tasks.steps.evaluating import SuiteRef
-from tasks.steps.merging import Method
+from tasks.steps.merging import MethodRef
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -244,7 +244,7 @@ def _evaluation_params(recipe: Recipe) -> dict[str, Any]:
     return {f"evaluation.{name}": value for name, value in recipe.evaluation.model_dump().items()}
 
 
-def _method_params(method: Method) -> dict[str, Any]:
+def _method_params(method: MethodRef) -> dict[str, Any]:
     settled = {f"method.{name}": value for name, value in method.params.items()}
     weights = {f"weight.{agent}": weight for agent, weight in method.weights.items()}
     tensors = {"tensors": method.tensors} if method.tensors else {}

@@ -27,7 +27,7 @@ from tasks.runtime.step import Result, step
 from tasks.steps.sources import Checked, Groups, Model, digests, open_family
 
 
-class Method(BaseModel):
+class MethodRef(BaseModel):
     """A variant's method with every parameter settled, as `rammerge.rules.resolve` returns it.
 
     Attributes:
@@ -156,7 +156,7 @@ def merge(
     base: Model,
     agents: Mapping[str, Model],
     groups: Groups,
-    method: Method,
+    method: MethodRef,
     output: Output,
     compute: Compute,
     overlap: OverlapResult,
