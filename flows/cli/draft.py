@@ -73,17 +73,17 @@ class Draft:
         about = "The model that every agent was trained from"
         if self.found:
             size, stored = _count(self.found.parameters), " and ".join(self.found.stored)
-            yield from _comment(f"{about}: {self.found.kind}, {size}, stored as {stored}.")
+            yield from comment(f"{about}: {self.found.kind}, {size}, stored as {stored}.")
         else:
-            yield from _comment(f"{about}. Models from the hub are examined after the download.")
-            yield from _comment("To pin a model to one commit, write {source: ORG/NAME, revision: SHA}.")
+            yield from comment(f"{about}. Models from the hub are examined after the download.")
+            yield from comment("To pin a model to one commit, write {source: ORG/NAME, revision: SHA}.")
         yield f"base: {quoted(self.base)}"
 
     def _agents(self) -> Iterator[str]:
-        yield from _comment("The models to merge, each trained from the base by reinforcement learning.")
+        yield from comment("The models to merge, each trained from the base by reinforcement learning.")
         yield from self._overlap()
         for warning in self.found.warnings if self.found else ():
-            yield from _comment(f"Note: {warning}.")
+            yield from comment(f"Note: {warning}.")
         yield "agents:"
         for name, source in self.agents.items():
             yield f"  {quoted(name)}: {quoted(source)}"
@@ -102,7 +102,7 @@ class Draft:
             yield f"#   {name:<{width}}  changed {row['density']:.1%} of the weights{shared}"
 
     def _merges(self) -> Iterator[str]:
-        yield from _comment(
+        yield from comment(
             "The variants. Each is merged and evaluated; the best one on the validation splits is chosen. "
             "`rammerge methods` lists the parameters, the presets and where they come from."
         )
@@ -117,14 +117,14 @@ class Draft:
 
     def _output(self) -> Iterator[str]:
         size = decimal(4 * self.found.parameters) if self.found else "four bytes per parameter"
-        yield from _comment(
+        yield from comment(
             f"float32 keeps everything that a merge computes; a variant takes {size}. bfloat16 takes half of that, but "
             "rounds away much of what RAM+ adds to RAM; the run reports how much."
         )
         yield "output:"
         yield "  dtype: float32"
         if self.found and self.found.resize == "common":
-            yield from _comment("An agent's vocabulary has grown: merge the rows that it shares with the base.", "  ")
+            yield from comment("An agent's vocabulary has grown: merge the rows that it shares with the base.", "  ")
             yield "  resize: common"
 
     def _compute(self) -> Iterator[str]:
@@ -133,13 +133,13 @@ class Draft:
         yield "  device: cpu"
 
     def _evaluation(self) -> Iterator[str]:
-        yield from _comment(
+        yield from comment(
             "How the models are evaluated. A suite has the questions of one domain in two splits: variants are chosen "
             "on validation and judged on test. Give a suite for each skill that the merged model must have."
         )
         yield "evaluation:"
         if not self.suites:
-            yield from _comment(
+            yield from comment(
                 "These suites were made for the demo's small models; here they only show that everything runs. Replace "
                 "them by directories of your own, each with a suite.yaml as in docs/suites.md.",
                 "  ",
@@ -163,7 +163,7 @@ class Draft:
         yield "  # - {rule: min_score, value: 0.6}    # its average is at least 60 %"
 
     def _registry(self) -> Iterator[str]:
-        yield from _comment(
+        yield from comment(
             "The chosen variant becomes a version of this model in MLflow's registry. If every gate passes, it also "
             "becomes the champion, unless promote is false. `rammerge rollback` brings the previous champion back."
         )
@@ -174,7 +174,8 @@ class Draft:
         yield f"  promote: {'true' if self.suites else 'false'}"
 
 
-def _comment(text: str, indent: str = "") -> list[str]:
+def comment(text: str, indent: str = "") -> list[str]:
+    """Return text as lines of a comment in a recipe."""
     prefix = f"{indent}# "
     return textwrap.wrap(
         text, _WIDTH, initial_indent=prefix, subsequent_indent=prefix, break_long_words=False, break_on_hyphens=False

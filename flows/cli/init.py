@@ -82,13 +82,13 @@ def _draft(out: Path, base: str, agents: Mapping[str, str], suites: Sequence[str
     models = (base, *agents.values())
     for doubt in filter(None, map(misspelt, models)):
         say(f"warning: {doubt}")
-    sources = {source: source if on_hub(source) else _written(source, out) for source in models}
+    sources = {source: source if on_hub(source) else path_in_recipe(source, out) for source in models}
     return Draft(
         name=name,
         file=shlex.quote(str(out)),
         base=sources[base],
         agents={agent: sources[source] for agent, source in agents.items()},
-        suites=[_written(suite, out) if Path(suite).is_dir() else suite for suite in suites],
+        suites=[path_in_recipe(suite, out) if Path(suite).is_dir() else suite for suite in suites],
         found=None if any(map(on_hub, models)) else survey(base, agents),
         inspect=_inspect_command(base, agents),
     ).text()
@@ -217,7 +217,7 @@ def _ask(question: str, accept: Callable[[str], None], default: str = "") -> str
         return answer
 
 
-def _written(source: str, out: Path) -> str:
+def path_in_recipe(source: str, out: Path) -> str:
     """Return the path of a directory in the recipe at `out`: relative if it is below the recipe's, else absolute.
 
     A directory below the recipe's moves with it.

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from flows.cli.completing import complete_suite
+from flows.cli.importing import import_
 from flows.cli.init import init
 from rammerge.cli.terminal import say
 from rammerge.errors import InputError
@@ -21,13 +22,13 @@ Name = Annotated[str, typer.Argument(help="The registered model.", metavar="NAME
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to the program."""
     panels = {
-        "Pipeline": (demo, init, check, run, report, ui, prune),
+        "Pipeline": (demo, init, import_, check, run, report, ui, prune),
         "Releases": (releases, promote, rollback),
         "Models": (evaluate,),
     }
     for panel, panel_commands in panels.items():
         for command in panel_commands:
-            app.command(command.__name__, rich_help_panel=panel)(command)
+            app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)
 
 
 def run(recipe: RecipeFile) -> None:

@@ -1,0 +1,97 @@
+"""`rammerge import`: write the recipe that does what another tool's configuration says."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.draft import comment
+from flows.cli.init import path_in_recipe
+from rammerge.errors import InputError
+
+if TYPE_CHECKING:
+    from rammerge.recipe.mergekit import Imported
+
+_MAX_BYTES = 1 << 20
+
+
+def import_(
+    config: Annotated[Path, typer.Argument(help="A configuration of mergekit, a YAML file.", metavar="MERGEKIT.yml")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The recipe to write.")] = Path("recipe.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write the recipe that merges as a configuration of mergekit does; what has no equal is refused with the reason.
+
+    The recipe evaluates nothing until you name suites in it.
+    """
+    from rammerge.recipe import parse
+    from rammerge.recipe.mergekit import translate
+    from rammerge.rules import resolve
+    from rammerge.system.atomic import write_text
+
+    if out.exists() and not force:
+        raise InputError(f"{out} exists; choose a different --out, or replace it with --force")
+    found = translate(_read(config), str(config))
+    text = "\n".join([*_lines(found, config, out), ""])
+    for variant in parse(out, text).variants():
+        resolve(variant.method, variant.preset, variant.params, weights=variant.weights)
+    write_text(out, text)
+    for note in found.notes:
+        print(f"note: {note}")
+    print(f"{out} is written: name your suites in it, then `rammerge check {shlex.quote(str(out))}`")
+
+
+def _read(config: Path) -> Any:
+    import yaml
+
+    try:
+        if config.is_file() and config.stat().st_size > _MAX_BYTES:
+            raise InputError(f"{config} is too large for a configuration of mergekit")
+        return yaml.safe_load(config.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{config} cannot be read ({error.strerror}); give a configuration of mergekit") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        raise InputError(f"{config} is not YAML; give a configuration of mergekit") from None
+
+
+def _lines(found: "Imported", config: Path, out: Path) -> Iterator[str]:
+    from rammerge.recipe import quoted
+
+    yield f"# What {config.name} says to mergekit 0.1.5, as a recipe; docs/recipe.md explains every key."
+    for note in found.notes:
+        yield from comment(f"Note: {note}.")
+    yield f"name: {quoted(_name(config))}"
+    yield f"base: {_source(found.base, out)}"
+    yield "agents:"
+    yield from (f"  {quoted(name)}: {_source(source, out)}" for name, source in found.agents.items())
+    yield "merges:"
+    for number, (key, value) in enumerate(found.merge.items()):
+        yield f"  {'- ' if number == 0 else '  '}{key}: {_shown(value)}"
+    if found.output:
+        yield "output:"
+        yield from (f"  {key}: {quoted(value)}" for key, value in found.output.items())
+    yield "# To compare and to promote, name suites here and write gates: see docs/suites.md and docs/recipe.md."
+    yield "evaluation: none"
+
+
+def _source(source: str, out: Path) -> str:
+    """Return a source as the recipe at `out` writes it: mergekit reads paths from the working directory."""
+    from rammerge.recipe import quoted
+
+    return quoted(path_in_recipe(source, out) if Path(source).is_dir() else source)
+
+
+def _name(config: Path) -> str:
+    import re
+
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", config.stem).lstrip("._-")[:50] or "imported"
+
+
+def _shown(value: Any) -> str:
+    from rammerge.recipe import quoted
+
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{quoted(name)}: {_shown(item)}" for name, item in value.items()) + "}"
+    return quoted(value) if isinstance(value, str) else repr(value)
