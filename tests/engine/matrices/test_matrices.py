@@ -23,9 +23,10 @@ from rammerge.engine.matrices.solving import solve_matrices
 from rammerge.engine.matrices.updates import UPDATE, UpdateFile
 from rammerge.engine.options import MergeOptions
 from rammerge.errors import InputError
+from rammerge.publishing.making import merge_family
 from rammerge.rules import resolve
 from tests.engine.models import Models, merge, read, sparse_family, weight_bytes, write_family
-from tests.rules.spectral import FORMULAS
+from tests.rules.spectral import FORMULAS, tsv_m
 
 # Wide, tall and square, of several blocks each; a vector, a number, and a stack of matrices.
 SHAPES = {
@@ -63,6 +64,32 @@ def test_each_matrix_is_merged_by_the_formula_and_the_rest_by_the_mean(
         rounding = 6e-8 * before[name].double().norm()
         assert merged[name].shape == torch.Size(shape)
         assert float(error) <= 1e-6 * float(wanted.norm()) + float(rounding), name
+
+
+def test_weights_and_rules_for_tensors(models: Models, tmp_path: Path) -> None:
+    rules = [{"match": "wide*", "use": "agent2"}, {"match": "bias", "use": "base"}]
+    method = resolve("tsv_m", weights={"agent0": 0.5}, tensors=[*rules, {"match": "tall*", "params": {"scale": 0.25}}])
+    base, agents = models
+    merged = read(merge(base, agents, method, tmp_path / "out", OPTIONS).path)
+    before, after = read(base.path), [read(agent.path) for agent in agents.values()]
+    assert torch.equal(merged["wide.q_proj"], after[2]["wide.q_proj"].float())
+    assert torch.equal(merged["bias"], before["bias"].float())
+    for name, scale in (("tall.q_proj", 0.25), ("square.q_proj", 1.0)):
+        deltas = [(agent[name].float() - before[name].float()).double() for agent in after]
+        wanted = tsv_m([0.5 * deltas[0], *deltas[1:]], scale=scale)
+        error = (merged[name].double() - before[name].double() - wanted).norm()
+        assert float(error) <= 1e-6 * float(wanted.norm()) + 1e-7
+
+
+def test_a_group_is_merged_as_its_mean(models: Models, tmp_path: Path) -> None:
+    base, agents = models
+    grouped = Family.open(base, agents, groups={"pair": ["agent0", "agent1"]})
+    merged = read(merge_family(grouped, METHOD, tmp_path / "grouped", OPTIONS).path)
+    first, second, third = (read(agent.path) for agent in agents.values())
+    mean = {name: (first[name].float() + second[name].float()) / 2 for name in first}
+    alone = write_family(tmp_path / "alone", read(base.path), [mean, third])
+    for name, values in read(merge(*alone, METHOD, tmp_path / "expected", OPTIONS).path).items():
+        torch.testing.assert_close(merged[name], values, rtol=0, atol=1e-6)
 
 
 def content(models: Models, out: Path, **options: Any) -> dict[str, bytes]:
