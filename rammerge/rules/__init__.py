@@ -16,13 +16,13 @@ from rammerge.rules.elementwise import arithmetic, consensus, della, ram, ram_ti
 from rammerge.rules.rule import ResolvedMethod, Rule
 from rammerge.rules.span import awd, means
 from rammerge.rules.spec import Method, Params
-from rammerge.rules.spectral import isotropic, resmerge, singular_vectors, wudi
+from rammerge.rules.spectral import calibration, isotropic, resmerge, singular_vectors, wudi
 from rammerge.rules.tensors import TensorRule, read_rules
 from rammerge.system.plugins import entry_points, is_reference, load_object
 from rammerge.system.schema import first_problem, reason
 
 _ELEMENTWISE = (ram, ram_ties, arithmetic, sparsified, trimmed, della, consensus, sce)
-_FAMILIES = (*_ELEMENTWISE, means, awd, isotropic, singular_vectors, wudi, resmerge)
+_FAMILIES = (*_ELEMENTWISE, means, awd, isotropic, singular_vectors, wudi, resmerge, calibration)
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {method.name: method for family in _FAMILIES for method in family.METHODS}

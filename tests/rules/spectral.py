@@ -88,6 +88,21 @@ def resmerge(matrices: Matrices, scale: float = 1.0) -> Tensor:
     return found
 
 
+def svc(matrices: Matrices, alpha: float = 0.1, scale: float = 1.0) -> Tensor:
+    return calibrated(scale * _sum(matrices), matrices, alpha)
+
+
+def calibrated(merged: Tensor, matrices: Matrices, alpha: float) -> Tensor:
+    """Singular Value Calibration of any merge."""
+    left, values, right = torch.linalg.svd(merged, full_matrices=False)
+    strengths = torch.zeros_like(values)
+    for matrix in matrices:
+        projected, own = left.T @ merged, left.T @ matrix
+        strengths += ((projected * own).sum(1) / own.square().sum(1)).clamp(min=alpha)
+    found: Tensor = (left * (values * len(matrices) / strengths)) @ right
+    return found
+
+
 def _mean_cosine(matrices: Matrices, least: float) -> float:
     pairs = [(left, right) for at, left in enumerate(matrices) for right in matrices[:at]]
     cosines = [max(least, float((left * right).sum() / left.norm() / right.norm())) for left, right in pairs]

@@ -12,14 +12,15 @@ from rammerge.engine.matrices.method import Grams, MatrixMethod
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.rules.span.combination import weighted_sum
 from rammerge.rules.spec import Method
-from rammerge.rules.spectral.parameters import SpectralParams, scaled_mean
+from rammerge.rules.spectral.calibration import calibrate
+from rammerge.rules.spectral.parameters import CalibratedParams, scale_taken_back, scaled_mean
 from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class WudiParams(SpectralParams):
+class WudiParams(CalibratedParams):
     """The ridge."""
 
     ridge: float = Field(1e-3, gt=0, description="ridge, relative to the mean eigenvalue of the agents' inputs")
@@ -74,7 +75,8 @@ def _matrices(agents: int, view: MatrixView) -> float:
 
 
 def _wudi(params: WudiParams) -> MatrixMethod:
-    return MatrixMethod(partial(_least_disturbance, params.scale, params.ridge), of_sum=False, matrices=_matrices)
+    solve = partial(_least_disturbance, params.scale, params.ridge)
+    return calibrate(MatrixMethod(solve, of_sum=False, matrices=_matrices), params.svc)
 
 
 METHODS: Sequence[Method] = (
@@ -85,6 +87,7 @@ METHODS: Sequence[Method] = (
         params=WudiParams,
         kernel=weighted_sum,
         coefficients=scaled_mean,
+        cautions=scale_taken_back,
         matrices=_wudi,
     ),
 )
