@@ -9,11 +9,12 @@ from flows.run.planning import Plan
 from rammerge.checkpoints.companions import compare_companions
 from rammerge.checkpoints.family import Family
 from rammerge.engine.forecast import Forecast, forecast
+from rammerge.errors import InputError
 from rammerge.system.home import home
 from rammerge.system.space import free_bytes, require_space
 from tasks.records.connection import require_mlflow
 from tasks.steps.evaluating import Conditions
-from tasks.steps.merging import MethodRef, merge, merge_options
+from tasks.steps.merging import merge, merge_options
 from tasks.steps.rehearsing import Rehearsal
 from tasks.steps.sources import Model, Origin, fetch, open_family
 
@@ -44,7 +45,7 @@ def check(plan: Plan) -> list[str]:
     heard = compare_companions(family.sources, plan.recipe.output.tokenizer)
     work = "merged already: every variant"
     if unmade := _unmade(plan, _fetched(plan)):
-        expected = max(_forecast(plan, family, plan.variants[name]) for name in unmade)
+        expected = max(_forecast(plan, family, name) for name in unmade)
         work = f"memory: {expected.memory / 2**20:.0f} MiB for a merge; {_room(unmade, expected.disk)}"
     asked = Rehearsal(plan.suites, {name: model.path for name, model in family.sources.items()}, conditions)
     return [*lines, *(f"warning: {said}" for said in (*family.warnings, *heard, *asked.warnings())), work]
@@ -63,7 +64,7 @@ def require_room(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
     if unmade := _unmade(plan, sources):
         agents = {name: sources[name] for name in plan.agents}
         family = open_family(sources["base"], agents, plan.groups, plan.recipe.output.resize)
-        _room(unmade, _forecast(plan, family, plan.variants[unmade[0]]).disk)
+        _room(unmade, _forecast(plan, family, unmade[0]).disk)
     return unmade
 
 
@@ -93,9 +94,12 @@ def _unmade(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
     return [name for name, method in plan.variants.items() if merge.find(method=method, **given) is None]
 
 
-def _forecast(plan: Plan, family: Family, method: MethodRef) -> Forecast:
-    options = merge_options(plan.recipe.output, plan.recipe.compute)
-    return forecast(family, method.resolved().bind_to(family), options)
+def _forecast(plan: Plan, family: Family, variant: str) -> Forecast:
+    try:
+        rule = plan.variants[variant].resolved().bind_to(family)
+    except InputError as error:
+        raise plan.recipe.error(plan.recipe.place_of(variant), str(error)) from None
+    return forecast(family, rule, merge_options(plan.recipe.output, plan.recipe.compute))
 
 
 def _room(unmade: Sequence[str], size: int) -> str:

@@ -229,6 +229,10 @@ class Recipe(Section):
             variants[variant.name] = variant
         return list(variants.values())
 
+    def place_of(self, variant: str) -> Location:
+        """Return the part of the file that makes a variant."""
+        return next(each.location for each in self.variants() if each.name == variant)
+
     def _expand(self) -> Iterator[Variant]:
         for index, merge in enumerate(self.merges):
             for values in itertools.product(*merge.sweep.values()):

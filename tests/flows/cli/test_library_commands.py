@@ -1,14 +1,16 @@
 """Contract: merge, inspect, methods and verify as a user calls them: what they print, write and exit with."""
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 import pytest
 
-from rammerge.cli.parsing import name_agents, parse_settings
+from rammerge.cli.parsing import name_agents, parse_settings, parse_tensor_rules, parse_weights
 from rammerge.errors import InputError
 from tests.fixtures.models import save_agents
 
@@ -143,6 +145,21 @@ def test_output_that_cannot_be_written_is_no_success() -> None:
     assert done.stderr.startswith("error: no space left")
 
 
+@pytest.mark.parametrize(
+    ("parse", "given", "message"),
+    [
+        (parse_weights, ["tool"], "--weight 'tool' is not of the form AGENT=NUMBER"),
+        (parse_weights, ["tool=much"], "--weight 'tool=much' is not of the form"),
+        (parse_weights, ["tool=1", "tool=2"], "--weight tool is given twice"),
+        (parse_tensor_rules, ["*embed*"], "is not of the form PATTERN=MODEL"),
+        (parse_tensor_rules, ["*embed*=r:"], "'r=' is not of the form KEY=VALUE"),
+    ],
+)
+def test_what_is_no_weight_or_rule(parse: Callable[[list[str]], object], given: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        parse(given)
+
+
 def test_names_of_agents(tmp_path: Path) -> None:
     assert name_agents(["/a/tool", "/b/tool", "x=/c", "org/model@main", "/d/base"]) == {
         "tool": "/a/tool",
@@ -156,6 +173,20 @@ def test_names_of_agents(tmp_path: Path) -> None:
     assert name_agents([str(odd)]) == {"a=b": str(odd)}
     with pytest.raises(InputError, match="two models are named 'x'"):
         name_agents(["x=/a", "x=/b"])
+
+
+def test_weights_and_rules_for_tensors(models: list[Path], tmp_path: Path) -> None:
+    base, tool, code = models
+    words = ("merge", "--base", base, "--agent", tool, "--agent", code, "--out", tmp_path / "out")
+    rules = ("--weight", "tool=0.5", "--tensors", "*embed_tokens*=base", "--tensors", "*.layers.[0-9].*=r:0.0,alpha:1")
+    done = rammerge(*words, "--method", "ram_plus", *rules)
+    assert done.returncode == 0, done.stderr
+    recipe = json.loads((tmp_path / "out" / "rammerge.json").read_text())["recipe"]
+    assert recipe["weights"] == {"tool": 0.5}
+    assert recipe["tensors"] == [
+        {"match": "*embed_tokens*", "use": "base"},
+        {"match": "*.layers.[0-9].*", "params": {"r": 0.0, "alpha": 1}},
+    ]
 
 
 def test_settings_are_yaml_scalars() -> None:
