@@ -50,6 +50,7 @@ def rehearse(
             _require_template(suite, name, reader)
         for split in splits:
             tasks = build_tasks(manager, suite, split)
+            _require_examples(suite, split, tasks)
             _score_one(suite, split, tasks)
             for name, reader in readers.items():
                 warnings += _measure(suite, split, tasks, name, reader, limit)
@@ -72,6 +73,17 @@ def _require_template(suite: Suite, name: str, reader: "HFLM") -> None:
             f"{suite.path / 'suite.yaml'} asks with a chat template, and {name} has none; add chat_template.jinja to "
             f"the model's directory, or set apply_chat_template: false"
         )
+
+
+def _require_examples(suite: Suite, split: Split, tasks: "Mapping[str, Task]") -> None:
+    for name, task in tasks.items():
+        wanted = task.get_config("num_fewshot")
+        examples = task.fewshot_docs() if wanted else None
+        if examples is not None and wanted > len(examples):
+            raise InputError(
+                f"the {split} task '{name}' of the suite {suite.path} shows {wanted} examples (num_fewshot), and there "
+                f"are {len(examples)}; lower num_fewshot"
+            )
 
 
 def _score_one(suite: Suite, split: Split, tasks: "Mapping[str, Task]") -> None:

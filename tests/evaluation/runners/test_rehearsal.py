@@ -158,7 +158,7 @@ def test_a_suite_that_asks_with_a_chat_template_needs_one(model: Path, tmp_path:
             {"generation_kwargs": {"until": ["f"], "max_gen_toks": 127}},
             "has no prompt that fits into the context of base",
         ),
-        ({"num_fewshot": 100}, "cannot be evaluated"),
+        ({"num_fewshot": 100}, "shows 100 examples (num_fewshot), and there are 4; lower num_fewshot"),
     ],
 )
 def test_prompts_and_answers_have_to_fit_into_the_context(
