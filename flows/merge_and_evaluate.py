@@ -42,9 +42,13 @@ def _run_name() -> str:
 @ended_by_interrupt()
 def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     """Run `recipe` from its sources to a promoted model. Work that any earlier run did is not done again."""
-    started = time.time()
     activate()
-    todo = plan(recipe)
+    return carry_out(plan(recipe))
+
+
+def carry_out(todo: Plan) -> "State[Outcome]":
+    """Do what is planned, in the flow that calls this, and return the flow's final state."""
+    started = time.time()
     check(todo)
     spec = todo.recipe
 

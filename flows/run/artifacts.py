@@ -12,7 +12,6 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from evaluation.report.render import percent
-from flows.run.outcome import Outcome
 from tasks.records.pages import file_fragment, mlflow_page, run_fragment, version_fragment
 from tasks.records.promotion import Promotion
 from tasks.records.record import NOT_EVALUATED
@@ -99,13 +98,6 @@ def end_move(moved: Promotion) -> State[Promotion]:
     """Show on the page of a promotion or a rollback what it came to, and return the state that says it."""
     create_markdown_artifact(f"{moved.sentence}.\n", key=_key("release", moved.name), description="Release")
     return Completed(name="Completed" if moved.changed else "Unchanged", message=moved.sentence, data=moved)
-
-
-def publish_sweep(outcome: Outcome) -> None:
-    """Show the leaderboard of a sweep on its own page: the run below it has the rest."""
-    markdown = outcome.leaderboard_file.with_suffix(".md").read_text("utf-8") if outcome.leaderboard_file else ""
-    key = _key("leaderboard", outcome.recipe)
-    create_markdown_artifact(f"{outcome.sentence}\n\n{markdown}", key=key, description="Leaderboard")
 
 
 def tag_run(*tags: str) -> None:

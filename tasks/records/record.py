@@ -1,11 +1,14 @@
 """The record of a pipeline run for MLflow."""
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from rammerge.recipe import Recipe
+from rammerge.errors import InputError
+from rammerge.recipe import Recipe, load
 from tasks.runtime.step import Result, identity
 from tasks.steps.evaluating import Compared, Decision, Scores, SuiteRef
 from tasks.steps.merging import Merged, MethodRef, OverlapResult, Smoked
@@ -71,6 +74,14 @@ class Record(BaseModel):
     def variant(self) -> str:
         """The name of the selected variant: without an evaluation there is only one."""
         return self.judged.decision.variant if self.judged else next(iter(self.variants))
+
+    @property
+    def recipe_text(self) -> str:
+        """The recipe's file, or what was run in full where the file says something else: a sweep, or a later edit."""
+        with suppress(InputError):
+            if load(self.recipe.path).digest == self.recipe.digest:
+                return self.recipe.path.read_text("utf-8")
+        return json.dumps(self.recipe.model_dump(mode="json"), indent=2) + "\n"  # YAML that quotes every text
 
     @property
     def selected(self) -> Merged:

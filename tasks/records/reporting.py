@@ -49,7 +49,7 @@ def report(out: Path, record: Record, judged: Judged, conditions: Conditions) ->
         flips=list(_flips(judged.scores, board)),
         seconds=_seconds(record, judged),
         facts=_facts(record, conditions),
-        recipe=record.recipe.path.read_text("utf-8"),
+        recipe=record.recipe_text,
         warnings=record.overlap.warnings,
     )
     write_text(out / PAGE, to_page(content))

@@ -121,7 +121,7 @@ def _write_parent(log: "_Log", record: Record, rows: Mapping[str, Row], made: Se
         },
         files=[file for result in made for file in sorted(result.path.glob("[!.]*"))],
     )
-    log.mlflow.log_text(run, recipe.path.read_text("utf-8"), "recipe.yaml")
+    log.mlflow.log_text(run, record.recipe_text, "recipe.yaml")
     return run
 
 

@@ -3,12 +3,18 @@
 Bad input ends in Failed with its sentence, about what the user wrote and not about a file that rammerge wrote.
 """
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from rammerge.recipe import parse
 from tests.fixtures.pipeline import World
+
+OWN_METHOD = Path(__file__).parents[2] / "examples" / "python" / "own_method.py"
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -67,7 +73,25 @@ def test_a_sweep_shows_its_leaderboard_and_its_winner(world: World) -> None:
 
     state: Any = sweep(world.write(), "task_arithmetic", {"scale": [0.5, 1.0]}, return_state=True)
     assert state.is_completed() and "task_arithmetic-scale" in state.message
-    assert "is selected." in artifact("tiny-task-arithmetic-sweep-leaderboard")
+    assert "task_arithmetic-scale1.0" in artifact("tiny-task-arithmetic-sweep-leaderboard")
+    assert "is registered and not promoted" in artifact("tiny-task-arithmetic-sweep-release")
+
+
+def test_a_sweep_finds_what_lies_beside_the_recipe_and_records_what_was_run(world: World) -> None:
+    from flows.sweep import sweep
+    from tasks.records.connection import client
+
+    shutil.copy(OWN_METHOD, world.root)
+    recipe = world.write(agents={"1e5": "tool"}, trust=["own_method"])
+    # In quotes, because rammerge reads this name as a number otherwise, and refuses it.
+    recipe.write_text(json.dumps(yaml.safe_load(recipe.read_text())))
+    outcome: Any = sweep(recipe, "own_method:LARGEST", {"scale": [0.5]}, return_state=True).result()
+    run = client().get_run(outcome.run_id)
+    written = Path(client().download_artifacts(outcome.run_id, "recipe.yaml", str(world.root)))
+    (merge,) = yaml.safe_load(written.read_text())["merges"]
+    assert merge["method"] == "own_method:LARGEST" and merge["sweep"] == {"scale": [0.5]}
+    assert parse(world.recipe, written.read_text()).agents.keys() == {"1e5"}
+    assert run.data.tags["mlflow.source.name"] == str(recipe)
 
 
 @pytest.mark.parametrize(
