@@ -2,11 +2,18 @@
 
 What is to be changed is written down first, as a tag of the registered model, and removed last. Whoever reads
 meanwhile, or after a kill, sees the aliases as they will be, and the next move finishes what the last one began.
+
+A lock keeps apart the moves of one machine. MLflow has none for those of several, and makes every change without a
+condition. So a move looks whether it still starts from what was decided on, and in the end whether it came about.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from rammerge.errors import RammergeError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,25 +29,45 @@ class Move(BaseModel):
     Attributes:
         aliases: the version that each alias is to point to; None for an alias that is to go.
         tags: key and value for each version; None for a tag that is to go.
+        by: tells this move from one that another machine makes at the same time.
     """
 
     model_config = ConfigDict(frozen=True)
 
     aliases: dict[str, int | None]
     tags: dict[int, dict[str, str | None]] = {}
+    by: str = Field(default_factory=lambda: uuid4().hex)
 
 
 def read_aliases(model: "RegisteredModel") -> dict[str, int]:
     """Return the version that each alias of `model` points to, a move that has begun being made."""
-    pointed = {alias: int(version) for alias, version in model.aliases.items()} | _begun(model).aliases
-    return {alias: version for alias, version in pointed.items() if version is not None}
+    return _changed(_pointed(model), _begun(model))
 
 
-def move_aliases(mlflow: "MlflowClient", name: str, move: Move) -> None:
-    """Make `move`, after what a killed process has left of an earlier one."""
+def move_aliases(mlflow: "MlflowClient", name: str, move: Move, *, seen: Mapping[str, int]) -> None:
+    """Make `move`, after what a killed process has left of an earlier one.
+
+    Args:
+        mlflow: the client.
+        name: registered model.
+        move: what to change.
+        seen: the aliases from which `move` was decided, as `read_aliases` returned them.
+
+    Raises:
+        RammergeError: another machine changed the aliases at the same time; the message says what holds now.
+    """
     finish_move(mlflow, name)
     mlflow.set_registered_model_tag(name, TAG_MOVING, move.model_dump_json())
+    model = mlflow.get_registered_model(name)
+    if _begun(model).by != move.by:
+        raise _overtaken(model)
+    if _pointed(model) != seen:
+        mlflow.delete_registered_model_tag(name, TAG_MOVING)
+        raise _overtaken(mlflow.get_registered_model(name))
     finish_move(mlflow, name)
+    model = mlflow.get_registered_model(name)
+    if read_aliases(model) != _changed(seen, move):
+        raise _overtaken(model)
 
 
 def finish_move(mlflow: "MlflowClient", name: str) -> None:
@@ -65,3 +92,21 @@ def finish_move(mlflow: "MlflowClient", name: str) -> None:
 
 def _begun(model: "RegisteredModel") -> Move:
     return Move.model_validate_json(model.tags.get(TAG_MOVING, '{"aliases": {}}'))
+
+
+def _pointed(model: "RegisteredModel") -> dict[str, int]:
+    return {alias: int(version) for alias, version in model.aliases.items()}
+
+
+def _changed(pointed: Mapping[str, int], move: Move) -> dict[str, int]:
+    moved = {**pointed, **move.aliases}
+    return {alias: version for alias, version in moved.items() if version is not None}
+
+
+def _overtaken(model: "RegisteredModel") -> RammergeError:
+    champion = read_aliases(model).get(CHAMPION)
+    serves = f"version {champion} serves now" if champion else "no version serves"
+    return RammergeError(
+        f"the aliases of {model.name} were changed by somebody else at the same time, and {serves}; "
+        f"see `rammerge releases {model.name}`, and run the command again if that is not what you want"
+    )

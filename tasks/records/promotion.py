@@ -60,7 +60,7 @@ def promote(
         moved = {CHAMPION: version, PREVIOUS: champion or previous}
         if aliases.get(CHALLENGER) == version:
             moved[CHALLENGER] = None
-        move_aliases(mlflow, name, Move(aliases=moved, tags={version: {TAG_ROLLED_BACK: None}}))
+        move_aliases(mlflow, name, Move(aliases=moved, tags={version: {TAG_ROLLED_BACK: None}}), seen=aliases)
     sentence = f"{name} version {version} is champion now" + (f", version {champion} previous" if champion else "")
     return Promotion(
         name=name, champion=version, previous=champion or previous, changed=True, sentence=sentence + caveat
@@ -103,6 +103,6 @@ def rollback(name: str) -> Promotion:
         caveat = require_intact(get_release(name, previous))
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         tags: dict[int, dict[str, str | None]] = {champion: {TAG_ROLLED_BACK: now}, previous: {TAG_ROLLED_BACK: None}}
-        move_aliases(mlflow, name, Move(aliases={CHAMPION: previous, PREVIOUS: champion}, tags=tags))
+        move_aliases(mlflow, name, Move(aliases={CHAMPION: previous, PREVIOUS: champion}, tags=tags), seen=aliases)
     sentence = f"{name} version {previous} is champion again; version {champion} is previous"
     return Promotion(name=name, champion=previous, previous=champion, changed=True, sentence=sentence + caveat)

@@ -108,7 +108,8 @@ def register(name: str, model: Path, *, digest: str, run_id: str, description: s
             tags={**tags, TAG_DIGEST: digest, TAG_FILES: laid.files},
             description=description,
         )
-        move_aliases(mlflow, name, Move(aliases={CHALLENGER: int(version.version)}))
+        seen = read_aliases(mlflow.get_registered_model(name))
+        move_aliases(mlflow, name, Move(aliases={CHALLENGER: int(version.version)}), seen=seen)
         aliases = read_aliases(mlflow.get_registered_model(name))
         return _release(mlflow.get_model_version(name, version.version), aliases)
 

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from rammerge.checkpoints.digest import sha256_file
-from rammerge.errors import InputError
+from rammerge.errors import InputError, RammergeError
 from tasks.records import promotion, registry
 from tasks.records.aliases import TAG_MOVING
 from tasks.records.connection import client
@@ -192,3 +192,32 @@ def test_a_version_of_an_earlier_release_is_said_to_be_unverified(model: Path, p
     register("older", model, "digest", place)
     client().delete_model_version_tag("older", "1", registry.TAG_FILES)
     assert promotion.promote("older", 1).sentence.endswith("not verified)")
+
+
+@pytest.mark.parametrize("when", ["before the first change", "after the last change"])
+def test_a_promotion_that_another_machine_overtakes_says_who_serves(
+    when: str, model: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other machine has a home, and so a lock, of its own; it promotes at the worst moment."""
+    name = when.replace(" ", "-")
+    three_releases(name, model, place)
+    # The tag is set before the first change, and deleted after the last one.
+    change = "set_registered_model_tag" if when.startswith("before") else "delete_registered_model_tag"
+    original = getattr(MlflowClient, change)
+
+    def meanwhile(mlflow: MlflowClient, *arguments: Any) -> None:
+        if when.startswith("after"):
+            original(mlflow, *arguments)
+        monkeypatch.setattr(MlflowClient, change, original)
+        with monkeypatch.context() as patch:
+            patch.setattr(promotion, "lock_file", lambda what: place / f"elsewhere-{what}")
+            assert promotion.promote(name, 1, by_hand=True).changed
+        if when.startswith("before"):
+            original(mlflow, *arguments)
+
+    monkeypatch.setattr(MlflowClient, change, meanwhile)
+    with pytest.raises(RammergeError, match=r"changed by somebody else at the same time, and version 1 serves now"):
+        promotion.promote(name, 3)
+    assert aliases(name)["champion"] == 1
+    assert TAG_MOVING not in client().get_registered_model(name).tags
+    assert promotion.promote(name, 3).changed
