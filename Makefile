@@ -28,7 +28,7 @@ demo: ## the zoo from merge to champion
 	$(BIN)/rammerge demo
 
 bench: ## the merge engine against plain copies; SCRATCH=DIR needs 20 GB
-	$(BIN)/python -m benchmarks.merge --scratch $(SCRATCH) --compile always
+	$(BIN)/python -m benchmarks.merge --scratch $(SCRATCH)
 
 constraints: ## take the newest versions that pyproject.toml allows into constraints.txt
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \
