@@ -57,7 +57,7 @@ class PatchWriter:
         for block in blocks:
             self._write(block.first)
             self._write(block.second)
-            rows.append((block.mode, block.planes, len(block.first), len(block.second)))
+            rows.append((block.mode, block.planes, block.content, len(block.first), len(block.second)))
         self.add_bytes(np.array(rows, ROW).tobytes())
         return self._position - begun
 

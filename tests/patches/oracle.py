@@ -39,29 +39,42 @@ def unpack(patch: Path, base: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]
 def read_tensor(record: bytes, reference: bytes, dtype: str, nbytes: int) -> bytes:
     size, at, made = BLOCK * WIDTHS[dtype], 0, []
     blocks = -(-nbytes // size)
-    for number, row in enumerate(struct.iter_unpack("<BBII", record[len(record) - 10 * blocks :])):
-        mode, planes, first, second = row
+    for number, row in enumerate(struct.iter_unpack("<BBIII", record[len(record) - 14 * blocks :])):
+        mode, planes, content, first, second = row
         length = min(size, nbytes - number * size)
         old = reference[number * size : number * size + length].ljust(length, b"\0")
         one, two = record[at : at + first], record[at + first : at + first + second]
         if mode == 0:
             made.append(old)
-        elif mode == 1:
-            made.append(add_steps(old, one, two, planes, dtype))
+        elif mode in (1, 2):
+            where = inflate(one, content)
+            changed = [place for place in range(8 * content) if mode == 1 and where[place // 8] >> place % 8 & 1]
+            made.append(add_steps(old, changed or follow(where), two, planes, dtype))
         else:
             made.append(join(inflate(two, length), planes))
         at += first + second
     return b"".join(made)
 
 
-def add_steps(old: bytes, bitmap: bytes, steps: bytes, planes: int, dtype: str) -> bytes:
+def follow(gaps: bytes) -> list[int]:
+    changed, place = [], 0
+    for gap in gaps:
+        place += gap
+        if gap < 255:
+            changed.append(place)
+            place += 1
+    return changed
+
+
+def add_steps(old: bytes, changed: list[int], steps: bytes, planes: int, dtype: str) -> bytes:
     width = WIDTHS[dtype]
     elements = [int.from_bytes(old[at : at + width], "little") for at in range(0, len(old), width)]
-    bits = inflate(bitmap, -(-len(elements) // 8))
-    changed = [at for at in range(len(elements)) if bits[at // 8] >> at % 8 & 1]
-    packed = join(inflate(steps, planes * len(changed)), planes)
+    content = inflate(steps, planes * len(changed) or -(-len(changed) // 2))
+    packed = join(content, planes) if planes else content
     for number, at in enumerate(changed):
         zigzag = int.from_bytes(packed[number * planes : (number + 1) * planes], "little")
+        if not planes:
+            zigzag = 1 + (packed[number // 2] >> 4 * (number % 2) & 15)
         step = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
         elements[at] = unordered((ordered(elements[at], dtype) + step) % (1 << 8 * width), dtype)
     return b"".join(element.to_bytes(width, "little") for element in elements)

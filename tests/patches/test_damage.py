@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 import rammerge
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from rammerge.checkpoints.digest import digest_checkpoint
+from rammerge.checkpoints.patched.container import ROW
 from rammerge.checkpoints.patched.opening import open_patch
 from rammerge.checkpoints.patched.place import FILE
 from rammerge.errors import InputError, RammergeError
@@ -142,6 +144,34 @@ def test_what_it_says_of_itself_is_checked(packed: tuple[Checkpoint, Path, Path]
     copy = rewritten(packed[2], tmp_path / "copy", change)
     with pytest.raises(InputError, match=message):
         open_patch(copy, packed[0])
+
+
+ROWS: dict[str, dict[str, int]] = {
+    "an unknown mode": {"mode": 4},
+    "a base's block with frames": {"mode": 0},
+    "a bitmap that is too long": {"mode": 1, "content": 1 << 20},
+    "gaps that are too long": {"mode": 2, "content": 1 << 31},
+    "too many planes": {"planes": 3},
+    "bytes with a bitmap": {"mode": 3, "planes": 1},
+    "frames beyond the file": {"second": 1 << 31},
+    "frames that are missing": {"first": 0},
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_tables_are_checked(packed: tuple[Checkpoint, Path, Path], tmp_path: Path, name: str) -> None:
+    """The end of the container is the row of its last tensor's last block."""
+    base, _, patch = packed
+
+    def rewrite(content: bytearray) -> None:
+        row = np.frombuffer(bytes(content[-ROW.itemsize :]), ROW).copy()
+        for field, value in ROWS[name].items():
+            row[field] = value
+        content[-ROW.itemsize :] = row.tobytes()
+
+    copy = damaged(patch, tmp_path / "copy", rewrite)
+    with pytest.raises(InputError, match=r"has an impossible table of blocks for 'lm_head\.weight'"):
+        open_patch(copy, base)
 
 
 def test_a_model_is_not_a_patch(packed: tuple[Checkpoint, Path, Path], tmp_path: Path) -> None:

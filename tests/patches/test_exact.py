@@ -17,7 +17,7 @@ import rammerge
 from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.checkpoints.digest import digest_checkpoint
 from rammerge.checkpoints.patched import blocks
-from rammerge.checkpoints.patched.blocks import Bytes, Mode, decode, encode
+from rammerge.checkpoints.patched.blocks import BLOCK, Bytes, Mode, decode, encode
 from rammerge.checkpoints.patched.opening import open_patch
 from rammerge.checkpoints.patched.place import FILE
 from rammerge.numerics.dtypes import DTYPES, DType
@@ -51,7 +51,7 @@ def test_any_bytes_come_back(drawn: tuple[DType, Bytes, Bytes | None]) -> None:
     dtype, values, base = drawn
     stored = encode(values, base, dtype)
     assert decode(stored, base, len(values) // dtype.itemsize, dtype).tobytes() == values.tobytes()
-    row = np.array([(stored.mode, stored.planes, len(stored.first), len(stored.second))], "u1,u1,<u4,<u4")
+    row = np.array([(*stored[:3], len(stored.first), len(stored.second))], "u1,u1,<u4,<u4,<u4")
     record = bytes(stored.first) + bytes(stored.second) + row.tobytes()
     reference = b"" if base is None else base.tobytes()
     assert read_tensor(record, reference, dtype.code, len(values)) == values.tobytes()
@@ -59,14 +59,14 @@ def test_any_bytes_come_back(drawn: tuple[DType, Bytes, Bytes | None]) -> None:
 
 @pytest.mark.parametrize("code", ["BF16", "F16", "F32", "F64"])
 def test_neighbouring_floats_are_one_step_apart(code: str) -> None:
-    """Of one to three steps in any direction, also across zero, a plane of one byte is enough."""
+    """Of one to four steps in any direction, also across zero, half a byte is enough."""
     dtype = next(dtype for dtype in KINDS if dtype.code == code)
     chances = np.random.default_rng(0)
     near_zero = chances.integers(0, 3, 1000).astype(f"<u{dtype.itemsize}")
     sign = np.array(1 << (8 * dtype.itemsize - 1), near_zero.dtype)
     one, other = near_zero | sign * chances.integers(0, 2, 1000).astype(near_zero.dtype), near_zero[::-1].copy()
     stored = blocks._encode_steps(one.view(np.uint8), other.view(np.uint8), dtype)
-    assert (stored.mode, stored.planes) == (Mode.STEPS, 1)
+    assert (stored.mode, stored.planes) == (Mode.BITMAP, 0)
 
 
 def test_every_file_of_an_odd_agent_comes_back(tmp_path: Path) -> None:
@@ -132,3 +132,19 @@ def test_an_agent_unlike_its_base_is_no_larger_than_under_zstd(tmp_path: Path, k
     plain = pyarrow.Codec("zstd", compression_level=3).compress((paths[1] / "model.safetensors").read_bytes())
     fixed = 2000  # the container's header, and a few bytes a block
     assert report.nbytes <= 1.01 * len(plain) + fixed
+
+
+@pytest.mark.parametrize("density", [0.0001, 0.003, 0.12, 0.13, 0.6])
+@pytest.mark.parametrize("steps", [8, 200, 20_000])
+def test_whole_blocks_come_back_at_any_density(density: float, steps: int) -> None:
+    """Rare changes have gaps of several bytes; many steps have planes."""
+    chances = np.random.default_rng(0)
+    base = chances.integers(0, 1 << 16, BLOCK, np.uint16)
+    moved = chances.integers(-steps, steps + 1, BLOCK) * (chances.random(BLOCK) < density)
+    values = (base + moved.astype(np.uint16)).view(np.uint8)
+    dtype = DTYPES["bfloat16"]
+    stored = encode(values, base.view(np.uint8), dtype)
+    assert decode(stored, base.view(np.uint8), BLOCK, dtype).tobytes() == values.tobytes()
+    row = np.array([(*stored[:3], len(stored.first), len(stored.second))], "u1,u1,<u4,<u4,<u4")
+    record = bytes(stored.first) + bytes(stored.second) + row.tobytes()
+    assert read_tensor(record, base.tobytes(), dtype.code, 2 * BLOCK) == values.tobytes()

@@ -22,6 +22,12 @@ BLOCK = 1 << 16
 # cost more than they save. Bytes are compressed at the level at which a whole file would be.
 _STEPS_LEVEL, _BYTES_LEVEL = 1, 3
 _SAMPLE_BYTES = 1 << 12
+# Gaps take fewer bytes than a bitmap where at most one element in so many changed.
+_SPARSE = 8
+# A gap of so many elements or more takes several bytes.
+_LONG = 255
+# The largest number of steps, in zig-zag, for which half a byte is enough.
+_HALF_BYTE = 16
 
 Bytes = NDArray[np.uint8]
 
@@ -31,13 +37,15 @@ class Mode(IntEnum):
 
     Attributes:
         SAME: not at all, because it is the base's.
-        STEPS: a bitmap of the elements that changed, and by how many steps each of them did.
+        BITMAP: a bit for each element, set where it changed, and by how many steps each of those did.
+        GAPS: the same for blocks of few changes: how many elements there are from one change to the next.
         BYTES: the bytes themselves.
     """
 
     SAME = 0
-    STEPS = 1
-    BYTES = 2
+    BITMAP = 1
+    GAPS = 2
+    BYTES = 3
 
 
 class Stored(NamedTuple):
@@ -45,13 +53,16 @@ class Stored(NamedTuple):
 
     Attributes:
         mode: how.
-        planes: in how many planes the second frame holds its elements: the lowest byte of each, then the next.
-        first: the bitmap, compressed; empty unless the mode is `STEPS`.
+        planes: in how many planes the second frame holds its elements: the lowest byte of each, then the next. Zero if
+            it has half a byte for each.
+        content: bytes in the first frame before compression.
+        first: the bitmap or the gaps, compressed; else empty.
         second: the steps, or the bytes, compressed; empty if the mode is `SAME`.
     """
 
     mode: Mode
     planes: int
+    content: int
     first: bytes | memoryview
     second: bytes | memoryview
 
@@ -62,7 +73,7 @@ class Stored(NamedTuple):
 
 
 def encode(values: Bytes, base: Bytes | None, dtype: DType) -> Stored:
-    """Return the bytes of a block in the smaller of the two modes.
+    """Return the bytes of a block in the smallest mode.
 
     Args:
         values: whole elements of `dtype`.
@@ -72,7 +83,7 @@ def encode(values: Bytes, base: Bytes | None, dtype: DType) -> Stored:
     if base is None:
         return _encode_bytes(values, dtype)
     if np.array_equal(values, base):
-        return Stored(Mode.SAME, 0, b"", b"")
+        return Stored(Mode.SAME, 0, 0, b"", b"")
     steps = _encode_steps(values, base, dtype)
     # Trying both takes too long for blocks of few changes. A sample tells whether the bytes could be smaller.
     sample = values[:_SAMPLE_BYTES]
@@ -96,11 +107,9 @@ def decode(stored: Stored, base: Bytes | None, elements: int, dtype: DType) -> B
         raise ValueError("a block refers to elements that the base does not have")
     if stored.mode == Mode.SAME:
         return base
-    bits = np.unpackbits(decompress(stored.first, -(-elements // 8)), count=elements, bitorder="little")
-    changed = np.flatnonzero(bits.view(bool))
-    planes = decompress(stored.second, len(changed) * stored.planes).reshape(stored.planes, -1)
+    changed = _positions(stored, elements)
     unsigned = _unsigned(dtype)
-    zigzag = planes[0].astype(unsigned) if stored.planes == 1 else _from_planes(planes, dtype).view(unsigned)
+    zigzag = _zigzag(stored, len(changed), dtype)
     values = base.copy().view(unsigned)
     old = _ordered(values.take(changed), dtype)
     values[changed] = _bits(old + ((zigzag >> 1) ^ (unsigned.type(0) - (zigzag & 1))), dtype)
@@ -114,16 +123,63 @@ def _encode_steps(values: Bytes, base: Bytes, dtype: DType) -> Stored:
     changed = np.flatnonzero(differs)
     steps = _ordered(new.take(changed), dtype) - _ordered(old.take(changed), dtype)
     zigzag = (steps << 1) ^ (unsigned.type(0) - (steps >> (width - 1)))
-    used = max(1, -(-int(zigzag.max()).bit_length() // 8))
-    bitmap = compress(np.packbits(differs, bitorder="little"), _STEPS_LEVEL)
-    return Stored(Mode.STEPS, used, bitmap, compress(_planes(zigzag.view(np.uint8), dtype)[:used], _STEPS_LEVEL))
+    mode, where = (
+        (Mode.GAPS, _gaps(changed))
+        if len(changed) * _SPARSE <= len(new)
+        else (Mode.BITMAP, np.packbits(differs, bitorder="little"))
+    )
+    largest = int(zigzag.max())
+    planes = 0 if largest <= _HALF_BYTE else -(-largest.bit_length() // 8)
+    packed = _planes(zigzag.view(np.uint8), dtype)[:planes] if planes else _halves(zigzag)
+    return Stored(mode, planes, len(where), compress(where, _STEPS_LEVEL), compress(packed, _STEPS_LEVEL))
+
+
+def _positions(stored: Stored, elements: int) -> NDArray[np.int64]:
+    """Return which elements of a block changed."""
+    content = decompress(stored.first, stored.content)
+    if stored.mode == Mode.BITMAP:
+        return np.flatnonzero(np.unpackbits(content, count=elements, bitorder="little").view(bool))
+    ends = np.cumsum(content, dtype=np.int64)
+    is_change = content != _LONG
+    changes: NDArray[np.int64] = ends + np.cumsum(is_change) - 1
+    return changes if is_change.all() else changes[is_change]
+
+
+def _gaps(changed: NDArray[np.int64]) -> Bytes:
+    """Return the number of unchanged elements before each change; each `_LONG` stands for so many more."""
+    longs, rest = np.divmod(np.diff(changed, prepend=-1) - 1, _LONG)
+    gaps = np.full(len(changed) + int(longs.sum()), _LONG, np.uint8)
+    gaps[np.cumsum(longs + 1) - 1] = rest
+    return gaps
+
+
+def _zigzag(stored: Stored, count: int, dtype: DType) -> NDArray[Any]:
+    """Return the steps of the elements that changed."""
+    unsigned = _unsigned(dtype)
+    if stored.planes == 0:
+        halves = decompress(stored.second, -(-count // 2))
+        steps: NDArray[Any] = np.empty(2 * len(halves), unsigned)
+        steps[0::2], steps[1::2] = halves & 15, halves >> 4
+        steps += unsigned.type(1)
+        return steps[:count]
+    planes = decompress(stored.second, count * stored.planes).reshape(stored.planes, count)
+    return planes[0].astype(unsigned) if stored.planes == 1 else _from_planes(planes, dtype).view(unsigned)
+
+
+def _halves(zigzag: NDArray[Any]) -> Bytes:
+    """Return two steps in each byte: the first in its lower half. One step less, because none is zero."""
+    # zstd spends more on matches in a long text of few letters than their letters would cost; pairs are more letters.
+    steps = (zigzag - 1).astype(np.uint8)
+    halves = steps[0::2].copy()
+    halves[: len(steps) // 2] |= steps[1::2] << 4
+    return halves
 
 
 def _encode_bytes(values: Bytes, dtype: DType) -> Stored:
-    plain = Stored(Mode.BYTES, 1, b"", compress(values, _BYTES_LEVEL))
+    plain = Stored(Mode.BYTES, 1, 0, b"", compress(values, _BYTES_LEVEL))
     if dtype.itemsize == 1:
         return plain
-    split = Stored(Mode.BYTES, dtype.itemsize, b"", compress(_planes(values, dtype), _BYTES_LEVEL))
+    split = Stored(Mode.BYTES, dtype.itemsize, 0, b"", compress(_planes(values, dtype), _BYTES_LEVEL))
     return min(plain, split, key=lambda stored: stored.nbytes)
 
 

@@ -26,7 +26,7 @@ FORMAT = "rammerge-patch"
 CONTENTS, SHA256 = "contents", "sha256"
 HEADER, TENSOR = "header:", "tensor:"
 # One row of the table of a tensor's blocks (rammerge.checkpoints.patched.blocks.Stored).
-ROW = np.dtype([("mode", "u1"), ("planes", "u1"), ("first", "<u4"), ("second", "<u4")])
+ROW = np.dtype([("mode", "u1"), ("planes", "u1"), ("content", "<u4"), ("first", "<u4"), ("second", "<u4")])
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TEMPLATES = "additional_chat_templates"
@@ -163,15 +163,16 @@ def refuse(file: Path, fault: str) -> InputError:
 
 def _is_possible(table: NDArray[Any], sizes: NDArray[np.int64], itemsize: int) -> bool:
     """Return whether a table can be that of a tensor whose elements have `itemsize` bytes."""
-    same, steps, as_bytes = (table["mode"] == mode for mode in Mode)
-    planes = table["planes"]
+    same, bitmap, gaps, as_bytes = (table["mode"] == mode for mode in Mode)
+    planes, content = table["planes"], table["content"]
     possible = (
         (same & (sizes == 0))
-        | (steps & (planes >= 1) & (planes <= itemsize))
+        | (bitmap & (planes <= itemsize) & (content <= BLOCK // 8))
+        | (gaps & (planes <= itemsize) & (content <= BLOCK))
         | (as_bytes & (table["first"] == 0) & ((planes == 1) | (planes == itemsize)))
     )
     # A frame of zstd is hardly larger than its content; so reading a block takes no more memory than the block.
-    return bool(np.all(possible) and np.all(sizes <= 2 * BLOCK * itemsize))
+    return bool(np.all(possible) and np.all(sizes <= 3 * BLOCK * itemsize))
 
 
 def _file(entry: Mapping[str, Any]) -> FileDigest:

@@ -77,15 +77,15 @@ class PatchedTensor(TensorInfo):
 
     def _block(self, number: int, read: Read) -> Bytes:
         blocks = self.blocks
-        mode, planes, first, second = blocks.table[number].tolist()
+        mode, planes, content, first, second = blocks.table[number].tolist()
         elements = min(BLOCK, blocks.elements - number * BLOCK)
         frames = memoryview(bytearray(first + second))
         read(self.file, int(blocks.offsets[number]), frames)
-        stored = Stored(Mode(mode), planes, frames[:first], frames[first:])
+        stored = Stored(Mode(mode), planes, content, frames[:first], frames[first:])
         base = None if mode == Mode.BYTES else read_reference(blocks.reference, number * BLOCK, elements, read)
         try:
             return decode(stored, base, elements, self.dtype)
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
             raise refuse(self.file, f"has a damaged block of {self.name!r} ({error})") from error
 
 
