@@ -1,16 +1,15 @@
 """The model card of a merged model, made from the manifest alone."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from rammerge.publishing.identity import Settings
+from rammerge.publishing.identity import listed
 from rammerge.publishing.manifest import Manifest
 
 
 def model_card(manifest: Manifest, warnings: Sequence[str]) -> str:
     """Return the README.md of a merged model, with the front matter that model hubs read."""
     settings = manifest.settings
-    parameters = _listed(settings.params) or "none"
+    parameters = listed(settings.params) or "none"
     lines = [
         "---",
         "library_name: transformers",
@@ -22,7 +21,7 @@ def model_card(manifest: Manifest, warnings: Sequence[str]) -> str:
         f"Made by rammerge {manifest.rammerge}. Method: `{settings.method}` ({manifest.formula}); "
         f"parameters: {parameters}. Stored in {settings.dtype}, rounding {settings.rounding}.",
         "",
-        *_exceptions(settings),
+        *(line for sentence in settings.exceptions() for line in (sentence, "")),
         "| role | source | revision | content digest |",
         "|---|---|---|---|",
         *(
@@ -39,23 +38,6 @@ def model_card(manifest: Manifest, warnings: Sequence[str]) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _exceptions(settings: Settings) -> list[str]:
-    """Return which agents are means, and what was done differently with some agents and tensors."""
-    groups = (settings.groups or {}).items()
-    lines = [f"Agent {name} is the mean of {', '.join(members)}." for name, members in groups]
-    if settings.weights:
-        weights = ", ".join(f"{name} {weight:g}" for name, weight in settings.weights.items())
-        lines.append(f"Weights of task vectors: {weights}; the others 1.")
-    for rule in settings.tensors or ():
-        what = f"copied from {rule['use']}" if "use" in rule else f"merged with {_listed(rule['params'])}"
-        lines.append(f"Tensors `{rule['match']}`: {what}.")
-    return [line for text in lines for line in (text, "")]
-
-
-def _listed(params: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} = {value}" for key, value in params.items())
 
 
 def _agent_rows(manifest: Manifest) -> list[str]:

@@ -61,6 +61,18 @@ class Settings:
             groups={name: list(members) for name, members in family.groups.items()} or None,
         )
 
+    def exceptions(self) -> list[str]:
+        """Return sentences: which agents are means, and what was done differently with some agents and tensors."""
+        groups = (self.groups or {}).items()
+        said = [f"Agent {name} is the mean of {', '.join(members)}." for name, members in groups]
+        if self.weights:
+            weights = ", ".join(f"{name} {weight:g}" for name, weight in self.weights.items())
+            said.append(f"Weights of task vectors: {weights}; the others 1.")
+        for rule in self.tensors or ():
+            what = f"copied from {rule['use']}" if "use" in rule else f"merged with {listed(rule['params'])}"
+            said.append(f"Tensors `{rule['match']}`: {what}.")
+        return said
+
     def method_json(self) -> dict[str, Any]:
         """Return the method as `ResolvedMethod.to_json` gives it."""
         return {key: value for key, value in self.to_json().items() if key in _METHOD}
@@ -68,6 +80,11 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON. What was not given does not appear."""
         return {key: value for key, value in asdict(self).items() if value or key not in _GIVEN}
+
+
+def listed(params: Mapping[str, Any]) -> str:
+    """Return parameters as text."""
+    return ", ".join(f"{key} = {value}" for key, value in params.items())
 
 
 def merge_identity(family: Family, settings: Settings) -> dict[str, Any]:

@@ -92,6 +92,7 @@ class Manifest(Shown):
         return [
             Table(["", "source", "revision", "digest"], rows, f"Merged by rammerge {self.rammerge}"),
             f"{method}: {', '.join(f'{name} {value}' for name, value in settings.params.items()) or 'no parameters'}",
+            *settings.exceptions(),
             f"{self.elements:,} elements in {settings.dtype}; {len(self.files)} files, {size}",
         ]
 

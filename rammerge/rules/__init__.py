@@ -98,9 +98,9 @@ def _validated(spec: Method, chosen: Mapping[str, Any], also: Iterable[str], whe
 def _checked(spec: Method, weights: Mapping[str, float]) -> dict[str, float]:
     """Return the weights that are not 1."""
     for name, weight in weights.items():
-        if not (math.isfinite(weight) and weight > 0):
+        if not (isinstance(weight, int | float) and math.isfinite(weight) and weight > 0):
             raise InputError(
-                f"the weight of agent '{name}' is {weight:g}; give a number above 0, or leave the agent out"
+                f"the weight of agent '{name}' is {weight!r}; give a number above 0, or leave the agent out"
             )
     if weights and spec.refuses_weights:
         raise InputError(f"method '{spec.name}' takes no weights: {spec.refuses_weights}")

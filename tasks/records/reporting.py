@@ -85,6 +85,8 @@ def _variant(record: Record, name: str) -> VariantFacts:
 def _words(method: MethodRef) -> str:
     preset = f", preset {method.preset}" if method.preset else ""
     given = [f", {name} {value}" for name, value in method.params.items() if value is not None]
+    given += [f", weight of {agent} {weight:g}" for agent, weight in method.weights.items()]
+    given += [f", {len(method.tensors)} rules for tensors"] if method.tensors else []
     return f"{method.name}{preset}{''.join(given)}"
 
 

@@ -69,7 +69,8 @@ def test_compiled_and_eager(tmp_path: Path) -> None:
     ("method", "weights", "message"),
     [
         ("average", {"agent0": 0.5}, r"method 'average' takes no weights: .*; use linear"),
-        ("ties", {"agent0": 0.0}, r"the weight of agent 'agent0' is 0; give a number above 0"),
+        ("ties", {"agent0": 0.0}, r"the weight of agent 'agent0' is 0.0; give a number above 0"),
+        ("ties", {"agent0": "half"}, r"the weight of agent 'agent0' is 'half'; give a number above 0"),
         ("ties", {"agent0": float("nan")}, r"the weight of agent 'agent0' is nan"),
         ("ties", {"agnet0": 0.5}, r"the weight of 'agnet0' is no agent's \(did you mean 'agent0'\?\)"),
     ],
