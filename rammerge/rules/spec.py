@@ -83,5 +83,5 @@ class Method:
         """
         formula = (self.params, self.kernel, self.alternative, self.coefficients)
         parts = (*formula, self.passes, self.factors, self.misfits, self.cautions)
-        own = [part for part in parts if part.__module__.partition(".")[0] != "rammerge"]
+        own = [part for part in (*parts, self.matrices) if part and part.__module__.partition(".")[0] != "rammerge"]
         return code_digest(*own) if own else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ def plan_matrices(family: Family, options: MergeOptions, rule: MergeRule) -> Mat
     Raises:
         InputError: not even one fits; the message says how much memory is enough.
     """
+    importlib.import_module("torch")  # now, so that what the process holds already counts its memory
     needs = {view: _bytes(view, family, method) for view, method in matrices_of(family, rule)}
     need = max(needs.values(), default=0)
     resident, limit = resident_bytes(), memory_limit(options)

@@ -184,7 +184,6 @@ from rammerge.engine.forecast import forecast
 from rammerge.engine.options import MergeOptions
 from rammerge.publishing.making import merge_family
 from rammerge.rules import resolve
-import torch
 root, method = Path(sys.argv[1]), resolve(sys.argv[2])
 family = Family.open(root / "base", {name: root / name for name in ("agent0", "agent1", "agent2")})
 options = MergeOptions("bfloat16", compile="never", threads=1)
