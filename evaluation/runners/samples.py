@@ -32,6 +32,8 @@ def _samples(suite: Suite, task: str, logged: Sequence[Mapping[str, Any]], *, pr
     file = suite.path / "suite.yaml"
     metric, _, named_filter = suite.metric.partition(",")
     filters = sorted({entry["filter"] for entry in logged})
+    if not filters:
+        raise InputError(f"{file}: the task '{task}' has an empty filter_list; remove the key, or name a filter")
     chosen = named_filter or filters[0]
     if chosen not in filters or (len(filters) > 1 and not named_filter):
         raise InputError(

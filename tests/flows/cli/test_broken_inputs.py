@@ -10,11 +10,13 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from lm_eval.api.task import TaskConfig
 
 from flows.cli.program import main
 from tests.evaluation.made import write_model, write_suite
@@ -28,7 +30,7 @@ RECIPE: dict[str, Any] = {
     "merges": ["ram", {"method": "ram_plus", "preset": "paper", "params": {"r": 0.2}, "name": "mine"}, "ties"],
     "output": {"dtype": "bfloat16", "rounding": "nearest", "seed": 1, "shard_size": "1GB", "tokenizer": "tool"},
     "compute": {"device": "cpu", "memory": "2GiB"},
-    "evaluation": {"suites": ["./words"], "dtype": "float32", "batch_size": 8, "confidence": 0.9, "limit": 4},
+    "evaluation": {"suites": ["./words", "./chat"], "dtype": "float32", "batch_size": 8, "confidence": 0.9, "limit": 4},
     "gates": [{"rule": "min_score", "value": 0.5, "suite": "words", "evidence": "point"}, "beats_every_agent"],
     "registry": {"model": "odd", "promote": False},
 }
@@ -41,6 +43,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, name in enumerate(("tool", "code"), start=1):
         save_agent(base, root / name, density=0.3, seed=seed)
     write_suite(root / "words", sizes=(3, 4))
+    write_suite(root / "chat", sizes=(1, 1), apply_chat_template=True)
     (root / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     return root
 
@@ -63,7 +66,7 @@ def verdict(root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
 def complaint(code: int, errors: str) -> str | None:
     """Return what is wrong with a verdict, or None."""
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
-    if code not in (0, 2) or len(lines) != (code == 2) or "unexpected" in errors or "Traceback" in errors:
+    if code not in (0, 2) or len(lines) != (code == 2) or "error: unexpected" in errors or "Traceback" in errors:
         return f"{code}: {errors}"
     return None
 
@@ -118,7 +121,8 @@ DAMAGES = (
 )  # fmt: skip
 FILES = (
     *(f"{model}/{file}" for model in ("base", "tool") for file in (
-        "config.json", "model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json"
+        "config.json", "model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+        "chat_template.jinja",
     )),
     *(f"words/{file}" for file in ("suite.yaml", "scoring.py", "validation.jsonl", "test.jsonl", "test.yaml")),
     "recipe.yaml",
@@ -180,6 +184,21 @@ def test_odd_values_in_a_suite(file: str, root: Path, capsys: pytest.CaptureFixt
         root / "words" / file, yaml.safe_load, yaml.safe_dump, lambda: complaint(*verdict(root, capsys))
     )
     assert found == ""
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_odd_values_of_every_key_that_lm_eval_knows(
+    odd: object, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = root / "words" / "test.yaml"
+    task = file.read_text().replace("!function ", "")
+    complaints = []
+    for key in [field.name for field in fields(TaskConfig)]:
+        changed = yaml.safe_dump({**yaml.safe_load(task), key: odd})
+        file.write_text(changed.replace("scoring.process_results", "!function scoring.process_results"))
+        if wrong := complaint(*verdict(root, capsys)):
+            complaints.append(f"{key}: {wrong}")
+    assert complaints == []
 
 
 @pytest.mark.parametrize(
