@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rammerge.checkpoints.digest import digest_file
-from rammerge.errors import RammergeError
 from rammerge.system.home import home
 from tasks.records.connection import client
 from tasks.records.files import list_files, local_path
@@ -61,8 +60,8 @@ def expect_registration() -> None:
     """Begin to make MLflow's database and to import what describes a model, which takes seconds; returns at once."""
 
     def prepare() -> None:
-        _preload()
-        with suppress(RammergeError):  # the step that registers will say it
+        with suppress(Exception):  # the steps that record and register will say it
+            _preload()
             client()
 
     threading.Thread(target=prepare, daemon=True, name="rammerge-mlflow").start()

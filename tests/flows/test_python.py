@@ -87,6 +87,13 @@ def test_one_call_runs_the_pipeline_and_the_next_finds_it_done(tmp_path: Path) -
     assert "fetch base" in steps and " done " in steps
     assert " done " not in again and "promote tiny" in again
     assert not processes_of(world)
+    light = """if True:
+        import sys
+        from flows import merge_and_evaluate
+        merge_and_evaluate(sys.argv[1])
+        print([name for name in ("torch", "scipy.stats", "transformers", "matplotlib") if name in sys.modules])
+    """
+    assert python(light, str(world.recipe), home=world.home).stdout.strip() == "[]"
 
 
 def test_mistakes_are_the_sentences_of_the_command(tmp_path: Path) -> None:

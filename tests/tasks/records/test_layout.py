@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import urllib.request
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from mlflow.models import Model
 
 from flows.servers.local import LOOPBACK, answers, end_with_parent, free_port
 from tasks.records.files import LIST
+from tasks.records.layout import expect_registration
 from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until
 from tests.tasks.records.made import register
 
@@ -24,6 +26,18 @@ from tests.tasks.records.made import register
 @pytest.fixture
 def registered(model: Path, place: Path) -> Path:
     return Path(register("laid", model, "laid", place).path)
+
+
+def test_what_is_prepared_early_is_there_and_a_failure_is_left_to_the_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'early.db'}")
+    expect_registration()
+    wait_until((tmp_path / "early.db").exists, "the database")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/at/all.db")
+    expect_registration()
+    wait_until(lambda: "rammerge-mlflow" not in {thread.name for thread in threading.enumerate()}, "the end")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_the_description_has_the_size_of_all_files(registered: Path) -> None:
