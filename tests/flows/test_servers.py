@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -64,6 +64,24 @@ def nobody() -> Iterator[str]:
         yield f"http://127.0.0.1:{held.getsockname()[1]}"
 
 
+@contextmanager
+def silent() -> Iterator[tuple[str, socket.socket]]:
+    """Yield an address of loopback where connections are accepted and nothing is answered, and its socket."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as listening:  # the kernel accepts them
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", listening
+
+
+def connections(listening: socket.socket) -> int:
+    """Return how many connections there were."""
+    listening.setblocking(False)
+    count = 0
+    with suppress(BlockingIOError):
+        while True:
+            listening.accept()[0].close()
+            count += 1
+    return count
+
+
 def refused(world: World, *command: str, **variables: str) -> str:
     """Run a command that must be refused; return the last line that it printed, which is the sentence."""
     ours = ("PREFECT_", "MLFLOW_")
@@ -91,6 +109,22 @@ def test_an_mlflow_that_is_down_is_named_by_every_command(world: World) -> None:
         for command in commands(world):
             sentence = refused(world, *command, MLFLOW_TRACKING_URI=address)
             assert f"MLflow at {address} does not answer; start it, or correct MLFLOW_TRACKING_URI" in sentence
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "path"),
+    [
+        ("check", "MLFLOW_TRACKING_URI", ""),
+        ("promote", "MLFLOW_TRACKING_URI", ""),
+        ("check", "PREFECT_API_URL", "/api"),
+    ],
+)
+def test_a_server_that_never_answers_is_asked_once(command: str, variable: str, path: str, world: World) -> None:
+    words = (command, str(world.recipe)) if command == "check" else (command, "x", "1")
+    with silent() as (address, listening):
+        sentence = refused(world, *words, **{variable: address + path})
+        assert f" at {address}{path} does not answer" in sentence and f"or correct {variable}" in sentence
+        assert connections(listening) == 1
 
 
 @pytest.mark.parametrize(
