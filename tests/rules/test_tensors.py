@@ -13,6 +13,7 @@ from rammerge.engine.compiling.toolchain import compiler
 from rammerge.engine.options import MergeOptions
 from rammerge.errors import InputError
 from rammerge.rules import resolve
+from rammerge.rules.tensors import check_matches, read_rules
 from tests.engine.models import Models, merge, read, sparse_family, weight_bytes, write_family
 
 SHAPES = {"embed.weight": (64, 32), "layers.0.weight": (32, 32), "layers.1.weight": (32, 32), "norm.weight": (32,)}
@@ -115,3 +116,10 @@ def test_mistakes_are_named_before_any_work(models: Models, tmp_path: Path, rule
     with pytest.raises(InputError, match=message):
         merge(*models, resolve("ram_plus", tensors=[rule]), tmp_path / "out")
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_tied_tensor_goes_by_the_name_of_its_partner() -> None:
+    rules, tied = read_rules([{"match": "lm_head*", "use": "base"}]), {"lm_head.weight": "embed.weight"}
+    with pytest.raises(InputError, match=r"lm_head\.weight is tied to embed\.weight, match that"):
+        check_matches(rules, ["embed.weight"], tied)
+    check_matches(rules, ["embed.weight", "lm_head.weight"], {})
