@@ -67,7 +67,7 @@ def note_disk_calls(patch: pytest.MonkeyPatch, note: Callable[[], None]) -> None
         patch.setattr(module, name, noting(getattr(module, name)))
 
 
-def merge_in_child(family: Models, out: Path, moment: int | None) -> bool:
+def merge_in_child(family: Models, method: ResolvedMethod, out: Path, moment: int | None) -> bool:
     """Merge in a forked process, killed before its call number `moment` to the disk; return whether it finished."""
     child = os.fork()
     if child == 0:
@@ -80,31 +80,33 @@ def merge_in_child(family: Models, out: Path, moment: int | None) -> bool:
         try:
             with pytest.MonkeyPatch.context() as patch:
                 note_disk_calls(patch, die_in_time)
-                merge(*family, METHOD, out, OPTIONS)
+                merge(*family, method, out, OPTIONS)
             code = 0
         finally:
             os._exit(code)
     return os.waitpid(child, 0)[1] == 0
 
 
-def test_kill_9_at_any_moment(family: Models, expected: dict[str, bytes], tmp_path: Path) -> None:
+# The second also keeps updates of matrices beside its output.
+@pytest.mark.parametrize(("method", "kills"), [(METHOD, KILLS), (resolve("tsv_m"), 15)], ids=["ram_plus", "tsv_m"])
+def test_kill_9_at_any_moment(family: Models, tmp_path: Path, method: ResolvedMethod, kills: int) -> None:
     """Between two calls to the disk nothing changes on it, so a moment is such a call, not a time."""
     calls: list[None] = []
     with pytest.MonkeyPatch.context() as patch:
         note_disk_calls(patch, lambda: calls.append(None))
-        merge(*family, METHOD, tmp_path / "counted", OPTIONS)
+        expected = weight_bytes(merge(*family, method, tmp_path / "counted", OPTIONS).path)
     chances, killed = random.Random(0), 0
     for attempt in itertools.count():
-        if killed >= KILLS:
+        if killed >= kills:
             break
         out = tmp_path / f"out{attempt}"
         for _ in range(3):  # the same merge may die more than once
-            if merge_in_child(family, out, chances.randrange(len(calls))):
+            if merge_in_child(family, method, out, chances.randrange(len(calls))):
                 break
             killed += 1
             if out.exists():  # it died after the rename that publishes
                 break
-        assert out.exists() or merge_in_child(family, out, None)
+        assert out.exists() or merge_in_child(family, method, out, None)
         assert weight_bytes(out) == expected
         verify(out)
 
