@@ -49,7 +49,10 @@ def read_tensor(record: bytes, reference: bytes, dtype: str, nbytes: int) -> byt
         elif mode in (1, 2):
             where = inflate(one, content)
             changed = [place for place in range(8 * content) if mode == 1 and where[place // 8] >> place % 8 & 1]
-            made.append(add_steps(old, changed or follow(where), two, planes, dtype))
+            made.append(add_steps(old, changed or follow(where), two, planes, dtype, bias=1))
+        elif mode == 4:
+            everywhere = list(range(length // WIDTHS[dtype]))
+            made.append(add_steps(old, everywhere, two, planes, dtype, bias=0))
         else:
             made.append(join(inflate(two, length), planes))
         at += first + second
@@ -66,7 +69,7 @@ def follow(gaps: bytes) -> list[int]:
     return changed
 
 
-def add_steps(old: bytes, changed: list[int], steps: bytes, planes: int, dtype: str) -> bytes:
+def add_steps(old: bytes, changed: list[int], steps: bytes, planes: int, dtype: str, bias: int) -> bytes:
     width = WIDTHS[dtype]
     elements = [int.from_bytes(old[at : at + width], "little") for at in range(0, len(old), width)]
     content = inflate(steps, planes * len(changed) or -(-len(changed) // 2))
@@ -74,7 +77,7 @@ def add_steps(old: bytes, changed: list[int], steps: bytes, planes: int, dtype: 
     for number, at in enumerate(changed):
         zigzag = int.from_bytes(packed[number * planes : (number + 1) * planes], "little")
         if not planes:
-            zigzag = 1 + (packed[number // 2] >> 4 * (number % 2) & 15)
+            zigzag = bias + (packed[number // 2] >> 4 * (number % 2) & 15)
         step = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
         elements[at] = unordered((ordered(elements[at], dtype) + step) % (1 << 8 * width), dtype)
     return b"".join(element.to_bytes(width, "little") for element in elements)

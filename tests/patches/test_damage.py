@@ -147,7 +147,7 @@ def test_what_it_says_of_itself_is_checked(packed: tuple[Checkpoint, Path, Path]
 
 
 ROWS: dict[str, dict[str, int]] = {
-    "an unknown mode": {"mode": 4},
+    "an unknown mode": {"mode": 5},
     "a base's block with frames": {"mode": 0},
     "a bitmap that is too long": {"mode": 1, "content": 1 << 20},
     "gaps that are too long": {"mode": 2, "content": 1 << 31},

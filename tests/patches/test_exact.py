@@ -66,7 +66,7 @@ def test_neighbouring_floats_are_one_step_apart(code: str) -> None:
     sign = np.array(1 << (8 * dtype.itemsize - 1), near_zero.dtype)
     one, other = near_zero | sign * chances.integers(0, 2, 1000).astype(near_zero.dtype), near_zero[::-1].copy()
     stored = blocks._encode_steps(one.view(np.uint8), other.view(np.uint8), dtype)
-    assert (stored.mode, stored.planes) == (Mode.BITMAP, 0)
+    assert (stored.mode, stored.planes) == (Mode.STEPS, 0)
 
 
 def test_every_file_of_an_odd_agent_comes_back(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_an_agent_unlike_its_base_is_no_larger_than_under_zstd(tmp_path: Path, k
 
 
 @pytest.mark.parametrize("density", [0.0001, 0.003, 0.12, 0.13, 0.6])
-@pytest.mark.parametrize("steps", [8, 200, 20_000])
+@pytest.mark.parametrize("steps", [3, 8, 200, 20_000])
 def test_whole_blocks_come_back_at_any_density(density: float, steps: int) -> None:
     """Rare changes have gaps of several bytes; many steps have planes."""
     chances = np.random.default_rng(0)

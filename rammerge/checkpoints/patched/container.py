@@ -163,12 +163,13 @@ def refuse(file: Path, fault: str) -> InputError:
 
 def _is_possible(table: NDArray[Any], sizes: NDArray[np.int64], itemsize: int) -> bool:
     """Return whether a table can be that of a tensor whose elements have `itemsize` bytes."""
-    same, bitmap, gaps, as_bytes = (table["mode"] == mode for mode in Mode)
+    same, bitmap, gaps, as_bytes, steps = (table["mode"] == mode for mode in Mode)
     planes, content = table["planes"], table["content"]
     possible = (
         (same & (sizes == 0))
         | (bitmap & (planes <= itemsize) & (content <= BLOCK // 8))
         | (gaps & (planes <= itemsize) & (content <= BLOCK))
+        | (steps & (table["first"] == 0) & (planes == 0))
         | (as_bytes & (table["first"] == 0) & ((planes == 1) | (planes == itemsize)))
     )
     # A frame of zstd is hardly larger than its content; so reading a block takes no more memory than the block.
