@@ -190,8 +190,12 @@ def preload_transformers() -> None:
     """Import what loads models, once a process, without its progress bars and advice; its errors are still logged."""
     from transformers import utils
 
-    # A quarter of the whole import, and only needed where a small model drafts the answers of a large one.
-    utils.is_sklearn_available = lambda: False
+    # scikit-learn takes a quarter of the whole import, and only a model that drafts another's answers needs it.
+    there, utils.is_sklearn_available = utils.is_sklearn_available, lambda: False
+    try:
+        from transformers.generation import candidate_generator  # noqa: F401  (which asks for it)
+    finally:
+        utils.is_sklearn_available = there
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401  (made when they are first asked for)
     from transformers.utils import logging
 

@@ -9,11 +9,13 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from evaluation.runners.pool import Worker
 from rammerge import store
 from rammerge.checkpoints.checkpoint import find_sidecars
 from rammerge.checkpoints.digest import digest_file
-from rammerge.errors import InputError
+from rammerge.errors import InputError, RammergeError
 from rammerge.system.atomic import write_json
 from tasks.runtime.slots import expect_models, model_process
 from tasks.steps.evaluating import Conditions, SuiteRef
@@ -47,17 +49,23 @@ class Rehearsal:
 
         def rehearse(out: Path) -> None:
             with model_process(alone=False) as process:
-                found = process.ask(
-                    "rehearse",
-                    models={name: str(path) for name, (_, path) in readers.items()},
-                    suites={str(suite.path): suite.digest for suite in self._suites},
-                    limit=self._conditions.limit,
-                )
-            write_json(out / _FILE, found)
+                write_json(out / _FILE, self._ask(process, {name: str(path) for name, (_, path) in readers.items()}))
 
         entry = store.materialise(_KIND, self._key(readers), rehearse)
         warnings: list[str] = json.loads((entry.path / _FILE).read_text("utf-8"))
         return warnings
+
+    def _ask(self, process: Worker, models: Mapping[str, str]) -> Any:
+        suites = {str(suite.path): suite.digest for suite in self._suites}
+        try:
+            return process.ask("rehearse", models=models, suites=suites, limit=self._conditions.limit)
+        except InputError:
+            raise
+        except RammergeError as error:  # without a model, little memory is used
+            raise InputError(
+                f"the code of a suite ended the process that tried it, or used up the memory; correct one of "
+                f"{', '.join(suites)}"
+            ) from error
 
     def _key(self, readers: Mapping[str, tuple[str, Path]]) -> str:
         inputs = {

@@ -77,6 +77,12 @@ def test_a_refusal_is_not_kept(rehearsal: Callable[[], Rehearsal], tmp_path: Pat
     assert rehearsal().warnings() == []
 
 
+def test_a_suite_that_ends_the_process_is_bad_input(rehearsal: Callable[[], Rehearsal], tmp_path: Path) -> None:
+    (tmp_path / "words" / "scoring.py").write_text("import os\nos._exit(3)\n")
+    with pytest.raises(InputError, match="ended the process that tried it"):
+        rehearsal().warnings()
+
+
 def test_without_suites_nothing_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(rehearsing, "model_process", lambda **_: 1 / 0)
     recipe = {"name": "r", "base": "b", "agents": {"a": "a"}, "merges": ["ram"], "evaluation": "none"}
