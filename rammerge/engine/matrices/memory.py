@@ -61,7 +61,7 @@ def matrices_of(family: Family, rule: MergeRule) -> Iterator[tuple[MatrixView, M
     for name in family.floats:
         part, info = rule.part(name), family.base.tensors[name]
         if part.copied is None and part.matrices is not None and part.matrices.applies(name, info.shape):
-            yield MatrixView.of(info), part.matrices
+            yield MatrixView(name, *info.shape), part.matrices
 
 
 def _bytes(view: MatrixView, family: Family, method: MatrixMethod) -> int:

@@ -59,11 +59,11 @@ class _Solver:
     file: UpdateFile
 
     def solve(self, unit: Unit) -> None:
-        view, method = MatrixView.of(self.session.base.tensors[unit.tensor]), self.methods[unit.tensor]
+        view = MatrixView(unit.tensor, *self.session.base.tensors[unit.tensor].shape)
         grams = self._grams(view)
         if not all(bool(torch.isfinite(gram).all()) for gram in grams.pairs.values()):
             self.session.refuse_non_finite(unit)
-        multipliers = list(method.solve(grams))
+        multipliers = list(self.methods[view.name].solve(grams))
         del grams
         for block, matrices in self._blocks(view):
             update = multipliers[0] @ matrices[0]

@@ -13,8 +13,6 @@ from rammerge.system.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rammerge.checkpoints.headers import TensorInfo
-
 # A block has about so many elements. Sums go block by block, so this is a part of the result's last bits.
 BLOCK_ELEMENTS = 1 << 20
 _LEAST_WIDTH = 64
@@ -30,11 +28,6 @@ class MatrixView:
     name: str
     rows: int
     columns: int
-
-    @classmethod
-    def of(cls, info: TensorInfo) -> MatrixView:
-        """Return the view of a 2-D tensor."""
-        return cls(info.name, *info.shape)
 
     @property
     def transposed(self) -> bool:
