@@ -15,6 +15,7 @@ from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
+from rammerge.errors import RammergeError
 from rammerge.system.atomic import write_text
 from rammerge.system.home import home
 
@@ -27,18 +28,29 @@ def make_database() -> None:
 
     Whoever calls this holds a lock against a second server. A user's own settings may name another database: then
     nothing is made.
+
+    Raises:
+        RammergeError: it cannot be written.
     """
     directory = home() / "prefect"
     path = directory / "prefect.db"
-    elsewhere = os.environ.get("PREFECT_HOME") != str(directory) or any("_DATABASE_" in name for name in os.environ)
     script = SCHEMA.read_text(encoding="utf-8")
-    if path.exists() or elsewhere or not script.startswith(_HEAD.format(version("prefect"))):
+    if path.exists() or _is_elsewhere(directory) or not script.startswith(_HEAD.format(version("prefect"))):
         return
     beside = directory / f".{path.name}.new"
     beside.unlink(missing_ok=True)  # of an attempt that was killed
-    with closing(sqlite3.connect(beside)) as database:
-        database.executescript(f"PRAGMA journal_mode = OFF;\n{script}")
+    try:
+        with closing(sqlite3.connect(beside)) as database:
+            database.executescript(f"PRAGMA journal_mode = OFF;\n{script}")
+    except sqlite3.Error as error:
+        raise RammergeError(f"{path} cannot be made ({error}); make room there, or set RAMMERGE_HOME") from error
     beside.replace(path)
+
+
+def _is_elsewhere(directory: Path) -> bool:
+    """Return whether the environment has Prefect look for its database in another place than `directory`."""
+    named = any(name.startswith("PREFECT_") and "_DATABASE_" in name for name in os.environ)
+    return named or os.environ.get("PREFECT_HOME") != str(directory)
 
 
 def write_schema() -> None:

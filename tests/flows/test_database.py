@@ -11,6 +11,7 @@ import pytest
 
 from flows.servers import database
 from flows.servers.database import SCHEMA, make_database, migrate
+from rammerge.errors import RammergeError
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_what_a_killed_attempt_left_is_no_database(path: Path, monkeypatch: pyte
     broken = tmp_path / "broken.sql"
     broken.write_text(whole[: len(whole) // 2])
     monkeypatch.setattr(database, "SCHEMA", broken)
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(RammergeError, match=r"prefect\.db cannot be made \(incomplete input\)"):
         make_database()
     assert not path.exists()
     monkeypatch.setattr(database, "SCHEMA", SCHEMA)
