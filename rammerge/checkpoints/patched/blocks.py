@@ -167,7 +167,9 @@ def _zigzag(stored: Stored, count: int, dtype: DType) -> NDArray[Any]:
     """Return the steps of the elements that changed."""
     unsigned = _unsigned(dtype)
     if stored.planes == 0:
-        return _from_halves(decompress(stored.second, -(-count // 2)), count, dtype) + unsigned.type(1)
+        steps = _from_halves(decompress(stored.second, -(-count // 2)), count, dtype)
+        steps += unsigned.type(1)
+        return steps
     planes = decompress(stored.second, count * stored.planes).reshape(stored.planes, count)
     return planes[0].astype(unsigned) if stored.planes == 1 else _from_planes(planes, dtype).view(unsigned)
 
