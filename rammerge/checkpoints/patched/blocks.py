@@ -123,17 +123,15 @@ def decode(stored: Stored, base: Bytes | None, elements: int, dtype: DType) -> B
 
 
 def _encode_steps(values: Bytes, base: Bytes, dtype: DType) -> Stored:
-    unsigned, width = _unsigned(dtype), 8 * dtype.itemsize
-    new, old = values.view(unsigned), base.view(unsigned)
+    new, old = values.view(_unsigned(dtype)), base.view(_unsigned(dtype))
     differs = new != old
+    if np.count_nonzero(differs) * _DENSE >= len(new):
+        of_all = _steps(new, old, dtype)
+        if of_all.max() < _HALF_BYTE:
+            return Stored(Mode.STEPS, 0, 0, b"", compress(_halves(of_all.astype(np.uint8)), _STEPS_LEVEL))
     changed = np.flatnonzero(differs)
-    steps = _ordered(new.take(changed), dtype) - _ordered(old.take(changed), dtype)
-    zigzag = (steps << 1) ^ (unsigned.type(0) - (steps >> (width - 1)))
+    zigzag = _steps(new.take(changed), old.take(changed), dtype)
     largest = int(zigzag.max())
-    if len(changed) * _DENSE >= len(new) and largest < _HALF_BYTE:
-        steps = np.zeros(len(new), np.uint8)
-        steps[changed] = zigzag
-        return Stored(Mode.STEPS, 0, 0, b"", compress(_halves(steps), _STEPS_LEVEL))
     mode, where = (
         (Mode.GAPS, _gaps(changed))
         if len(changed) * _SPARSE <= len(new)
@@ -187,6 +185,13 @@ def _from_halves(halves: Bytes, count: int, dtype: DType) -> NDArray[Any]:
     steps: NDArray[Any] = np.empty(2 * len(halves), _unsigned(dtype))
     steps[0::2], steps[1::2] = halves & 15, halves >> 4
     return steps[:count]
+
+
+def _steps(new: NDArray[Any], old: NDArray[Any], dtype: DType) -> NDArray[Any]:
+    """Return by how many steps elements changed: 0, -1, 1, -2, 2 and so on as 0, 1, 2, 3, 4."""
+    steps = _ordered(new, dtype) - _ordered(old, dtype)
+    zigzag: NDArray[Any] = (steps << 1) ^ (steps.dtype.type(0) - (steps >> (8 * dtype.itemsize - 1)))
+    return zigzag
 
 
 def _moved(bits: NDArray[Any], zigzag: NDArray[Any], dtype: DType) -> NDArray[Any]:
