@@ -186,14 +186,14 @@ def test_odd_values_in_a_suite(file: str, root: Path, capsys: pytest.CaptureFixt
     assert found == ""
 
 
-@pytest.mark.parametrize("odd", ODD, ids=repr)
-def test_odd_values_of_every_key_that_lm_eval_knows(
+@pytest.mark.parametrize("odd", ODD[::2], ids=repr)
+def test_odd_values_of_every_other_key_that_lm_eval_knows(
     odd: object, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = root / "words" / "test.yaml"
     task = file.read_text().replace("!function ", "")
     complaints = []
-    for key in [field.name for field in fields(TaskConfig)]:
+    for key in {field.name for field in fields(TaskConfig)} - yaml.safe_load(task).keys():
         changed = yaml.safe_dump({**yaml.safe_load(task), key: odd})
         file.write_text(changed.replace("scoring.process_results", "!function scoring.process_results"))
         if wrong := complaint(*verdict(root, capsys)):
