@@ -193,7 +193,7 @@ def test_odd_values_of_every_other_key_that_lm_eval_knows(
     file = root / "words" / "test.yaml"
     task = file.read_text().replace("!function ", "")
     complaints = []
-    for key in {field.name for field in fields(TaskConfig)} - yaml.safe_load(task).keys():
+    for key in sorted({field.name for field in fields(TaskConfig)} - yaml.safe_load(task).keys()):
         changed = yaml.safe_dump({**yaml.safe_load(task), key: odd})
         file.write_text(changed.replace("scoring.process_results", "!function scoring.process_results"))
         if wrong := complaint(*verdict(root, capsys)):
