@@ -60,7 +60,7 @@ def evaluate_model(
     """
     if batch_size < 1 or (limit is not None and limit < 1):
         raise InputError("the evaluation's batch_size and limit must be at least 1")
-    for warning in rehearse(suites, {str(model_dir): Path(model_dir)}, limit=limit, splits=splits):
+    for warning in rehearse(suites, {str(model_dir): Path(model_dir)}, limit=limit, splits=splits).warnings:
         if progress is not None:
             progress(f"warning: {warning}")
     model = Harness(Path(model_dir), dtype=dtype, batch_size=batch_size, device=device, model_digest=model_digest)

@@ -5,6 +5,7 @@ rendered and measured for every model.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +23,20 @@ if TYPE_CHECKING:
     from lm_eval.api.task import Task
     from lm_eval.models.huggingface import HFLM
 
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What was found before any model answered.
+
+    Attributes:
+        warnings: what the user should know.
+        test_items: number of test items by suite.
+    """
+
+    warnings: list[str]
+    test_items: dict[str, int]
+
+
 # What is scored in place of an answer.
 _ANSWER = "none"
 # More than a tokenizer adds to a text.
@@ -30,8 +45,8 @@ _SPECIAL_TOKENS = 16
 
 def rehearse(
     suites: Sequence[Suite], models: Mapping[str, Path], *, limit: int | None = None, splits: Sequence[Split] = SPLITS
-) -> list[str]:
-    """Return what the user should know before the models are evaluated on the suites.
+) -> Rehearsed:
+    """Return what the user should know before the models are evaluated on the suites, and how many items there are.
 
     Args:
         suites: what will be asked.
@@ -44,7 +59,7 @@ def rehearse(
     """
     readers = {name: _reader(path) for name, path in models.items()}
     manager = task_manager(include_library=any(suite.uses_library for suite in suites))
-    warnings: list[str] = []
+    found = Rehearsed([], {})
     for suite in suites:
         for name, reader in readers.items():
             _require_template(suite, name, reader)
@@ -53,8 +68,10 @@ def rehearse(
             _require_examples(suite, split, tasks)
             _score_one(suite, split, tasks)
             for name, reader in readers.items():
-                warnings += _measure(suite, split, tasks, name, reader, limit)
-    return warnings
+                found.warnings.extend(_measure(suite, split, tasks, name, reader, limit))
+            if split == "test":
+                found.test_items[suite.name] = sum(_items(task, limit) for task in tasks.values())
+    return found
 
 
 def _reader(model_dir: Path) -> "HFLM":
@@ -73,6 +90,11 @@ def _require_template(suite: Suite, name: str, reader: "HFLM") -> None:
             f"{suite.path / 'suite.yaml'} asks with a chat template, and {name} has none; add chat_template.jinja to "
             f"the model's directory, or set apply_chat_template: false"
         )
+
+
+def _items(task: "Task", limit: int | None) -> int:
+    count = len(task.eval_docs)
+    return count if limit is None else min(count, limit)
 
 
 def _require_examples(suite: Suite, split: Split, tasks: "Mapping[str, Task]") -> None:

@@ -17,6 +17,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -109,10 +110,10 @@ class Asked:
         except Exception:
             return {"error": "Exception", "message": traceback.format_exc()}
 
-    def rehearse(self, models: Mapping[str, str], suites: Mapping[str, str], limit: int | None) -> list[str]:
+    def rehearse(self, models: Mapping[str, str], suites: Mapping[str, str], limit: int | None) -> dict[str, Any]:
         """See `evaluation.runners.rehearsal.rehearse`; the suites are given as digests by path."""
         opened = [_opened(path, digest) for path, digest in suites.items()]
-        return rehearse(opened, {name: Path(model) for name, model in models.items()}, limit=limit)
+        return asdict(rehearse(opened, {name: Path(model) for name, model in models.items()}, limit=limit))
 
     def evaluate(self, model: Mapping[str, Any], suite: str, suite_digest: str, limit: int | None, out: str) -> None:
         """Evaluate a model (the arguments of `Harness`) on a suite, and write its results and samples below `out`."""

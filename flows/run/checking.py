@@ -1,11 +1,13 @@
 """Check a plan without doing its work: by the models' headers, the suites' tasks and prompts, free memory and disk."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.filesize import decimal
 
+from evaluation.runners.rehearsal import Rehearsed
 from flows.run.planning import Plan
+from flows.run.power import asked_by_gates, detectable
 from rammerge.checkpoints.companions import compare_companions
 from rammerge.checkpoints.family import Family
 from rammerge.engine.forecast import Forecast, forecast
@@ -38,8 +40,8 @@ def check(plan: Plan) -> list[str]:
         else "evaluation: none, so nothing is scored, and nothing is promoted",
     ]
     if remote:
-        Rehearsal(plan.suites, {}, conditions).warnings()
-        return [*lines, f"from the hub, checked after the download: {', '.join(remote)}"]
+        found = Rehearsal(plan.suites, {}, conditions).found()
+        return [*lines, *_told(plan, found), f"from the hub, checked after the download: {', '.join(remote)}"]
     agents = {name: origin.source for name, origin in plan.agents.items()}
     family = Family.open(plan.base.source, agents, groups=plan.groups, resize=plan.recipe.output.resize)
     heard = compare_companions(family.sources, plan.recipe.output.tokenizer)
@@ -47,8 +49,15 @@ def check(plan: Plan) -> list[str]:
     if unmade := _unmade(plan, _fetched(plan)):
         expected = max(_forecast(plan, family, name) for name in unmade)
         work = f"memory: {expected.memory / 2**20:.0f} MiB for a merge; {_room(unmade, expected.disk)}"
-    asked = Rehearsal(plan.suites, {name: model.path for name, model in family.sources.items()}, conditions)
-    return [*lines, *(f"warning: {said}" for said in (*family.warnings, *heard, *asked.warnings())), work]
+    models = {name: model.path for name, model in family.sources.items()}
+    found = Rehearsal(plan.suites, models, conditions).found()
+    return [*lines, *_told(plan, found, *family.warnings, *heard), work]
+
+
+def _told(plan: Plan, found: Rehearsed, *warnings: str) -> Iterator[str]:
+    yield from detectable(plan, found.test_items)
+    for warning in (*warnings, *found.warnings, *asked_by_gates(plan, found.test_items)):
+        yield f"warning: {warning}"
 
 
 def require_room(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
@@ -75,7 +84,8 @@ def require_answers(plan: Plan, sources: Mapping[str, Model]) -> list[str]:
         InputError: a model cannot be evaluated on a suite; the message names both and the fix.
     """
     models = {name: model.path for name, model in sources.items()}
-    return Rehearsal(plan.suites, models, Conditions.of(plan.recipe)).warnings()
+    found = Rehearsal(plan.suites, models, Conditions.of(plan.recipe)).found()
+    return [*found.warnings, *asked_by_gates(plan, found.test_items)]
 
 
 def _fetched(plan: Plan) -> Mapping[str, Model]:

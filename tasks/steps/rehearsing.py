@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.runners.pool import Worker
+from evaluation.runners.rehearsal import Rehearsed
 from rammerge import store
 from rammerge.checkpoints.checkpoint import find_sidecars
 from rammerge.checkpoints.digest import digest_file
@@ -20,8 +21,8 @@ from rammerge.system.atomic import write_json
 from tasks.runtime.slots import expect_models, model_process
 from tasks.steps.evaluating import Conditions, SuiteRef
 
-_KIND, _VERSION = "rehearsal", 1
-_FILE = "warnings.json"
+_KIND, _VERSION = "rehearsal", 2
+_FILE = "found.json"
 
 
 class Rehearsal:
@@ -37,14 +38,14 @@ class Rehearsal:
             if self._suites and store.find(_KIND, self._key(_readers(self._models))) is None:
                 expect_models()
 
-    def warnings(self) -> list[str]:
-        """Return what the user should know.
+    def found(self) -> Rehearsed:
+        """Return what the user should know, and how many items there are.
 
         Raises:
             InputError: a model cannot be asked, a task cannot be built, asked or scored, or no prompt of a task fits.
         """
         if not self._suites:
-            return []
+            return Rehearsed([], {})
         readers = _readers(self._models)
 
         def rehearse(out: Path) -> None:
@@ -52,8 +53,7 @@ class Rehearsal:
                 write_json(out / _FILE, self._ask(process, {name: str(path) for name, (_, path) in readers.items()}))
 
         entry = store.materialise(_KIND, self._key(readers), rehearse)
-        warnings: list[str] = json.loads((entry.path / _FILE).read_text("utf-8"))
-        return warnings
+        return Rehearsed(**json.loads((entry.path / _FILE).read_text("utf-8")))
 
     def _ask(self, process: Worker, models: Mapping[str, str]) -> Any:
         suites = {str(suite.path): suite.digest for suite in self._suites}

@@ -66,8 +66,8 @@ def test_a_good_suite_says_nothing(folder: Path, model: Path, tmp_path: Path) ->
         load_suite(write_suite(tmp_path / "chat", apply_chat_template=True)),
         load_suite(write_suite(tmp_path / "choice", kind="choice")),
     ]
-    assert rehearse(suites, {"base": model}) == []
-    assert rehearse(suites, {}) == []
+    assert rehearse(suites, {"base": model}).warnings == []
+    assert rehearse(suites, {}).warnings == []
 
 
 @pytest.mark.parametrize("key", [field.name for field in fields(TaskConfig) if "Callable" in str(field.type)])
@@ -173,7 +173,7 @@ def test_prompts_that_are_cut_are_counted(folder: Path, model: Path) -> None:
     for index, item in enumerate(items):
         item["prompt"] = "ab" * (10 if index else 70)
     (folder / "test.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    (warning,) = rehearse([load_suite(folder)], {"base": model})
+    (warning,) = rehearse([load_suite(folder)], {"base": model}).warnings
     assert warning.startswith(f"1 of 4 prompts of the test task 'words_test' of the suite {folder} do not fit into")
     assert "the context of base, 128 tokens" in warning
     assert "every" not in warning
@@ -186,7 +186,7 @@ def test_the_room_is_exactly_what_lm_eval_leaves(folder: Path, model: Path) -> N
     for size, expected in ((122, 0), (123, 1)):
         items[0]["prompt"] = "a" * size
         (folder / "test.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-        assert len(rehearse([load_suite(folder)], {"base": model})) == expected
+        assert len(rehearse([load_suite(folder)], {"base": model}).warnings) == expected
 
 
 def no_config(model: Path) -> None:
@@ -241,4 +241,4 @@ def test_nothing_reaches_for_the_network(folder: Path, model: Path, monkeypatch:
         raise AssertionError("the rehearsal reached for the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    assert rehearse([load_suite(folder)], {"base": model}) == []
+    assert rehearse([load_suite(folder)], {"base": model}).warnings == []

@@ -38,7 +38,7 @@ def rehearsal(tmp_path: Path) -> Callable[[], Rehearsal]:
 @pytest.fixture
 def found(rehearsal: Callable[[], Rehearsal], monkeypatch: pytest.MonkeyPatch) -> Callable[[], Rehearsal]:
     """The same after a first rehearsal, from which on each question is an error."""
-    assert rehearsal().warnings() == []
+    assert rehearsal().found().warnings == []
 
     def refuse(**_: object) -> NoReturn:
         raise AskedError
@@ -50,21 +50,21 @@ def found(rehearsal: Callable[[], Rehearsal], monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_same_files_are_asked_once(found: Callable[[], Rehearsal]) -> None:
     found().expect()
-    assert found().warnings() == []
+    assert found().found().warnings == []
 
 
 @pytest.mark.parametrize("file", ["agent/tokenizer.json", "base/config.json", "words/test.jsonl", "words/scoring.py"])
 def test_a_changed_file_is_asked_about_again(file: str, found: Callable[[], Rehearsal], tmp_path: Path) -> None:
     (tmp_path / file).write_text((tmp_path / file).read_text() + "\n")
     with pytest.raises(AskedError):
-        found().warnings()
+        found().found()
     with pytest.raises(AskedError):
         found().expect()
 
 
 def test_weights_do_not_count(found: Callable[[], Rehearsal], tmp_path: Path) -> None:
     write_model(tmp_path / "agent", seed=7)
-    assert found().warnings() == []
+    assert found().found().warnings == []
 
 
 def test_a_refusal_is_not_kept(rehearsal: Callable[[], Rehearsal], tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_a_refusal_is_not_kept(rehearsal: Callable[[], Rehearsal], tmp_path: Pat
     (tmp_path / "words" / "scoring.py").write_text("import nowhere\n")
     for _ in range(2):
         with pytest.raises(InputError, match="cannot be imported"):
-            rehearsal().warnings()
+            rehearsal().found()
     (tmp_path / "words" / "scoring.py").write_text(scoring)
-    assert rehearsal().warnings() == []
+    assert rehearsal().found().warnings == []
 
 
 def test_a_suite_that_ends_the_process_is_bad_input(rehearsal: Callable[[], Rehearsal], tmp_path: Path) -> None:
@@ -86,4 +86,4 @@ def test_a_suite_that_ends_the_process_is_bad_input(rehearsal: Callable[[], Rehe
 def test_without_suites_nothing_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(rehearsing, "model_process", lambda **_: 1 / 0)
     recipe = {"name": "r", "base": "b", "agents": {"a": "a"}, "merges": ["ram"], "evaluation": "none"}
-    assert Rehearsal([], {"base": tmp_path}, Conditions.of(Recipe.model_validate(recipe))).warnings() == []
+    assert Rehearsal([], {"base": tmp_path}, Conditions.of(Recipe.model_validate(recipe))).found().warnings == []
