@@ -43,7 +43,7 @@ def ended_by_signals() -> Iterator[None]:
     """While the context lasts, Ctrl-C and SIGTERM end the process within seconds. For a program's main thread."""
     global _ends
     _ends = True
-    handlers = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+    handlers, hook = {signum: signal.getsignal(signum) for signum in _SIGNALS}, sys.unraisablehook
     with _pipe():
         for signum, handler in handlers.items():
             if handler is not signal.SIG_IGN:  # as in the background of a shell
@@ -52,7 +52,7 @@ def ended_by_signals() -> Iterator[None]:
         yield
         if interrupted():
             return  # threads may still keep the process from ending
-        sys.unraisablehook = sys.__unraisablehook__
+        sys.unraisablehook = hook
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
         _ends = False
