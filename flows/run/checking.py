@@ -11,6 +11,7 @@ from flows.run.power import asked_by_gates, detectable
 from rammerge.checkpoints.companions import compare_companions
 from rammerge.checkpoints.family import Family
 from rammerge.engine.forecast import Forecast, forecast
+from rammerge.engine.matrices.updates import update_bytes
 from rammerge.errors import InputError
 from rammerge.system.home import home
 from rammerge.system.space import free_bytes, require_space
@@ -48,7 +49,7 @@ def check(plan: Plan) -> list[str]:
     work = "merged already: every variant"
     if unmade := _unmade(plan, _fetched(plan)):
         expected = max(_forecast(plan, family, name) for name in unmade)
-        work = f"memory: {expected.memory / 2**20:.0f} MiB for a merge; {_room(unmade, expected.disk)}"
+        work = f"memory: {expected.memory / 2**20:.0f} MiB for a merge; {_room(plan, family, unmade, expected.disk)}"
     models = {name: model.path for name, model in family.sources.items()}
     found = Rehearsal(plan.suites, models, conditions).found()
     return [*lines, *_told(plan, found, *family.warnings, *heard), work]
@@ -73,7 +74,7 @@ def require_room(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
     if unmade := _unmade(plan, sources):
         agents = {name: sources[name] for name in plan.agents}
         family = open_family(sources["base"], agents, plan.groups, plan.recipe.output.resize)
-        _room(unmade, _forecast(plan, family, unmade[0]).disk)
+        _room(plan, family, unmade, _forecast(plan, family, unmade[0]).disk)
     return unmade
 
 
@@ -112,9 +113,10 @@ def _forecast(plan: Plan, family: Family, variant: str) -> Forecast:
     return forecast(family, rule, merge_options(plan.recipe.output, plan.recipe.compute))
 
 
-def _room(unmade: Sequence[str], size: int) -> str:
+def _room(plan: Plan, family: Family, unmade: Sequence[str], size: int) -> str:
     """Return what the merges that are still to be made take of the disk; InputError if it is too much."""
-    needed = size * len(unmade)
+    whole = any(plan.variants[name].resolved().method.matrices for name in unmade)
+    needed = size * len(unmade) + (update_bytes(family) if whole else 0)  # one merge at a time has updates
     require_space(
         home(),
         needed,
