@@ -16,7 +16,7 @@ def pack(
     force: options.Force = False,
     threads: options.Threads = None,
 ) -> None:
-    """Store an agent as its difference from the base: 5 to 30 times smaller, and exact."""
+    """Store an agent as its difference from the base: 5 to 50 times smaller, and exact."""
     from rammerge.patches.packing import pack as pack_agent
 
     with progress_display() as progress:

@@ -1,4 +1,4 @@
-"""From an agent and its base to a patch: a directory of a fifth to a thirtieth of the size."""
+"""From an agent and its base to a patch: a directory of a fifth to a fiftieth of the size."""
 
 from __future__ import annotations
 
