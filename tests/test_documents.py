@@ -49,9 +49,10 @@ def test_the_readme_measures_and_merges(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_contributing_adds_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own_method.py").write_text(python("CONTRIBUTING.md", "from rammerge import Block"))
+    # Under a name of its own, because a module stays loaded and other tests have an own_method.
+    (tmp_path / "contributed_method.py").write_text(python("CONTRIBUTING.md", "from rammerge import Block"))
     monkeypatch.syspath_prepend(tmp_path)
-    own_method = import_module("own_method")
+    own_method = import_module("contributed_method")
     agents = {name: ZOO / name for name in ("tool", "code")}
     rammerge.merge(ZOO / "base", agents, out=tmp_path / "merged", method=own_method.METHOD, compile="never")
     rammerge.verify(tmp_path / "merged")

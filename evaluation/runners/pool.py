@@ -29,8 +29,9 @@ class Worker:
     """This process's end of the connection to one that runs models."""
 
     def __init__(self, connection: socket.socket) -> None:
-        """Take over the connection."""
+        """Take over the connection. `ended` says whether the process was found to have ended."""
         self._connection = connection
+        self.ended = False
         self._answers = connection.makefile("rb")
 
     def ask(self, what: str, **arguments: Any) -> Any:
@@ -45,6 +46,7 @@ class Worker:
         except OSError:
             line = b""
         if not line:
+            self.ended = True
             raise RammergeError(
                 "the process that ran the model has ended; if memory ran out, lower evaluation.batch_size"
             )
@@ -97,7 +99,7 @@ class Pool:
         finally:
             with self._lock:
                 self._used -= 1
-                if keep and self._template is template:
+                if keep and not worker.ended and self._template is template:
                     self._idle.append(worker)
                 else:
                     worker.close()

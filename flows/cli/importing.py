@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.draft import comment
 from flows.cli.init import path_in_recipe
 from rammerge.errors import InputError
 
@@ -57,6 +56,7 @@ def _read(config: Path) -> Any:
 
 
 def _lines(found: "Imported", config: Path, out: Path) -> Iterator[str]:
+    from flows.cli.draft import comment
     from rammerge.recipe import quoted
 
     yield f"# What {config.name} says to mergekit 0.1.5, as a recipe; docs/recipe.md explains every key."

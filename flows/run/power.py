@@ -1,12 +1,18 @@
 """What a recipe's items can show, said before the run: detectable differences, and gates that ask for more."""
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from evaluation.judging.demands import demands
 from evaluation.judging.gates import parse_gate
 from evaluation.power import POWER, detectable_difference
 from flows.run.planning import Plan
+from rammerge import store
+from rammerge.system.atomic import write_json
 
+_KIND, _VERSION = "demands", 1
+_FILE = "sentences.json"
 # Shares of the items on which a merge and what it is compared with may answer differently.
 _FEW, _MANY = 0.1, 0.3
 
@@ -27,12 +33,23 @@ def detectable(plan: Plan, test_items: Mapping[str, int]) -> Iterator[str]:
 
 
 def asked_by_gates(plan: Plan, test_items: Mapping[str, int]) -> list[str]:
-    """Return what the gates ask of the best that a model can do on these items, where an equal model would fail."""
+    """Return what the gates ask of the best that a model can do on these items, where an equal model would fail.
+
+    The answer is kept, because a run that finds everything done has no other need of SciPy.
+    """
     if not test_items:
         return []
-    directory = plan.recipe.path.absolute().parent
-    gates = [parse_gate(gate, trusted=plan.recipe.trust, directory=directory) for gate in plan.gates]
-    return [found.sentence for found in demands(gates, test_items, confidence=plan.recipe.evaluation.confidence)]
+    confidence = plan.recipe.evaluation.confidence
+
+    def ask(out: Path) -> None:
+        directory = plan.recipe.path.absolute().parent
+        gates = [parse_gate(gate, trusted=plan.recipe.trust, directory=directory) for gate in plan.gates]
+        write_json(out / _FILE, [found.sentence for found in demands(gates, test_items, confidence=confidence)])
+
+    inputs = {"gates": plan.gates, "code": plan.gate_code, "items": dict(test_items), "confidence": confidence}
+    entry = store.materialise(_KIND, store.key_of(_KIND, _VERSION, inputs), ask)
+    sentences: list[str] = json.loads((entry.path / _FILE).read_text("utf-8"))
+    return sentences
 
 
 def _points(plan: Plan, sizes: list[int], share: float) -> str:

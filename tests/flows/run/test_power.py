@@ -4,42 +4,55 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flows.run.planning import plan
+from flows.run.power import asked_by_gates, detectable
 from tests.fixtures.pipeline import World
 
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(tmp_path_factory.mktemp("world"))
+RULES = ("not_worse_than_base", "not_worse_than_champion")
 
 
-def check(recipe: Path, world: World) -> str:
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World(tmp_path / "world")
+    monkeypatch.setenv("RAMMERGE_HOME", str(world.home))
+    return world
+
+
+def asked(world: World, items: int, *gates: dict[str, Any]) -> list[str]:
+    todo = plan(world.write(gates=list(gates), registry={"promote": False}))
+    found = asked_by_gates(todo, {"words": items})
+    assert asked_by_gates(todo, {"words": items}) == found
+    return found
+
+
+def test_check_tells_of_few_items_and_strict_gates(world: World) -> None:
+    recipe = world.write(gates=[{"rule": rule, "margin": 0.02} for rule in RULES])
     command = [sys.executable, "-m", "rammerge", "check", str(recipe)]
     done = subprocess.run(
         command, env=os.environ | world.environment(), capture_output=True, text=True, check=False, timeout=300
     )
+    said = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_few_items_and_strict_gates_are_told(world: World) -> None:
-    rules = ("not_worse_than_base", "not_worse_than_champion")
-    gates = [{"rule": rule, "margin": 0.02} for rule in rules] + [{"rule": "min_score", "value": 0.9}]
-    said = check(world.write(gates=gates), world).splitlines()
     (power,) = [line for line in said if line.startswith("power: on 10 test items a difference of ")]
     assert "points is detected with 80% power if two models differ on 10% of the items" in power
     warnings = [line for line in said if "(margin 0.02) passes only a model that gains at least" in line]
-    assert [rule for rule in rules for line in warnings if f"warning: the gate {rule} " in line] == list(rules)
-    assert "min_score" not in "".join(said), "without an interval a perfect model passes"
+    assert [rule for rule in RULES for line in warnings if f"warning: the gate {rule} " in line] == list(RULES)
 
 
 def test_a_gate_that_no_model_can_pass_is_named(world: World) -> None:
-    gates = [{"rule": "min_score", "value": 0.9, "evidence": "interval"}]
-    said = check(world.write(gates=gates, registry={"promote": False}), world)
-    assert (
-        "warning: the gate min_score asks for 0.9 on average, but a perfect score on 10 test items shows only" in said
-    )
-    limited = check(world.write(gates=gates, evaluation={"suites": ["./words"], "limit": 4}), world)
-    assert "on 4 test items shows only" in limited
+    gate = {"rule": "min_score", "value": 0.9}
+    words = "the gate min_score asks for 0.9 on average, but a perfect score on {} test items shows only "
+    for items in (10, 4):
+        (sentence,) = asked(world, items, gate | {"evidence": "interval"})
+        assert sentence.startswith(words.format(items))
+    assert asked(world, 4, gate) == [], "without an interval a perfect model passes"
+    assert asked(world, 400, gate | {"evidence": "interval"}) == []
+
+
+def test_without_an_evaluation_there_is_nothing_to_say(world: World) -> None:
+    todo = plan(world.write(merges=["ram"], gates=None, evaluation="none", registry=None))
+    assert asked_by_gates(todo, {}) == [] and not list(detectable(todo, {}))

@@ -78,9 +78,12 @@ def test_a_refusal_is_not_kept(rehearsal: Callable[[], Rehearsal], tmp_path: Pat
 
 
 def test_a_suite_that_ends_the_process_is_bad_input(rehearsal: Callable[[], Rehearsal], tmp_path: Path) -> None:
+    scoring = (tmp_path / "words" / "scoring.py").read_text()
     (tmp_path / "words" / "scoring.py").write_text("import os\nos._exit(3)\n")
     with pytest.raises(InputError, match="ended the process that tried it"):
         rehearsal().found()
+    (tmp_path / "words" / "scoring.py").write_text(scoring)
+    assert rehearsal().found().warnings == [], "the process that ended serves nobody else"
 
 
 def test_without_suites_nothing_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
