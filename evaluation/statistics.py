@@ -164,13 +164,14 @@ def bca_interval(values: ArrayLike, confidence: float = 0.95, *, seed: int = 0) 
     """
     sample = np.asarray(values, dtype=np.float64)
     deviations = sample - sample.mean()
-    spread = float((deviations**2).sum())
-    if spread == 0.0:
+    largest = float(np.abs(deviations).max())
+    if largest == 0.0:
         return float(sample[0]), float(sample[0])
+    scaled = deviations / largest  # else the squares and cubes of tiny differences would be 0
     means = _resampled_means(sample, np.random.default_rng(seed))
     below = ((means < sample.mean()).mean() + (means <= sample.mean()).mean()) / 2
     bias = scipy.stats.norm.ppf(np.clip(below, 1 / RESAMPLES, 1 - 1 / RESAMPLES))
-    acceleration = float((deviations**3).sum()) / (6 * spread**1.5)
+    acceleration = float((scaled**3).sum()) / (6 * float((scaled**2).sum()) ** 1.5)
     z = _normal_quantile(confidence)
     shifted = bias + np.array([-z, z])
     low, high = np.quantile(means, scipy.stats.norm.cdf(bias + shifted / (1 - acceleration * shifted)))
