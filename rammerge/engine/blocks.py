@@ -163,10 +163,13 @@ class BlockFunction(Protocol):
         """
 
 
-def read_block(base: Tensor, agents: Sequence[Tensor], mode: MaskMode, arguments: Arguments) -> Block:
-    """Return task vectors and masks of a block of stored elements."""
+def read_block(
+    base: Tensor, agents: Sequence[Tensor], mode: MaskMode, arguments: Arguments, *, weighted: bool = False
+) -> Block:
+    """Return task vectors and masks of a block of stored elements; with `weighted`, vectors times their factors."""
     pairs = [changes(base, agent, mode, arguments.threshold) for agent in agents]
-    return Block(base.float(), [delta for delta, _ in pairs], [mask for _, mask in pairs], arguments)
+    block = Block(base.float(), [delta for delta, _ in pairs], [mask for _, mask in pairs], arguments)
+    return block.weighted() if weighted else block
 
 
 def averaged(base: Tensor, members: Sequence[Tensor], groups: Sequence[int]) -> list[Tensor]:

@@ -31,6 +31,11 @@ class Grams:
         i, j = pair
         return self.pairs[i, j] if i <= j else self.pairs[j, i].T
 
+    @property
+    def live(self) -> list[int]:
+        """The matrices that are not zero."""
+        return [at for at in range(len(self)) if bool(self[at, at].trace() > 0)]
+
     def total(self) -> Tensor:
         """Return the inner products of the rows of the matrices' sum."""
         found = self.pairs[0, 0].clone()
@@ -38,6 +43,14 @@ class Grams:
             if j:
                 found += gram if i == j else gram + gram.T
         return found
+
+
+def added(matrices: Sequence[Tensor]) -> Tensor:
+    """Return the sum of matrices, added in the given order, without more than one matrix of room."""
+    total = matrices[0].clone()
+    for matrix in matrices[1:]:
+        total += matrix
+    return total
 
 
 @dataclass(frozen=True)

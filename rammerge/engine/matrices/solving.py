@@ -11,7 +11,7 @@ from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.engine.blocks import averaged
 from rammerge.engine.matrices.memory import matrices_of, plan_matrices
-from rammerge.engine.matrices.method import Grams, MatrixMethod
+from rammerge.engine.matrices.method import Grams, MatrixMethod, added
 from rammerge.engine.matrices.updates import UpdateFile, updates, with_updates
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.engine.options import MergeOptions
@@ -92,16 +92,9 @@ class _Solver:
             deltas = [(agent.float() - before).double() for agent in agents]
             for delta, weight in zip(deltas, self.weights, strict=False):
                 delta *= weight
-            yield block, [_sum(deltas)] if self.methods[view.name].of_sum else deltas
+            yield block, [added(deltas)] if self.methods[view.name].of_sum else deltas
 
     def _read(self, info: TensorInfo, view: MatrixView, block: slice) -> Tensor:
         files = self.session.files
         stored = view.read(info.dtype, block, lambda start, memory: files.read(info, start, memory))
         return stored.to(self.session.device)
-
-
-def _sum(deltas: Sequence[Tensor]) -> Tensor:
-    total = deltas[0].clone()
-    for delta in deltas[1:]:
-        total += delta
-    return total

@@ -55,8 +55,7 @@ class MagnitudeBlock:
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
         """Return float32 [n] for each vector, and float64 [1], the health."""
-        block = read_block(base, agents, self.mask_mode, arguments)
-        block = block.weighted() if self.has_weights else block
+        block = read_block(base, agents, self.mask_mode, arguments, weighted=self.has_weights)
         return [values.abs() for values in self.ranked(block)], counted([], health(total(block.deltas)))
 
 

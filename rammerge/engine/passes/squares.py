@@ -40,8 +40,7 @@ class SquareBlock:
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
         """Return the squares, which are exact, float64 [n] for each agent, and the health."""
-        block = read_block(base, agents, self.mask_mode, arguments)
-        block = block.weighted() if self.has_weights else block
+        block = read_block(base, agents, self.mask_mode, arguments, weighted=self.has_weights)
         exact = [values.double() for values in self.selected(block)]
         return [values * values for values in exact], counted([], health(total(block.deltas)))
 

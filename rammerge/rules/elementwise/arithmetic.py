@@ -31,9 +31,14 @@ def _scale(params: TaskArithmeticParams, _: Statistics, __: str, agents: int) ->
     return [[params.scale] * agents]
 
 
-def _weighted_sum(block: Block) -> Update:
+def _scaled_sum(block: Block) -> Update:
     # All agents have the same factor. Applied to the sum, it rounds only once.
     return Update(total(block.deltas) * block.coefficients[0, 0])
+
+
+def weighted_sum(block: Block) -> Update:
+    """Add the task vectors, each by its own factor."""
+    return Update(total([delta * block.coefficients[0, agent] for agent, delta in enumerate(block.deltas)]))
 
 
 METHODS: Sequence[Method] = (
@@ -42,7 +47,7 @@ METHODS: Sequence[Method] = (
         summary="The mean of the agents' weights.",
         source="arXiv 2203.05482",
         params=AverageParams,
-        kernel=_weighted_sum,
+        kernel=_scaled_sum,
         coefficients=_equal_weights,
         refuses_weights="it is the plain mean; use linear, the mean by weights",
     ),
@@ -51,7 +56,7 @@ METHODS: Sequence[Method] = (
         summary="The weighted mean of the agents' weights; without weights of agents, their average.",
         source="arXiv 2203.05482, with weights",
         params=LinearParams,
-        kernel=_weighted_sum,
+        kernel=_scaled_sum,
         coefficients=_equal_weights,
         shares_weights=True,
     ),
@@ -60,7 +65,7 @@ METHODS: Sequence[Method] = (
         summary="The base plus a scaled sum of all task vectors.",
         source="arXiv 2212.04089",
         params=TaskArithmeticParams,
-        kernel=_weighted_sum,
+        kernel=_scaled_sum,
         coefficients=_scale,
         presets={"fusion-bench": {"scale": 0.3}, "mergekit": {"scale": 1.0}},
         preset_sources={"fusion-bench": "FusionBench's default", "mergekit": "mergekit's default"},

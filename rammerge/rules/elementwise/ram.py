@@ -118,33 +118,34 @@ def _by_exponents(params: RamParams) -> Callable[[Block], Update] | None:
 
 
 def _ram(block: Block) -> Update:
-    return Update(_mean(block, _changes(block)))
+    return Update(_mean(block, active_changes(block)))
 
 
 def _reinforced_merge(block: Block) -> Update:
     """Average shared elements over the agents that changed them and rescale unique ones by their agent's lambda."""
-    changes = _changes(block)
-    return _with_rescaled_uniques(block, changes, _mean(block, changes))
+    changed = active_changes(block)
+    return _with_rescaled_uniques(block, changed, _mean(block, changed))
 
 
 def _diluted_merge(block: Block) -> Update:
     """Divide sums of c changes by c to a power, and rescale unique changes by their agent's lambda."""
-    changes, active = _changes(block), total(block.masks)
-    disagree = total([torch.sign(change) for change in changes]).abs() < active
+    changed, active = active_changes(block), total(block.masks)
+    disagree = total([torch.sign(change) for change in changed]).abs() < active
     divisor = torch.where(disagree, _divisor(block, _CONFLICT, active), _divisor(block, _SHARED, active))
-    return _with_rescaled_uniques(block, changes, total(changes) / divisor)
+    return _with_rescaled_uniques(block, changed, total(changed) / divisor)
 
 
-def _changes(block: Block) -> list[Tensor]:
+def active_changes(block: Block) -> list[Tensor]:
+    """Return each agent's task vector with zeros for what the mask does not count as changed."""
     return [delta * mask for delta, mask in zip(block.deltas, block.masks, strict=True)]
 
 
-def _mean(block: Block, changes: Sequence[Tensor]) -> Tensor:
-    return total(changes) / torch.clamp(total(block.masks), min=1.0)
+def _mean(block: Block, changed: Sequence[Tensor]) -> Tensor:
+    return total(changed) / torch.clamp(total(block.masks), min=1.0)
 
 
-def _with_rescaled_uniques(block: Block, changes: Sequence[Tensor], combined: Tensor) -> Update:
-    rescaled = total([change * block.coefficients[_LAMBDA, agent] for agent, change in enumerate(changes)])
+def _with_rescaled_uniques(block: Block, changed: Sequence[Tensor], combined: Tensor) -> Update:
+    rescaled = total([change * block.coefficients[_LAMBDA, agent] for agent, change in enumerate(changed)])
     return Update(torch.where(total(block.masks) == 1.0, rescaled, combined), reference=combined)
 
 

@@ -11,7 +11,8 @@ from rammerge.engine.blocks import Block, Rows, Update, total
 from rammerge.engine.passes.magnitudes import NOT_RANKED, KeptMagnitudes
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.overlap import poor_fits
-from rammerge.rules.elementwise.ram import MaskParams
+from rammerge.rules.elementwise.ram import MaskParams, active_changes
+from rammerge.rules.elementwise.sparsified import without_small
 from rammerge.rules.spec import Method
 from rammerge.system.lazy import torch
 
@@ -39,8 +40,7 @@ def _from_smallest(share: float, ranked: int) -> int:
 def _shared_changes(block: Block) -> Sequence[Tensor]:
     """Return each agent's changes at shared elements. A shared element that it did not change counts as 0."""
     shared = total(block.masks) >= 2.0
-    changes = zip(block.deltas, block.masks, strict=True)
-    return [torch.where(shared, delta * mask, NOT_RANKED) for delta, mask in changes]
+    return [torch.where(shared, change, NOT_RANKED) for change in active_changes(block)]
 
 
 def _trimming(params: RamTiesParams, agents: int) -> KeptMagnitudes:
@@ -57,15 +57,13 @@ def _ram_ties(block: Block) -> Update:
 
     Where the masses of both signs cancel, the element is not changed.
     """
-    changes = [delta * mask for delta, mask in zip(block.deltas, block.masks, strict=True)]
-    large = [
-        change * (change.abs() >= block.coefficients[_THRESHOLD, agent]).float() for agent, change in enumerate(changes)
-    ]
+    changed = active_changes(block)
+    large = [without_small(change, block.coefficients[_THRESHOLD, agent]) for agent, change in enumerate(changed)]
     elected = torch.sign(total(large))
     agreeing = [torch.relu(change * elected) for change in large]
     count = torch.clamp(total([torch.sign(change) for change in agreeing]), min=1.0)
     shared = elected * (total(agreeing) / count) * block.coefficients[_SCALE, 0]
-    return Update(torch.where(total(block.masks) <= 1.0, total(changes), shared))
+    return Update(torch.where(total(block.masks) <= 1.0, total(changed), shared))
 
 
 METHODS: Sequence[Method] = (

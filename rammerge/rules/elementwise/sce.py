@@ -13,6 +13,7 @@ from rammerge.engine.passes.magnitudes import NOT_RANKED, KeptMagnitudes
 from rammerge.engine.passes.products import InnerProducts
 from rammerge.engine.passes.squares import SelectedSquares
 from rammerge.engine.passes.statistics import Pass, Statistics
+from rammerge.rules.elementwise.sparsified import elect
 from rammerge.rules.spec import Method, Params
 from rammerge.system.lazy import torch
 
@@ -89,9 +90,7 @@ def _selected(block: Block) -> list[Tensor]:
 
 def _sce(block: Block) -> Update:
     """Average, by weights, the selected changes that have the sign of their sum."""
-    selected = _selected(block)
-    elected = torch.where(total(selected) >= 0.0, 1.0, -1.0)
-    agreeing = [torch.relu(delta * elected) for delta in selected]
+    elected, agreeing = elect(_selected(block))
     weights = [block.coefficients[_WEIGHT, agent] for agent in range(len(agreeing))]
     summed = total([delta * weight for delta, weight in zip(agreeing, weights, strict=True)])
     shares = total([torch.sign(delta) * weight for delta, weight in zip(agreeing, weights, strict=True)])

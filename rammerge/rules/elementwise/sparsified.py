@@ -105,24 +105,33 @@ def _dare_ties(block: Block) -> Update:
 
 def _elect_and_merge(block: Block, deltas: Sequence[Tensor]) -> Update:
     """Trim by magnitude, then merge the values that agree."""
-    trimmed = [
-        delta * (delta.abs() >= block.coefficients[_THRESHOLD, agent]).float() for agent, delta in enumerate(deltas)
-    ]
+    trimmed = [without_small(delta, block.coefficients[_THRESHOLD, agent]) for agent, delta in enumerate(deltas)]
     return Update(merge_agreeing(trimmed, block.coefficients[_MEAN, 0]) * block.coefficients[_SCALE, 0])
 
 
-def merge_agreeing(vectors: Sequence[Tensor], use_mean: Tensor) -> Tensor:
-    """Elect each element's sign by total mass, and merge the values that have it (TIES, Sec. 4).
+def without_small(values: Tensor, least: Tensor) -> Tensor:
+    """Return the values, float32 [n], with zeros for those of a smaller magnitude than `least`."""
+    return values * (values.abs() >= least).float()
+
+
+def elect(vectors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Elect each element's sign by total mass; return it, and the magnitudes of the values that have it (TIES, Sec. 4).
 
     An exact tie of the masses elects +1: the official code takes the sign of the whole model's sum instead, one more
     pass for elements that cancel exactly.
+    """
+    elected = torch.where(total(vectors) >= 0.0, 1.0, -1.0)
+    return elected, [torch.relu(values * elected) for values in vectors]
+
+
+def merge_agreeing(vectors: Sequence[Tensor], use_mean: Tensor) -> Tensor:
+    """Merge the values that have the elected sign (TIES, Sec. 4).
 
     Args:
         vectors: float32 [n] for each agent; zeros have no sign.
         use_mean: 0-d float32, 1 for the mean of the values that agree and 0 for their sum.
     """
-    elected = torch.where(total(vectors) >= 0.0, 1.0, -1.0)
-    agreeing = [torch.relu(values * elected) for values in vectors]
+    elected, agreeing = elect(vectors)
     count = total([torch.sign(values) for values in agreeing])
     divisor = 1.0 + use_mean * (torch.clamp(count, min=1.0) - 1.0)
     return elected * (total(agreeing) / divisor)

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from rammerge.engine.blocks import Block, Rows, Update, total
 from rammerge.engine.passes.magnitudes import KeptMagnitudes, all_but, at_least
 from rammerge.engine.passes.statistics import Statistics
+from rammerge.rules.elementwise.sparsified import without_small
 from rammerge.rules.spec import Method, Params
 from rammerge.system.lazy import torch
 
@@ -80,28 +81,26 @@ def _dare_rows(params: DareMagnitudeParams, statistics: Statistics, tensor: str,
     return [[scale] * agents, statistics[_least(params, agents)][tensor]]
 
 
-def _without_small(block: Block, agent: int) -> Tensor:
-    delta = block.deltas[agent]
-    return delta * (delta.abs() >= block.coefficients[_LEAST, agent]).float()
+def _kept(block: Block) -> list[Tensor]:
+    return [without_small(delta, block.coefficients[_LEAST, agent]) for agent, delta in enumerate(block.deltas)]
 
 
 def _added(block: Block) -> Update:
     """Add what is left of each task vector without its small changes."""
-    kept = [_without_small(block, agent) for agent in range(len(block.deltas))]
-    return Update(total(kept) * block.coefficients[_SCALE, 0])
+    return Update(total(_kept(block)) * block.coefficients[_SCALE, 0])
 
 
 def _breadcrumbs(block: Block) -> Update:
     kept = [
-        _without_small(block, agent) * (delta.abs() <= block.coefficients[_MOST, agent]).float()
-        for agent, delta in enumerate(block.deltas)
+        values * (delta.abs() <= block.coefficients[_MOST, agent]).float()
+        for agent, (values, delta) in enumerate(zip(_kept(block), block.deltas, strict=True))
     ]
     return Update(total(kept) * block.coefficients[_SCALE, 0])
 
 
 def _stitched(block: Block) -> Update:
     """Average what is left of each task vector over the agents in whose region an element is."""
-    kept = [_without_small(block, agent) for agent in range(len(block.deltas))]
+    kept = _kept(block)
     regions = total([torch.sign(values.abs()) for values in kept])
     return Update(total(kept) / torch.clamp(regions, min=1.0) * block.coefficients[_SCALE, 0])
 

@@ -9,14 +9,15 @@ from functools import cache
 from pydantic import Field
 
 from rammerge.engine.passes.statistics import Statistics
+from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.span.combination import (
     Products,
     SpanParams,
-    gram_of,
+    by_products,
+    inner_product,
     inner_products,
     products_of,
     quadratic_form,
-    weighted_sum,
 )
 from rammerge.rules.spec import Method
 
@@ -63,7 +64,7 @@ def _descent(products: Sequence[Sequence[float]], factors: Sequence[float], alph
     """Return the loss at d and its gradient, both as factors of the task vectors."""
     n = len(factors)
     rest = [[float(at == agent) - factor for at, factor in enumerate(factors)] for agent in range(n)]
-    inner = [[_product(products, left, right) for right in rest] for left in rest]
+    inner = [[inner_product(products, left, right) for right in rest] for left in rest]
     losses, slopes = [], [[0.0] for _ in range(n)]
     for i in range(n):
         for j in range(i):
@@ -83,24 +84,14 @@ def _descent(products: Sequence[Sequence[float]], factors: Sequence[float], alph
     return math.fsum(losses) / pairs + alpha * length, gradient
 
 
-def _product(products: Sequence[Sequence[float]], left: Sequence[float], right: Sequence[float]) -> float:
-    n = len(left)
-    return math.fsum(left[i] * right[j] * products[i][j] for i in range(n) for j in range(n))
-
-
 def _factors(params: AwdParams, products: Products) -> list[float]:
-    """Return the factors of scale * sum of (tau_t - d)."""
+    """Return the factors of the sum of (tau_t - d)."""
     found = redundant(products, params.alpha, params.step, params.iterations)
-    return [params.scale * (1.0 - len(found) * factor) for factor in found]
-
-
-def _rows(params: AwdParams, statistics: Statistics, tensor: str, _: int) -> list[list[float]]:
-    return [_factors(params, products_of(params, statistics, tensor))]
+    return [1.0 - len(found) * factor for factor in found]
 
 
 def _nothing_to_remove(params: AwdParams, statistics: Statistics) -> list[str]:
-    products = tuple(map(tuple, gram_of(statistics).matrix()))
-    removed = redundant(products, params.alpha, params.step, params.iterations)
+    removed = redundant(products_of(statistics), params.alpha, params.step, params.iterations)
     if all(len(removed) * abs(factor) < _NOTHING_REMOVED for factor in removed):
         return ["the task vectors have next to nothing in common that AWD could remove: this is task_arithmetic"]
     return []
@@ -113,7 +104,7 @@ METHODS: Sequence[Method] = (
         source="arXiv 2411.18729, Eq. 9 to 11, with task arithmetic",
         params=AwdParams,
         kernel=weighted_sum,
-        coefficients=_rows,
+        coefficients=by_products(_factors),
         passes=inner_products,
         cautions=_nothing_to_remove,
         presets={"reimplementation": {"alpha": 0.1, "step": 0.01, "iterations": 300}},

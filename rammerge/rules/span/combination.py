@@ -1,14 +1,13 @@
-"""What the methods of this family share: their scope, the inner products that they read, and the kernel."""
+"""What the methods of this family share: their scope, and the inner products that they read."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from pydantic import Field
 
-from rammerge.engine.blocks import Block, Update
 from rammerge.engine.passes.products import InnerProducts
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.overlap import Gram
@@ -35,21 +34,29 @@ def gram_of(statistics: Statistics) -> Gram:
     return statistics[InnerProducts()]
 
 
-def products_of(params: SpanParams, statistics: Statistics, tensor: str) -> Products:
-    """Return the inner products that count for a tensor."""
-    matrix = gram_of(statistics).matrix(tensor if params.scope == "tensor" else None)
-    return tuple(map(tuple, matrix))
+def products_of(statistics: Statistics, tensor: str | None = None) -> Products:
+    """Return the inner products over one tensor or (None) the whole model."""
+    return tuple(map(tuple, gram_of(statistics).matrix(tensor)))
+
+
+def by_products(
+    find: Callable[[Any, Products], Sequence[float]],
+) -> Callable[[SpanParams, Statistics, str, int], list[list[float]]]:
+    """Return coefficients: the scale times what `find` makes of parameters and of the inner products in their scope."""
+
+    def coefficients(params: SpanParams, statistics: Statistics, tensor: str, _: int) -> list[list[float]]:
+        products = products_of(statistics, tensor if params.scope == "tensor" else None)
+        return [[params.scale * factor for factor in find(params, products)]]
+
+    return coefficients
+
+
+def inner_product(products: Sequence[Sequence[float]], left: Sequence[float], right: Sequence[float]) -> float:
+    """Return the inner product of two sums of factor * vector, exactly summed so that agents may change places."""
+    n = len(left)
+    return math.fsum(left[i] * right[j] * products[i][j] for i in range(n) for j in range(n))
 
 
 def quadratic_form(products: Sequence[Sequence[float]], factors: Sequence[float]) -> float:
-    """Return the squared length of the sum of factor * vector, exactly summed so that agents may change places."""
-    n = len(factors)
-    return max(0.0, math.fsum(factors[i] * factors[j] * products[i][j] for i in range(n) for j in range(n)))
-
-
-def weighted_sum(block: Block) -> Update:
-    """Add the task vectors, each by its own factor."""
-    total = block.deltas[0] * block.coefficients[0, 0]
-    for agent in range(1, len(block.deltas)):
-        total = total + block.deltas[agent] * block.coefficients[0, agent]
-    return Update(total)
+    """Return the squared length of the sum of factor * vector."""
+    return max(0.0, inner_product(products, factors, factors))

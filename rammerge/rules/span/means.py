@@ -11,14 +11,15 @@ from pydantic import Field
 
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.overlap import cosines
+from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.span.combination import (
     Products,
     SpanParams,
+    by_products,
     gram_of,
     inner_products,
     products_of,
     quadratic_form,
-    weighted_sum,
 )
 from rammerge.rules.spec import Method
 
@@ -138,19 +139,6 @@ def _to_mean_length(products: Products, direction: Sequence[float]) -> tuple[flo
     return tuple(factor * wanted / length for factor in direction)
 
 
-def _slerp_rows(params: SphericalParams, statistics: Statistics, tensor: str, _: int) -> list[list[float]]:
-    return [[params.scale * factor for factor in slerp_factors(products_of(params, statistics, tensor))]]
-
-
-def _karcher_rows(params: KarcherParams, statistics: Statistics, tensor: str, _: int) -> list[list[float]]:
-    found = karcher_factors(products_of(params, statistics, tensor), params.iterations, params.tolerance)
-    return [[params.scale * factor for factor in found]]
-
-
-def _stock_rows(params: StockParams, statistics: Statistics, tensor: str, _: int) -> list[list[float]]:
-    return [[params.scale * factor for factor in stock_factors(products_of(params, statistics, tensor))]]
-
-
 def _small_angles(_: SphericalParams, statistics: Statistics) -> list[str]:
     smallest = min(cosine for row in gram_of(statistics).cosines() for cosine in row if cosine is not None)
     if len(gram_of(statistics).agents) > 1 and smallest > math.cos(_SMALL_ANGLE):
@@ -159,8 +147,8 @@ def _small_angles(_: SphericalParams, statistics: Statistics) -> list[str]:
 
 
 def _few_in_common(_: StockParams, statistics: Statistics) -> list[str]:
-    gram = gram_of(statistics)
-    cosine = _mean_cosine(tuple(map(tuple, gram.matrix()))) if len(gram.agents) > 1 else 1.0
+    products = products_of(statistics)
+    cosine = _mean_cosine(products) if len(products) > 1 else 1.0
     if cosine < _NEARLY_ORTHOGONAL:
         return [
             f"the task vectors are nearly orthogonal (mean cosine {cosine:.3f}): Model Stock takes what they do not "
@@ -176,7 +164,7 @@ METHODS: Sequence[Method] = (
         source="mergekit's multislerp on task vectors, without its tangent step, which is zero",
         params=SphericalParams,
         kernel=weighted_sum,
-        coefficients=_slerp_rows,
+        coefficients=by_products(lambda _, products: slerp_factors(products)),
         passes=inner_products,
         cautions=_small_angles,
         presets={"mergekit": {"scope": "tensor"}},
@@ -188,7 +176,9 @@ METHODS: Sequence[Method] = (
         source="arXiv 2603.04972, on task vectors, with angles from chords",
         params=KarcherParams,
         kernel=weighted_sum,
-        coefficients=_karcher_rows,
+        coefficients=by_products(
+            lambda params, products: karcher_factors(products, params.iterations, params.tolerance)
+        ),
         passes=inner_products,
         cautions=_small_angles,
         presets={"mergekit": {"iterations": 10, "tolerance": 1e-5}},
@@ -200,7 +190,7 @@ METHODS: Sequence[Method] = (
         source="arXiv 2403.19522, Eq. 7",
         params=StockParams,
         kernel=weighted_sum,
-        coefficients=_stock_rows,
+        coefficients=by_products(lambda _, products: stock_factors(products)),
         passes=inner_products,
         cautions=_few_in_common,
         presets={"paper": {"scope": "tensor"}},

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from rammerge.engine.matrices.method import Grams, MatrixMethod
+from rammerge.engine.matrices.method import Grams, MatrixMethod, added
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.engine.passes.statistics import Statistics
-from rammerge.rules.span.combination import weighted_sum
+from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.spec import Method, Params
 from rammerge.rules.spectral.algebra import spectrum
 from rammerge.system.lazy import torch
@@ -41,9 +41,9 @@ def calibrated(solve: Solve, of_sum: bool, alpha: float, grams: Grams) -> list[T
     agents = range(len(grams))
     found = list(solve(Grams(grams.view, {(0, 0): grams.total()}) if of_sum else grams))
     multipliers = found * len(grams) if of_sum else found
-    live = [agent for agent in agents if bool(grams[agent, agent].trace() > 0)]
-    with_agents = [_sum([multipliers[i] @ grams[i, agent] for i in agents]) for agent in agents]  # D tau_t^T
-    own = _sum([part @ multiplier.T for part, multiplier in zip(with_agents, multipliers, strict=True)])
+    live = grams.live
+    with_agents = [added([multipliers[i] @ grams[i, agent] for i in agents]) for agent in agents]  # D tau_t^T
+    own = added([part @ multiplier.T for part, multiplier in zip(with_agents, multipliers, strict=True)])
     values, vectors = spectrum((own + own.T) / 2)
     strengths = torch.zeros_like(values)
     for agent in live:
@@ -74,13 +74,6 @@ def calibrate(method: MatrixMethod, alpha: float | None) -> MatrixMethod:
 
     solve = partial(calibrated, method.solve, method.of_sum, alpha)
     return MatrixMethod(solve, of_sum=False, matrices=matrices, takes=method.takes)
-
-
-def _sum(parts: Sequence[Tensor]) -> Tensor:
-    total = parts[0].clone()
-    for part in parts[1:]:
-        total += part
-    return total
 
 
 def _scaled(scale: float, grams: Grams) -> list[Tensor]:

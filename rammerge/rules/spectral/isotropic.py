@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from rammerge.engine.matrices.method import Grams, MatrixMethod
-from rammerge.rules.span.combination import weighted_sum
+from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.spec import Method
 from rammerge.rules.spectral.algebra import TOLERANCE, polar, spectrum
 from rammerge.rules.spectral.parameters import SpectralParams, scaled_mean

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from rammerge.engine.matrices.method import Grams, MatrixMethod
-from rammerge.rules.span.combination import weighted_sum
+from rammerge.rules.elementwise.arithmetic import weighted_sum
+from rammerge.rules.span.combination import quadratic_form
 from rammerge.rules.spec import Method
 from rammerge.rules.spectral.algebra import spectrum
 from rammerge.rules.spectral.calibration import calibrate
@@ -49,7 +50,7 @@ def _heads_and_residuals(scale: float, least: float, head: float, grams: Grams) 
     residuals = [[_residual_product(grams, firsts, i, j) for j in agents] for i in agents]
     exponent_range = 1.0 - least if _COHERENT.search(grams.view.name) else 0.0
     factors = _residual_factors(residuals, exponent_range)
-    size = math.sqrt(max(0.0, _form(residuals, factors)))
+    size = math.sqrt(quadratic_form(residuals, factors))
     weight = _head_factor(heads, head * size)
     multipliers = []
     for agent, factor in enumerate(factors):
@@ -64,7 +65,7 @@ def _residual_factors(products: Sequence[Sequence[float]], exponent_range: float
     n = len(products)
     lengths = [math.sqrt(max(0.0, products[at][at])) for at in range(n)]
     units = [1.0 / length if length else 0.0 for length in lengths]
-    together = math.sqrt(max(0.0, _form(products, units)))  # length of the sum of directions
+    together = math.sqrt(quadratic_form(products, units))  # length of the sum of directions
     coherence = min(1.0, together / n)
     if (coherence <= (1.0 + _EDGE) / math.sqrt(n) and n > 1) or not together:
         return [1.0 / n] * n
@@ -78,7 +79,7 @@ def _head_factor(products: Sequence[Sequence[float]], wanted: float) -> float:
     """Return the factor of each head, so that the mean head has the length `wanted` times the heads' similarity."""
     n = len(products)
     lengths = [math.sqrt(max(0.0, products[at][at])) for at in range(n)]
-    mean = math.sqrt(max(0.0, _form(products, [1.0 / n] * n)))
+    mean = math.sqrt(quadratic_form(products, [1.0 / n] * n))
     if not mean:
         return 0.0
     cosines = [
@@ -102,11 +103,6 @@ def _residual_product(grams: Grams, firsts: Sequence[Tensor], i: int, j: int) ->
 
 def _inner(left: Tensor, gram: Tensor | None, right: Tensor) -> float:
     return float((left.T @ (right if gram is None else gram @ right)).sum())
-
-
-def _form(products: Sequence[Sequence[float]], factors: Sequence[float]) -> float:
-    n = len(factors)
-    return math.fsum(factors[i] * factors[j] * products[i][j] for i in range(n) for j in range(n))
 
 
 def _merges(name: str) -> bool:

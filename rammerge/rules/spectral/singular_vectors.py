@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from rammerge.engine.matrices.method import Grams, MatrixMethod
-from rammerge.rules.span.combination import weighted_sum
+from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.spec import Method
 from rammerge.rules.spectral.algebra import polar, spectrum
 from rammerge.rules.spectral.calibration import calibrate
@@ -32,7 +32,7 @@ def _orthogonalize(scale: float, share: float, grams: Grams) -> list[Tensor]:
     An agent that did not change the matrix has no singular vectors, and takes no part of the room.
     """
     agents, short = len(grams), grams.view.short
-    live = [agent for agent in range(agents) if bool(grams[agent, agent].trace() > 0)]
+    live = grams.live
     if not live:
         return [torch.zeros_like(grams[0, 0])] * agents
     room = max(1, int(share * short / len(live)))

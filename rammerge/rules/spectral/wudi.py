@@ -10,7 +10,7 @@ from pydantic import Field
 
 from rammerge.engine.matrices.method import Grams, MatrixMethod
 from rammerge.engine.matrices.view import MatrixView
-from rammerge.rules.span.combination import weighted_sum
+from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.spec import Method
 from rammerge.rules.spectral.calibration import calibrate
 from rammerge.rules.spectral.parameters import CalibratedParams, scale_taken_back, scaled_mean
@@ -34,7 +34,7 @@ def _least_disturbance(scale: float, ridge: float, grams: Grams) -> list[Tensor]
     columns, and M grows without bound as rows become parallel.
     """
     sizes = [float(grams[agent, agent].trace()) for agent in range(len(grams))]
-    live = [agent for agent, size in enumerate(sizes) if size > 0]
+    live = grams.live
     solve = _from_inputs if grams.view.transposed else _from_outputs
     solved = iter(solve(grams, live, sizes, ridge * len(live) / grams.view.columns) if live else ())
     return [next(solved).mul_(scale) if size > 0 else torch.zeros_like(grams[0, 0]) for size in sizes]
