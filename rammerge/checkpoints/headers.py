@@ -85,6 +85,12 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
 
 def read_header_and_metadata(file: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     """Return what `read_header` returns, and the text that the writer put beside it (`__metadata__`)."""
+    content, size = read_header_text(file)
+    return parse_header(content, file.absolute(), size)
+
+
+def read_header_text(file: Path) -> tuple[bytearray, int]:
+    """Return the JSON of the header of the safetensors file `file` as bytes, and the file's size; see `read_header`."""
     file = file.absolute()
     with open_regular(file) as (descriptor, size):
         if read_exactly(descriptor, min(size, len(LFS_POINTER)), 0, file) == LFS_POINTER:
@@ -101,8 +107,7 @@ def read_header_and_metadata(file: Path) -> tuple[dict[str, TensorInfo], dict[st
             )
         if length < 2 or read_exactly(descriptor, 1, 8, file) != b"{":
             raise _refuse(file, "does not start with a JSON header")
-        content = read_exactly(descriptor, length, 8, file)
-    return parse_header(content, file, size)
+        return read_exactly(descriptor, length, 8, file), size
 
 
 def parse_header(content: bytes | bytearray, file: Path, size: int) -> tuple[dict[str, TensorInfo], dict[str, str]]:

@@ -16,7 +16,7 @@ from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.digest import digest_checkpoint, digest_file, fingerprint
 from rammerge.checkpoints.family import Source
 from rammerge.checkpoints.fetch import fetch
-from rammerge.checkpoints.headers import Read, TensorInfo, read_header
+from rammerge.checkpoints.headers import Read, TensorInfo, parse_header, read_header_text
 from rammerge.checkpoints.patched.blocks import BLOCK, Stored, compress, encode
 from rammerge.checkpoints.patched.container import HEADER, TENSOR, Contents
 from rammerge.checkpoints.patched.opening import reference_of
@@ -31,7 +31,7 @@ from rammerge.patches.writing import PatchWriter
 from rammerge.publishing.publish import publish
 from rammerge.publishing.room import check_output
 from rammerge.publishing.staging import keep_only, locked_staging
-from rammerge.system.reading import open_regular, opened, read_exactly
+from rammerge.system.reading import opened
 from rammerge.system.tables import Shown
 from rammerge.system.threads import in_order
 
@@ -132,7 +132,9 @@ def _open(source: Source) -> Checkpoint:
 
 def _plan(base: Checkpoint, agent: Checkpoint) -> _Plan:
     names = weight_files(agent)
-    found = [tensor for name in names for tensor in read_header(agent.path / name).values()]
+    texts = {name: read_header_text(agent.path / name) for name in names}
+    parsed = (parse_header(header, agent.path / name, size)[0] for name, (header, size) in texts.items())
+    found = [tensor for tensors in parsed for tensor in tensors.values()]
     references = _other_references(base, agent, found)
     contents = Contents(
         base=digest_checkpoint(base).digest,
@@ -141,7 +143,7 @@ def _plan(base: Checkpoint, agent: Checkpoint) -> _Plan:
         references=references,
     )
     tensors = {tensor.name: (tensor, _reference(tensor, base, references)) for tensor in found}
-    return _Plan(contents, {name: _header(agent.path / name) for name in names}, tensors)
+    return _Plan(contents, {name: bytes(header) for name, (header, _) in texts.items()}, tensors)
 
 
 def _reference(tensor: TensorInfo, base: Checkpoint, references: Mapping[str, str]) -> TensorInfo | None:
@@ -156,12 +158,6 @@ def _other_references(base: Checkpoint, agent: Checkpoint, tensors: list[TensorI
         tensor.name: tensor for tensor in tensors if tensor.name not in base.tensors and tensor.name not in base.tied
     }
     return {tensor.name: known[0].name for tensor in vocabulary_matrices(agent.config, added) if known}
-
-
-def _header(file: Path) -> bytes:
-    with open_regular(file) as (descriptor, _):
-        length = int.from_bytes(read_exactly(descriptor, 8, 0, file), "little")
-        return bytes(read_exactly(descriptor, length, 8, file))
 
 
 def _write(path: Path, plan: _Plan, threads: int, progress: Callable[[Progress], None] | None) -> None:
