@@ -28,8 +28,7 @@ def detectable_difference(
         confidence: level of the intervals.
         power: probability that the interval excludes 0.
     """
-    normal = NormalDist()
-    factor = (normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(power)) ** 2 / len(sizes) ** 2
+    factor = (_quantile(confidence) + NormalDist().inv_cdf(power)) ** 2 / len(sizes) ** 2
     spread = math.fsum(share / size for share, size in zip(changed, sizes, strict=True))
     return math.sqrt(factor * spread / (1 + factor * math.fsum(1 / size for size in sizes)))
 
@@ -39,8 +38,7 @@ def detected(difference: Difference, *, confidence: float = 0.95, power: float =
 
     It is half of the interval's width times (z(confidence) + z(power)) / z(confidence), whatever made the interval.
     """
-    normal = NormalDist()
-    more = normal.inv_cdf(power) / normal.inv_cdf((1 + confidence) / 2)
+    more = NormalDist().inv_cdf(power) / _quantile(confidence)
     return (difference.high - difference.low) / 2 * (1 + more)
 
 
@@ -70,7 +68,7 @@ def items_to_show_equal(margin: float, *, confidence: float = 0.95) -> int:
 
     Where no item differs, Tango's interval is +-z^2 / (n + z^2).
     """
-    z_squared = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    z_squared = _quantile(confidence) ** 2
     return math.floor(z_squared * (1 - margin) / margin) + 1
 
 
@@ -78,6 +76,10 @@ def highest_floor(sizes: Sequence[int], *, confidence: float = 0.95) -> float:
     """Return the lower limit of a perfect score: no model is shown to score more on these items."""
     perfect = [Estimate(1.0, *wilson_interval(size, size, confidence), size, "Wilson") for size in sizes]
     return macro_average(perfect).low
+
+
+def _quantile(confidence: float) -> float:
+    return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
 def _won(wins: int, size: int, confidence: float) -> Difference:

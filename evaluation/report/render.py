@@ -13,7 +13,7 @@ from evaluation.power import POWER, detected
 from evaluation.statistics import Difference, Estimate
 from evaluation.suites import Split
 
-_Columns = Sequence[tuple[str, Callable[[Row], Estimate]]]
+Columns = Sequence[tuple[str, Callable[[Row], Estimate]]]
 
 # This many columns of scores fit beside a model's name on a page of Prefect's dashboard at desktop width.
 _COLUMNS_A_TABLE = 5
@@ -52,10 +52,10 @@ def percent(value: float) -> float:
     return round(100 * value, 1)
 
 
-def _scores(leaderboard: Leaderboard, columns: _Columns) -> Iterator[str]:
+def _scores(leaderboard: Leaderboard, columns: Columns) -> Iterator[str]:
     yield _line(["model", "kind", *(title for title, _ in columns)])
     yield _line(["---", "---", *("---:" for _ in columns)])
-    best = _best(leaderboard)
+    best = best_cells(leaderboard)
     for row in leaderboard.rows:
         cells = [f"**{cell}**" if (row.name, title) in best else cell for title, cell in _cells(row, columns)]
         name = f"→ **{row.name}**" if row.name == leaderboard.selected else row.name
@@ -87,7 +87,7 @@ def to_rich(leaderboard: Leaderboard) -> Table:
     columns = _columns(leaderboard)
     for title, _ in columns:
         table.add_column(title, justify="right")
-    best = _best(leaderboard)
+    best = best_cells(leaderboard)
     for row, following in zip(leaderboard.rows, [*leaderboard.rows[1:], None], strict=True):
         cells = [f"[bold]{cell}[/bold]" if (row.name, title) in best else cell for title, cell in _cells(row, columns)]
         ends_kind = following is not None and following.kind != row.kind
@@ -112,22 +112,29 @@ def differences_to_rich(leaderboard: Leaderboard) -> Table:
     return table
 
 
-def _columns(leaderboard: Leaderboard) -> _Columns:
+def p_value(value: float) -> str:
+    """Return a p-value as text with three decimals: `.012`, or `<.001`."""
+    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+
+
+def score_columns(leaderboard: Leaderboard) -> Columns:
+    """Return the titles of the columns of test scores, and what they show of a row."""
+
     def of_suite(suite: str) -> Callable[[Row], Estimate]:
         return lambda row: row.suites["test"][suite]
 
-    return [
-        *((suite, of_suite(suite)) for suite in leaderboard.suites),
-        ("average", lambda row: row.average["test"]),
-        ("on validation", lambda row: row.average["validation"]),
-    ]
+    return [*((suite, of_suite(suite)) for suite in leaderboard.suites), ("average", lambda row: row.average["test"])]
 
 
-def _cells(row: Row, columns: _Columns) -> list[tuple[str, str]]:
+def _columns(leaderboard: Leaderboard) -> Columns:
+    return [*score_columns(leaderboard), ("on validation", lambda row: row.average["validation"])]
+
+
+def _cells(row: Row, columns: Columns) -> list[tuple[str, str]]:
     return [(title, _shown(of(row))) for title, of in columns]
 
 
-def _best(leaderboard: Leaderboard) -> set[tuple[str, str]]:
+def best_cells(leaderboard: Leaderboard) -> set[tuple[str, str]]:
     """Return the (row, column)s with the highest shown value of their column."""
     best = set()
     for title, of in _columns(leaderboard):
@@ -145,8 +152,8 @@ def _shown_difference(leaderboard: Leaderboard, name: str, role: Role) -> str:
         if shown.comparison.ours == name and shown.role == role:
             average: Difference = shown.comparison.average
             low, high = 100 * average.low, 100 * average.high
-            p_value = "p<.001" if shown.holm_p < 0.001 else f"p={shown.holm_p:.3f}".replace("=0.", "=.")
-            return f"{100 * average.value:+.1f} ({low:+.1f}, {high:+.1f}) {p_value}"
+            p = p_value(shown.holm_p)
+            return f"{100 * average.value:+.1f} ({low:+.1f}, {high:+.1f}) p{'' if p.startswith('<') else '='}{p}"
     return "itself"
 
 

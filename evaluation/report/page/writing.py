@@ -9,11 +9,12 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from evaluation.judging.leaderboard import Leaderboard, Role, Row, ShownComparison
+from evaluation.judging.leaderboard import Leaderboard, Role, ShownComparison
 from evaluation.power import POWER, detected
 from evaluation.report.page.content import Page
 from evaluation.report.page.flips import Flip
 from evaluation.report.page.marks import Scale, dots, interval
+from evaluation.report.render import best_cells, p_value, score_columns
 from evaluation.statistics import Difference, Estimate
 
 _ROLES: dict[Role, str] = {
@@ -61,8 +62,8 @@ def to_page(page: Page) -> str:
         forests=_forests(board),
         specialists=_specialists(board),
         suites=board.suites,
-        columns=(*board.suites, None),
-        best={suite: _best(board, suite) for suite in (*board.suites, None)},
+        columns=score_columns(board),
+        best=best_cells(board),
         flips=_grouped(page.flips),
         power=POWER,
     )
@@ -81,12 +82,12 @@ def _template() -> jinja2.Template:
     environment.filters |= {
         "percent": lambda share: f"{100 * share:.1f}",
         "points": lambda share: f"{100 * share:+.1f}",
-        "p": _p_value,
+        "p": p_value,
         "number": lambda value: f"{value:.4g}",
         "seconds": lambda value: f"{value:,.1f}",
     }
     environment.globals |= {"score_mark": _score_mark, "difference_mark": _difference_mark}
-    environment.globals |= {"specialist_mark": _specialist_mark, "detected": detected, "estimate_of": _estimate_of}
+    environment.globals |= {"specialist_mark": _specialist_mark, "detected": detected}
     return environment.get_template("page.html.j2")
 
 
@@ -151,15 +152,6 @@ def _grouped(flips: Sequence[Flip]) -> dict[tuple[str, str], list[Flip]]:
     return groups
 
 
-def _best(board: Leaderboard, suite: str | None) -> float:
-    return max(_estimate_of(row, suite).value for row in board.rows)
-
-
-def _estimate_of(row: Row, suite: str | None) -> Estimate:
-    """Return a model's test score on a suite, or on average."""
-    return row.average["test"] if suite is None else row.suites["test"][suite]
-
-
 def _score_mark(estimate: Estimate, kind: str) -> Markup:
     return interval(_WHOLE, estimate.low, estimate.value, estimate.high, kind)
 
@@ -172,7 +164,3 @@ def _difference_mark(scale: Scale, difference: Difference, confidence: float) ->
 def _specialist_mark(found: _Specialist) -> Markup:
     points = [("base", found.base.value), ("agent", found.specialist.value), ("variant", found.variant.value)]
     return dots(_WHOLE, points)
-
-
-def _p_value(value: float) -> str:
-    return "<.001" if value < 0.001 else f"{value:.3f}".lstrip("0")
