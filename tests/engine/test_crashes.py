@@ -9,7 +9,6 @@ import itertools
 import os
 import random
 import shutil
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,15 +31,12 @@ from rammerge.publishing.staging import locked_staging, staging_directory
 from rammerge.rules import METHODS, ResolvedMethod, resolve
 from rammerge.system import libc
 from tests.engine.models import Models, merge, sparse_family, weight_bytes, write, write_family
+from tests.fixtures.kills import in_child, note_disk_calls
 
 SHAPES = {f"layer.{index}.weight": (200, 100) for index in range(6)}
 OPTIONS = MergeOptions("bfloat16", shard_size=45_000, compile="never", threads=2)
 METHOD = resolve("ram_plus")
 KILLS = 50
-DISK_CALLS = [
-    *((os, name) for name in ("mkdir", "open", "pwrite", "ftruncate", "fsync", "rename", "replace", "unlink", "rmdir")),
-    (libc, "call"),
-]
 
 
 @pytest.fixture
@@ -53,38 +49,9 @@ def expected(family: Models, tmp_path: Path) -> dict[str, bytes]:
     return weight_bytes(merge(*family, METHOD, tmp_path / "expected", OPTIONS).path)
 
 
-def note_disk_calls(patch: pytest.MonkeyPatch, note: Callable[[], None]) -> None:
-    """Have `note` called before each call by which a merge changes what is on the disk."""
-
-    def noting(call: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(*arguments: Any, **settings: Any) -> Any:
-            note()
-            return call(*arguments, **settings)
-
-        return noted
-
-    for module, name in DISK_CALLS:
-        patch.setattr(module, name, noting(getattr(module, name)))
-
-
 def merge_in_child(family: Models, method: ResolvedMethod, out: Path, moment: int | None) -> bool:
     """Merge in a forked process, killed before its call number `moment` to the disk; return whether it finished."""
-    child = os.fork()
-    if child == 0:
-        code, calls = 1, itertools.count()
-
-        def die_in_time() -> None:
-            if next(calls) == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        try:
-            with pytest.MonkeyPatch.context() as patch:
-                note_disk_calls(patch, die_in_time)
-                merge(*family, method, out, OPTIONS)
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitpid(child, 0)[1] == 0
+    return in_child(lambda: merge(*family, method, out, OPTIONS), moment)
 
 
 # The second also keeps updates of matrices beside its output.

@@ -4,11 +4,10 @@ The same call again makes the same bytes.
 """
 
 import errno
-import itertools
 import os
 import random
-import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ import pytest
 import rammerge
 from rammerge.errors import RammergeError
 from rammerge.publishing.staging import locked_staging, staging_directory
-from tests.engine.test_crashes import note_disk_calls
+from tests.fixtures.kills import in_child, note_disk_calls
 from tests.patches.families import contents, odd_family
 
 Work = Callable[[Path], object]
@@ -34,26 +33,6 @@ def works(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Work]:
     }
 
 
-def in_child(work: Work, out: Path, moment: int | None) -> bool:
-    """Do the work in a forked process, killed before its call number `moment` to the disk; tell whether it finished."""
-    child = os.fork()
-    if child == 0:
-        code, calls = 1, itertools.count()
-
-        def die_in_time() -> None:
-            if next(calls) == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        try:
-            with pytest.MonkeyPatch.context() as patch:
-                note_disk_calls(patch, die_in_time)
-                work(out)
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitpid(child, 0)[1] == 0
-
-
 @pytest.mark.parametrize("name", ["pack", "unpack"])
 def test_kill_9_at_any_moment(works: dict[str, Work], tmp_path: Path, name: str) -> None:
     calls: list[None] = []
@@ -65,9 +44,10 @@ def test_kill_9_at_any_moment(works: dict[str, Work], tmp_path: Path, name: str)
     chances = random.Random(0)
     for moment in chances.sample(range(len(calls)), 5):
         out = tmp_path / f"out{moment}"
-        in_child(works[name], out, moment)
+        work = partial(works[name], out)
+        in_child(work, moment)
         if not out.exists():  # else it died after the rename that publishes
-            assert in_child(works[name], out, None)
+            assert in_child(work, None)
             assert not staging_directory(out).exists()
         assert contents(out) == expected
 
