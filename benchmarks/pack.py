@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +60,8 @@ def _measure(base: Path, agents: Mapping[str, Path], scratch: Path, runs: int) -
         for directory in (patch, out):
             shutil.rmtree(directory, ignore_errors=True)
         report = pack(opened, agent, patch, threads=1)
-        packing = _fastest(runs, lambda: pack(opened, agent, patch, threads=1, force=True))  # noqa: B023 (called here)
-        unpacking = _fastest(runs, lambda: unpack(opened, patch, out, threads=1, force=True))  # noqa: B023
+        packing = _fastest(runs, partial(pack, opened, agent, patch, threads=1, force=True))
+        unpacking = _fastest(runs, partial(unpack, opened, patch, out, threads=1, force=True))
         changed, elements = _changed(opened.tensors, agent.tensors)
         sizes = [report.nbytes, _zstd(path), changed * _PAIR_BYTES]
         smaller = [f"{size / 1e6:,.1f} MB ({report.weights / size:.1f}x)" for size in sizes]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,16 +189,16 @@ def threads_for(model: "PreTrainedModel") -> Iterator[None]:
 @cache
 def preload_transformers() -> None:
     """Import what loads models, once a process, without its progress bars and advice; its errors are still logged."""
+    import transformers
     from transformers import utils
 
     # scikit-learn takes a quarter of the whole import, and only a model that drafts another's answers needs it.
     there, utils.is_sklearn_available = utils.is_sklearn_available, lambda: False
     try:
-        from transformers.generation import candidate_generator  # noqa: F401  (which asks for it)
+        import_module("transformers.generation.candidate_generator")  # which asks for it
     finally:
         utils.is_sklearn_available = there
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401  (made when they are first asked for)
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    for name in ("AutoModelForCausalLM", "AutoTokenizer"):
+        getattr(transformers, name)  # imported when it is first asked for
+    utils.logging.set_verbosity_error()
+    utils.logging.disable_progress_bar()

@@ -283,12 +283,12 @@ def test_the_command_writes_a_recipe_that_loads(tmp_path: Path) -> None:
 
 
 def test_paths_from_the_working_directory_are_paths_from_the_recipe(tmp_path: Path) -> None:
-    work = tmp_path / "work"
+    work = tmp_path / "here"
     (work / "one").mkdir(parents=True)
     (work / "mergekit.yml").write_text(yaml.safe_dump(config("ram")))
     assert command("mergekit.yml", "--out", "../recipe.yaml", directory=work).returncode == 0
     sources = {name: agent.source for name, agent in load(tmp_path / "recipe.yaml").agents.items()}
-    assert sources == {"one": "./work/one", "two": "./two", "three": "./three"}
+    assert sources == {"one": "./here/one", "two": "./two", "three": "./three"}
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1", "\x00", "merge_method: slerp\nslices: [1]"])
