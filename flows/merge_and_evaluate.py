@@ -135,7 +135,7 @@ def _judge(todo: Plan, scores: Mapping[str, PrefectFuture[Scores]], rival: Chall
     board = compare.submit(everyone, list(todo.agents), methods, spec.evaluation.confidence, rival.extra)
     settle(board)
     opponent = rival.opponent(board.result().selected)
-    decision = gate.submit(board, todo.gates, opponent, todo.gate_code, spec.trust, spec.path.absolute().parent)
+    decision = gate.submit(board, todo.gates, opponent, todo.gate_code, spec.trust, spec.directory)
     settle(decision)
     artifacts.publish_leaderboard(spec.name, board.result())
     artifacts.publish_decision(spec.name, decision.result())

@@ -43,7 +43,7 @@ def derive(recipe: Recipe, method: str, grid: Grid) -> Recipe:
         merge = Merge(method=method, sweep=grid)
         for values in itertools.product(*merge.sweep.values()):
             params = dict(zip(merge.sweep, values, strict=True))
-            resolve(method, None, params, trusted=recipe.trust, directory=recipe.path.absolute().parent)
+            resolve(method, None, params, trusted=recipe.trust, directory=recipe.directory)
         name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{recipe.name}-{method}-sweep")[:64]
         registry = recipe.registry.model_copy(update={"model": None, "promote": False})
         swept = recipe.model_copy(update={"name": name, "merges": [merge], "gates": [], "registry": registry})

@@ -10,9 +10,10 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from evaluation.suites.taskfile import TaskFile, load_yaml, read_task_files
+from evaluation.suites.taskfile import TaskFile, read_task_files
 from rammerge.errors import InputError, closest
 from rammerge.system.plugins import entry_points, is_reference, load_object
+from rammerge.system.reading import read_yaml
 from rammerge.system.schema import check
 
 Split = Literal["validation", "test"]
@@ -145,7 +146,7 @@ def _refuse_shared_items(suite: Suite) -> None:
 def _read_yaml(file: Path) -> Any:
     if not file.exists():
         raise InputError(f"{file.parent} is not a suite: it has no {file.name}")
-    return load_yaml(file, yaml.SafeLoader)
+    return read_yaml(file, yaml.SafeLoader)
 
 
 def _digest(path: Path, named: Iterable[Path]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from rammerge.errors import InputError
-from rammerge.system.reading import stat_file
+from rammerge.system.reading import read_text, read_yaml
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def read_task_files(folder: Path) -> dict[str, TaskFile]:
 
 def read_items(file: Path) -> list[dict[str, Any]]:
     """Return the objects of a JSON Lines file; raise InputError naming the line that is not one."""
-    lines = _read_text(file).split("\n")
+    lines = read_text(file).split("\n")
     items = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -158,28 +158,6 @@ def _functions(value: Any) -> Iterator[FunctionReference]:
     elif isinstance(value, Mapping | list):
         for part in value.values() if isinstance(value, Mapping) else value:
             yield from _functions(part)
-
-
-def load_yaml(file: Path, loader: type[yaml.SafeLoader]) -> Any:
-    """Return what a YAML file holds; InputError if it cannot be read or is not YAML."""
-    text = _read_text(file)
-    try:
-        return yaml.load(text, loader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
-    except (RecursionError, ValueError):
-        raise InputError(
-            f"{file} is not valid YAML: nested too deeply, or a number or date that does not exist"
-        ) from None
-
-
-def _read_text(file: Path) -> str:
-    if file.exists():
-        stat_file(file)  # refuses what would block, or act, when it is opened
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # the latter of what is not UTF-8, or of a name with a zero byte
-        raise InputError(f"{file} cannot be read: {error}") from None
 
 
 def _check_data(task: TaskFile) -> None:
@@ -235,7 +213,7 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], tup
         return FunctionReference(path.parent, module, name)
 
     Loader.add_constructor("!function", function)
-    content = load_yaml(path, Loader)
+    content = read_yaml(path, Loader)
     if not isinstance(content, dict):
         raise InputError(f"{path} must be a mapping, as lm-eval's task files are")
     included = content.pop("include", None) or []

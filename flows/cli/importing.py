@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.init import path_in_recipe
+from flows.cli.init import check_recipe_file, path_in_recipe, write_recipe
 from rammerge.errors import InputError
 
 if TYPE_CHECKING:
     from rammerge.recipe.mergekit import Imported
 
-_MAX_BYTES = 1 << 20
+_LONGEST_NAME = 50
 
 
 def import_(
@@ -28,15 +28,13 @@ def import_(
     from rammerge.recipe import parse
     from rammerge.recipe.mergekit import translate
     from rammerge.rules import resolve
-    from rammerge.system.atomic import write_text
 
-    if out.exists() and not force:
-        raise InputError(f"{out} exists; choose a different --out, or replace it with --force")
+    check_recipe_file(out, force)
     found = translate(_read(config), str(config))
     text = "\n".join([*_lines(found, config, out), ""])
     for variant in parse(out, text).variants():
         resolve(variant.method, variant.preset, variant.params, weights=variant.weights)
-    write_text(out, text)
+    write_recipe(out, text)
     for note in found.notes:
         print(f"note: {note}")
     print(f"{out} is written: name your suites in it, then `rammerge check {shlex.quote(str(out))}`")
@@ -45,24 +43,22 @@ def import_(
 def _read(config: Path) -> Any:
     import yaml
 
-    try:
-        if config.is_file() and config.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{config} is too large for a configuration of mergekit")
-        return yaml.safe_load(config.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"{config} cannot be read ({error.strerror}); give a configuration of mergekit") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-        raise InputError(f"{config} is not YAML; give a configuration of mergekit") from None
+    from rammerge.recipe.reading import MAX_BYTES
+    from rammerge.system.reading import read_yaml
+
+    if config.is_file() and config.stat().st_size > MAX_BYTES:
+        raise InputError(f"{config} is too large for a configuration of mergekit")
+    return read_yaml(config, yaml.SafeLoader)
 
 
 def _lines(found: "Imported", config: Path, out: Path) -> Iterator[str]:
     from flows.cli.draft import comment
-    from rammerge.recipe import quoted
+    from rammerge.recipe import as_name, quoted
 
     yield f"# What {config.name} says to mergekit 0.1.5, as a recipe; docs/recipe.md explains every key."
     for note in found.notes:
         yield from comment(f"Note: {note}.")
-    yield f"name: {quoted(_name(config))}"
+    yield f"name: {quoted(as_name(config.stem)[:_LONGEST_NAME] or 'imported')}"
     yield f"base: {_source(found.base, out)}"
     yield "agents:"
     yield from (f"  {quoted(name)}: {_source(source, out)}" for name, source in found.agents.items())
@@ -81,12 +77,6 @@ def _source(source: str, out: Path) -> str:
     from rammerge.recipe import quoted
 
     return quoted(path_in_recipe(source, out) if Path(source).is_dir() else source)
-
-
-def _name(config: Path) -> str:
-    import re
-
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", config.stem).lstrip("._-")[:50] or "imported"
 
 
 def _shown(value: Any) -> str:

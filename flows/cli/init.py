@@ -1,7 +1,6 @@
 """`rammerge init`: write a first recipe for models that are examined first, and check it."""
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +47,7 @@ def init(
 
     The models are examined first. On a terminal, missing options are asked for; elsewhere base and agents are required.
     """
-    _check_output(out, force)
+    check_recipe_file(out, force)
     if _on_terminal():
         base = base or _ask_for_base()
         agent = agent or _ask_for_agents(base)
@@ -63,14 +62,10 @@ def init(
 
 def _write(out: Path, base: str, agents: Mapping[str, str], suites: Sequence[str], name: str) -> None:
     from rammerge.recipe import parse
-    from rammerge.system.atomic import write_text
 
     text = _draft(out, base, agents, suites, name)
     _check(parse(out, text))
-    try:
-        write_text(out, text)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror}); choose a different --out") from None
+    write_recipe(out, text)
     step = "read it" if suites else "read it, put your own suites into it, set promote to true"
     print(f"{out} is written: {step}, then `rammerge run {shlex.quote(str(out))}`")
 
@@ -107,7 +102,8 @@ def _check(recipe: "Recipe") -> None:
         say(line)
 
 
-def _check_output(out: Path, force: bool) -> None:
+def check_recipe_file(out: Path, force: bool) -> None:
+    """Check that a recipe can be written to `out`; InputError names what is in the way."""
     if out.is_dir():
         raise InputError(f"{out} is a directory; give --out the name of a file in it, such as {out / 'recipe.yaml'}")
     if out.exists() and not force:
@@ -217,6 +213,16 @@ def _ask(question: str, accept: Callable[[str], None], default: str = "") -> str
         return answer
 
 
+def write_recipe(out: Path, text: str) -> None:
+    """Write the text of a recipe; InputError if the disk refuses."""
+    from rammerge.system.atomic import write_text
+
+    try:
+        write_text(out, text)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror}); choose a different --out") from None
+
+
 def path_in_recipe(source: str, out: Path) -> str:
     """Return the path of a directory in the recipe at `out`: relative if it is below the recipe's, else absolute.
 
@@ -228,7 +234,9 @@ def path_in_recipe(source: str, out: Path) -> str:
 
 def _name_after(base: str) -> str:
     """Return a valid name for a recipe, made from the base's name."""
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", _normal(base.split("@")[0]).name).strip("._-")[:57]
+    from rammerge.recipe import as_name
+
+    stem = as_name(_normal(base.split("@")[0]).name).rstrip("._-")[:57]
     return f"{stem}-merge" if stem else "merge"
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.judging.gates import CHAMPION_RULES, check_names, own_code, parse_gate
+from evaluation.judging.gates import CHAMPION_RULES, Gate, check_names, own_code, parse_gate
 from evaluation.suites import load_suite
 from rammerge.errors import InputError, closest
 from rammerge.recipe import Recipe, Source, load
@@ -40,6 +40,10 @@ class Plan:
     gates: list[dict[str, Any]]
     gate_code: dict[str, str]
 
+    def rules(self) -> list[Gate]:
+        """Return the gates as objects that judge."""
+        return [_parse_gate(self.recipe, gate) for gate in self.gates]
+
     @property
     def meets_champion(self) -> bool:
         """Whether a gate compares the selected variant with the champion."""
@@ -68,7 +72,6 @@ def look_up(recipe: Recipe) -> Plan:
     """Look up everything that `recipe` names; InputError as of `plan`."""
     methods, suites = _methods(recipe), _suites(recipe)
     gates = _gates(recipe, models=["base", *recipe.members(), *methods], suites=[suite.name for suite in suites])
-    directory = recipe.path.absolute().parent
     return Plan(
         recipe=recipe,
         base=_origin(recipe, recipe.base, ("base",)),
@@ -77,7 +80,7 @@ def look_up(recipe: Recipe) -> Plan:
         variants=methods,
         suites=suites,
         gates=gates,
-        gate_code=own_code([parse_gate(gate, trusted=recipe.trust, directory=directory) for gate in gates]),
+        gate_code=own_code([_parse_gate(recipe, gate) for gate in gates]),
     )
 
 
@@ -91,7 +94,7 @@ def _origin(recipe: Recipe, source: Source, location: Location) -> Origin:
 
 
 def _methods(recipe: Recipe) -> dict[str, MethodRef]:
-    methods, directory = {}, recipe.path.absolute().parent
+    methods = {}
     for variant in recipe.variants():
         try:
             settled = resolve(
@@ -101,22 +104,21 @@ def _methods(recipe: Recipe) -> dict[str, MethodRef]:
                 weights=variant.weights,
                 tensors=variant.tensors,
                 trusted=recipe.trust,
-                directory=directory,
+                directory=recipe.directory,
             )
             settled.bind(recipe.agents)
         except InputError as error:
             raise recipe.error(variant.location, str(error)) from None
-        methods[variant.name] = MethodRef.of(settled, trusted=recipe.trust, directory=directory)
+        methods[variant.name] = MethodRef.of(settled, trusted=recipe.trust, directory=recipe.directory)
     return methods
 
 
 def _suites(recipe: Recipe) -> list[SuiteRef]:
     refs: list[SuiteRef] = []
-    directory = recipe.path.absolute().parent
     for index, name in enumerate(recipe.evaluation.suites):
         location = ("evaluation", "suites", index)
         try:
-            refs.append(SuiteRef.of(load_suite(name, relative_to=directory, trusted=recipe.trust)))
+            refs.append(SuiteRef.of(load_suite(name, relative_to=recipe.directory, trusted=recipe.trust)))
         except InputError as error:
             raise recipe.error(location, str(error)) from None
         if refs[-1].name in {ref.name for ref in refs[:-1]}:
@@ -125,11 +127,9 @@ def _suites(recipe: Recipe) -> list[SuiteRef]:
 
 
 def _gates(recipe: Recipe, *, models: list[str], suites: list[str]) -> list[dict[str, Any]]:
-    directory = recipe.path.absolute().parent
     for index, gate in enumerate(recipe.gates):
         try:
-            parsed = parse_gate(gate.model_dump(), trusted=recipe.trust, directory=directory)
-            check_names([parsed], models=models, suites=suites)
+            check_names([_parse_gate(recipe, gate.model_dump())], models=models, suites=suites)
         except InputError as error:
             raise recipe.error(("gates", index), str(error)) from None
     gates = [gate.model_dump() for gate in recipe.gates]
@@ -137,3 +137,7 @@ def _gates(recipe: Recipe, *, models: list[str], suites: list[str]) -> list[dict
     if recipe.promotes and not any(gate.rule in CHAMPION_RULES for gate in recipe.gates):
         gates.append({"rule": "not_worse_than_champion"})
     return gates
+
+
+def _parse_gate(recipe: Recipe, gate: Mapping[str, Any]) -> Gate:
+    return parse_gate(gate, trusted=recipe.trust, directory=recipe.directory)

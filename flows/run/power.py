@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from evaluation.judging.demands import demands
-from evaluation.judging.gates import parse_gate
 from evaluation.power import POWER, detectable_difference
 from flows.run.planning import Plan
 from rammerge import store
@@ -42,9 +41,8 @@ def asked_by_gates(plan: Plan, test_items: Mapping[str, int]) -> list[str]:
     confidence = plan.recipe.evaluation.confidence
 
     def ask(out: Path) -> None:
-        directory = plan.recipe.path.absolute().parent
-        gates = [parse_gate(gate, trusted=plan.recipe.trust, directory=directory) for gate in plan.gates]
-        write_json(out / _FILE, [found.sentence for found in demands(gates, test_items, confidence=confidence)])
+        found = demands(plan.rules(), test_items, confidence=confidence)
+        write_json(out / _FILE, [demand.sentence for demand in found])
 
     inputs = {"gates": plan.gates, "code": plan.gate_code, "items": dict(test_items), "confidence": confidence}
     entry = store.materialise(_KIND, store.key_of(_KIND, _VERSION, inputs), ask)

@@ -3,7 +3,7 @@
 from rammerge.recipe.merges import Merge, Variant
 from rammerge.recipe.model import Compute, Evaluation, Output, Recipe, schema
 from rammerge.recipe.reading import load, parse, quoted
-from rammerge.recipe.section import is_name
+from rammerge.recipe.section import as_name, is_name
 from rammerge.recipe.sources import Source, member_names
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Recipe",
     "Source",
     "Variant",
+    "as_name",
     "is_name",
     "load",
     "member_names",

@@ -1,6 +1,5 @@
 """A configuration of mergekit as a recipe that computes the same, or a sentence that says why there is none."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from rammerge.errors import InputError, closest
 from rammerge.recipe.mergekit_methods import METHODS, NO_EQUAL, Settings, Translation
-from rammerge.recipe.section import is_name
+from rammerge.recipe.section import as_name, is_name
 
 _KEYS = ("models", "merge_method", "base_model", "dtype", "out_dtype", "parameters", "tokenizer_source", "tokenizer")
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -138,7 +137,7 @@ def _names(sources: Sequence[str]) -> list[str]:
     """Return a name for each source: the last part of its path, with a number where that is taken."""
     names: list[str] = []
     for number, source in enumerate(sources, start=1):
-        last = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source.partition("@")[0]).name).lstrip("._-")[:_LONGEST_NAME]
+        last = as_name(Path(source.partition("@")[0]).name)[:_LONGEST_NAME]
         free = is_name(last) and last not in names
         names.append(last if free else f"{last or 'agent'}-{number}")
     return names

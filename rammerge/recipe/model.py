@@ -152,6 +152,11 @@ class Recipe(Section):
     _lines: Mapping[Location, int] = PrivateAttr(default_factory=lambda: dict[Location, int]({(): 1}))
 
     @property
+    def directory(self) -> Path:
+        """The absolute directory of the file, from which paths and trusted modules are found."""
+        return self._path.absolute().parent
+
+    @property
     def path(self) -> Path:
         """The file that the recipe was read from."""
         return self._path
@@ -213,11 +218,6 @@ class Recipe(Section):
                 found[member] = place, source
         return found
 
-    def resolve_suite(self, suite: str) -> str:
-        """Return the absolute path of a suite directory beside the recipe, or a bundled suite's name as written."""
-        beside = self._beside(suite)
-        return beside if Path(beside).is_dir() else suite
-
     def variants(self) -> list[Variant]:
         """Return the variants in the order of the file, with sweeps expanded; InputError when two share a name."""
         variants: dict[str, Variant] = {}
@@ -249,7 +249,7 @@ class Recipe(Section):
 
     def _beside(self, written: str) -> str:
         # normpath rather than resolve: a symbolic link is the user's name for a checkpoint, and reports keep it.
-        return os.path.normpath(self._path.absolute().parent / Path(written).expanduser())
+        return os.path.normpath(self.directory / Path(written).expanduser())
 
 
 def schema() -> dict[str, Any]:

@@ -19,6 +19,11 @@ def is_name(text: str) -> bool:
     return re.fullmatch(NAME_PATTERN, text) is not None and text not in RESERVED
 
 
+def as_name(text: str) -> str:
+    """Return `text` with a dash for what a name cannot contain, from its first letter or digit on; it may be empty."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("._-")
+
+
 class Section(BaseModel):
     """A part of the recipe. Unknown keys are refused, and nothing changes after parsing."""
 

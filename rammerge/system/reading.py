@@ -7,9 +7,12 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rammerge.errors import InputError
+
+if TYPE_CHECKING:
+    from yaml import SafeLoader
 
 # No tokenizer.json or index file in use is as large as this.
 MAX_JSON_BYTES = 256 * 1024 * 1024
@@ -132,6 +135,31 @@ def parse_json_object(content: bytes | bytearray, what: str, *, unique_keys: boo
     if not isinstance(value, dict):
         raise InputError(f"{what} holds a JSON {type(value).__name__} instead of an object; download or save it again")
     return value
+
+
+def read_yaml(file: Path, loader: "type[SafeLoader]") -> Any:
+    """Return what a YAML file holds; InputError if it cannot be read or is not YAML."""
+    import yaml
+
+    text = read_text(file)
+    try:
+        return yaml.load(text, loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+    except (RecursionError, ValueError):
+        raise InputError(
+            f"{file} is not valid YAML: nested too deeply, or a number or date that does not exist"
+        ) from None
+
+
+def read_text(file: Path) -> str:
+    """Return the text of a regular file; InputError if it cannot be read or is not UTF-8."""
+    if file.exists():
+        stat_file(file)  # refuses what would block, or act, when it is opened
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:  # the latter of what is not UTF-8, or of a name with a zero byte
+        raise InputError(f"{file} cannot be read: {error}") from None
 
 
 def quote(value: Any) -> str:
