@@ -1,8 +1,8 @@
 """What one model scored on one split of one suite, item by item, with everything that makes it comparable."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from evaluation.suites import Split
@@ -10,9 +10,18 @@ from evaluation.suites import Split
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """The scores in [0, 1] by sorted item id, and how they were made. `items_digest` covers the items' contents.
+    """The scores in [0, 1] by sorted item id, and how they were made.
 
-    `seconds` is the wall time of this split alone, without loading the model.
+    Attributes:
+        scores: by item; of an item that was answered several times, the mean.
+        items_digest: covers the items' contents.
+        seconds: wall time of this split alone, without loading the model.
+        clusters: item id -> the cluster of related items that it belongs to, where the suite declares clusters.
+        answers: item id -> the score of each answer, where the suite samples several.
+        decoding: `greedy`, or how answers are sampled.
+        few_shot: examples in the prompt, by task.
+        chat_template: SHA-256 of the model's own template, where the suite's prompts are wrapped in it.
+        sandbox: what kept the code that models wrote away from the machine, where a suite runs such code.
     """
 
     suite: str
@@ -29,6 +38,12 @@ class SuiteResult:
     torch_version: str
     seconds: float
     model_digest: str | None = None
+    clusters: Mapping[str, str] | None = None
+    answers: Mapping[str, Sequence[float]] | None = None
+    decoding: str = "greedy"
+    few_shot: Mapping[str, int] = field(default_factory=dict)
+    chat_template: str | None = None
+    sandbox: str | None = None
 
     @property
     def n(self) -> int:

@@ -1,4 +1,6 @@
-"""Run a model on suites with lm-eval's Python interface: greedy, one dtype, one batch size, scores kept by item.
+"""Run a model on suites with lm-eval's Python interface: one dtype, one batch size, scores kept by item.
+
+Decoding is greedy, unless a suite samples several answers to each item.
 
 The model is loaded once for all suites and splits, then each split is one call of lm-eval, so that the composition of
 its batches, and with it the last bits of the logits, does not depend on which other suites are asked for. lm-eval's
@@ -9,10 +11,12 @@ lm-eval and torch are imported by the first call, which also silences the progre
 and transformers in this process. Threads and random seeds are left as they are.
 """
 
+import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,14 +26,14 @@ from evaluation.backends.transformers import drop_decoding_settings, load, prelo
 from evaluation.results import SuiteResult
 from evaluation.runners.asking import ask, asked
 from evaluation.runners.rehearsal import rehearse
-from evaluation.runners.samples import digest_items
+from evaluation.runners.samples import digest_items, joined
 from evaluation.runners.tasks import build_tasks, task_manager
 from evaluation.suites import SPLITS, Split, Suite
 from rammerge.errors import InputError
 from rammerge.system.atomic import write_json, write_text
 
 if TYPE_CHECKING:
-    from lm_eval.tasks import TaskManager
+    from lm_eval.api.task import Task
 
 BATCH_SIZE = 100
 
@@ -103,7 +107,8 @@ class Harness:
         for suite in suites:
             for split in splits:
                 started = time.perf_counter()
-                found = self._run(manager, suite, split, limit)
+                tasks = build_tasks(manager, suite, split)
+                found = self._run(tasks, suite, split, limit)
                 result = SuiteResult(
                     suite=suite.name,
                     suite_digest=suite.digest,
@@ -112,6 +117,9 @@ class Harness:
                     items_digest=digest_items(found),
                     limit=limit,
                     seconds=time.perf_counter() - started,
+                    few_shot={name: int(task.get_config("num_fewshot")) for name, task in tasks.items()},
+                    chat_template=self._template() if suite.apply_chat_template else None,
+                    **_kept(suite, found),
                     **self._conditions,
                 )
                 results[suite.name, split] = result
@@ -121,11 +129,42 @@ class Harness:
                     progress(f"{suite.name} {split}: {result.mean:.1%} of {result.n} in {result.seconds:.1f} s")
         return results
 
-    def _run(self, manager: "TaskManager", suite: Suite, split: Split, limit: int | None) -> list[dict[str, Any]]:
+    def _run(self, tasks: "Mapping[str, Task]", suite: Suite, split: Split, limit: int | None) -> list[dict[str, Any]]:
         """Return the samples of one split, sorted by id."""
-        tasks = build_tasks(manager, suite, split)
+        chat = suite.apply_chat_template
         with threads_for(self._lm.model):
-            return ask(self._lm, suite, split, tasks, limit=limit, chat=suite.apply_chat_template)
+            if suite.sampling is None:
+                return ask(self._lm, suite, split, tasks, limit=limit, chat=chat)
+            repeats = []
+            for number in range(suite.sampling.repeats):
+                with _seeded(suite.name, split, str(number)):
+                    repeats.append(ask(self._lm, suite, split, tasks, limit=limit, chat=chat))
+            return joined(repeats)
+
+    def _template(self) -> str:
+        return hashlib.sha256(json.dumps(self._lm.tokenizer.chat_template, sort_keys=True).encode()).hexdigest()
+
+
+def _kept(suite: Suite, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a result says of clusters and of several answers to an item."""
+    kept: dict[str, Any] = {}
+    if suite.cluster is not None:
+        kept["clusters"] = {sample["id"]: sample["cluster"] for sample in found}
+    if suite.sampling is not None:
+        kept["answers"] = {sample["id"]: [answer["score"] for answer in sample["answers"]] for sample in found}
+        kept["decoding"] = str(suite.sampling)
+    return kept
+
+
+@contextmanager
+def _seeded(*names: str) -> Iterator[None]:
+    """Draw answers from a seed made of names, the same for every model, and leave the process's own state alone."""
+    import torch
+
+    seed = int.from_bytes(hashlib.sha256("\0".join(names).encode()).digest()[:8], "big")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 def _write(folder: Path, result: SuiteResult, found: Sequence[Mapping[str, Any]]) -> None:

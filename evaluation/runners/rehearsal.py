@@ -6,6 +6,7 @@ rendered and measured for every model.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +15,8 @@ from evaluation.backends.classes import text_model
 from evaluation.backends.transformers import check_decoding_settings, load_tokenizer
 from evaluation.runners.asking import ask, asked
 from evaluation.runners.tasks import build_tasks, task_manager
-from evaluation.suites import SPLITS, Split, Suite
+from evaluation.suites import SPLITS, Split, Suite, cluster_of
+from evaluation.suites.splits import refuse_shared_clusters
 from rammerge.errors import InputError, RammergeError
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from lm_eval.api.model import LM
     from lm_eval.api.task import Task
     from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def rehearse(
     for suite in suites:
         for name, reader in readers.items():
             _require_template(suite, name, reader)
+        _require_clusters(manager, suite, limit)
         for split in splits:
             tasks = build_tasks(manager, suite, split)
             _require_examples(suite, split, tasks)
@@ -90,6 +94,28 @@ def _require_template(suite: Suite, name: str, reader: "HFLM") -> None:
             f"{suite.path / 'suite.yaml'} asks with a chat template, and {name} has none; add chat_template.jinja to "
             f"the model's directory, or set apply_chat_template: false"
         )
+
+
+def _require_clusters(manager: "TaskManager", suite: Suite, limit: int | None) -> None:
+    """Refuse items without a cluster, a cluster in both splits, and a split of one cluster, whatever made the items."""
+    if (field := suite.cluster) is None:
+        return
+    where = f"{suite.path / 'suite.yaml'}: the task"
+    found: dict[Split, list[str]] = {
+        split: [
+            cluster_of(item, field, f"{where} '{name}'")
+            for name, task in build_tasks(manager, suite, split).items()
+            for item in islice(task.eval_docs, limit)
+        ]
+        for split in SPLITS
+    }
+    refuse_shared_clusters(suite.path, field, found["validation"], found["test"])
+    for split, clusters in found.items():
+        if len(set(clusters)) == 1:
+            raise InputError(
+                f"{suite.path / 'suite.yaml'}: the {split} split has one cluster ({field}: {clusters[0][:60]}), which "
+                f"says nothing about others; add items of other clusters, or raise the recipe's limit"
+            )
 
 
 def _items(task: "Task", limit: int | None) -> int:

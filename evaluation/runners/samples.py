@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, SupportsFloat
 
-from evaluation.suites import Suite
+from evaluation.suites import Suite, cluster_of
 from rammerge.errors import InputError, closest
 
 
@@ -13,7 +14,7 @@ def samples(suite: Suite, logged: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
     """Return the samples of one split, sorted by id, from lm-eval's log by task.
 
     An id is the item's own, or else its position in the data. With several tasks it begins with the task's name.
-    `item` is lm-eval's digest of the item's content.
+    `item` is lm-eval's digest of the item's content, `cluster` is there where the suite declares clusters.
 
     Raises:
         InputError: a task lacks the suite's metric or filter, or scored an item outside [0, 1].
@@ -23,6 +24,21 @@ def samples(suite: Suite, logged: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
     return sorted(found, key=lambda sample: str(sample["id"]))
 
 
+def joined(repeats: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the samples of several answers to the same items as one sample for each item.
+
+    `score` is the mean; `completion` is the first answer's; `answers` has the completion and the score of each.
+    """
+    return [
+        {
+            **answers[0],
+            "score": math.fsum(answer["score"] for answer in answers) / len(answers),
+            "answers": [{key: answer[key] for key in ("completion", "score")} for answer in answers],
+        }
+        for answers in zip(*repeats, strict=True)
+    ]
+
+
 def digest_items(samples: Sequence[Mapping[str, Any]]) -> str:
     """SHA-256 over the ids and contents of the items: data fetched by lm-eval's library can change under one name."""
     return hashlib.sha256(json.dumps([[sample["id"], sample["item"]] for sample in samples]).encode()).hexdigest()
@@ -30,6 +46,7 @@ def digest_items(samples: Sequence[Mapping[str, Any]]) -> str:
 
 def _samples(suite: Suite, task: str, logged: Sequence[Mapping[str, Any]], *, prefix: bool) -> Iterator[dict[str, Any]]:
     file = suite.path / "suite.yaml"
+    where = f"{file}: the task '{task}'"
     metric, _, named_filter = suite.metric.partition(",")
     filters = sorted({entry["filter"] for entry in logged})
     if not filters:
@@ -48,8 +65,9 @@ def _samples(suite: Suite, task: str, logged: Sequence[Mapping[str, Any]], *, pr
                 "prompt": entry["arguments"][0][0],
                 "target": str(entry["target"]),
                 "completion": _completion(entry),
-                "score": _score(f"{file}: the task '{task}'", metric, entry),
+                "score": _score(where, metric, entry),
                 "item": entry["doc_hash"],
+                **({} if suite.cluster is None else {"cluster": cluster_of(entry["doc"], suite.cluster, where)}),
             }
 
 

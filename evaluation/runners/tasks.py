@@ -25,16 +25,18 @@ def task_manager(*, include_library: bool) -> "TaskManager":
 
 
 def build_tasks(manager: "TaskManager", suite: Suite, split: Split) -> "dict[str, Task]":
-    """Return lm-eval's tasks of one split of a suite by name, greedy, and with the same few-shot examples every time.
+    """Return lm-eval's tasks of one split of a suite by name, decoding as the suite says.
+
+    Few-shot examples are the same every time.
 
     Raises:
-        InputError: an unknown task, or one that lm-eval cannot build.
+        InputError: an unknown task, one that lm-eval cannot build, or one without answers that could be sampled.
     """
     tasks: dict[str, Task] = {}
     for name in suite.tasks[split]:
         tasks |= _build(manager, suite, name)
-    for task in tasks.values():
-        _pin_decoding(task)
+    for name, task in tasks.items():
+        _pin_decoding(suite, name, task)
     return tasks
 
 
@@ -125,9 +127,21 @@ def _local_dataset(files: Mapping[str, Sequence[Path]], *, as_arrow: bool, **_me
     return {split: Dataset.from_list(items) for split, items in splits.items()}
 
 
-def _pin_decoding(task: "Task") -> None:
-    if task.get_config("output_type") == "generate_until":
-        task.set_config("generation_kwargs", {"do_sample": False, "temperature": 0.0}, update=True)
+def _pin_decoding(suite: Suite, name: str, task: "Task") -> None:
+    generates = task.get_config("output_type") == "generate_until"
+    if suite.sampling is not None and not generates:
+        raise InputError(
+            f"{suite.path / 'suite.yaml'} samples answers, and the task '{name}' generates none; remove sampling, or "
+            f"give the task `output_type: generate_until`"
+        )
+    if generates:
+        task.set_config("generation_kwargs", _decoding(suite), update=True)
     if task.get_config("num_fewshot") is None:
         task.set_config("num_fewshot", 0)
     task.set_fewshot_seed(_FEWSHOT_SEED)
+
+
+def _decoding(suite: Suite) -> dict[str, Any]:
+    if suite.sampling is None:
+        return {"do_sample": False, "temperature": 0.0}
+    return {"do_sample": True, "temperature": suite.sampling.temperature, "top_k": 0, "top_p": 1.0}

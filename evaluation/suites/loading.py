@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from evaluation.suites.splits import local_clusters, refuse_shared_clusters, refuse_shared_prompts
 from evaluation.suites.taskfile import TaskFile, read_task_files
 from rammerge.errors import InputError, closest
 from rammerge.system.plugins import entry_points, is_reference, load_object
@@ -23,11 +24,30 @@ _BUNDLED = Path(__file__).resolve().parent / "bundled"
 _FILE = "suite.yaml"
 
 
+class Sampling(BaseModel):
+    """Several answers to each item, drawn from the model's distribution; an item's score is the mean of theirs.
+
+    Attributes:
+        repeats: answers to each item.
+        temperature: what logits are divided by.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    repeats: int = Field(ge=2, le=1000)
+    temperature: float = Field(gt=0, le=10)
+
+    def __str__(self) -> str:
+        """Return what reports call it."""
+        return f"{self.repeats} answers at temperature {self.temperature:g}"
+
+
 @dataclass(frozen=True)
 class Suite:
     """One domain's evaluation: lm-eval tasks for each split, and the metric that scores an item in [0, 1].
 
     `task_files` holds the suite's own tasks by name; a name in `tasks` that is not there is one of lm-eval's library.
+    Items with the same value of the key `cluster` are related. Without `sampling` decoding is greedy.
     """
 
     name: str
@@ -36,6 +56,8 @@ class Suite:
     metric: str
     tasks: Mapping[Split, tuple[str, ...]]
     apply_chat_template: bool
+    cluster: str | None
+    sampling: Sampling | None
     path: Path
     digest: str
     task_files: Mapping[str, TaskFile]
@@ -103,6 +125,8 @@ class _SuiteFile(BaseModel):
     domain: str
     metric: str = "acc"
     apply_chat_template: bool = False
+    cluster: str | None = Field(default=None, min_length=1)
+    sampling: Sampling | None = None
     tasks: _Tasks
 
 
@@ -123,24 +147,23 @@ def _open(path: Path) -> Suite:
         metric=content.metric,
         tasks=MappingProxyType({split: getattr(content.tasks, split) for split in SPLITS}),
         apply_chat_template=content.apply_chat_template,
+        cluster=content.cluster,
+        sampling=content.sampling,
         path=path,
         digest=_digest(path, (file for task in task_files.values() for file in task.files)),
         task_files=MappingProxyType(task_files),
     )
-    _refuse_shared_items(suite)
+    _keep_splits_apart(suite)
     return suite
 
 
-def _refuse_shared_items(suite: Suite) -> None:
+def _keep_splits_apart(suite: Suite) -> None:
     validation, test = (
-        {item for task in suite.tasks[split] if task in suite.task_files for item in suite.task_files[task].prompts()}
-        for split in SPLITS
+        [suite.task_files[task] for task in suite.tasks[split] if task in suite.task_files] for split in SPLITS
     )
-    if shared := sorted(validation & test):
-        raise InputError(
-            f"{suite.path}: {len(shared)} prompts are in both splits (one is {shared[0][:60]!r}), but nothing may be "
-            f"selected on the items it is reported on: remove them from one split"
-        )
+    refuse_shared_prompts(suite.path, validation, test)
+    if (field := suite.cluster) is not None:
+        refuse_shared_clusters(suite.path, field, local_clusters(validation, field), local_clusters(test, field))
 
 
 def _read_yaml(file: Path) -> Any:

@@ -25,7 +25,7 @@ from tasks.runtime.slots import fills_the_machine, model_process
 from tasks.runtime.step import Result, step
 from tasks.steps.sources import Model, refuse_changed
 
-_SUITE_VERSION = 1
+_SUITE_VERSION = 2
 
 
 class SuiteRef(BaseModel):
@@ -120,7 +120,7 @@ def _fills_the_machine(*, model: Model, conditions: Conditions, **_: Any) -> boo
 
 @step(
     "evaluate",
-    version=1,
+    version=2,
     run_name="evaluate {name}",
     result=Scores,
     ignore=["name"],

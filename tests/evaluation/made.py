@@ -69,6 +69,7 @@ def write_suite(directory: Path, *, kind: str = "generate", sizes: tuple[int, in
                 "id": f"{split}-{rng.randrange(10**6):06d}",
                 "prompt": "".join(rng.choices("abcdef =?", k=rng.randint(3, 40))),
                 "target": rng.randrange(3) if kind == "choice" else "abc",
+                "topic": f"{split} {index // 3}",
                 "choices": ["ab", "c", "def"],
                 "nested": {"only here": index} if index % 2 else {"only there": index},
             }

@@ -236,3 +236,32 @@ def test_process_docs_gets_a_dataset(model: Path, tmp_path: Path) -> None:
     task.write_text(task.read_text() + "process_docs: !function scoring.process_docs\n")
     assert yaml.safe_load((folder / "suite.yaml").read_text())["name"] == "words"
     assert evaluate_model(model, [load_suite(folder)], splits=["test"])["words", "test"].n == 2
+
+
+def test_sampled_answers_are_kept_and_are_the_same_again(model: Path, tmp_path: Path) -> None:
+    sampling = {"repeats": 4, "temperature": 1.0}
+    suite = load_suite(write_suite(tmp_path / "words", metric="share", cluster="topic", sampling=sampling))
+    before = global_state()
+    result = evaluate_model(model, [suite], splits=["test"], out=tmp_path / "out")["words", "test"]
+    assert global_state() == before
+    assert result.answers is not None
+    for sample in samples(tmp_path / "out", "words", "test"):
+        scores = [answer["score"] for answer in sample["answers"]]
+        assert scores == [answer["completion"].count("e") / 6 for answer in sample["answers"]]
+        assert result.answers[sample["id"]] == scores
+        assert result.scores[sample["id"]] == sample["score"] == pytest.approx(np.mean(scores))
+        assert sample["completion"] == sample["answers"][0]["completion"]
+        assert len(scores) == 4
+    assert any(len(set(scores)) > 1 for scores in result.answers.values())
+    assert result.clusters == {name: doc["topic"] for name, doc in sorted(items(suite, "test").items())}
+    assert result.decoding == "4 answers at temperature 1"
+    assert SuiteResult.from_json(json.loads((tmp_path / "out" / "words" / "test.json").read_text())) == result
+    again = evaluate_model(model, [suite], splits=["test"])["words", "test"]
+    assert again.answers == result.answers
+
+
+def test_results_say_how_prompts_were_made(results: Results) -> None:
+    assert results["words", "test"].few_shot == {"words_test": 0}
+    assert results["words", "test"].chat_template is None
+    assert len(results["chat", "test"].chat_template or "") == 64
+    assert {result.decoding for result in results.values()} == {"greedy"}

@@ -242,3 +242,24 @@ def test_nothing_reaches_for_the_network(folder: Path, model: Path, monkeypatch:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     assert rehearse([load_suite(folder)], {"base": model}).warnings == []
+
+
+def test_clusters_lie_in_one_split_whatever_makes_the_items(model: Path, tmp_path: Path) -> None:
+    folder = write_suite(tmp_path / "words", sizes=(4, 4), cluster="topic")
+    rehearse([load_suite(folder)], {"base": model})
+    assert "has one cluster (topic: validation 0), which says nothing about others" in refusal(
+        folder, {"base": model}, limit=3
+    )
+    own = "def process_docs(dataset):\n    return dataset.map(lambda doc: {'topic': 'x'})\n"
+    (folder / "own.py").write_text(own)
+    edit_task(folder, process_docs="own.process_docs")
+    (folder / "validation.yaml").write_text(
+        (folder / "validation.yaml").read_text() + "process_docs: !function own.process_docs\n"
+    )
+    assert "1 clusters are in both splits (one has topic: x)" in refusal(folder, {"base": model})
+
+
+def test_answers_are_sampled_only_where_they_are_generated(model: Path, tmp_path: Path) -> None:
+    sampling = {"repeats": 2, "temperature": 0.5}
+    folder = write_suite(tmp_path / "choice", kind="choice", sizes=(1, 1), sampling=sampling)
+    assert "samples answers, and the task 'choice_validation' generates none" in refusal(folder, {"base": model})

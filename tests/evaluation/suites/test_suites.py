@@ -195,6 +195,19 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda suite: edit(suite, tasks={"test": ["made_test"], "validation": ["made_test"]}),
         "'made_test' is in both splits",
     ),
+    "one cluster in both splits": (
+        lambda suite: edit(suite, cluster="target"),
+        r"1 clusters are in both splits \(one has target: abc\).*move each cluster to one split",
+    ),
+    "no cluster": (
+        lambda suite: edit(suite, cluster="author"),
+        "clustered by 'author', but the item .* lacks that key",
+    ),
+    "a cluster that is no name": (lambda suite: edit(suite, cluster="nested"), r"has \{'only .*give every item text"),
+    "one answer sampled": (
+        lambda suite: edit(suite, sampling={"repeats": 1, "temperature": 0.7}),
+        "sampling.repeats: .*greater than or equal to 2",
+    ),
     "one item in both splits": (
         lambda suite: append(suite / "test.jsonl", (suite / "validation.jsonl").read_text()),
         "5 prompts are in both splits",
