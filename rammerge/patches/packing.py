@@ -17,8 +17,9 @@ from rammerge.checkpoints.digest import digest_checkpoint, digest_file, fingerpr
 from rammerge.checkpoints.family import Source
 from rammerge.checkpoints.fetch import fetch
 from rammerge.checkpoints.headers import Read, TensorInfo, parse_header, read_header_text
-from rammerge.checkpoints.patched.blocks import BLOCK, Stored, compress, encode
+from rammerge.checkpoints.patched.blocks import BLOCK, Stored, compress
 from rammerge.checkpoints.patched.container import HEADER, TENSOR, Contents
+from rammerge.checkpoints.patched.encoding import encode
 from rammerge.checkpoints.patched.opening import reference_of
 from rammerge.checkpoints.patched.originals import SPAN_BLOCKS
 from rammerge.checkpoints.patched.place import FILE
@@ -195,4 +196,5 @@ def _encode_block(read: Read, span: _Span, start: int, elements: int) -> Stored:
     dtype = span.tensor.dtype
     content = np.empty(elements * dtype.itemsize, np.uint8)
     span.tensor.fill(start * dtype.itemsize, content.data, read)
-    return encode(content, read_reference(span.reference, start, elements, read), dtype)
+    base = np.empty_like(content)
+    return encode(content, base if read_reference(span.reference, start, base.data, read) else None, dtype)

@@ -17,13 +17,13 @@ from rammerge.engine import memory, running
 from rammerge.engine.compiling import build, cache
 from rammerge.engine.compiling.loop import TileLoop
 from rammerge.engine.compiling.signature import Signature
-from rammerge.engine.compiling.toolchain import compiler
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.merge_block import MergeBlock
 from rammerge.engine.passes.overlap import CountBlock
 from rammerge.errors import RammergeError
 from rammerge.numerics.dtypes import DTYPES
 from rammerge.rules import resolve
+from rammerge.system.toolchain import compiler
 from tests.engine.models import Models, merge, merged_without_torch, read, sparse_family, weight_bytes, write_family
 
 SHAPES = {"embed.weight": (700, 64), "layer.weight": (300, 200), "layer.bias": (300,), "scalar": ()}

@@ -12,12 +12,12 @@ import torch
 import rammerge
 from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.checkpoints.family import Family
-from rammerge.engine.compiling.toolchain import compiler
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.measuring import measure_overlap
 from rammerge.errors import InputError
 from rammerge.publishing.making import MergeReport, merge_family
 from rammerge.rules import METHODS, ResolvedMethod, resolve
+from rammerge.system.toolchain import compiler
 from tests.engine.models import Models, read, sparse_family, weight_bytes, write_family
 
 SHAPES = {"embed.weight": (64, 32), "layer.weight": (32, 32), "norm.weight": (32,), "scalar": ()}

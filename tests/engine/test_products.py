@@ -16,7 +16,6 @@ from rammerge.checkpoints.family import Family
 from rammerge.engine import memory, running
 from rammerge.engine.compiling.build import build
 from rammerge.engine.compiling.signature import Signature
-from rammerge.engine.compiling.toolchain import compiler
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.measuring import measure, measure_overlap, runners_for
 from rammerge.engine.passes.overlap import CountBlock
@@ -25,6 +24,7 @@ from rammerge.engine.session import Session
 from rammerge.engine.sums import GRAIN, grain_sums
 from rammerge.numerics.dtypes import DTYPES
 from rammerge.overlap import Gram, Overlap
+from rammerge.system.toolchain import compiler
 from tests.engine.models import Models, sparse_family, write_family
 
 # Several blocks and grains, a part of a grain, one element, and none.

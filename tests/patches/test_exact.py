@@ -3,28 +3,37 @@
 A patch is never larger than zstd -3 makes the weight files by more than a percent.
 """
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import rammerge
 from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.checkpoints.digest import digest_checkpoint
-from rammerge.checkpoints.patched import blocks
-from rammerge.checkpoints.patched.blocks import BLOCK, Bytes, Mode, decode, encode
+from rammerge.checkpoints.patched import container, encoding
+from rammerge.checkpoints.patched.blocks import BLOCK, Bytes, Mode, Stored
+from rammerge.checkpoints.patched.compiled import load
+from rammerge.checkpoints.patched.container import ROW
+from rammerge.checkpoints.patched.decoding import Run, decode_run
+from rammerge.checkpoints.patched.encoding import encode
 from rammerge.checkpoints.patched.opening import open_patch
 from rammerge.checkpoints.patched.place import FILE
 from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.patches.verifying import verify_patch
+from rammerge.system.toolchain import compiler
 from tests.patches.families import contents, odd_family, write
 from tests.patches.oracle import WIDTHS, read_safetensors, read_tensor, unpack
 
+# One of each width is compiled.
+COMPILED = ("BOOL", "BF16", "F32", "I64")
 KINDS = [dtype for dtype in DTYPES.values() if dtype.code in WIDTHS]
 
 
@@ -45,16 +54,62 @@ def blocks_and_bases(draw: st.DrawFn) -> tuple[DType, Bytes, Bytes | None]:
     return dtype, close, base
 
 
+@cache
+def decoders(dtype: DType) -> list[Callable[[Run, int, memoryview], None]]:
+    """Return what decodes elements of a dtype on this machine."""
+    return [decode_run, load(dtype)] if dtype.code in COMPILED and compiler() is not None else [decode_run]
+
+
 @given(blocks_and_bases())
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_come_back(drawn: tuple[DType, Bytes, Bytes | None]) -> None:
     dtype, values, base = drawn
-    stored = encode(values, base, dtype)
-    assert decode(stored, base, len(values) // dtype.itemsize, dtype).tobytes() == values.tobytes()
-    row = np.array([(*stored[:3], len(stored.first), len(stored.second))], "u1,u1,<u4,<u4,<u4")
-    record = bytes(stored.first) + bytes(stored.second) + row.tobytes()
+    check_block(values, base, dtype)
+
+
+def check_block(values: Bytes, base: Bytes | None, dtype: DType, skipped: int = 0) -> None:
+    """See that each decoder gives a block's bytes after `skipped` elements, and the documented format all of them."""
+    run = stored_run(encode(values, base, dtype), len(values) // dtype.itemsize, dtype, base is not None)
     reference = b"" if base is None else base.tobytes()
-    assert read_tensor(record, reference, dtype.code, len(values)) == values.tobytes()
+    assert (
+        read_tensor(run.frames.tobytes() + run.rows.tobytes(), reference, dtype.code, len(values)) == values.tobytes()
+    )
+    begin = skipped * dtype.itemsize
+    for decode in decoders(dtype):
+        found = bytearray(len(values)) if base is None else bytearray(base)
+        decode(run, skipped, memoryview(found)[begin:])
+        assert bytes(found)[begin:] == values.tobytes()[begin:]
+
+
+def stored_run(stored: Stored, elements: int, dtype: DType, has_base: bool) -> Run:
+    """Return a block as the decoders read it."""
+    rows = np.array([(*stored[:3], len(stored.first), len(stored.second))], ROW)
+    return Run(rows, np.array(bytearray(stored.first) + bytearray(stored.second), np.uint8), elements, dtype, has_base)
+
+
+@given(data=st.data(), density=st.sampled_from([0.05, 0.2, 0.7]), most=st.sampled_from([3, 100, 30_000]))
+@settings(max_examples=150, deadline=None)
+def test_decoders_agree_on_damage(data: st.DataObject, density: float, most: int) -> None:
+    """They give the same bytes or both refuse, and write nowhere else."""
+    chances, dtype, count = np.random.default_rng(0), DTYPES["bfloat16"], 501
+    base = chances.integers(0, 1 << 16, count, np.uint16)
+    steps = (chances.integers(1, most + 1, count) * (chances.random(count) < density)).astype(np.uint16)
+    run = stored_run(encode((base + steps).view(np.uint8), base.view(np.uint8), dtype), count, dtype, True)
+    where = data.draw(st.integers(0, len(run.frames) - 1))
+    run.frames[where] ^= np.uint8(data.draw(st.integers(1, 255)))
+    run.rows["planes"] = data.draw(st.sampled_from([int(run.rows["planes"][0]), 0, 1, 2]))
+    run.rows["content"] += np.uint32(data.draw(st.sampled_from([0, 0, 1, 2**32 - 1])))
+    assume(container._is_possible(run.rows, np.array([len(run.frames)]), dtype.itemsize))  # else it is not opened
+    found = []
+    for decode in decoders(dtype):
+        memory = bytearray(base.tobytes() + b"untouched")
+        try:
+            decode(run, 0, memoryview(memory)[: 2 * count])
+            found.append(bytes(memory))
+        except (ValueError, IndexError):
+            found.append(b"")
+        assert memory.endswith(b"untouched")
+    assert found == found[:1] * len(found)
 
 
 @pytest.mark.parametrize("code", ["BF16", "F16", "F32", "F64"])
@@ -65,7 +120,7 @@ def test_neighbouring_floats_are_one_step_apart(code: str) -> None:
     near_zero = chances.integers(0, 3, 1000).astype(f"<u{dtype.itemsize}")
     sign = np.array(1 << (8 * dtype.itemsize - 1), near_zero.dtype)
     one, other = near_zero | sign * chances.integers(0, 2, 1000).astype(near_zero.dtype), near_zero[::-1].copy()
-    stored = blocks._encode_steps(one.view(np.uint8), other.view(np.uint8), dtype)
+    stored = encoding._encode_steps(one.view(np.uint8), other.view(np.uint8), dtype)
     assert (stored.mode, stored.planes) == (Mode.STEPS, 0)
 
 
@@ -142,9 +197,4 @@ def test_whole_blocks_come_back_at_any_density(density: float, steps: int) -> No
     base = chances.integers(0, 1 << 16, BLOCK, np.uint16)
     moved = chances.integers(-steps, steps + 1, BLOCK) * (chances.random(BLOCK) < density)
     values = (base + moved.astype(np.uint16)).view(np.uint8)
-    dtype = DTYPES["bfloat16"]
-    stored = encode(values, base.view(np.uint8), dtype)
-    assert decode(stored, base.view(np.uint8), BLOCK, dtype).tobytes() == values.tobytes()
-    row = np.array([(*stored[:3], len(stored.first), len(stored.second))], "u1,u1,<u4,<u4,<u4")
-    record = bytes(stored.first) + bytes(stored.second) + row.tobytes()
-    assert read_tensor(record, base.tobytes(), dtype.code, 2 * BLOCK) == values.tobytes()
+    check_block(values, base.view(np.uint8), DTYPES["bfloat16"], skipped=int(chances.integers(0, BLOCK)))

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from rammerge.cli.completing import complete_method
-from rammerge.engine.compiling.toolchain import compiler
+from rammerge.system.toolchain import compiler
 from tests.fixtures.models import save_agents, save_model
 
 ROOT = Path(__file__).parents[2]

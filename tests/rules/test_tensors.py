@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from rammerge.engine.compiling.toolchain import compiler
 from rammerge.engine.options import MergeOptions
 from rammerge.errors import InputError
 from rammerge.rules import resolve
 from rammerge.rules.tensors import check_matches, read_rules
+from rammerge.system.toolchain import compiler
 from tests.engine.models import Models, merge, read, sparse_family, weight_bytes, write_family
 
 SHAPES = {"embed.weight": (64, 32), "layers.0.weight": (32, 32), "layers.1.weight": (32, 32), "norm.weight": (32,)}

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from rammerge.engine.compiling.toolchain import compiler
 from rammerge.engine.options import MergeOptions
 from rammerge.errors import InputError
 from rammerge.rules import METHODS, resolve
+from rammerge.system.toolchain import compiler
 from tests.engine.models import Models, merge, read, sparse_family, weight_bytes, write_family
 
 SHAPES = {"embed.weight": (64, 32), "layer.weight": (32, 32), "norm.weight": (32,)}

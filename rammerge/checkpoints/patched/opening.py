@@ -1,17 +1,20 @@
 """Opening a patch beside its base, as the checkpoint of the agent that it stands for."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint, checkpoint_of
 from rammerge.checkpoints.digest import digest_checkpoint
 from rammerge.checkpoints.headers import TensorInfo, parse_header
+from rammerge.checkpoints.patched.compiled import prepare
 from rammerge.checkpoints.patched.container import Patch, read_patch, refuse
 from rammerge.checkpoints.patched.originals import OriginalFile
 from rammerge.checkpoints.patched.place import CONFIG
 from rammerge.checkpoints.patched.tensors import PatchedTensor, patched_tensor
 from rammerge.errors import InputError
+from rammerge.numerics.dtypes import DType
 from rammerge.system.reading import quote, read_json_object
 
 
@@ -37,6 +40,7 @@ def open_patch(directory: Path, base: Checkpoint | None) -> Checkpoint:
             tensors[tensor.name] = tensor
     if not tensors:
         raise refuse(patch.file, "stores no tensors")
+    prepare(_elements(tensors.values()))
     config = read_json_object(patch.file.parent / CONFIG)
     return replace(checkpoint_of(patch.file.parent, config, tensors), originals=originals)
 
@@ -59,6 +63,13 @@ def reference_of(name: str, base: Checkpoint, references: Mapping[str, str]) -> 
     """Return the base's tensor that the agent's tensor `name` is stored relative to."""
     wanted = references.get(name, name)
     return base.tensors.get(base.tied.get(wanted, wanted))
+
+
+def _elements(tensors: Iterable[TensorInfo]) -> Counter[DType]:
+    found: Counter[DType] = Counter()
+    for tensor in tensors:
+        found[tensor.dtype] += tensor.numel
+    return found
 
 
 def _original(patch: Patch, name: str, base: Checkpoint) -> OriginalFile:

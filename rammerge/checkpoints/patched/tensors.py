@@ -10,8 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rammerge.checkpoints.headers import Read, TensorInfo
-from rammerge.checkpoints.patched.blocks import BLOCK, Bytes, Mode, Stored, decode
+from rammerge.checkpoints.patched.blocks import BLOCK
+from rammerge.checkpoints.patched.compiled import decoder
 from rammerge.checkpoints.patched.container import Patch, refuse
+from rammerge.checkpoints.patched.decoding import Run, decode_run
+
+# Blocks that are read and decoded together: with their frames they stay in a core's second-level cache.
+_RUN_BLOCKS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +65,10 @@ class PatchedTensor(TensorInfo):
         Raises:
             InputError: the patch is damaged.
         """
-        size, done = BLOCK * self.dtype.itemsize, 0
+        size, done = _RUN_BLOCKS * BLOCK * self.dtype.itemsize, 0
         while done < len(memory):
-            number, skipped = divmod(first + done, size)
-            part = self._block(number, read)[skipped : skipped + len(memory) - done]
-            memory[done : done + len(part)] = part.data
+            part = memory[done : done + size - (first + done) % size]
+            self._fill_run((first + done) // self.dtype.itemsize, part, read)
             done += len(part)
 
     def extent(self, first: int, stop: int) -> tuple[int, int]:
@@ -75,18 +79,19 @@ class PatchedTensor(TensorInfo):
         end = int(self.blocks.offsets[min((stop - 1) // size, last)]) + int(row["first"]) + int(row["second"])
         return begin, end - begin
 
-    def _block(self, number: int, read: Read) -> Bytes:
-        blocks = self.blocks
-        mode, planes, content, first, second = blocks.table[number].tolist()
-        elements = min(BLOCK, blocks.elements - number * BLOCK)
-        frames = memoryview(bytearray(first + second))
-        read(self.file, int(blocks.offsets[number]), frames)
-        stored = Stored(Mode(mode), planes, content, frames[:first], frames[first:])
-        base = None if mode == Mode.BYTES else read_reference(blocks.reference, number * BLOCK, elements, read)
+    def _fill_run(self, start: int, memory: memoryview, read: Read) -> None:
+        """Fill `memory` from element `start`, with elements of a few blocks."""
+        blocks, stop = self.blocks, start + len(memory) // self.dtype.itemsize
+        first, last = start // BLOCK, -(-stop // BLOCK)
+        rows = blocks.table[first:last]
+        frames = np.empty(int(rows["first"].sum()) + int(rows["second"].sum()), np.uint8)
+        read(self.file, int(blocks.offsets[first]), frames.data)
+        has_base = read_reference(blocks.reference, start, memory, read)
+        run = Run(rows, frames, blocks.elements - first * BLOCK, self.dtype, has_base)
         try:
-            return decode(stored, base, elements, self.dtype)
+            (decoder(self.dtype) or decode_run)(run, start - first * BLOCK, memory)
         except (ValueError, IndexError) as error:
-            raise refuse(self.file, f"has a damaged block of {self.name!r} ({error})") from error
+            raise refuse(self.file, f"has damaged blocks of {self.name!r} ({error})") from error
 
 
 def patched_tensor(patch: Patch, tensor: TensorInfo, reference: TensorInfo | None) -> PatchedTensor:
@@ -103,13 +108,16 @@ def patched_tensor(patch: Patch, tensor: TensorInfo, reference: TensorInfo | Non
     return PatchedTensor(tensor.name, tensor.dtype, tensor.shape, patch.file, stored.offset, tensor.nbytes, blocks)
 
 
-def read_reference(reference: TensorInfo | None, start: int, elements: int, read: Read) -> Bytes | None:
-    """Return the base's elements for a block; those that it does not have are zero bytes. None without a reference."""
+def read_reference(reference: TensorInfo | None, start: int, memory: memoryview, read: Read) -> bool:
+    """Fill `memory` with the base's elements from element `start`; those that it does not have are zero bytes.
+
+    Return whether there is a reference; else nothing is done.
+    """
     if reference is None:
-        return None
-    size = reference.dtype.itemsize
-    content = np.zeros(elements * size, np.uint8)
-    present = max(0, min(elements, reference.numel - start)) * size
+        return False
+    begin = start * reference.dtype.itemsize
+    present = max(0, min(len(memory), reference.nbytes - begin))
     if present:
-        reference.fill(start * size, content.data[:present], read)
-    return content
+        reference.fill(begin, memory[:present], read)
+    memory[present:] = bytes(len(memory) - present)
+    return True

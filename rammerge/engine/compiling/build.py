@@ -19,11 +19,11 @@ from rammerge.engine.compiling.loop import Source, TileLoop
 from rammerge.engine.compiling.recording import record
 from rammerge.engine.compiling.signature import Signature
 from rammerge.engine.compiling.source import source
-from rammerge.engine.compiling.toolchain import BUILD_SECONDS, compiler
 from rammerge.engine.sums import GRAIN, GrainSums
 from rammerge.errors import RammergeError
 from rammerge.numerics.dtypes import from_torch
 from rammerge.system.locks import locked
+from rammerge.system.toolchain import BUILD_SECONDS, compile_library
 
 # No product is fused with a sum, and integers wrap around: as in torch.
 _FLAGS = ("-O2", "-march=native", "-std=c++17", "-ffp-contract=off", "-fwrapv", "-shared", "-fPIC", "-w")
@@ -52,11 +52,7 @@ def build(signature: Signature, path: Path) -> None:
 
 def _compile(text: str, library: Path) -> None:
     here = Path(__file__).parent
-    command = [str(compiler()), *_FLAGS, f"-I{here}", "-o", str(library), "-x", "c++", "-", str(here / "tiles.cpp")]
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=BUILD_SECONDS / 2)
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "error" in line]
-        raise RammergeError(f"{Path(command[0]).name}: {errors[0] if errors else done.stderr.strip()[-200:]}")
+    compile_library([*_FLAGS, f"-I{here}", "-o", str(library), "-x", "c++", "-", str(here / "tiles.cpp")], text)
 
 
 def _sample(signature: Signature, length: int) -> tuple[Tensor, list[Tensor], Numbers]:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rammerge.engine.compiling.loop import TileLoop
 from rammerge.engine.compiling.signature import Signature
-from rammerge.engine.compiling.toolchain import BUILD_SECONDS, compiler
 from rammerge.errors import RammergeError
+from rammerge.system.toolchain import BUILD_SECONDS, compiler
 
 _TALLY_ELEMENTS = 1 << 20
 _builds: dict[Path, "Build"] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ from rammerge.errors import RammergeError
 from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.system.home import home
 from rammerge.system.reached import digest_files, reached_files
+from rammerge.system.toolchain import processor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,12 +111,7 @@ def _digest(modules: frozenset[str]) -> str:
 @cache
 def _machine() -> str:
     """Return text that identifies torch's version and the processor's instruction set."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return f"{version('torch')} {platform.machine()} {flags}"
+    return f"{version('torch')} {processor()}"
 
 
 def _place(code: Any) -> str:

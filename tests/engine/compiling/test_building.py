@@ -24,7 +24,6 @@ from rammerge.engine.compiling import cache
 from rammerge.engine.compiling.build import _stored, build
 from rammerge.engine.compiling.loop import TileLoop
 from rammerge.engine.compiling.signature import Signature
-from rammerge.engine.compiling.toolchain import compiler
 from rammerge.engine.options import Dtype, MergeOptions
 from rammerge.engine.passes.densities import DensitiesByRule
 from rammerge.engine.passes.merge_block import MergeBlock
@@ -34,6 +33,7 @@ from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.numerics.masks import MaskMode
 from rammerge.numerics.rounding import Rounding
 from rammerge.rules import METHODS, Method, Params, resolve
+from rammerge.system.toolchain import compiler
 from tests.engine.models import merge, sparse_family, weight_bytes, write_family
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="compiles C++")

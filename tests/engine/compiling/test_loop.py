@@ -16,13 +16,13 @@ from rammerge.engine.buffers import Buffer, as_tensor, pages
 from rammerge.engine.compiling import cache
 from rammerge.engine.compiling.loop import Source, TileLoop
 from rammerge.engine.compiling.signature import Signature
-from rammerge.engine.compiling.toolchain import compiler
 from rammerge.engine.histogram import Histogram
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.merge_block import MergeBlock
 from rammerge.errors import InputError, RammergeError
 from rammerge.numerics.dtypes import DTYPES, from_torch
 from rammerge.rules import resolve
+from rammerge.system.toolchain import compiler
 from tests.engine.models import merge, merged_without_torch, weight_bytes, write_family
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="compiles C++")
