@@ -9,9 +9,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from uuid import UUID
 
 from flows.servers.dashboards import running_dashboard
-from flows.servers.local import free_port, prefect_server
+from flows.servers.local import prefect_server
 from rammerge.errors import InputError
 from rammerge.system.redaction import redact
+from rammerge.system.servers import free_port
 from tasks.records import pages
 
 _ANSWER_SECONDS = 5.0

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from flows.servers.local import Server, answers, free_port, mlflow_server, prefect_server
+from flows.servers.local import mlflow_server, prefect_server
 from rammerge.cli.terminal import say
 from rammerge.errors import RammergeError
 from rammerge.system.atomic import write_text
 from rammerge.system.home import home
 from rammerge.system.interrupts import end_normally
 from rammerge.system.redaction import without_credentials
+from rammerge.system.servers import Server, answers, free_port
 from tasks.records import pages
 from tasks.runtime.environment import tracking_server
 

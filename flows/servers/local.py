@@ -1,82 +1,18 @@
-"""Prefect's and MLflow's servers as child processes on loopback: started, waited for, stopped with their children."""
+"""Prefect's and MLflow's servers as child processes on loopback."""
 
-import contextlib
-import fcntl
 import os
-import signal
-import socket
-import subprocess
 import sys
-import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO
 
 from flows.servers.database import make_database
-from rammerge.errors import RammergeError
-from rammerge.system import libc
 from rammerge.system.home import home
-
-LOOPBACK = "127.0.0.1"
-START_SECONDS = 120.0
-STOP_SECONDS = 10.0
-_PR_SET_PDEATHSIG = 1
+from rammerge.system.servers import LOOPBACK, Server, running
 
 
-@dataclass(frozen=True)
-class Server:
-    """A running child process.
-
-    Attributes:
-        name: for messages.
-        url: address without a trailing slash.
-        health: path that answers 200 when the server is ready.
-        log: file with its output.
-        process: the leader of a new process group.
-        starting: lock that is held until the server answers, because two servers cannot create one database at once.
-    """
-
-    name: str
-    url: str
-    health: str
-    log: Path
-    process: subprocess.Popen[bytes]
-    starting: BinaryIO
-
-    def wait_until_healthy(self, ended: threading.Event | None = None) -> None:
-        """Wait until the server answers or `ended` is set; RammergeError names the log if it dies or is too slow."""
-        deadline = time.monotonic() + START_SECONDS
-        while not answers(self.url + self.health) and not (ended and ended.is_set()):
-            if self.process.poll() is not None:
-                raise RammergeError(
-                    f"{self.name} stopped while starting (code {self.process.returncode}); see {self.log}"
-                )
-            if time.monotonic() > deadline:
-                raise RammergeError(f"{self.name} did not answer within {START_SECONDS:.0f} s; see {self.log}")
-            time.sleep(0.1)
-        self.starting.close()
-
-    def stop(self) -> None:
-        """End the whole process group: first by SIGTERM, after STOP_SECONDS by SIGKILL."""
-        self.starting.close()
-        for signum, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signum)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(seconds)
-            if _group_ended(self.process.pid, seconds):
-                return
-
-
-@contextmanager
-def prefect_server(*, port: int, dashboard: bool) -> Iterator[Server]:
+def prefect_server(*, port: int, dashboard: bool) -> AbstractContextManager[Server]:
     """While the context lasts, serve Prefect's API (and its dashboard) over the database below rammerge's home."""
-    command = ["flows.servers.prefect_process", LOOPBACK, str(port)]
     settings = {
         "PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api",
         "PREFECT_SERVER_UI_ENABLED": str(dashboard).lower(),
@@ -84,84 +20,45 @@ def prefect_server(*, port: int, dashboard: bool) -> Iterator[Server]:
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": str(dashboard).lower(),
         "PREFECT_SERVER_UI_API_URL": f"http://{LOOPBACK}:{port}/api",
     }
-    yield from _serve("prefect", command, port, "/api/health", settings, make_database)
+    return running(
+        "prefect",
+        _python("flows.servers.prefect_process", LOOPBACK, str(port)),
+        port=port,
+        health="/api/health",
+        log=_log("prefect"),
+        settings=_with_paths(settings),
+        prepare=make_database,
+    )
 
 
-@contextmanager
-def mlflow_server(*, port: int) -> Iterator[Server]:
+def mlflow_server(*, port: int) -> AbstractContextManager[Server]:
     """While the context lasts, serve MLflow's dashboard over the database that the environment names."""
-    command = ["mlflow", "server", "--host", LOOPBACK, "--port", str(port), "--workers", "1"]
-    command += ["--default-artifact-root", (home() / "mlflow" / "artifacts").as_uri()]
     settings = {
         # By the environment, because every user of the machine may read the arguments of a process.
         "MLFLOW_BACKEND_STORE_URI": os.environ["MLFLOW_TRACKING_URI"],
         # Without the job runner MLflow starts in half the time and needs two processes instead of ten.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    yield from _serve("mlflow", command, port, "/health", settings)
+    command = _python("mlflow", "server", "--host", LOOPBACK, "--port", str(port), "--workers", "1")
+    command += ["--default-artifact-root", (home() / "mlflow" / "artifacts").as_uri()]
+    return running(
+        "mlflow",
+        command,
+        port=port,
+        health="/health",
+        log=_log("mlflow"),
+        settings=_with_paths(settings),
+    )
 
 
-def free_port(wanted: int = 0) -> int:
-    """Return `wanted` if nothing listens there, else a free port of loopback."""
-    for port in (wanted, 0):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((LOOPBACK, port))
-            return int(probe.getsockname()[1])
-    raise RammergeError("no free port on loopback")
+def _python(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def answers(url: str) -> bool:
-    """Tell whether a GET of `url` succeeds now."""
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError, ValueError):
-        return False
+def _with_paths(settings: Mapping[str, str]) -> dict[str, str]:
+    """Add the paths to import from: what this process can import, the other can."""
+    return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), **settings}
 
 
-def _serve(
-    name: str,
-    module: Sequence[str],
-    port: int,
-    health: str,
-    settings: Mapping[str, str],
-    prepare: Callable[[], None] = lambda: None,
-) -> Iterator[Server]:
-    log = home() / "logs" / f"{name}-server.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    starting = log.with_suffix(".lock").open("ab")
-    fcntl.flock(starting, fcntl.LOCK_EX)
-    prepare()
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", *module],
-            # What this process can import, the other can.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), **settings},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            preexec_fn=end_with_parent if sys.platform == "linux" else None,
-        )
-    server = Server(name, f"http://{LOOPBACK}:{port}", health, log, process, starting)
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
-def end_with_parent() -> None:
-    """Have the kernel send SIGTERM to this process when its parent dies, even by SIGKILL. For `preexec_fn`."""
-    libc.call("prctl", _PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _group_ended(group: int, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
+def _log(name: str) -> Path:
+    return home() / "logs" / f"{name}-server.log"

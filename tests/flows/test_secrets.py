@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.servers.local import free_port, mlflow_server
+from flows.servers.local import mlflow_server
+from rammerge.system.servers import free_port
 from tests.fixtures.pipeline import World
 
 PASSWORD, TOKEN = "planted-password-1234", "hf_planted_token_1234"

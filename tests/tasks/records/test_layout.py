@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from mlflow.models import Model
 
-from flows.servers.local import LOOPBACK, answers, end_with_parent, free_port
+from rammerge.system.servers import LOOPBACK, answers, end_with_parent, free_port
 from tasks.records.files import LIST
 from tasks.records.layout import expect_registration
 from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.servers.local import LOOPBACK, answers, end_with_parent, free_port
 from rammerge.errors import InputError
 from rammerge.system.home import home
+from rammerge.system.servers import LOOPBACK, answers, end_with_parent, free_port
 from tasks.records import promotion, registry
 from tasks.records.connection import client
 from tests.fixtures.waiting import wait_until
