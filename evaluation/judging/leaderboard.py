@@ -296,6 +296,7 @@ def _refuse_difference(where: str, ours: SuiteResult, theirs: SuiteResult) -> No
         ("dtype", lambda result: result.dtype),
         ("lm-eval version", lambda result: result.lm_eval_version),
         ("suite digest", lambda result: result.suite_digest),
+        ("sandbox", lambda result: result.sandbox),
         ("number of items", lambda result: result.n),
         ("list of item ids", lambda result: list(result.scores)),
         ("items digest", lambda result: result.items_digest),

@@ -119,6 +119,7 @@ class Harness:
                     seconds=time.perf_counter() - started,
                     few_shot={name: int(task.get_config("num_fewshot")) for name, task in tasks.items()},
                     chat_template=self._template() if suite.apply_chat_template else None,
+                    sandbox=suite.sandbox,
                     **_kept(suite, found),
                     **self._conditions,
                 )

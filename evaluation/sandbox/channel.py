@@ -39,7 +39,8 @@ class Channel:
         """Take over the process. An answer may have `answer_bytes` at most."""
         assert process.stdin is not None and process.stdout is not None
         self._process, self._limit = process, answer_bytes
-        self._requests, self._answers = process.stdin.fileno(), process.stdout.fileno()
+        self._streams = (process.stdin, process.stdout)
+        self._requests, self._answers = (stream.fileno() for stream in self._streams)
         os.set_blocking(self._requests, False)
         self._kept = b""
 
@@ -63,9 +64,9 @@ class Channel:
         """Kill the process and wait until it is gone."""
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in self._streams:
             with contextlib.suppress(OSError):
-                stream.close()  # type: ignore[union-attr]  # both are pipes, see __init__
+                stream.close()
 
     def _send(self, data: bytes, deadline: float) -> None:
         rest = memoryview(data)

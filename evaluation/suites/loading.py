@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from evaluation.sandbox import find_sandbox
 from evaluation.suites.splits import local_clusters, refuse_shared_clusters, refuse_shared_prompts
 from evaluation.suites.taskfile import TaskFile, read_task_files
 from rammerge.errors import InputError, closest
@@ -48,6 +49,7 @@ class Suite:
 
     `task_files` holds the suite's own tasks by name; a name in `tasks` that is not there is one of lm-eval's library.
     Items with the same value of the key `cluster` are related. Without `sampling` decoding is greedy.
+    `sandbox` is the name and version of what runs the programs that models write, where the suite asks for programs.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Suite:
     apply_chat_template: bool
     cluster: str | None
     sampling: Sampling | None
+    sandbox: str | None
     path: Path
     digest: str
     task_files: Mapping[str, TaskFile]
@@ -127,6 +130,7 @@ class _SuiteFile(BaseModel):
     apply_chat_template: bool = False
     cluster: str | None = Field(default=None, min_length=1)
     sampling: Sampling | None = None
+    sandbox: bool = False
     tasks: _Tasks
 
 
@@ -149,6 +153,7 @@ def _open(path: Path) -> Suite:
         apply_chat_template=content.apply_chat_template,
         cluster=content.cluster,
         sampling=content.sampling,
+        sandbox=find_sandbox().label if content.sandbox else None,
         path=path,
         digest=_digest(path, (file for task in task_files.values() for file in task.files)),
         task_files=MappingProxyType(task_files),

@@ -35,6 +35,7 @@ class SuiteRef(BaseModel):
         name: its name in results and reports.
         path: its directory.
         digest: digest of its items and its scoring.
+        sandbox: what runs the programs that models write, where it asks for programs.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,16 +43,17 @@ class SuiteRef(BaseModel):
     name: str
     path: Path
     digest: str
+    sandbox: str | None = None
 
     @property
     def identity(self) -> list[str]:
-        """Name and content; the path does not count."""
-        return [self.name, self.digest]
+        """Name, content and sandbox; the path does not count."""
+        return [self.name, self.digest, *([] if self.sandbox is None else [self.sandbox])]
 
     @classmethod
     def of(cls, suite: Suite) -> "SuiteRef":
         """Return what the steps need to know of an opened suite."""
-        return cls(name=suite.name, path=suite.path, digest=suite.digest)
+        return cls(name=suite.name, path=suite.path, digest=suite.digest, sandbox=suite.sandbox)
 
 
 class Conditions(BaseModel):

@@ -97,6 +97,7 @@ def test_without_a_reference_method_its_column_is_left_out() -> None:
     ("changes", "what"),
     [
         ({"dtype": "bfloat16"}, r"the dtype differs \(bfloat16 against float32\)"),
+        ({"sandbox": "bubblewrap 0.11.0"}, r"the sandbox differs \(bubblewrap 0.11.0 against None\)"),
         ({"lm_eval_version": "0.4.14"}, r"the lm-eval version differs \(0.4.14 against 0.4.13\)"),
         ({"suite_digest": "edited"}, r"the suite digest differs \(edited against digest of zoo_code\)"),
         ({"items_digest": "other"}, "the items digest differs"),
