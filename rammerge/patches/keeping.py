@@ -10,7 +10,7 @@ from rammerge.checkpoints.patched.place import FILE
 from rammerge.patches.unpacking import write_files
 
 # Raise this when the same patch is unpacked into different files.
-_VERSION = 1
+_VERSION = 2
 
 
 def unpacked(agent: Checkpoint, base: Checkpoint) -> Checkpoint:
@@ -25,5 +25,5 @@ def unpacked(agent: Checkpoint, base: Checkpoint) -> Checkpoint:
 
     inputs = {"patch": digest_file(agent.path / FILE).sha256, "base": digest_checkpoint(base).digest}
     entry = store.materialise("unpacked", store.key_of("unpack", _VERSION, inputs), build)
-    opened = open_checkpoint(entry.path, source=agent.source, revision=agent.revision)
+    opened = open_checkpoint(entry.path / "model", source=agent.source, revision=agent.revision)
     return replace(opened, notes=agent.notes)

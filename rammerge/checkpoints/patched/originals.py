@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from rammerge.checkpoints.file_digest import FileDigest
 from rammerge.checkpoints.headers import Read
 from rammerge.checkpoints.patched.blocks import BLOCK
@@ -39,7 +41,7 @@ class OriginalFile:
     header: bytes
     tensors: tuple[PatchedTensor, ...]
 
-    def pieces(self, threads: int | None = None) -> Iterator[bytes | bytearray]:
+    def pieces(self, threads: int | None = None) -> Iterator[bytes | memoryview]:
         """Yield the bytes of the file in order, computed on several threads.
 
         Raises:
@@ -83,8 +85,8 @@ class OriginalFile:
                 yield tensor, first, min(size, tensor.nbytes - first)
 
 
-def _decode(read: Read, span: tuple[PatchedTensor, int, int]) -> bytearray:
+def _decode(read: Read, span: tuple[PatchedTensor, int, int]) -> memoryview:
     tensor, first, nbytes = span
-    content = bytearray(nbytes)
-    tensor.fill(first, memoryview(content), read)
+    content = np.empty(nbytes, np.uint8).data
+    tensor.fill(first, content, read)
     return content
