@@ -37,6 +37,7 @@ def merge(
     preset: str | None = None,
     weights: Mapping[str, float] | None = None,
     tensors: Sequence[Mapping[str, Any]] = (),
+    then: Sequence[str | Mapping[str, Any]] = (),
     dtype: Dtype = "float32",
     rounding: Rounding = "nearest",
     seed: int = 0,
@@ -71,6 +72,7 @@ def merge(
         tensors: what is done with some tensors instead; the first match holds. `{"match": "*embed*", "use": "base"}`
             copies them from the base or an agent, `{"match": "*.[0-9].*", "params": {"r": 0.0}}` merges with other
             parameters.
+        then: steps after the method, such as `{"svc": {"alpha": 0.1}}`, in their order.
         dtype: of the output's float tensors.
         rounding: how values are rounded to it.
         seed: of stochastic rounding, and of methods that draw random numbers.
@@ -90,7 +92,7 @@ def merge(
         InputError: an argument is wrong, found before work begins; or a NaN or an infinity in a model.
         RammergeError: the disk is full, or an input changed during the merge.
     """
-    chosen = _settle(method, preset, parameters, weights, tensors)
+    chosen = _settle(method, preset, parameters, weights, tensors, then)
     limit = None if memory is None else _bytes("memory", memory)
     options = MergeOptions(dtype, rounding, seed, _bytes("shard_size", shard_size), device, limit, threads, compile)
     out = Path(out)
@@ -200,14 +202,16 @@ def _settle(
     parameters: Mapping[str, Any],
     weights: Mapping[str, float] | None,
     tensors: Sequence[Mapping[str, Any]],
+    then: Sequence[str | Mapping[str, Any]],
 ) -> ResolvedMethod:
     if isinstance(method, ResolvedMethod):
-        given = [name for name, value in {"preset": preset, "weights": weights, "tensors": tensors}.items() if value]
+        said = {"preset": preset, "weights": weights, "tensors": tensors, "then": then}
+        given = [name for name, value in said.items() if value]
         if extra := next(iter([*parameters, *given]), None):
             raise InputError(f"the method '{method.name}' is settled already; give '{extra}' to `resolve` instead")
         return method
     also = inspect.signature(merge).parameters
-    return resolve(method, preset, parameters, weights=weights, tensors=tensors, also=also)
+    return resolve(method, preset, parameters, weights=weights, tensors=tensors, then=then, also=also)
 
 
 def _bytes(name: str, value: int | str) -> int:

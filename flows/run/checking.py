@@ -57,7 +57,7 @@ def check(plan: Plan) -> list[str]:
 
 def _told(plan: Plan, found: Rehearsed, *warnings: str) -> Iterator[str]:
     yield from detectable(plan, found.test_items)
-    for warning in (*warnings, *found.warnings, *asked_by_gates(plan, found.test_items)):
+    for warning in (*plan.warnings, *warnings, *found.warnings, *asked_by_gates(plan, found.test_items)):
         yield f"warning: {warning}"
 
 
@@ -86,7 +86,7 @@ def require_answers(plan: Plan, sources: Mapping[str, Model]) -> list[str]:
     """
     models = {name: model.path for name, model in sources.items()}
     found = Rehearsal(plan.suites, models, Conditions.of(plan.recipe)).found()
-    return [*found.warnings, *asked_by_gates(plan, found.test_items)]
+    return [*plan.warnings, *found.warnings, *asked_by_gates(plan, found.test_items)]
 
 
 def _fetched(plan: Plan) -> Mapping[str, Model]:
@@ -115,7 +115,7 @@ def _forecast(plan: Plan, family: Family, variant: str) -> Forecast:
 
 def _room(plan: Plan, family: Family, unmade: Sequence[str], size: int) -> str:
     """Return what the merges that are still to be made take of the disk; InputError if it is too much."""
-    whole = any(plan.variants[name].resolved().method.matrices for name in unmade)
+    whole = any(plan.variants[name].resolved().whole_matrices for name in unmade)
     needed = size * len(unmade) + (update_bytes(family) if whole else 0)  # one merge at a time has updates
     require_space(
         home(),

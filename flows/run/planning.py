@@ -50,6 +50,15 @@ class Plan:
         return any(gate["rule"] in CHAMPION_RULES for gate in self.gates)
 
     @property
+    def warnings(self) -> list[str]:
+        """What the recipe's words alone say against its variants."""
+        said = []
+        for variant in self.recipe.variants():
+            swept = self.recipe.merges[int(variant.location[1])].sweep
+            said += self.variants[variant.name].resolved().undone(swept)
+        return list(dict.fromkeys(said))
+
+    @property
     def steps(self) -> int:
         """The number of steps of `merge_and_evaluate` if the gates pass."""
         sources, variants = 1 + len(self.agents), len(self.variants)
@@ -103,6 +112,7 @@ def _methods(recipe: Recipe) -> dict[str, MethodRef]:
                 variant.params,
                 weights=variant.weights,
                 tensors=variant.tensors,
+                then=variant.then,
                 trusted=recipe.trust,
                 directory=recipe.directory,
             )

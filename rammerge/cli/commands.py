@@ -8,7 +8,14 @@ import typer
 
 from rammerge.cli import options
 from rammerge.cli.packing import pack, unpack, verify_patch
-from rammerge.cli.parsing import name_agents, parse_option_size, parse_settings, parse_tensor_rules, parse_weights
+from rammerge.cli.parsing import (
+    name_agents,
+    parse_option_size,
+    parse_settings,
+    parse_steps,
+    parse_tensor_rules,
+    parse_weights,
+)
 from rammerge.cli.terminal import progress_display, say
 from rammerge.errors import InputError
 
@@ -30,6 +37,7 @@ def merge(
     set_: options.Parameters = None,
     weight: options.Weights = None,
     tensors: options.TensorRules = None,
+    then: options.Then = None,
     trust: options.Trust = None,
     resize: options.Resize = "refuse",
     dtype: options.Dtype = "float32",
@@ -52,6 +60,7 @@ def merge(
         parse_settings(set_ or []),
         weights=parse_weights(weight or []),
         tensors=parse_tensor_rules(tensors or []),
+        then=parse_steps(then or []),
         trusted=trust or (),
         directory=Path.cwd(),
     )

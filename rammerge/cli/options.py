@@ -53,6 +53,10 @@ TensorRules = Annotated[
         help="Tensors to copy from base or an agent; PATTERN=KEY:VALUE,... merges them with other parameters.",
     ),
 ]
+Then = Annotated[
+    list[str] | None,
+    typer.Option("--then", metavar="STEP[:KEY=VALUE,...]", help="A step after the method, such as svc:alpha=0.1."),
+]
 Trust = Annotated[
     list[str] | None,
     typer.Option("--trust", metavar="MODULE", help="A module whose code may run, for --method MODULE:NAME."),

@@ -33,7 +33,7 @@ def name_agents(agents: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+def parse_settings(settings: Sequence[str], option: str = "--set") -> dict[str, Any]:
     """Return the parameters of `--set KEY=VALUE` options; values are read as YAML scalars.
 
     Raises:
@@ -45,13 +45,13 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not key or not equals or not value:
-            raise InputError(f"--set '{setting}' is not of the form KEY=VALUE, such as r=0.1")
+            raise InputError(f"{option} '{setting}' is not of the form KEY=VALUE, such as r=0.1")
         if key in parsed:
-            raise InputError(f"--set {key} is given twice; give it once")
+            raise InputError(f"{option} {key} is given twice; give it once")
         try:
             parsed[key] = _number(value, yaml.safe_load(value))
         except yaml.YAMLError as error:
-            raise InputError(f"--set '{setting}' has no readable value; write it like r=0.1") from error
+            raise InputError(f"{option} '{setting}' has no readable value; write it like r=0.1") from error
     return parsed
 
 
@@ -87,6 +87,19 @@ def parse_tensor_rules(rules: Sequence[str]) -> list[dict[str, Any]]:
             raise InputError(f"--tensors '{text}' is not of the form PATTERN=MODEL, such as '*embed_tokens*=base'")
         params = parse_settings([setting.replace(":", "=", 1) for setting in what.split(",")]) if ":" in what else {}
         parsed.append({"match": pattern, "params": params} if params else {"match": pattern, "use": what})
+    return parsed
+
+
+def parse_steps(steps: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the steps of `--then STEP` and `--then STEP:KEY=VALUE[,KEY=VALUE]` options.
+
+    Raises:
+        InputError: not of these forms.
+    """
+    parsed: list[dict[str, Any]] = []
+    for text in steps:
+        name, _, settings = text.partition(":")
+        parsed.append({name: parse_settings(settings.split(","), "--then") if settings else {}})
     return parsed
 
 

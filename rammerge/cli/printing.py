@@ -31,15 +31,18 @@ def print_overlap(overlap: "Overlap") -> None:
 
 
 def print_methods(listing: "MethodListing") -> None:
-    """Print each method with its parameters, presets and their sources."""
+    """Print each method with its parameters, presets and their sources, and then the steps that may follow."""
     from rammerge.rules.listing import details
 
     console = Console()
-    for name, method in listing.items():
-        console.print(f"[bold]{name}[/]  {escape(method['summary'])}", highlight=False)
-        for line in details(method):
-            console.print(escape(line), highlight=False)
-        console.print()
+    for heading, entries in ("", listing), ("Steps that may follow a method (--then):\n", listing.steps()):
+        if heading:
+            console.print(heading, highlight=False)
+        for name, entry in entries.items():
+            console.print(f"[bold]{name}[/]  {escape(entry['summary'])}", highlight=False)
+            for line in details(entry):
+                console.print(escape(line), highlight=False)
+            console.print()
 
 
 def _print_warnings(console: Console, warnings: Sequence[str]) -> None:

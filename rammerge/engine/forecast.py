@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.layout import Layout, TensorSpec, plan_layout
+from rammerge.engine.matrices.elementwise import update_runners
 from rammerge.engine.matrices.memory import plan_matrices
 from rammerge.engine.matrices.updates import with_updates
 from rammerge.engine.options import MergeOptions
@@ -37,13 +38,18 @@ def forecast(family: Family, rule: MergeRule, options: MergeOptions) -> Forecast
     Raises:
         InputError: `options.memory` is too little, or the device is not there.
     """
-    merged, solving = family, 0
-    if rule.matrices is not None:
-        merged, solving = with_updates(family, Path()), plan_matrices(family, options, rule).forecast
+    merged, before = family, 0
+    if rule.matrices:
+        merged = with_updates(family, Path())
+        with Session(family, options) as session:
+            runners_for(session, rule.passes)
+            update_runners(session, rule)
+            before = max(plan_matrices(session, rule).forecast, session.plan.forecast)
     with Session(merged, options) as session:
         merge_runners(session, rule)
-        runners_for(session, rule.passes)
-        return Forecast(max(solving, session.plan.forecast), output_layout(family, options).size)
+        if not rule.matrices:
+            runners_for(session, rule.passes)
+        return Forecast(max(before, session.plan.forecast), output_layout(family, options).size)
 
 
 def output_layout(family: Family, options: MergeOptions) -> Layout:

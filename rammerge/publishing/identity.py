@@ -14,8 +14,8 @@ if TYPE_CHECKING:  # reading a manifest needs none of these
 # Raise this when the same inputs and settings give different bytes. It is part of cache keys.
 MERGE_VERSION = 2
 
-_METHOD = ("method", "preset", "params", "code", "weights", "tensors")
-_GIVEN = ("code", "weights", "tensors", "groups")
+_METHOD = ("method", "preset", "params", "code", "weights", "tensors", "then")
+_GIVEN = ("code", "weights", "tensors", "then", "groups")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Settings:
         code: a digest of the method's code, if it is not one of rammerge's own.
         weights: factors of agents' task vectors, if not 1.
         tensors: what was done with some tensors instead, if anything.
+        then: steps after the method, if any.
         groups: agent -> members, for agents that are the mean of several checkpoints.
     """
 
@@ -45,6 +46,7 @@ class Settings:
     code: str | None = None
     weights: Mapping[str, float] | None = None
     tensors: Sequence[Mapping[str, Any]] | None = None
+    then: Sequence[Mapping[str, Mapping[str, Any]]] | None = None
     groups: Mapping[str, Sequence[str]] | None = None
 
     @classmethod
@@ -71,7 +73,13 @@ class Settings:
         for rule in self.tensors or ():
             what = f"copied from {rule['use']}" if "use" in rule else f"merged with {listed(rule['params'])}"
             said.append(f"Tensors `{rule['match']}`: {what}.")
+        for name, params in self.steps():
+            said.append(f"Then `{name}` with {listed(params)}." if params else f"Then `{name}`.")
         return said
+
+    def steps(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return the name and the parameters of each step after the method."""
+        return [step for steps in self.then or () for step in steps.items()]
 
     def method_json(self) -> dict[str, Any]:
         """Return the method as `ResolvedMethod.to_json` gives it."""

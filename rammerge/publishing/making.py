@@ -129,7 +129,7 @@ def merge_family(
     heard = compare_companions(family.sources, tokenizer_from)
     layout = output_layout(family, options)
     inputs = [checkpoint.path for checkpoint in family.sources.values()]
-    beside = 0 if method.method.matrices is None else update_bytes(family)
+    beside = update_bytes(family) if method.whole_matrices else 0
     check_output(out, force=force, needed_bytes=still_needed(out, layout.size + beside), inputs=inputs)
     family.check_unchanged()
     clock = _Clock()
@@ -142,9 +142,10 @@ def merge_family(
         staging = stack.enter_context(locked_staging(out))
         # Files' status is part of the identity, because inputs may have been replaced and restored between two runs.
         take_up(staging, {**identity, "status": list(family.states.values())})
-        merged = _solved(family, rule, staging, options, progress, clock)
+        known = _counted_before(rule, overlap)
+        merged = _solved(family, rule, known, staging, options, progress, clock) if rule.matrices else family
         session = stack.enter_context(Session(merged, options, progress))
-        statistics, records = _compute(session, rule, _counted_before(rule, overlap), layout, staging, clock)
+        statistics, records = _compute(session, rule, known, layout, staging, clock)
         family.check_unchanged()
         survival = _survival(rule, records)
         manifest = _manifest(family, rule, settings, statistics, survival)
@@ -162,15 +163,17 @@ def merge_family(
 def _solved(
     family: Family,
     rule: Rule,
+    counted: Statistics,
     staging: Path,
     options: MergeOptions,
     progress: Callable[[Progress], None] | None,
     clock: "_Clock",
 ) -> Family:
-    """Return the family, with the updates of whole matrices if the rule makes such."""
-    if rule.matrices is None:
-        return family
-    solved = solve_matrices(family, rule, staging / "updates", options, progress)
+    """Return the family with the updates of whole matrices. The statistics, which they may need, are made before."""
+    with Session(family, options, progress) as session:
+        statistics = _statistics(session, rule, counted, staging, {})
+        clock.lap("statistics")
+    solved = solve_matrices(family, rule, statistics, staging / "updates", options, progress)
     clock.lap("solve matrices")
     return solved
 

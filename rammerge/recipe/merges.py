@@ -35,6 +35,9 @@ class Merge(Section):
     )
     weights: dict[Name, float] = Field(default={}, description="Factors of agents' task vectors; the others have 1.")
     tensors: list[WrittenTensorRule] = Field(default=[], description="What is done with some tensors instead.")
+    then: list[str | dict[str, dict[str, Scalar] | None]] = Field(
+        default=[], description="Steps after the method, such as `svc` or `{svc: {alpha: 0.1}}`."
+    )
     name: Name | None = Field(
         default=None, description="The variant's name; with `sweep`, the start of each variant's name."
     )
@@ -60,6 +63,7 @@ class Variant(BaseModel):
     params: dict[str, Scalar]
     weights: dict[str, float] = {}
     tensors: list[dict[str, Any]] = []
+    then: list[str | dict[str, Any]] = []
     location: Location  # the part of the recipe that makes it
 
 
@@ -67,5 +71,12 @@ def variant_name(merge: Merge, swept: Mapping[str, Scalar]) -> str:
     """Return a variant's name: the recipe's, or the method with what the recipe sets; and what was swept."""
     stem = [merge.name] if merge.name else [merge.method, *([merge.preset] if merge.preset else [])]
     shown = swept if merge.name else {**merge.params, **swept, **merge.weights}
-    name = "-".join([*stem, *(f"{parameter}{value}" for parameter, value in shown.items())])
+    steps = [] if merge.name else [part for step in merge.then for part in _shown(step)]
+    name = "-".join([*stem, *(f"{parameter}{value}" for parameter, value in shown.items()), *steps])
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+
+def _shown(step: str | Mapping[str, Mapping[str, Scalar] | None]) -> list[str]:
+    """Return the name of a step and its parameters, as parts of a variant's name."""
+    given = {step: None} if isinstance(step, str) else step
+    return [part for name, params in given.items() for part in (name, *(f"{k}{v}" for k, v in (params or {}).items()))]

@@ -244,6 +244,7 @@ class Recipe(Section):
                     params={**merge.params, **swept},
                     weights=merge.weights,
                     tensors=[rule.model_dump(exclude_defaults=True) for rule in merge.tensors],
+                    then=list(merge.then),
                     location=("merges", index),
                 )
 

@@ -16,13 +16,15 @@ from rammerge.rules.elementwise import arithmetic, consensus, della, ram, ram_ti
 from rammerge.rules.rule import ResolvedMethod, Rule
 from rammerge.rules.span import awd, means
 from rammerge.rules.spec import Method, Params
-from rammerge.rules.spectral import calibration, isotropic, resmerge, singular_vectors, wudi
+from rammerge.rules.spectral import isotropic, resmerge, singular_vectors, wudi
+from rammerge.rules.spectral.merged import ChosenStep
 from rammerge.rules.tensors import TensorRule, read_rules
+from rammerge.rules.then import STEPS, read_steps
 from rammerge.system.plugins import entry_points, is_reference, load_object
 from rammerge.system.schema import first_problem, reason
 
 _ELEMENTWISE = (ram, ram_ties, arithmetic, sparsified, trimmed, della, consensus, sce)
-_FAMILIES = (*_ELEMENTWISE, means, awd, isotropic, singular_vectors, wudi, resmerge, calibration)
+_FAMILIES = (*_ELEMENTWISE, means, awd, isotropic, singular_vectors, wudi, resmerge)
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {method.name: method for family in _FAMILIES for method in family.METHODS}
@@ -34,6 +36,7 @@ GROUP = "rammerge.methods"
 __all__ = [
     "GROUP",
     "METHODS",
+    "STEPS",
     "Block",
     "Method",
     "Params",
@@ -56,6 +59,7 @@ def resolve(
     *,
     weights: Mapping[str, float] | None = None,
     tensors: Sequence[Mapping[str, Any]] = (),
+    then: Sequence[str | Mapping[str, Any]] = (),
     trusted: Collection[str] = (),
     directory: Path | None = None,
     also: Iterable[str] = (),
@@ -68,13 +72,14 @@ def resolve(
         overrides: parameters by name.
         weights: agent -> factor of its task vector.
         tensors: what is done with some tensors instead: see `TensorRule`.
+        then: steps after the method: names, or names with their parameters, such as `{"svc": {"alpha": 0.1}}`.
         trusted: modules whose code may run, for a method named `module:name`.
         directory: where such a module may be besides the import path.
         also: what a misspelt parameter may have meant besides the method's own parameters.
 
     Raises:
-        InputError: an unknown method, preset or parameter (the nearest is named), a value out of bounds, or weights for
-            a method that takes none.
+        InputError: an unknown method, preset, parameter or step (the nearest is named), a value out of bounds, or
+            weights or steps for a method that takes none.
     """
     spec = method if isinstance(method, Method) else find_method(method, trusted=trusted, directory=directory)
     if preset is not None and preset not in spec.presets:
@@ -85,7 +90,7 @@ def resolve(
     params, rules = _validated(spec, chosen, also), read_rules(tensors)
     for rule in rules:
         _validated(spec, {**params.model_dump(), **rule.params}, also, f"tensors '{rule.match}': ")
-    return ResolvedMethod(spec, preset, params, _checked(spec, weights or {}), rules)
+    return ResolvedMethod(spec, preset, params, _checked(spec, weights or {}), rules, _followed(spec, then))
 
 
 def _validated(spec: Method, chosen: Mapping[str, Any], also: Iterable[str], where: str = "") -> Params:
@@ -107,6 +112,12 @@ def _checked(spec: Method, weights: Mapping[str, float]) -> dict[str, float]:
     return {name: float(weight) for name, weight in weights.items() if weight != 1}
 
 
+def _followed(spec: Method, then: Sequence[str | Mapping[str, Any]]) -> tuple[ChosenStep, ...]:
+    if then and spec.refuses_steps:
+        raise InputError(f"after method '{spec.name}' no step may follow: {spec.refuses_steps}")
+    return read_steps(then)
+
+
 def find_method(name: str, *, trusted: Collection[str] = (), directory: Path | None = None) -> Method:
     """Return the method of that name: one of rammerge's, of an installed package, or of a trusted module.
 
@@ -126,6 +137,8 @@ def find_method(name: str, *, trusted: Collection[str] = (), directory: Path | N
     if name in offered:
         return _own(offered[name](), name)
     known = [*METHODS, *offered]
+    if name in STEPS:
+        raise InputError(f"'{name}' is a step after a method: use task_arithmetic, or another method, and then {name}")
     raise InputError(f"unknown method '{name}'{closest(name, known)}; the methods are {', '.join(known)}")
 
 
@@ -153,16 +166,17 @@ def restore(
     *,
     weights: Mapping[str, float] | None = None,
     tensors: Sequence[Mapping[str, Any]] = (),
+    then: Sequence[str | Mapping[str, Any]] = (),
     trusted: Collection[str] = (),
     directory: Path | None = None,
 ) -> ResolvedMethod:
-    """Return what `resolve` gave, from its name, preset, settled parameters, weights and rules for tensors.
+    """Return what `resolve` gave, from what its `to_json` says.
 
     Raises:
         InputError: the method does not exist, or it has different parameters.
     """
     found = find_method(method, trusted=trusted, directory=directory)
-    return replace(resolve(found, None, params, weights=weights, tensors=tensors), preset=preset)
+    return replace(resolve(found, None, params, weights=weights, tensors=tensors, then=then), preset=preset)
 
 
 def _explain(spec: Method, error: ValidationError, also: Iterable[str]) -> str:

@@ -2,16 +2,23 @@
 
 from typing import Any
 
-from rammerge.rules import Method, all_methods
+from rammerge.rules import STEPS, Method, all_methods
+from rammerge.rules.spectral.merged import Step
 
 
 class MethodListing(dict[str, dict[str, Any]]):
-    """Method name -> its summary, source, parameters and presets, as plain data. It prints like `rammerge methods`."""
+    """Method name -> its summary, source, parameters, presets and the steps that may follow it, as plain data.
+
+    It prints like `rammerge methods`.
+    """
 
     def __str__(self) -> str:
-        return "\n\n".join(
-            "\n".join([f"{name}  {method['summary']}", *details(method)]) for name, method in self.items()
-        )
+        entries = {**self, **self.steps()}.items()
+        return "\n\n".join("\n".join([f"{name}  {entry['summary']}", *details(entry)]) for name, entry in entries)
+
+    def steps(self) -> dict[str, dict[str, Any]]:
+        """Return what may follow a method, by name, as plain data like that of the methods."""
+        return {name: step for method in self.values() for name, step in method["then"].items()}
 
     def __repr__(self) -> str:
         return str(self)
@@ -22,25 +29,27 @@ def list_methods() -> MethodListing:
     return MethodListing({name: _describe(method) for name, method in all_methods().items()})
 
 
-def details(method: dict[str, Any]) -> list[str]:
-    """Return the lines after a method's summary: its source, its parameters and its presets."""
-    lines = [f"  source: {method['source']}"]
-    for key, schema in method["parameters"].items():
+def details(entry: dict[str, Any]) -> list[str]:
+    """Return the lines after the summary of a method or a step: its source, its parameters and its presets."""
+    lines = [f"  source: {entry['source']}"]
+    for key, schema in entry["parameters"].items():
         choices = f" ({', '.join(schema['enum'])})" if "enum" in schema else ""
         lines.append(f"  {key} = {schema['default']}: {schema['description']}{choices}")
-    for preset, entry in method["presets"].items():
-        values = ", ".join(f"{key} = {value}" for key, value in entry["params"].items())
-        lines.append(f"  preset {preset}: {values} ({entry['source']})")
+    for preset, given in entry.get("presets", {}).items():
+        values = ", ".join(f"{key} = {value}" for key, value in given["params"].items())
+        lines.append(f"  preset {preset}: {values} ({given['source']})")
     return lines
 
 
 def _describe(method: Method) -> dict[str, Any]:
-    return {
-        "summary": method.summary,
-        "source": method.source,
-        "parameters": method.params.model_json_schema().get("properties", {}),
-        "presets": {
-            preset: {"params": dict(values), "source": method.preset_sources.get(preset, "")}
-            for preset, values in method.presets.items()
-        },
+    presets = {
+        preset: {"params": dict(values), "source": method.preset_sources.get(preset, "")}
+        for preset, values in method.presets.items()
     }
+    steps = {} if method.refuses_steps else {name: _said(step) for name, step in STEPS.items()}
+    return _said(method) | {"presets": presets, "then": steps}
+
+
+def _said(entry: Method | Step) -> dict[str, Any]:
+    parameters = entry.params.model_json_schema().get("properties", {})
+    return {"summary": entry.summary, "source": entry.source, "parameters": parameters}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from rammerge.errors import InputError, closest
 from rammerge.numerics.masks import Mask
 from rammerge.overlap import Survival
 from rammerge.rules.spec import Method, Params
+from rammerge.rules.spectral.merged import ChosenStep, followed
 from rammerge.rules.tensors import TensorRule, check_matches, check_models
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class ResolvedMethod:
         settled: the parameters.
         weights: agent -> factor of its task vector, for those that have one; the others have 1.
         tensors: what is done with some tensors instead. Of the rules that match a tensor the first holds.
+        then: what is done with each matrix of the result.
     """
 
     method: Method
@@ -39,6 +41,7 @@ class ResolvedMethod:
     settled: Params
     weights: Mapping[str, float] = field(default_factory=dict)
     tensors: tuple[TensorRule, ...] = ()
+    then: tuple[ChosenStep, ...] = ()
 
     @property
     def name(self) -> str:
@@ -49,6 +52,15 @@ class ResolvedMethod:
     def params(self) -> Mapping[str, Any]:
         """The parameters as plain values."""
         return MappingProxyType(self.settled.model_dump())
+
+    @property
+    def whole_matrices(self) -> bool:
+        """Whether whole matrices are multiplied, whose updates are kept beside the merge until it ends."""
+        return bool(self.method.matrices or self.then)
+
+    def undone(self, parameters: Collection[str]) -> list[str]:
+        """Return a sentence for each of these parameters that a later step leaves next to no effect."""
+        return [sentence for chosen in self.then for name, sentence in chosen.step.undone.items() if name in parameters]
 
     def bind(self, agents: Iterable[str]) -> Rule:
         """Return the rule that merges `agents`, in their order.
@@ -81,6 +93,7 @@ class ResolvedMethod:
             "code": self.method.code,
             "weights": dict(self.weights),
             "tensors": [rule.to_json() for rule in self.tensors],
+            "then": [step.to_json() for step in self.then],
         }
         return {key: value for key, value in content.items() if value or key in ("method", "preset", "params")}
 
@@ -151,14 +164,14 @@ class Rule:
 
     @property
     def improves_on(self) -> str | None:
-        """The method that the kernel's `reference` computes."""
-        return self.settled.method.improves_on
+        """The method that the kernel's `reference` computes. What further steps made has none to be compared with."""
+        return None if self.settled.then else self.settled.method.improves_on
 
     @cached_property
-    def matrices(self) -> MatrixMethod | None:
-        """How whole matrices are merged, if they are."""
+    def matrices(self) -> tuple[MatrixMethod, ...]:
+        """How whole matrices are merged, if they are: by the first of these that applies."""
         method = self.settled.method.matrices
-        return None if method is None else method(self.settled.settled)
+        return followed([method(self.settled.settled)] if method else [], self.settled.then)
 
     @cached_property
     def mask(self) -> Mask:
@@ -210,7 +223,8 @@ class Rule:
 
     def cautions(self, statistics: Statistics) -> list[str]:
         """Return sentences about agents for which the method is not worth its name."""
-        return self.settled.method.cautions(self.settled.settled, self._answers(statistics))
+        said = self.settled.method.cautions(self.settled.settled, self._answers(statistics))
+        return [*said, *self.settled.undone([name for name, value in self.settled.params.items() if value != 1.0])]
 
     def to_json(self) -> dict[str, Any]:
         """Return method, preset and parameters as plain JSON."""

@@ -51,6 +51,7 @@ class Method:
         cautions: (parameters, statistics) -> sentences about agents for which this method is not worth its name.
         improves_on: the method that the kernel's `reference` computes.
         matrices: (parameters) -> how whole matrices are merged, if they are. The kernel then merges other tensors.
+        refuses_steps: why no step may follow, as a sentence with the way out; None if they may.
         presets: named parameter sets.
         preset_sources: where each preset comes from.
     """
@@ -72,6 +73,7 @@ class Method:
     cautions: Callable[[Any, Statistics], list[str]] = lambda _params, _statistics: []
     improves_on: str | None = None
     matrices: Callable[[Any], MatrixMethod] | None = None
+    refuses_steps: str | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     preset_sources: Mapping[str, str] = field(default_factory=dict)
 

@@ -33,7 +33,8 @@ class MethodRef(BaseModel):
     Attributes:
         name, preset, params: what was chosen.
         code: a digest of the code of a method that is not rammerge's own.
-        weights, tensors: what is done differently with some agents and tensors, as `ResolvedMethod.to_json` gives it.
+        weights, tensors, then: what is done differently with some agents and tensors, and what is done with the result,
+            as `ResolvedMethod.to_json` gives it.
         trusted: modules whose code the recipe trusts.
         directory: the recipe's, where a module may be.
     """
@@ -46,6 +47,7 @@ class MethodRef(BaseModel):
     code: str | None = None
     weights: dict[str, float] = {}
     tensors: list[dict[str, Any]] = []
+    then: list[dict[str, Any]] = []
     trusted: tuple[str, ...] = ()
     directory: Path | None = None
 
@@ -59,6 +61,7 @@ class MethodRef(BaseModel):
             code=settled.method.code,
             weights=dict(settled.weights),
             tensors=[rule.to_json() for rule in settled.tensors],
+            then=[step.to_json() for step in settled.then],
             trusted=tuple(trusted),
             directory=directory,
         )
@@ -66,7 +69,7 @@ class MethodRef(BaseModel):
     @property
     def identity(self) -> dict[str, Any]:
         """What was chosen, and the code of a method of the user's own; where it is found does not count."""
-        given = {key for key in ("code", "weights", "tensors") if getattr(self, key)}
+        given = {key for key in ("code", "weights", "tensors", "then") if getattr(self, key)}
         return self.model_dump(mode="json", include={"name", "preset", "params", *given})
 
     def resolved(self) -> ResolvedMethod:
@@ -81,6 +84,7 @@ class MethodRef(BaseModel):
             self.params,
             weights=self.weights,
             tensors=self.tensors,
+            then=self.then,
             trusted=self.trusted,
             directory=self.directory,
         )

@@ -16,13 +16,12 @@ Matrices = Sequence[Tensor]
 def merged(method: str, matrices: Matrices, **params: float) -> Tensor:
     """Return what the library makes of task vectors, float64 [rows, columns] each."""
     rule = resolve(method, None, params).bind([f"agent{index}" for index in range(len(matrices))])
-    assert rule.matrices is not None
     view = MatrixView("layers.0.self_attn.q_proj.weight", *matrices[0].shape)
     seen = [matrix.T if view.transposed else matrix for matrix in matrices]
-    if rule.matrices.of_sum:
+    if rule.matrices[0].of == "sum":
         seen = [torch.stack(list(seen)).sum(0)]
     pairs = {(i, j): left @ seen[j].T for i, left in enumerate(seen) for j in range(i, len(seen))}
-    multipliers = rule.matrices.solve(Grams(view, pairs))
+    multipliers = rule.matrices[0].solve(Grams(view, pairs))
     update = torch.stack([multiplier @ matrix for multiplier, matrix in zip(multipliers, seen, strict=True)]).sum(0)
     return update.T if view.transposed else update
 
@@ -86,10 +85,6 @@ def resmerge(matrices: Matrices, scale: float = 1.0) -> Tensor:
     head = 0.2 * _mean_cosine(heads, least=0.0) * merged.norm() * mean_head / mean_head.norm()
     found: Tensor = scale * (merged + head)
     return found
-
-
-def svc(matrices: Matrices, alpha: float = 0.1, scale: float = 1.0) -> Tensor:
-    return calibrated(scale * _sum(matrices), matrices, alpha)
 
 
 def calibrated(merged: Tensor, matrices: Matrices, alpha: float) -> Tensor:

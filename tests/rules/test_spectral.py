@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rammerge.engine.passes.statistics import Statistics
-from rammerge.rules import resolve
-from tests.rules.spectral import FORMULAS, calibrated, drawn, merged, svc
+from tests.rules.spectral import FORMULAS, drawn, merged
 
 SHAPES = [(24, 40), (40, 24), (31, 33)]
 
@@ -144,38 +142,3 @@ def _head(matrix: Tensor) -> Tensor:
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     head: Tensor = values[0] * torch.outer(left[:, 0], right[0])
     return head
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("alpha", [0.1, 0.9])
-def test_calibration_by_singular_value_decomposition(shape: tuple[int, int], alpha: float) -> None:
-    matrices = drawn(shape, 3)
-    close(merged("svc", matrices, alpha=alpha, scale=0.3), svc(matrices, alpha, 0.3))
-    for method in ("tsv_m", "wudi", "resmerge"):
-        close(merged(method, matrices, svc=alpha), calibrated(FORMULAS[method](matrices), matrices, alpha))
-
-
-def test_calibration_takes_the_scale_back() -> None:
-    matrices = drawn((24, 40), 3)
-    close(merged("svc", matrices, scale=0.3, alpha=1e-9), merged("svc", matrices, alpha=1e-9), 1e-9)
-
-
-def test_calibration_of_one_agent_changes_nothing() -> None:
-    for shape in SHAPES:
-        (matrix,) = drawn(shape, 1)
-        close(merged("svc", [matrix], alpha=1.0), matrix, 1e-9)
-        close(merged("svc", [matrix, torch.zeros_like(matrix)], alpha=1.0), matrix, 1e-9)
-
-
-def test_calibration_follows_rotations() -> None:
-    matrices = drawn((24, 40), 3)
-    turn, _ = torch.linalg.qr(drawn((24, 24), 1, seed=1)[0])
-    other, _ = torch.linalg.qr(drawn((40, 40), 1, seed=2)[0])
-    turned = merged("svc", [turn @ matrix @ other for matrix in matrices])
-    close(turned, turn @ merged("svc", matrices) @ other, 1e-8)
-
-
-def test_a_scale_without_effect_is_told() -> None:
-    rule = resolve("tsv_m", None, {"svc": 1.0, "scale": 0.5}).bind(["one", "other"])
-    assert any("takes the scale of matrices back" in sentence for sentence in rule.cautions(Statistics()))
-    assert not resolve("tsv_m").bind(["one", "other"]).cautions(Statistics())

@@ -6,12 +6,12 @@ import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rammerge.checkpoints.family import Family
-from rammerge.engine.matrices.method import MatrixMethod
+from rammerge.engine.matrices.method import MatrixMethod, method_for
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.engine.memory import memory_limit, resident_bytes
-from rammerge.engine.options import MergeOptions, most_threads
+from rammerge.engine.options import most_threads
 from rammerge.engine.passes.merge_block import MergeRule
+from rammerge.engine.session import Session
 from rammerge.errors import InputError
 
 _FLOAT64 = 8
@@ -32,16 +32,21 @@ class MatrixPlan:
     forecast: int
 
 
-def plan_matrices(family: Family, options: MergeOptions, rule: MergeRule) -> MatrixPlan:
+def plan_matrices(session: Session, rule: MergeRule) -> MatrixPlan:
     """Choose how many matrices are solved at once so that the process stays below its memory limit.
+
+    What runs element by element before them is in the session's own plan.
 
     Raises:
         InputError: not even one fits; the message says how much memory is enough.
     """
     importlib.import_module("torch")  # now, so that what the process holds already counts its memory
-    needs = {view: _bytes(view, family, method) for view, method in matrices_of(family, rule)}
+    options, found = session.options, list(matrices_of(session, rule))
+    needs = {view: _bytes(view, session, method) for view, method in found}
     need = max(needs.values(), default=0)
     resident, limit = resident_bytes(), memory_limit(options)
+    if any(method.of == "update" for _, method in found):
+        resident = max(resident, session.plan.forecast)
     threads = min(most_threads(options), max(1, len(needs)))
     least = min(threads, options.threads or 1)
     while resident + threads * need > limit and threads > least:
@@ -56,18 +61,18 @@ def plan_matrices(family: Family, options: MergeOptions, rule: MergeRule) -> Mat
     return MatrixPlan(threads, forecast)
 
 
-def matrices_of(family: Family, rule: MergeRule) -> Iterator[tuple[MatrixView, MatrixMethod]]:
+def matrices_of(session: Session, rule: MergeRule) -> Iterator[tuple[MatrixView, MatrixMethod]]:
     """Yield the matrices that are merged as such, and how, as the rule of each tensor says."""
-    for name in family.floats:
-        part, info = rule.part(name), family.base.tensors[name]
-        if part.copied is None and part.matrices is not None and part.matrices.applies(name, info.shape):
-            yield MatrixView(name, *info.shape), part.matrices
+    for name in session.floats:
+        part, info = rule.part(name), session.base.tensors[name]
+        if part.copied is None and (method := method_for(part.matrices, name, info.shape)):
+            yield MatrixView(name, *info.shape), method
 
 
-def _bytes(view: MatrixView, family: Family, method: MatrixMethod) -> int:
-    agents, members = len(family.agents), family.members.values()
+def _bytes(view: MatrixView, session: Session, method: MatrixMethod) -> int:
+    agents = len(session.agents)
     square = method.matrices(agents, view) * view.short**2 * _FLOAT64
-    stored = sum(checkpoint.tensors[view.name].dtype.itemsize for checkpoint in (family.base, *members))
+    stored = sum(info.dtype.itemsize for info in session.inputs(view.name))
     # Elements as they are stored, each task vector in float64, and two more such blocks on the way there or back.
     block = view.short * view.width * (stored + (agents + 2) * _FLOAT64)
     return int(square) + block + _LIBRARY_BYTES

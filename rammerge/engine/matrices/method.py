@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,8 @@ class Grams:
 
     Attributes:
         view: the tensor. If it is stored [long, short], the matrices are its transposed ones.
-        pairs: (i, j) -> float64 [short, short], matrix i times the transposed matrix j, for i <= j.
+        pairs: (i, j) -> float64 [short, short], matrix i times the transposed matrix j, for i <= j. Of task vectors
+            beside what was made of them, only (i, i) and those with the last matrix.
     """
 
     view: MatrixView
@@ -53,23 +54,32 @@ def added(matrices: Sequence[Tensor]) -> Tensor:
     return total
 
 
+# What a method multiplies: each task vector, their sum, or what the rule's kernel makes of them.
+Of = Literal["agents", "sum", "update"]
+
+
 @dataclass(frozen=True)
 class MatrixMethod:
-    """A method whose result is a sum of the task vectors, each multiplied by a matrix from its short side.
+    """A method whose result is a sum of matrices, each multiplied by a matrix from its short side.
 
     Attributes:
-        solve: the formula: the multipliers, float64 [short, short], one for each matrix that it is given.
-        of_sum: whether it is given one matrix, the sum of the task vectors, instead of each.
+        solve: the formula: the multipliers, float64 [short, short], one for each matrix that is multiplied.
+        of: the matrices that are multiplied. Of `update` it is given the inner products with each task vector too.
         matrices: (number of agents, tensor) -> how many float64 matrices [short, short] are held at once for it, the
             inner products and the multipliers included.
-        takes: whether the tensor of a name is a matrix to it. The rule's kernel merges the others.
+        takes: whether the tensor of a name is a matrix to it.
     """
 
     solve: Callable[[Grams], Sequence[Tensor]]
-    of_sum: bool
+    of: Of
     matrices: Callable[[int, MatrixView], float]
     takes: Callable[[str], bool] = lambda _name: True
 
     def applies(self, name: str, shape: Sequence[int]) -> bool:
         """Return whether the method merges the tensor of that name and shape."""
         return len(shape) == 2 and min(shape) > 1 and self.takes(name)
+
+
+def method_for(methods: Sequence[MatrixMethod], name: str, shape: Sequence[int]) -> MatrixMethod | None:
+    """Return the first method that merges the tensor of that name and shape; the rule's kernel merges the others."""
+    return next((method for method in methods if method.applies(name, shape)), None)

@@ -21,17 +21,17 @@ from rammerge.system.reading import read_into
 
 # The name of the updates among the members, behind them. It is no name that a member can have.
 UPDATE = "\0update"
-_FLOAT32 = DTYPES["float32"]
+FLOAT32 = DTYPES["float32"]
 _HASHED_BYTES = 1 << 22
 
 
 def with_updates(family: Family, directory: Path) -> Family:
     """Return the family with one more member: float32 updates of its float tensors, in a file of `directory`."""
-    tensors = {name: TensorSpec(_FLOAT32, family.base.tensors[name].shape) for name in family.floats}
+    tensors = {name: TensorSpec(FLOAT32, family.base.tensors[name].shape) for name in family.floats}
     (shard,) = plan_layout(tensors, sum(spec.nbytes for spec in tensors.values()) + 1).shards
     file = directory / shard.file
     placed = {
-        tensor.name: TensorInfo(tensor.name, _FLOAT32, tensor.shape, file, tensor.offset, tensor.nbytes)
+        tensor.name: TensorInfo(tensor.name, FLOAT32, tensor.shape, file, tensor.offset, tensor.nbytes)
         for tensor in shard.tensors
     }
     others = {name: info for name, info in family.base.tensors.items() if name not in placed}
@@ -41,7 +41,7 @@ def with_updates(family: Family, directory: Path) -> Family:
 
 def update_bytes(family: Family) -> int:
     """Return the size of the file."""
-    return family.elements * _FLOAT32.itemsize
+    return family.elements * FLOAT32.itemsize
 
 
 class UpdateFile:
@@ -68,7 +68,11 @@ class UpdateFile:
 
     def write(self, name: str, start: int, memory: memoryview) -> None:
         """Write elements of a tensor's update from `start` on."""
-        write_from(self._descriptor, memory, self._infos[name].offset + start * _FLOAT32.itemsize)
+        write_from(self._descriptor, memory, self._infos[name].offset + start * FLOAT32.itemsize)
+
+    def read(self, name: str, start: int, memory: memoryview) -> None:
+        """Read elements of a tensor's update from `start` on."""
+        read_into(self._descriptor, memory, self._infos[name].offset + start * FLOAT32.itemsize)
 
     def finish(self, name: str) -> None:
         """Record that a tensor's update is whole."""

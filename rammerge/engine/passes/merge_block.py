@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rammerge.engine.blocks import Arguments, Block, Rows, Update, apply_delta, counted, health, read_block, total
@@ -62,8 +62,8 @@ class MergeRule(Protocol):
         """The factor of each agent's task vector; empty if all are 1."""
 
     @property
-    def matrices(self) -> MatrixMethod | None:
-        """How whole matrices are merged, if they are; the kernel then merges other tensors."""
+    def matrices(self) -> Sequence[MatrixMethod]:
+        """How whole matrices are merged, if they are: by the first of these that applies; the kernel merges others."""
 
     def part(self, tensor: str) -> MergeRule:
         """Return the rule for one tensor, which has the same counts."""
@@ -72,12 +72,17 @@ class MergeRule(Protocol):
         """Return the coefficients of a tensor."""
 
 
-def block_function(rule: MergeRule, dtype: str, rounding: Rounding) -> MergeBlock | CopyBlock:
-    """Return what computes a block of the tensors for which `rule` is."""
+def block_function(rule: MergeRule, dtype: str, rounding: Rounding, *, solved: bool = False) -> MergeBlock | CopyBlock:
+    """Return what computes a block of the tensors for which `rule` is; `solved` ones only add their updates."""
     if rule.copied is None:
-        return MergeBlock.of(rule, dtype, rounding)
-    has_updates = rule.matrices is not None
-    return CopyBlock(rule.copied, rule.improves_on is not None, rule.mask.mode, dtype, rounding, has_updates)
+        made = MergeBlock.of(rule, dtype, rounding)
+        return replace(made, kernel=unchanged) if solved else made
+    return CopyBlock(rule.copied, rule.improves_on is not None, rule.mask.mode, dtype, rounding, bool(rule.matrices))
+
+
+def unchanged(block: Block) -> Update:
+    """Return no change."""
+    return Update(torch.zeros_like(block.base))
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class MergeBlock:
     @classmethod
     def of(cls, rule: MergeRule, dtype: str, rounding: Rounding) -> MergeBlock:
         """Return the block function that merges by `rule`."""
-        has_reference, has_updates = rule.improves_on is not None, rule.matrices is not None
+        has_reference, has_updates = rule.improves_on is not None, bool(rule.matrices)
         return cls(rule.kernel, has_reference, rule.mask.mode, dtype, rounding, rule.weighted, has_updates)
 
     def counts(self, agents: int) -> int:
@@ -136,6 +141,35 @@ class MergeBlock:
 
     def _cast(self, values: Tensor, arguments: Arguments) -> Tensor:
         return _rounded(values, self.dtype, self.rounding, arguments)
+
+
+@dataclass(frozen=True)
+class UpdateBlock:
+    """Compute a block of what the kernel adds to the base, in float32."""
+
+    kernel: Callable[[Block], Update]
+    mask_mode: MaskMode
+    has_weights: bool = False
+
+    @classmethod
+    def of(cls, rule: MergeRule) -> UpdateBlock:
+        """Return the block function of a rule."""
+        return cls(rule.kernel, rule.mask.mode, rule.weighted)
+
+    def counts(self, agents: int) -> int:
+        """Return the number of counts, without the health."""
+        return 0
+
+    def results(self, agents: int) -> list[DType]:
+        """Return the dtypes of the resulting tensors."""
+        return [DTYPES["float32"]]
+
+    def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
+        """Return the update, and the health."""
+        block = read_block(base, agents, self.mask_mode, arguments, weighted=self.has_weights)
+        update = self.kernel(block)
+        delta = update.delta if arguments.wanted is None else update.delta[arguments.wanted]
+        return [delta], counted([], health(delta))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rammerge.checkpoints.layout import Layout, Shard
 from rammerge.engine.blocks import BlockFunction, Numbers, Rows, added
+from rammerge.engine.matrices.method import method_for
 from rammerge.engine.output.chunks import Chunk, Piece, cut
 from rammerge.engine.output.shards import Output, ShardRecord, ShardWriter, finished
 from rammerge.engine.passes.merge_block import MergeRule, block_function
@@ -48,17 +49,28 @@ def merge_runners(session: Session, rule: MergeRule) -> Runners:
     tensors: dict[BlockFunction, list[str]] = {}
     for name in session.floats:
         part = rule.part(name)
-        function = _function(session, part)
+        function = _function(session, part, name)
         parts[function] = part
         tensors.setdefault(function, []).append(name)
     return {
-        function: Runner(session, function, part.height, part.by_rows, tuple(tensors[function]))
+        function: Runner(
+            session, function, part.height, _by_rows(session, part, tensors[function][0]), tensors[function]
+        )
         for function, part in parts.items()
     }
 
 
-def _function(session: Session, part: MergeRule) -> BlockFunction:
-    return block_function(part, session.options.dtype, session.options.rounding)
+def _function(session: Session, part: MergeRule, tensor: str) -> BlockFunction:
+    return block_function(part, session.options.dtype, session.options.rounding, solved=_solved(session, part, tensor))
+
+
+def _solved(session: Session, part: MergeRule, tensor: str) -> bool:
+    """Return whether the update of a tensor was computed before."""
+    return method_for(part.matrices, tensor, session.base.tensors[tensor].shape) is not None
+
+
+def _by_rows(session: Session, part: MergeRule, tensor: str) -> bool:
+    return part.by_rows and not _solved(session, part, tensor)
 
 
 def merge_shards(
@@ -100,7 +112,7 @@ class _Merger:
         self._rule = rule
         self._statistics = statistics
         self._runners = runners
-        self._width = _function(session, rule).counts(len(session.agents))
+        self._width = block_function(rule, session.options.dtype, session.options.rounding).counts(len(session.agents))
         self._ways: dict[str, _Way] = {}
         self._chunks = Counter(chunk.shard.file for chunk in chunks)
         self._open: dict[str, _OpenShard] = {}
@@ -161,7 +173,7 @@ class _Merger:
     def _way(self, tensor: str) -> _Way:
         if tensor not in self._ways:
             part = self._rule.part(tensor)
-            runner = self._runners[_function(self._session, part)]
+            runner = self._runners[_function(self._session, part, tensor)]
             self._ways[tensor] = _Way(
                 runner, _coefficients(self._session, part, tensor, self._statistics), part.mask.threshold
             )
@@ -170,8 +182,8 @@ class _Merger:
 
 def _coefficients(session: Session, part: MergeRule, tensor: str, statistics: Statistics) -> Rows:
     """Return the coefficients of a tensor, with a column for the updates; zeros for a matrix, which has one."""
-    if part.matrices is None:
+    if not part.matrices:
         return part.rows(tensor, statistics)
-    if part.matrices.applies(tensor, session.base.tensors[tensor].shape):
+    if _solved(session, part, tensor):
         return [[0.0] * len(session.agents)] * part.height
     return [[*row, 0.0] for row in part.rows(tensor, statistics)]

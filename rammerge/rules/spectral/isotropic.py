@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PAPER = "arXiv 2502.04959"
+_FLAT = "all singular values of its result are equal, so it has no directions of its own; use task_arithmetic or tsv_m"
 
 
 class IsoCtsParams(SpectralParams):
@@ -97,12 +98,12 @@ def _without_common(grams: Grams, agent: int, values: Tensor, vectors: Tensor) -
 
 
 def _iso_c(params: SpectralParams) -> MatrixMethod:
-    return MatrixMethod(partial(_flatten, params.scale), of_sum=True, matrices=lambda *_: 6)
+    return MatrixMethod(partial(_flatten, params.scale), of="sum", matrices=lambda *_: 6)
 
 
 def _iso_cts(params: IsoCtsParams) -> MatrixMethod:
     solve = partial(_flatten_common_and_specific, params.scale, params.common)
-    return MatrixMethod(solve, of_sum=False, matrices=lambda agents, _: agents * (agents + 1) / 2 + agents + 11)
+    return MatrixMethod(solve, of="agents", matrices=lambda agents, _: agents * (agents + 1) / 2 + agents + 11)
 
 
 METHODS: Sequence[Method] = (
@@ -114,6 +115,7 @@ METHODS: Sequence[Method] = (
         kernel=weighted_sum,
         coefficients=scaled_mean,
         matrices=_iso_c,
+        refuses_steps=_FLAT,
         presets={"fusion-bench": {"scale": 1.0}},
         preset_sources={"fusion-bench": "FusionBench's default"},
     ),
@@ -125,6 +127,7 @@ METHODS: Sequence[Method] = (
         kernel=weighted_sum,
         coefficients=scaled_mean,
         matrices=_iso_cts,
+        refuses_steps=_FLAT,
         presets={"paper": {"common": 0.8}},
         preset_sources={"paper": "Sec. 5"},
     ),

@@ -15,8 +15,7 @@ from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.span.combination import quadratic_form
 from rammerge.rules.spec import Method
 from rammerge.rules.spectral.algebra import spectrum
-from rammerge.rules.spectral.calibration import calibrate
-from rammerge.rules.spectral.parameters import CalibratedParams, scale_taken_back, scaled_mean
+from rammerge.rules.spectral.parameters import SpectralParams, scaled_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +28,7 @@ _COHERENT = re.compile(r"attn|attention|[qkvo]_proj|qkv|mlp|ffn|feed_forward|gat
 _EDGE = 1e-9
 
 
-class ResMergeParams(CalibratedParams):
+class ResMergeParams(SpectralParams):
     """The strengths of residuals and heads."""
 
     least_exponent: float = Field(
@@ -110,13 +109,12 @@ def _merges(name: str) -> bool:
 
 
 def _resmerge(params: ResMergeParams) -> MatrixMethod:
-    method = MatrixMethod(
+    return MatrixMethod(
         partial(_heads_and_residuals, params.scale, params.least_exponent, params.head),
-        of_sum=False,
+        of="agents",
         matrices=lambda agents, _: agents * (agents + 1) / 2 + agents + 1,
         takes=_merges,
     )
-    return calibrate(method, params.svc)
 
 
 METHODS: Sequence[Method] = (
@@ -127,7 +125,6 @@ METHODS: Sequence[Method] = (
         params=ResMergeParams,
         kernel=weighted_sum,
         coefficients=scaled_mean,
-        cautions=scale_taken_back,
         matrices=_resmerge,
         presets={"authors": {"least_exponent": 0.7, "head": 0.2}},
         preset_sources={"authors": "defaults of the authors' script"},

@@ -12,15 +12,14 @@ from rammerge.engine.matrices.method import Grams, MatrixMethod
 from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.spec import Method
 from rammerge.rules.spectral.algebra import polar, spectrum
-from rammerge.rules.spectral.calibration import calibrate
-from rammerge.rules.spectral.parameters import CalibratedParams, scale_taken_back, scaled_mean
+from rammerge.rules.spectral.parameters import SpectralParams, scaled_mean
 from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class TsvParams(CalibratedParams):
+class TsvParams(SpectralParams):
     """How many singular vectors each agent keeps."""
 
     rank: float = Field(1.0, gt=0, le=1, description="share that is kept of the short side divided by the agents")
@@ -52,8 +51,7 @@ def _orthogonalize(scale: float, share: float, grams: Grams) -> list[Tensor]:
 
 def _tsv_m(params: TsvParams) -> MatrixMethod:
     solve = partial(_orthogonalize, params.scale, params.rank)
-    method = MatrixMethod(solve, of_sum=False, matrices=lambda agents, _: agents * (agents + 1) / 2 + agents + 7)
-    return calibrate(method, params.svc)
+    return MatrixMethod(solve, of="agents", matrices=lambda agents, _: agents * (agents + 1) / 2 + agents + 7)
 
 
 METHODS: Sequence[Method] = (
@@ -64,7 +62,6 @@ METHODS: Sequence[Method] = (
         params=TsvParams,
         kernel=weighted_sum,
         coefficients=scaled_mean,
-        cautions=scale_taken_back,
         matrices=_tsv_m,
         presets={"fusion-bench": {"scale": 1.0, "rank": 1.0}},
         preset_sources={"fusion-bench": "FusionBench's default"},

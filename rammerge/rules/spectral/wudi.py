@@ -12,15 +12,14 @@ from rammerge.engine.matrices.method import Grams, MatrixMethod
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.spec import Method
-from rammerge.rules.spectral.calibration import calibrate
-from rammerge.rules.spectral.parameters import CalibratedParams, scale_taken_back, scaled_mean
+from rammerge.rules.spectral.parameters import SpectralParams, scaled_mean
 from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class WudiParams(CalibratedParams):
+class WudiParams(SpectralParams):
     """The ridge."""
 
     ridge: float = Field(1e-3, gt=0, description="ridge, relative to the mean eigenvalue of the agents' inputs")
@@ -76,7 +75,7 @@ def _matrices(agents: int, view: MatrixView) -> float:
 
 def _wudi(params: WudiParams) -> MatrixMethod:
     solve = partial(_least_disturbance, params.scale, params.ridge)
-    return calibrate(MatrixMethod(solve, of_sum=False, matrices=_matrices), params.svc)
+    return MatrixMethod(solve, of="agents", matrices=_matrices)
 
 
 METHODS: Sequence[Method] = (
@@ -87,7 +86,6 @@ METHODS: Sequence[Method] = (
         params=WudiParams,
         kernel=weighted_sum,
         coefficients=scaled_mean,
-        cautions=scale_taken_back,
         matrices=_wudi,
     ),
 )

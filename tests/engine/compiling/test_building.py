@@ -26,7 +26,7 @@ from rammerge.engine.compiling.loop import TileLoop
 from rammerge.engine.compiling.signature import Signature
 from rammerge.engine.options import Dtype, MergeOptions
 from rammerge.engine.passes.densities import DensitiesByRule
-from rammerge.engine.passes.merge_block import MergeBlock
+from rammerge.engine.passes.merge_block import MergeBlock, UpdateBlock, block_function
 from rammerge.engine.passes.overlap import CountBlock
 from rammerge.errors import RammergeError
 from rammerge.numerics.dtypes import DTYPES, DType
@@ -54,6 +54,9 @@ def library() -> Iterator[tuple[str, BlockFunction, DType, int]]:
             yield f"{name}-{each.name}", each.function(3), BFLOAT16, each.height
     diluted = resolve("ram_plus", None, {"shared_exponent": 0.5, "conflict_exponent": 0.7}).bind(AGENTS)
     yield "ram_plus-diluted", MergeBlock.of(diluted, "float32", "nearest"), BFLOAT16, diluted.height
+    then = resolve("dare", then=["svc"]).bind(AGENTS)
+    yield "update", UpdateBlock.of(then), BFLOAT16, then.height
+    yield "solved", block_function(then, "bfloat16", "nearest", solved=True), BFLOAT16, then.height
     for mode in get_args(MaskMode):
         yield f"count-{mode}", CountBlock(3, mode), next(turns)[1], 1
     yield "densities", DensitiesByRule().function(3), BFLOAT16, 1

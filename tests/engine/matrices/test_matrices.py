@@ -22,6 +22,7 @@ from rammerge.engine.matrices import view
 from rammerge.engine.matrices.solving import solve_matrices
 from rammerge.engine.matrices.updates import UPDATE, UpdateFile
 from rammerge.engine.options import MergeOptions
+from rammerge.engine.passes.statistics import Statistics
 from rammerge.errors import InputError
 from rammerge.publishing.making import merge_family
 from rammerge.rules import resolve
@@ -142,8 +143,8 @@ def test_what_an_interrupted_run_solved_is_taken_up(
 
 
 def test_damaged_updates_are_solved_again(models: Models, tmp_path: Path) -> None:
-    family, rule = Family.open(*models), METHOD.bind(models[1])
-    solved = solve_matrices(family, rule, tmp_path / "updates", OPTIONS)
+    family, rule, none = Family.open(*models), METHOD.bind(models[1]), Statistics()
+    solved = solve_matrices(family, rule, none, tmp_path / "updates", OPTIONS)
     info = solved.members[UPDATE].tensors["tall.q_proj"]
     whole = info.file.read_bytes()
     with info.file.open("r+b") as file:
@@ -151,7 +152,7 @@ def test_damaged_updates_are_solved_again(models: Models, tmp_path: Path) -> Non
         file.write(b"\xff\xff")
     with (tmp_path / "updates" / "finished.jsonl").open("a", encoding="utf-8") as journal:
         journal.write('["wide.q_proj", "0')
-    solve_matrices(family, rule, tmp_path / "updates", OPTIONS)
+    solve_matrices(family, rule, none, tmp_path / "updates", OPTIONS)
     assert info.file.read_bytes() == whole
 
 
