@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from rammerge.engine.matrices.method import Grams
-from rammerge.engine.matrices.view import MatrixView
 from rammerge.rules import resolve
 
 Matrices = Sequence[Tensor]
@@ -16,12 +15,16 @@ Matrices = Sequence[Tensor]
 def merged(method: str, matrices: Matrices, **params: float) -> Tensor:
     """Return what the library makes of task vectors, float64 [rows, columns] each."""
     rule = resolve(method, None, params).bind([f"agent{index}" for index in range(len(matrices))])
-    view = MatrixView("layers.0.self_attn.q_proj.weight", *matrices[0].shape)
+    (solved, *_) = rule.matrices
+    view = solved.view("layers.0.self_attn.q_proj.weight", matrices[0].shape)
     seen = [matrix.T if view.transposed else matrix for matrix in matrices]
-    if rule.matrices[0].of == "sum":
+    if solved.of == "sum":
         seen = [torch.stack(list(seen)).sum(0)]
     pairs = {(i, j): left @ seen[j].T for i, left in enumerate(seen) for j in range(i, len(seen))}
-    multipliers = rule.matrices[0].solve(Grams(view, pairs))
+    multipliers = solved.solve(Grams(view, pairs))
+    if callable(multipliers):
+        found = multipliers(seen)
+        return found.T if view.transposed else found
     update = torch.stack([multiplier @ matrix for multiplier, matrix in zip(multipliers, seen, strict=True)]).sum(0)
     return update.T if view.transposed else update
 
@@ -68,6 +71,21 @@ def wudi(matrices: Matrices, ridge: float = 1e-3, scale: float = 1.0) -> Tensor:
     return solved
 
 
+def wudi_adam(matrices: Matrices, steps: int = 300, scale: float = 1.0, rate: float = 0.01) -> Tensor:
+    """Descend as the authors' code does, on task vectors divided by their root mean square."""
+    unit = torch.stack(list(matrices)).square().mean().sqrt()
+    vectors = torch.stack([matrix / unit for matrix in matrices])
+    sizes = vectors.flatten(1).norm(dim=1).square()
+    found = torch.nn.Parameter(vectors.sum(0))
+    optimizer = torch.optim.Adam([found], lr=rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        disturbed = (found - vectors) @ vectors.transpose(1, 2)
+        (disturbed.square() / sizes[:, None, None]).sum().backward()
+        optimizer.step()
+    return scale * unit * found.detach()
+
+
 def resmerge(matrices: Matrices, scale: float = 1.0) -> Tensor:
     """The authors' script, for a layer of attention."""
     parts = [torch.linalg.svd(matrix, full_matrices=False) for matrix in matrices]
@@ -109,6 +127,7 @@ FORMULAS: dict[str, Callable[..., Tensor]] = {
     "iso_cts": iso_cts,
     "tsv_m": tsv_m,
     "wudi": wudi,
+    "wudi_adam": wudi_adam,
     "resmerge": resmerge,
 }
 

@@ -66,7 +66,7 @@ def matrices_of(session: Session, rule: MergeRule) -> Iterator[tuple[MatrixView,
     for name in session.floats:
         part, info = rule.part(name), session.base.tensors[name]
         if part.copied is None and (method := method_for(part.matrices, name, info.shape)):
-            yield MatrixView(name, *info.shape), method
+            yield method.view(name, info.shape), method
 
 
 def _bytes(view: MatrixView, session: Session, method: MatrixMethod) -> int:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from rammerge.engine.matrices.view import MatrixView
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from rammerge.engine.matrices.view import MatrixView
 
 
 @dataclass(frozen=True)
@@ -54,26 +54,38 @@ def added(matrices: Sequence[Tensor]) -> Tensor:
     return total
 
 
-# What a method multiplies: each task vector, their sum, or what the rule's kernel makes of them.
-Of = Literal["agents", "sum", "update"]
+# What a method multiplies: each task vector, their sum, or what the rule's kernel makes of them. `rows` are task
+# vectors too, of which a block is some rows.
+Of = Literal["agents", "sum", "update", "rows"]
+# Makes a block of the update from the same block of each matrix, float64 [short, length of the block].
+OfBlock = Callable[[Sequence["Tensor"]], "Tensor"]
+
+
+# Multipliers, float64 [short, short], one for each matrix that is multiplied; or what makes a block without any.
+Solution = Sequence["Tensor"] | OfBlock
 
 
 @dataclass(frozen=True)
 class MatrixMethod:
-    """A method whose result is a sum of matrices, each multiplied by a matrix from its short side.
+    """A method whose result is a sum of matrices, each multiplied from its short side, or made block by block.
 
     Attributes:
-        solve: the formula: the multipliers, float64 [short, short], one for each matrix that is multiplied.
-        of: the matrices that are multiplied. Of `update` it is given the inner products with each task vector too.
+        solve: the formula.
+        of: the matrices that are multiplied. Of `update` it is given the inner products with each task vector
+            too, and of `rows` each matrix's with itself, from the side of the columns.
         matrices: (number of agents, tensor) -> how many float64 matrices [short, short] are held at once for it, the
             inner products and the multipliers included.
         takes: whether the tensor of a name is a matrix to it.
     """
 
-    solve: Callable[[Grams], Sequence[Tensor]]
+    solve: Callable[[Grams], Solution]
     of: Of
     matrices: Callable[[int, MatrixView], float]
     takes: Callable[[str], bool] = lambda _name: True
+
+    def view(self, name: str, shape: Sequence[int]) -> MatrixView:
+        """Return a tensor as the method sees it."""
+        return MatrixView(name, *shape, by_inputs=self.of == "rows")
 
     def applies(self, name: str, shape: Sequence[int]) -> bool:
         """Return whether the method merges the tensor of that name and shape."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,21 +69,20 @@ class _Solver:
     made: KernelUpdates
 
     def solve(self, unit: Unit) -> None:
-        view = MatrixView(unit.tensor, *self.session.base.tensors[unit.tensor].shape)
-        method = self.methods[view.name]
+        method = self.methods[unit.tensor]
+        view = method.view(unit.tensor, self.session.base.tensors[unit.tensor].shape)
         if method.of == "update":
             self.made.write(view.name)
         grams = self._grams(view, method.of)
         if not all(bool(torch.isfinite(gram).all()) for gram in grams.pairs.values()):
             self.session.refuse_non_finite(unit)
-        multipliers = list(method.solve(grams))
+        solution = method.solve(grams)
+        make = solution if callable(solution) else partial(_product, solution)
         del grams
         for block in view.blocks():
             # A block of what the kernel made is read before its product replaces it.
             matrices = [self._update(view, block)] if method.of == "update" else self._matrices(view, block, method.of)
-            update = multipliers[0] @ matrices[0]
-            for multiplier, matrix in zip(multipliers[1:], matrices[1:], strict=True):
-                update.addmm_(multiplier, matrix)
+            update = make(matrices)
             view.write(block, update.float().cpu(), lambda start, memory: self.file.write(view.name, start, memory))
         self.file.finish(view.name)
 
@@ -92,7 +92,7 @@ class _Solver:
             matrices = self._matrices(view, block, of)
             for j, right in enumerate(matrices):
                 for i, left in enumerate(matrices[: j + 1]):
-                    if of == "update" and i != j != len(matrices) - 1:
+                    if i != j and (of == "rows" or (of == "update" and j < len(matrices) - 1)):
                         continue
                     if (i, j) in pairs:
                         pairs[i, j].addmm_(left, right.T)
@@ -123,3 +123,10 @@ class _Solver:
         files = self.session.files
         stored = view.read(info.dtype, block, lambda start, memory: files.read(info, start, memory))
         return stored.to(self.session.device)
+
+
+def _product(multipliers: Sequence[Tensor], matrices: Sequence[Tensor]) -> Tensor:
+    update = multipliers[0] @ matrices[0]
+    for multiplier, matrix in zip(multipliers[1:], matrices[1:], strict=True):
+        update.addmm_(multiplier, matrix)
+    return update

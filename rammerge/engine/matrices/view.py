@@ -23,26 +23,31 @@ Transfer = Callable[[int, memoryview], None]
 
 @dataclass(frozen=True)
 class MatrixView:
-    """A tensor [rows, columns] as a matrix [short, long]: transposed, if it has more rows than columns."""
+    """A tensor [rows, columns] as a matrix [short, long]: transposed, if it has more rows than columns.
+
+    With `by_inputs` it is transposed anyway, so that a block is some rows, and the short side are the columns even if
+    there are more of them.
+    """
 
     name: str
     rows: int
     columns: int
+    by_inputs: bool = False
 
     @property
     def transposed(self) -> bool:
         """Whether the short side is the columns."""
-        return self.rows > self.columns
+        return self.by_inputs or self.rows > self.columns
 
     @property
     def short(self) -> int:
         """Length of the short side."""
-        return min(self.rows, self.columns)
+        return self.columns if self.transposed else self.rows
 
     @property
     def long(self) -> int:
         """Length of the long side."""
-        return max(self.rows, self.columns)
+        return self.rows if self.transposed else self.columns
 
     @property
     def width(self) -> int:

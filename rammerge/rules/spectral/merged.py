@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rammerge.engine.matrices.method import Grams, MatrixMethod, added
+from rammerge.engine.matrices.method import Grams, MatrixMethod, Solution, added
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.rules.spec import Params
 
@@ -101,12 +101,13 @@ def _of_update(steps: Sequence[ChosenStep], grams: Grams) -> list[Tensor]:
 
 
 def _of_agents(
-    solve: Callable[[Grams], Sequence[Tensor]], of_sum: bool, steps: Sequence[ChosenStep], grams: Grams
+    solve: Callable[[Grams], Solution], of_sum: bool, steps: Sequence[ChosenStep], grams: Grams
 ) -> list[Tensor]:
     """Multiply the result of a method. It is a sum of multiplier times task vector, so inner products tell all."""
     agents = range(len(grams))
-    found = list(solve(Grams(grams.view, {(0, 0): grams.total()}) if of_sum else grams))
-    multipliers = found * len(grams) if of_sum else found
+    found = solve(Grams(grams.view, {(0, 0): grams.total()}) if of_sum else grams)
+    assert not callable(found), "a method without multipliers refuses steps"
+    multipliers = [*found] * (len(grams) if of_sum else 1)
     with_agents = [added([multipliers[i] @ grams[i, agent] for i in agents]) for agent in agents]
     own = added([part @ multiplier.T for part, multiplier in zip(with_agents, multipliers, strict=True)])
     merged = Merged(grams.view, _symmetric(own), with_agents, [grams[agent, agent] for agent in agents])

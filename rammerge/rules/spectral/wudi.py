@@ -1,14 +1,15 @@
-"""WUDI: the merged task vector that disturbs each agent least on its own inputs (arXiv 2503.08099), in closed form."""
+"""WUDI: the merged task vector that disturbs each agent least on its own inputs (arXiv 2503.08099)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from rammerge.engine.matrices.method import Grams, MatrixMethod
+from rammerge.engine.matrices.method import Grams, MatrixMethod, OfBlock, added
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.spec import Method
@@ -19,10 +20,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+# Adam's own constants.
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8
+
+
 class WudiParams(SpectralParams):
     """The ridge."""
 
     ridge: float = Field(1e-3, gt=0, description="ridge, relative to the mean eigenvalue of the agents' inputs")
+
+
+class WudiAdamParams(SpectralParams):
+    """The published descent."""
+
+    learning_rate: float = Field(0.01, gt=0, description="step of Adam, relative to the task vectors' root mean square")
+    steps: int = Field(300, ge=1, description="number of steps")
 
 
 def _least_disturbance(scale: float, ridge: float, grams: Grams) -> list[Tensor]:
@@ -78,6 +90,40 @@ def _wudi(params: WudiParams) -> MatrixMethod:
     return MatrixMethod(solve, of="agents", matrices=_matrices)
 
 
+def _descent(params: WudiAdamParams, grams: Grams) -> OfBlock:
+    """Return what descends from the sum of task vectors with Adam for some rows, which do not depend on others.
+
+    The loss is that of `_least_disturbance`. At D + X, where D is the sum of task vectors and S that of G_t, its
+    gradient is 2 * (X S + the sum of (D - tau_t) G_t). Task vectors are divided by their root mean square, so that
+    steps mean the same whatever their size.
+    """
+    live = grams.live
+    sizes = [float(grams[agent, agent].trace()) for agent in range(len(grams))]
+    if not live:
+        return lambda matrices: torch.zeros_like(matrices[0])
+    unit = math.sqrt(math.fsum(sizes) / (len(live) * grams.view.rows * grams.view.columns))
+    inputs = {agent: grams[agent, agent] / sizes[agent] for agent in live}
+    total = added(list(inputs.values()))
+
+    def descended(matrices: Sequence[Tensor]) -> Tensor:
+        start = added([matrices[agent] for agent in live])
+        first = added([inputs[agent] @ (start - matrices[agent]) for agent in live]).div_(unit)
+        moved, mean, square = (torch.zeros_like(start) for _ in range(3))
+        for step in range(1, params.steps + 1):
+            gradient = torch.addmm(first, total, moved).mul_(2.0)
+            mean.lerp_(gradient, 1.0 - _BETAS[0])
+            square.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1.0 - _BETAS[1])
+            size = (square / (1.0 - _BETAS[1] ** step)).sqrt_().add_(_EPSILON)
+            moved.addcdiv_(mean, size, value=-params.learning_rate / (1.0 - _BETAS[0] ** step))
+        return start.add_(moved, alpha=unit).mul_(params.scale)
+
+    return descended
+
+
+def _wudi_adam(params: WudiAdamParams) -> MatrixMethod:
+    return MatrixMethod(partial(_descent, params), of="rows", matrices=lambda agents, _: 2 * agents + 1)
+
+
 METHODS: Sequence[Method] = (
     Method(
         name="wudi",
@@ -87,5 +133,17 @@ METHODS: Sequence[Method] = (
         kernel=weighted_sum,
         coefficients=scaled_mean,
         matrices=_wudi,
+    ),
+    Method(
+        name="wudi_adam",
+        summary="WUDI as published: some steps of Adam from the sum of the task vectors. wudi ends where they lead.",
+        source="arXiv 2503.08099, Alg. 1, with steps relative to the task vectors",
+        params=WudiAdamParams,
+        kernel=weighted_sum,
+        coefficients=scaled_mean,
+        matrices=_wudi_adam,
+        refuses_steps="its result is no product of the task vectors; use wudi, where the descent would end",
+        presets={"paper": {"steps": 300}},
+        preset_sources={"paper": "the authors' code, whose step of 1e-5 is absolute"},
     ),
 )
