@@ -55,6 +55,18 @@ class SuiteResult:
         """The mean score, float64."""
         return math.fsum(self.scores.values()) / len(self.scores)
 
+    @property
+    def answered(self) -> list[float] | list[list[float]]:
+        """The scores by item; where there are several answers to an item, those of each answer."""
+        if self.answers is None:
+            return list(self.scores.values())
+        return [list(self.answers[item]) for item in self.scores]
+
+    @property
+    def grouping(self) -> list[str] | None:
+        """The cluster of each item, in the order of the scores; None where items are independent."""
+        return None if self.clusters is None else [self.clusters[item] for item in self.scores]
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object. It includes `n` and `mean` for readers."""
         return asdict(self) | {"scores": dict(self.scores), "n": self.n, "mean": self.mean}

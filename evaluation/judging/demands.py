@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.judging.gates import Claim, Gate
-from evaluation.power import highest_floor, items_to_show_equal, least_gain
+from evaluation.power import Items, highest_floor, items_to_show_equal, least_gain
 
 
 @dataclass(frozen=True)
@@ -20,39 +20,47 @@ class Demand:
     sentence: str
 
 
-def demands(gates: Sequence[Gate], sizes: Mapping[str, int], *, confidence: float) -> Iterator[Demand]:
-    """Yield the gates that an equal or a perfect model fails with these numbers of test items by suite.
+def demands(gates: Sequence[Gate], suites: Mapping[str, Items], *, confidence: float) -> Iterator[Demand]:
+    """Yield the gates that an equal or a perfect model fails with these test items by suite.
 
     A rule that asks for a better model is left out unless no model can be shown to be better.
     """
     for gate in gates:
         for claim in gate.claims():
-            for where, items in _scopes(claim, sizes):
+            for where, items in _scopes(claim, suites):
                 if demand := _demand(claim, items, f"the gate {gate.rule}", where, confidence):
                     yield demand
 
 
-def _scopes(claim: Claim, sizes: Mapping[str, int]) -> Iterator[tuple[str, list[int]]]:
+def _scopes(claim: Claim, suites: Mapping[str, Items]) -> Iterator[tuple[str, list[Items]]]:
     if claim.suites == "average":
-        yield "on average", list(sizes.values())
+        yield "on average", list(suites.values())
     elif claim.suites == "each":
-        yield from ((f"on {suite}", [size]) for suite, size in sizes.items())
+        yield from ((f"on {suite}", [items]) for suite, items in suites.items())
     else:
-        yield f"on {claim.suites}", [sizes[claim.suites]]
+        yield f"on {claim.suites}", [suites[claim.suites]]
 
 
-def _demand(claim: Claim, sizes: list[int], gate: str, where: str, confidence: float) -> Demand | None:
-    items = f"{sum(sizes)} test items"
+def _demand(claim: Claim, suites: list[Items], gate: str, where: str, confidence: float) -> Demand | None:
+    items, counted = _counted(suites)
     if claim.of == "score":
-        highest = highest_floor(sizes, confidence=confidence)
+        highest = highest_floor(suites, confidence=confidence)
         shown = f"{gate} asks for {claim.limit:g} {where}, but a perfect score on {items} shows only {highest:.3f}"
         return Demand(False, shown) if highest < claim.limit else None
     margin = -claim.limit
-    gain = least_gain(sizes, margin, confidence=confidence)
+    gain = least_gain(suites, margin, confidence=confidence)
     if gain is None:
         return Demand(False, f"{gate} cannot be passed: {items} are too few to show anything {where}")
     if gain == 0.0 or margin == 0.0:
         return None
-    enough = f"{items_to_show_equal(margin, confidence=confidence)} items a suite let an equal model pass"
+    enough = f"{items_to_show_equal(margin, confidence=confidence)} {counted} a suite let an equal model pass"
     least = f"a model that gains at least {gain:.3f} {where} and loses no item"
     return Demand(True, f"{gate} (margin {margin:g}) passes only {least}, because there are {items}; {enough}")
+
+
+def _counted(suites: list[Items]) -> tuple[str, str]:
+    """Return the items in words, and what their number is told by."""
+    items = f"{sum(suite.count for suite in suites)} test items"
+    if not any(suite.clusters for suite in suites):
+        return items, "items"
+    return f"{items} in {sum(len(suite.clusters) or suite.count for suite in suites)} clusters", "clusters"

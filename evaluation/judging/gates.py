@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from evaluation.judging.leaderboard import Leaderboard
+from evaluation.judging.leaderboard import IncomparableError, Leaderboard
 from evaluation.statistics import Difference, Estimate
 from rammerge.errors import InputError, closest
 from rammerge.system.plugins import entry_points, is_reference, load_object
@@ -333,8 +333,15 @@ def decide(leaderboard: Leaderboard, variant: str, gates: Sequence[Gate]) -> Gat
     """
     leaderboard.row(variant)
     check_names(gates, models=[row.name for row in leaderboard.rows], suites=leaderboard.suites)
-    outcomes = tuple(gate.judge(leaderboard, variant) for gate in gates)
+    outcomes = tuple(_judged(gate, leaderboard, variant) for gate in gates)
     return GateDecision(variant=variant, passed=all(outcome.passed for outcome in outcomes), outcomes=outcomes)
+
+
+def _judged(gate: Gate, leaderboard: Leaderboard, variant: str) -> GateOutcome:
+    try:
+        return gate.judge(leaderboard, variant)
+    except IncomparableError as error:
+        return GateOutcome(rule=gate.rule, passed=False, sentence=f"{variant} is not judged: {error}.", numbers={})
 
 
 def _against_champion(

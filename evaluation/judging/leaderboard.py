@@ -4,11 +4,12 @@ The leaderboard keeps the scores of every item, so that a later question (anothe
 answered without evaluating anything again.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from evaluation.judging.comparable import Results, refuse_incomparable
 from evaluation.results import SuiteResult
 from evaluation.statistics import (
     Difference,
@@ -25,12 +26,17 @@ from rammerge.errors import InputError, closest
 
 Kind = Literal["base", "agent", "champion", "variant"]
 Role = Literal["base", "best_agent", "champion", "reference"]
-Results = Mapping[str, Mapping[str, Mapping[Split, SuiteResult]]]
+# Of each item, or of each answer to each item.
+ItemScores = list[float] | list[list[float]]
 
 # The row of a champion that is none of the run's own models.
 CHAMPION = "champion"
 
 TIES = "ties go to the variant whose worst suite is better, then to the first name in the alphabet"
+
+
+class IncomparableError(InputError):
+    """Two models were evaluated, and their scores say nothing about which is better."""
 
 
 class _Part(BaseModel):
@@ -84,7 +90,8 @@ class Leaderboard(_Part):
 
     There is no row of the champion if none serves, or if it is one of the variants. `best_agent` and `reference` (the
     best variant of `reference_method`, if there is one) were chosen on validation, as `selected` was; `comparisons` are
-    on test. `scores` holds what each model scored on the items, in the order of ids.
+    on test. `scores` holds what each model scored on the items, in the order of ids, and `clusters` the items' clusters
+    where a suite declares them. `templates` holds the digest of each model's chat template, where a suite uses it.
     """
 
     rows: tuple[Row, ...]
@@ -97,7 +104,10 @@ class Leaderboard(_Part):
     confidence: float
     dtype: str
     lm_eval_version: str
-    scores: dict[str, dict[Split, dict[str, list[float]]]]
+    decoding: dict[str, str]
+    scores: dict[str, dict[Split, dict[str, ItemScores]]]
+    clusters: dict[Split, dict[str, list[str]]]
+    templates: dict[str, dict[str, str]]
 
     def select(self) -> str:
         """Return the variant with the best validation average (for ties, see TIES)."""
@@ -121,9 +131,20 @@ class Leaderboard(_Part):
         return [row.name for row in self.rows if row.kind == kind]
 
     def compare(self, ours: str, theirs: str, split: Split = "test") -> Comparison:
-        """Compare any two models item by item; raise InputError if one is not on the leaderboard."""
+        """Compare any two models item by item.
+
+        Raises:
+            IncomparableError: they were asked in different words.
+            InputError: one is not on the leaderboard.
+        """
         our_scores, their_scores = (self.scores[self.row(name).name][split] for name in (ours, theirs))
-        return _compare(ours, theirs, split, our_scores, their_scores, self.confidence)
+        for suite in self.suites:
+            if self.templates[ours].get(suite) != self.templates[theirs].get(suite):
+                raise IncomparableError(
+                    f"{ours} and {theirs} were asked with different chat templates on {suite}; give both the same "
+                    f"template, or set apply_chat_template: false in the suite"
+                )
+        return _compare(ours, theirs, split, our_scores, their_scores, self.clusters[split], self.confidence)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object from which `from_json` makes the same leaderboard."""
@@ -156,9 +177,12 @@ def build_leaderboard(
     if not agents or not variants:
         raise InputError("a leaderboard needs at least one agent and one variant besides the base")
     kinds = _kinds(base, agents, champion.row if champion else None, variants)
-    _refuse_incomparable(results, list(kinds))
+    refuse_incomparable(results, list(kinds))
     scores = {name: {split: _scores(results[name], split) for split in SPLITS} for name in kinds}
-    rows = {name: _row(name, kind, variants.get(name), scores[name], confidence) for name, kind in kinds.items()}
+    clusters = {split: _clusters(results[base], split) for split in SPLITS}
+    rows = {
+        name: _row(name, kind, variants.get(name), scores[name], clusters, confidence) for name, kind in kinds.items()
+    }
     ranked = sorted((rows[name] for name in variants), key=_rank)
     best_agent = min((rows[name] for name in agents), key=_rank).name
     reference = next((row.name for row in ranked if row.method == reference_method), None)
@@ -170,12 +194,15 @@ def build_leaderboard(
         best_agent=best_agent,
         reference=reference,
         reference_method=reference_method,
-        comparisons=_comparisons([row.name for row in ranked], references, scores, confidence),
+        comparisons=_comparisons([row.name for row in ranked], references, scores, clusters["test"], confidence),
         champion=champion,
         confidence=confidence,
         dtype=some.dtype,
         lm_eval_version=some.lm_eval_version,
+        decoding={suite: by_split["test"].decoding for suite, by_split in results[base].items()},
         scores=scores,
+        clusters=clusters,
+        templates={name: _templates(results[name]) for name in kinds},
     )
 
 
@@ -187,19 +214,41 @@ def _kinds(base: str, agents: Sequence[str], champion: str | None, variants: Ite
     return kinds | dict.fromkeys(variants, "variant")
 
 
-def _scores(results: Mapping[str, Mapping[Split, SuiteResult]], split: Split) -> dict[str, list[float]]:
-    return {suite: list(by_split[split].scores.values()) for suite, by_split in results.items()}
+def _scores(results: Mapping[str, Mapping[Split, SuiteResult]], split: Split) -> dict[str, ItemScores]:
+    return {suite: by_split[split].answered for suite, by_split in results.items()}
+
+
+def _clusters(results: Mapping[str, Mapping[Split, SuiteResult]], split: Split) -> dict[str, list[str]]:
+    """Return the clusters of the items by suite, where there are any.
+
+    Raises:
+        InputError: a suite has one cluster only, from which no interval can be made.
+    """
+    found = {suite: by_split[split].grouping for suite, by_split in results.items()}
+    for suite, clusters in found.items():
+        if clusters is not None and len(set(clusters)) == 1:
+            raise InputError(
+                f"the items of {suite} ({split}) are all of the cluster '{clusters[0]}', which says nothing about "
+                f"others; add items of other clusters"
+            )
+    return {suite: clusters for suite, clusters in found.items() if clusters is not None}
+
+
+def _templates(results: Mapping[str, Mapping[Split, SuiteResult]]) -> dict[str, str]:
+    found = {suite: by_split["test"].chat_template for suite, by_split in results.items()}
+    return {suite: template for suite, template in found.items() if template is not None}
 
 
 def _comparisons(
     variants: Sequence[str],
     references: Sequence[tuple[Role, str]],
-    scores: Mapping[str, Mapping[Split, Mapping[str, Sequence[float]]]],
+    scores: Mapping[str, Mapping[Split, Mapping[str, ItemScores]]],
+    clusters: Mapping[str, Sequence[str]],
     confidence: float,
 ) -> tuple[ShownComparison, ...]:
     """Compare each variant with each reference on the test split, with p values adjusted for their number (Holm)."""
     found = [
-        (role, _compare(variant, other, "test", scores[variant]["test"], scores[other]["test"], confidence))
+        (role, _compare(variant, other, "test", scores[variant]["test"], scores[other]["test"], clusters, confidence))
         for variant in variants
         for role, other in references
         if other != variant
@@ -225,12 +274,18 @@ def _row(
     name: str,
     kind: Kind,
     method: str | None,
-    scores: Mapping[Split, Mapping[str, Sequence[float]]],
+    scores: Mapping[Split, Mapping[str, ItemScores]],
+    clusters: Mapping[Split, Mapping[str, Sequence[str]]],
     confidence: float,
 ) -> Row:
     suites = {
         split: {
-            suite: mean(values, confidence=confidence, seed=resampling_seed(name, suite, split))
+            suite: mean(
+                values,
+                clusters=clusters[split].get(suite),
+                confidence=confidence,
+                seed=resampling_seed(name, suite, split),
+            )
             for suite, values in by_suite.items()
         }
         for split, by_suite in scores.items()
@@ -249,65 +304,23 @@ def _compare(
     ours: str,
     theirs: str,
     split: Split,
-    our_scores: Mapping[str, Sequence[float]],
-    their_scores: Mapping[str, Sequence[float]],
+    our_scores: Mapping[str, ItemScores],
+    their_scores: Mapping[str, ItemScores],
+    clusters: Mapping[str, Sequence[str]],
     confidence: float,
 ) -> Comparison:
     seed = resampling_seed(ours, theirs, split)
     suites = {
-        suite: paired_difference(values, their_scores[suite], confidence=confidence, seed=seed)
+        suite: paired_difference(
+            values, their_scores[suite], clusters=clusters.get(suite), confidence=confidence, seed=seed
+        )
         for suite, values in our_scores.items()
     }
     average = macro_difference(
-        list(suites.values()), list(our_scores.values()), [their_scores[suite] for suite in suites], seed=seed
+        list(suites.values()),
+        list(our_scores.values()),
+        [their_scores[suite] for suite in suites],
+        clusters=[clusters.get(suite) for suite in suites],
+        seed=seed,
     )
     return Comparison(ours=ours, theirs=theirs, split=split, suites=suites, average=average)
-
-
-def _refuse_incomparable(results: Results, names: Sequence[str]) -> None:
-    first = names[0]
-    missing = [name for name in names if name not in results]
-    if missing:
-        raise InputError(f"there are no results of '{missing[0]}': evaluate it on every suite first")
-    dtypes: dict[str, tuple[str, str]] = {}
-    for name in names:
-        if list(results[name]) != list(results[first]) or not results[name]:
-            raise InputError(
-                f"'{name}' was evaluated on {_listed(results[name])} but '{first}' on {_listed(results[first])}: "
-                f"evaluate every model on the same suites, in one order"
-            )
-        for suite, by_split in results[name].items():
-            for split in SPLITS:
-                if split not in by_split:
-                    raise InputError(f"'{name}' has no {split} result on {suite}: evaluate both splits")
-                where = f"'{name}' and '{first}' on {suite} ({split})"
-                _refuse_difference(where, by_split[split], results[first][suite][split])
-                dtypes[by_split[split].dtype] = (suite, split)
-    if len(dtypes) > 1:
-        raise InputError(
-            "the suites do not average: "
-            + " but ".join(f"{suite} ({split}) was evaluated in {dtype}" for dtype, (suite, split) in dtypes.items())
-            + "; evaluate all in one dtype"
-        )
-
-
-def _refuse_difference(where: str, ours: SuiteResult, theirs: SuiteResult) -> None:
-    checks: Iterable[tuple[str, Callable[[SuiteResult], object]]] = (
-        ("dtype", lambda result: result.dtype),
-        ("lm-eval version", lambda result: result.lm_eval_version),
-        ("suite digest", lambda result: result.suite_digest),
-        ("sandbox", lambda result: result.sandbox),
-        ("number of items", lambda result: result.n),
-        ("list of item ids", lambda result: list(result.scores)),
-        ("items digest", lambda result: result.items_digest),
-    )
-    for what, of in checks:
-        if of(ours) != of(theirs):
-            shown = "" if what == "list of item ids" else f" ({of(ours)} against {of(theirs)})"
-            raise InputError(
-                f"the results of {where} cannot be compared: the {what} differs{shown}; evaluate both again"
-            )
-
-
-def _listed(suites: Iterable[str]) -> str:
-    return ", ".join(suites) or "no suite"

@@ -4,6 +4,7 @@ Every task of every suite is built, one item of each is scored as if a model had
 rendered and measured for every model.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -34,10 +35,14 @@ class Rehearsed:
     Attributes:
         warnings: what the user should know.
         test_items: number of test items by suite.
+        test_clusters: number of test items in each cluster, by suite that declares clusters.
+        answers: answers to each item, by suite that samples several.
     """
 
     warnings: list[str]
     test_items: dict[str, int]
+    test_clusters: dict[str, list[int]]
+    answers: dict[str, int]
 
 
 # What is scored in place of an answer.
@@ -62,11 +67,15 @@ def rehearse(
     """
     readers = {name: _reader(path) for name, path in models.items()}
     manager = task_manager(include_library=any(suite.uses_library for suite in suites))
-    found = Rehearsed([], {})
+    found = Rehearsed([], {}, {}, {})
     for suite in suites:
         for name, reader in readers.items():
             _require_template(suite, name, reader)
-        _require_clusters(manager, suite, limit)
+        if suite.cluster is not None:
+            clusters = _clusters(manager, suite, suite.cluster, limit)
+            found.test_clusters[suite.name] = list(Counter(clusters["test"]).values())
+        if suite.sampling is not None:
+            found.answers[suite.name] = suite.sampling.repeats
         for split in splits:
             tasks = build_tasks(manager, suite, split)
             _require_examples(suite, split, tasks)
@@ -96,10 +105,12 @@ def _require_template(suite: Suite, name: str, reader: "HFLM") -> None:
         )
 
 
-def _require_clusters(manager: "TaskManager", suite: Suite, limit: int | None) -> None:
-    """Refuse items without a cluster, a cluster in both splits, and a split of one cluster, whatever made the items."""
-    if (field := suite.cluster) is None:
-        return
+def _clusters(manager: "TaskManager", suite: Suite, field: str, limit: int | None) -> dict[Split, list[str]]:
+    """Return the cluster of each item by split, whatever made the items.
+
+    Raises:
+        InputError: an item has none, a cluster is in both splits, or a split has only one.
+    """
     where = f"{suite.path / 'suite.yaml'}: the task"
     found: dict[Split, list[str]] = {
         split: [
@@ -116,6 +127,7 @@ def _require_clusters(manager: "TaskManager", suite: Suite, limit: int | None) -
                 f"{suite.path / 'suite.yaml'}: the {split} split has one cluster ({field}: {clusters[0][:60]}), which "
                 f"says nothing about others; add items of other clusters, or raise the recipe's limit"
             )
+    return found
 
 
 def _items(task: "Task", limit: int | None) -> int:

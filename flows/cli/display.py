@@ -34,7 +34,7 @@ def print_scores(title: str, results: "Results") -> None:
 
     table = Table("suite", "split", "score", "95 % interval", "items", title=title, title_justify="left")
     for (suite, split), result in results.items():
-        estimate = mean(list(result.scores.values()))
+        estimate = mean(result.answered, clusters=result.grouping)
         interval = f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
         table.add_row(suite, split, f"{100 * estimate.value:.1f} %", interval, str(result.n))
     console().print(table)

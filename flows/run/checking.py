@@ -7,7 +7,7 @@ from rich.filesize import decimal
 
 from evaluation.runners.rehearsal import Rehearsed
 from flows.run.planning import Plan
-from flows.run.power import asked_by_gates, detectable
+from flows.run.power import asked_by_gates, detectable, items_of
 from rammerge.checkpoints.companions import compare_companions
 from rammerge.checkpoints.family import Family
 from rammerge.engine.forecast import Forecast, forecast
@@ -60,8 +60,9 @@ def _told(plan: Plan, found: Rehearsed, *warnings: str) -> Iterator[str]:
     yield from plan.unfetched.values()
     gates: list[str] = []
     if not plan.unfetched:  # otherwise the number of items is not known
-        yield from detectable(plan, found.test_items)
-        gates = asked_by_gates(plan, found.test_items)
+        items = items_of(found)
+        yield from detectable(plan, items)
+        gates = asked_by_gates(plan, items)
     for warning in (*plan.warnings, *warnings, *found.warnings, *gates):
         yield f"warning: {warning}"
 
@@ -91,7 +92,7 @@ def require_answers(plan: Plan, sources: Mapping[str, Model]) -> list[str]:
     """
     models = {name: model.path for name, model in sources.items()}
     found = Rehearsal(plan.suites, models, Conditions.of(plan.recipe)).found()
-    return [*plan.warnings, *found.warnings, *asked_by_gates(plan, found.test_items)]
+    return [*plan.warnings, *found.warnings, *asked_by_gates(plan, items_of(found))]
 
 
 def _fetched(plan: Plan) -> Mapping[str, Model]:

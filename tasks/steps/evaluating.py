@@ -200,7 +200,7 @@ class Compared(Result):
         return cls(path=entry.path, digest=entry.digest, selected=selected, markdown=markdown)
 
 
-@step("compare", version=2, run_name="compare", result=Compared)
+@step("compare", version=3, run_name="compare", result=Compared)
 def compare(
     out: Path,
     scores: Mapping[str, Scores],
@@ -257,7 +257,7 @@ class Decision(Result):
         )
 
 
-@step("gate", version=2, run_name="gate", result=Decision, ignore=["trusted", "directory"])
+@step("gate", version=3, run_name="gate", result=Decision, ignore=["trusted", "directory"])
 def gate(
     out: Path,
     leaderboard: Compared,

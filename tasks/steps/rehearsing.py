@@ -21,7 +21,7 @@ from rammerge.system.atomic import write_json
 from tasks.runtime.slots import expect_models, model_process
 from tasks.steps.evaluating import Conditions, SuiteRef
 
-_KIND, _VERSION = "rehearsal", 2
+_KIND, _VERSION = "rehearsal", 3
 _FILE = "found.json"
 
 
@@ -45,7 +45,7 @@ class Rehearsal:
             InputError: a model cannot be asked, a task cannot be built, asked or scored, or no prompt of a task fits.
         """
         if not self._suites:
-            return Rehearsed([], {})
+            return Rehearsed([], {}, {}, {})
         readers = _readers(self._models)
 
         def rehearse(out: Path) -> None:

@@ -133,7 +133,7 @@ def test_bca_agrees_with_scipy(n: int) -> None:
 def test_bca_does_not_depend_on_how_resamples_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).random(64)
     whole = statistics.bca_interval(values, seed=1), statistics.sign_flip_p([values - 0.45], seed=1)
-    monkeypatch.setattr(statistics, "_ELEMENTS_AT_ONCE", 64 * 1000)
+    monkeypatch.setattr(statistics.intervals, "_ELEMENTS_AT_ONCE", 64 * 1000)
     assert (statistics.bca_interval(values, seed=1), statistics.sign_flip_p([values - 0.45], seed=1)) == whole
 
 
@@ -215,7 +215,7 @@ def test_seeds_follow_from_names_alone() -> None:
     assert statistics.resampling_seed("ab", "c") != statistics.resampling_seed("a", "bc")
 
 
-@pytest.mark.parametrize("scores", [[], [[0.1]], [0.5, 1.5], [float("nan")]])
+@pytest.mark.parametrize("scores", [[], [[[0.1]]], [0.5, 1.5], [float("nan")]])
 def test_what_are_no_scores_is_refused(scores: list[float]) -> None:
     with pytest.raises(ValueError, match="scores"):
         statistics.mean(scores)

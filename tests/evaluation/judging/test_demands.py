@@ -7,6 +7,7 @@ import pytest
 from evaluation.judging.demands import demands
 from evaluation.judging.gates import RULES, Gate, decide, parse_gate
 from evaluation.judging.leaderboard import Champion
+from evaluation.power import Items
 from evaluation.suites import SPLITS
 from tests.evaluation.boards import SUITES, all_results, board, result
 
@@ -17,23 +18,23 @@ NEEDED: dict[str, dict[str, Any]] = {"better_than": {"model": "half"}, "min_scor
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_every_rule_says_when_no_model_can_pass_it(rule: str) -> None:
     gate = parse_gate({"rule": rule, "evidence": "interval", **NEEDED.get(rule, {})})
-    [found, *_] = demands([gate], {"one": 1, "two": 1}, confidence=0.95)
+    [found, *_] = demands([gate], {"one": Items(1), "two": Items(1)}, confidence=0.95)
     assert not found.possible
     assert found.sentence.startswith(f"the gate {rule} ")
-    assert not list(demands([gate], {"one": 1000, "two": 1000}, confidence=0.95))
+    assert not list(demands([gate], {"one": Items(1000), "two": Items(1000)}, confidence=0.95))
     point = gate.model_copy(update={"evidence": "point"})
-    assert not list(demands([point], {"one": 1, "two": 1}, confidence=0.95))
+    assert not list(demands([point], {"one": Items(1), "two": Items(1)}, confidence=0.95))
 
 
 def test_a_rule_says_what_an_equal_model_lacks() -> None:
     gate = parse_gate({"rule": "not_worse_than_base", "margin": 0.02})
-    [found] = demands([gate], {"large": 500, "small": 30}, confidence=0.95)
+    [found] = demands([gate], {"large": Items(500), "small": Items(30)}, confidence=0.95)
     assert found.possible
     assert found.sentence == (
         "the gate not_worse_than_base (margin 0.02) passes only a model that gains at least 0.133 on small and loses "
         "no item, because there are 30 test items; 189 items a suite let an equal model pass"
     )
-    assert not list(demands([gate], {"large": 500, "small": 189}, confidence=0.95))
+    assert not list(demands([gate], {"large": Items(500), "small": Items(189)}, confidence=0.95))
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
@@ -41,7 +42,7 @@ def test_a_rule_says_what_an_equal_model_lacks() -> None:
 def test_what_is_demanded_is_what_the_gate_decides(rule: str, size: int) -> None:
     """The oracle is the gate itself, on a model that wins every item, and on one that equals the others."""
     gate = parse_gate({"rule": rule, "evidence": "interval", **NEEDED.get(rule, {})})
-    found = list(demands([gate], dict.fromkeys(SUITES, size), confidence=0.95))
+    found = list(demands([gate], dict.fromkeys(SUITES, Items(size)), confidence=0.95))
     assert decided(gate, size, ours=1.0) == all(demand.possible for demand in found)
     if rule.startswith("not_worse"):
         assert decided(gate, size, ours=0.0) == (not found)

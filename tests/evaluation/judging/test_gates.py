@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,21 @@ def test_a_score_must_be_reached() -> None:
     assert not judge({"rule": "min_score", "suite": "zoo_tool", "value": 0.9, "evidence": "interval"}).passed
     assert not judge({"rule": "min_score", "suite": "zoo_tool", "value": 0.91}).passed
     assert judge({"rule": "min_score", "value": 0.9}).numbers["score"] == pytest.approx(0.9)
+
+
+def test_models_asked_with_different_templates_are_not_judged() -> None:
+    results = all_results()
+    for name, template in {"base": "a", "tool": "a", "code": "b", "half": "a", "full": "a", "ram": "a"}.items():
+        for split, found in results[name]["zoo_code"].items():
+            results[name]["zoo_code"][split] = replace(found, chat_template=template)
+    gates = [parse_gate({"rule": rule}) for rule in ("beats_every_agent", "not_worse_than_base")]
+    refused, judged = decide(board(results), "ram", gates).outcomes
+    assert not refused.passed
+    assert refused.sentence == (
+        "ram is not judged: ram and code were asked with different chat templates on zoo_code; give both the same "
+        "template, or set apply_chat_template: false in the suite."
+    )
+    assert judged.passed
 
 
 def test_only_test_results_count() -> None:

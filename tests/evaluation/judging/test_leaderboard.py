@@ -97,10 +97,13 @@ def test_without_a_reference_method_its_column_is_left_out() -> None:
     ("changes", "what"),
     [
         ({"dtype": "bfloat16"}, r"the dtype differs \(bfloat16 against float32\)"),
-        ({"sandbox": "bubblewrap 0.11.0"}, r"the sandbox differs \(bubblewrap 0.11.0 against None\)"),
         ({"lm_eval_version": "0.4.14"}, r"the lm-eval version differs \(0.4.14 against 0.4.13\)"),
         ({"suite_digest": "edited"}, r"the suite digest differs \(edited against digest of zoo_code\)"),
         ({"items_digest": "other"}, "the items digest differs"),
+        ({"limit": 60}, r"the limit differs \(60 against None\)"),
+        ({"decoding": "5 answers at temperature 0.7"}, r"the decoding differs \(5 answers .* against greedy\)"),
+        ({"few_shot": {"zoo_code_test": 2}}, "the number of few-shot examples differs"),
+        ({"sandbox": "bubblewrap 0.11.0"}, r"the sandbox differs \(bubblewrap 0.11.0 against None\)"),
         ({"scores": {"a": 1.0}}, r"the number of items differs \(1 against 60\)"),
         ({"scores": {f"other-{index}": 1.0 for index in range(60)}}, "the list of item ids differs"),
     ],
@@ -109,6 +112,40 @@ def test_what_does_not_compare_is_refused(changes: dict[str, Any], what: str) ->
     results = all_results()
     results["ram"]["zoo_code"]["test"] = dataclasses.replace(results["ram"]["zoo_code"]["test"], **changes)
     with pytest.raises(InputError, match=rf"'ram' and 'base' on zoo_code \(test\) cannot be compared: {what}"):
+        board(results)
+
+
+def test_answers_and_clusters_are_what_intervals_are_made_of() -> None:
+    clusters = {split: {f"{split}-{index:03d}": str(index // 6) for index in range(60)} for split in SPLITS}
+    results = all_results()
+    for by_suite in results.values():
+        by_suite["zoo_code"] = {
+            split: dataclasses.replace(of_split, clusters=clusters[split])
+            for split, of_split in by_suite["zoo_code"].items()
+        }
+        by_suite["zoo_tool"] = {
+            split: dataclasses.replace(
+                of_split, decoding="2 answers", answers={item: [score, 1.0] for item, score in of_split.scores.items()}
+            )
+            for split, of_split in by_suite["zoo_tool"].items()
+        }
+    chosen = board(results)
+    assert Leaderboard.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
+    labels = [index // 6 for index in range(60)]
+    found, plain = chosen.compare("ram", "base").suites, board().compare("ram", "base").suites
+    ours, theirs = (list(all_results()[name]["zoo_code"]["test"].scores.values()) for name in ("ram", "base"))
+    expected = statistics.paired_difference(ours, theirs, clusters=labels)
+    assert (found["zoo_code"].low, found["zoo_code"].high) == (expected.low, expected.high)
+    assert (found["zoo_code"].clusters, plain["zoo_code"].clusters) == (10, None)
+    assert (found["zoo_tool"].clusters, found["zoo_tool"].n, found["zoo_tool"].value) == (
+        60,
+        60,
+        plain["zoo_tool"].value / 2,
+    )
+    one = {split: dict.fromkeys(of_split, "same") for split, of_split in clusters.items()}
+    for by_suite in results.values():
+        by_suite["zoo_code"]["test"] = dataclasses.replace(by_suite["zoo_code"]["test"], clusters=one["test"])
+    with pytest.raises(InputError, match=r"of zoo_code \(test\) are all of the cluster 'same', which says nothing"):
         board(results)
 
 
