@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.suites import splitting
 from evaluation.suites.fetching import PREPARE, Wheel, prepare, prepared
 from evaluation.suites.format import FILE, digest_suite, read_suite_file
 
@@ -46,7 +47,8 @@ def bundled_suites() -> list[Bundled]:
 
 def _bundled(path: Path) -> Bundled:
     content = read_suite_file(path / FILE)
-    kept = prepared(path, digest_suite(path, ())) if (path / f"{PREPARE}.py").is_file() else path
+    makes = (path / f"{PREPARE}.py").is_file()
+    kept = prepared(path, digest_suite(path, [Path(splitting.__file__)])) if makes else path
     return Bundled(content.name, content.title, content.licence, content.wheel, kept)
 
 

@@ -1,0 +1,1 @@
+"""HumanEval, Chen et al., arXiv 2107.03374."""
