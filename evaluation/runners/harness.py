@@ -2,7 +2,7 @@
 
 Decoding is greedy, unless a suite samples several answers to each item.
 
-The model is loaded once for all suites and splits, then each split is one call of lm-eval, so that the composition of
+A model is loaded once for all suites and splits, then each split is one call of lm-eval, so that the composition of
 its batches, and with it the last bits of the logits, does not depend on which other suites are asked for. lm-eval's
 request cache is never used: it does not know which model it answers for. Nothing here reaches for the network unless a
 suite names a task of lm-eval's library whose data are not on this machine.
@@ -15,16 +15,16 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from evaluation.backends.transformers import drop_decoding_settings, load, preload_transformers, threads_for
+from evaluation.backends.transformers import preload_transformers
 from evaluation.results import SuiteResult
-from evaluation.runners.asking import ask, asked
+from evaluation.runners.asking import ask
+from evaluation.runners.local import LocalModel
 from evaluation.runners.rehearsal import rehearse
 from evaluation.runners.samples import digest_items, joined
 from evaluation.runners.tasks import build_tasks, task_manager
@@ -33,6 +33,7 @@ from rammerge.errors import InputError
 from rammerge.system.atomic import write_json, write_text
 
 if TYPE_CHECKING:
+    from lm_eval.api.model import LM
     from lm_eval.api.task import Task
 
 BATCH_SIZE = 100
@@ -64,33 +65,41 @@ def evaluate_model(
     """
     if batch_size < 1 or (limit is not None and limit < 1):
         raise InputError("the evaluation's batch_size and limit must be at least 1")
+    preload()
     for warning in rehearse(suites, {str(model_dir): Path(model_dir)}, limit=limit, splits=splits).warnings:
         if progress is not None:
             progress(f"warning: {warning}")
-    model = Harness(Path(model_dir), dtype=dtype, batch_size=batch_size, device=device, model_digest=model_digest)
-    return model.evaluate(suites, splits=splits, limit=limit, out=out, progress=progress)
+    model = LocalModel(Path(model_dir), dtype=dtype, batch_size=batch_size, device=device, model_digest=model_digest)
+    return Harness(model).evaluate(suites, splits=splits, limit=limit, out=out, progress=progress)
+
+
+class Asks(Protocol):
+    """A model, wherever it runs.
+
+    Attributes:
+        conditions: fields of its SuiteResults that say how it runs.
+    """
+
+    conditions: Mapping[str, Any]
+
+    def asked(self, *, chat: bool, seed: int | None) -> AbstractContextManager["LM"]:
+        """Return the context in which lm-eval asks it.
+
+        Args:
+            chat: whether the prompts are turns.
+            seed: where sampled answers begin.
+        """
+
+    def template(self) -> str | None:
+        """Return the SHA-256 of its chat template, or None if that is not known."""
 
 
 class Harness:
-    """A loaded model that lm-eval can ask."""
+    """A model that lm-eval asks."""
 
-    def __init__(
-        self, model_dir: Path, *, dtype: str, batch_size: int, device: str, model_digest: str | None = None
-    ) -> None:
-        """Load the model; see `evaluate_model` for the arguments and what it raises."""
-        preload()
-        loaded = load(model_dir, dtype=dtype, device=device)
-        drop_decoding_settings(loaded.model)
-        self._lm = asked(loaded.model, loaded.tokenizer, seq2seq=loaded.seq2seq, batch_size=batch_size)
-        self._conditions: dict[str, Any] = {
-            "dtype": dtype,
-            "device": device,
-            "batch_size": batch_size,
-            "lm_eval_version": version("lm_eval"),
-            "transformers_version": version("transformers"),
-            "torch_version": version("torch"),
-            "model_digest": model_digest,
-        }
+    def __init__(self, model: Asks) -> None:
+        """Ask nothing yet."""
+        self._model = model
 
     def evaluate(
         self,
@@ -118,10 +127,10 @@ class Harness:
                     limit=limit,
                     seconds=time.perf_counter() - started,
                     few_shot={name: int(task.get_config("num_fewshot")) for name, task in tasks.items()},
-                    chat_template=self._template() if suite.apply_chat_template else None,
+                    chat_template=self._model.template() if suite.apply_chat_template else None,
                     sandbox=suite.sandbox,
                     **_kept(suite, found),
-                    **self._conditions,
+                    **self._model.conditions,
                 )
                 results[suite.name, split] = result
                 if out is not None:
@@ -132,18 +141,14 @@ class Harness:
 
     def _run(self, tasks: "Mapping[str, Task]", suite: Suite, split: Split, limit: int | None) -> list[dict[str, Any]]:
         """Return the samples of one split, sorted by id."""
-        chat = suite.apply_chat_template
-        with threads_for(self._lm.model):
-            if suite.sampling is None:
-                return ask(self._lm, suite, split, tasks, limit=limit, chat=chat)
-            repeats = []
-            for number in range(suite.sampling.repeats):
-                with _seeded(suite.name, split, str(number)):
-                    repeats.append(ask(self._lm, suite, split, tasks, limit=limit, chat=chat))
-            return joined(repeats)
-
-    def _template(self) -> str:
-        return hashlib.sha256(json.dumps(self._lm.tokenizer.chat_template, sort_keys=True).encode()).hexdigest()
+        seeds: list[int | None] = [None]
+        if suite.sampling is not None:
+            seeds = [_seed(suite.name, split, str(number)) for number in range(suite.sampling.repeats)]
+        found = []
+        for seed in seeds:
+            with self._model.asked(chat=suite.apply_chat_template, seed=seed) as lm:
+                found.append(ask(lm, suite, split, tasks, limit=limit, chat=suite.apply_chat_template))
+        return found[0] if suite.sampling is None else joined(found)
 
 
 def _kept(suite: Suite, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -157,15 +162,9 @@ def _kept(suite: Suite, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return kept
 
 
-@contextmanager
-def _seeded(*names: str) -> Iterator[None]:
-    """Draw answers from a seed made of names, the same for every model, and leave the process's own state alone."""
-    import torch
-
-    seed = int.from_bytes(hashlib.sha256("\0".join(names).encode()).digest()[:8], "big")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+def _seed(*names: str) -> int:
+    """Return a seed that is the same for every model."""
+    return int.from_bytes(hashlib.sha256("\0".join(names).encode()).digest()[:8], "big")
 
 
 def _write(folder: Path, result: SuiteResult, found: Sequence[Mapping[str, Any]]) -> None:

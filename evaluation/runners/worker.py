@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from evaluation.backends.transformers import try_out
 from evaluation.runners.harness import Harness, preload
+from evaluation.runners.local import LocalModel
 from evaluation.runners.rehearsal import rehearse
 from evaluation.suites import Suite, load_suite
 from rammerge.errors import InputError, RammergeError
@@ -116,12 +117,12 @@ class Asked:
         return asdict(rehearse(opened, {name: Path(model) for name, model in models.items()}, limit=limit))
 
     def evaluate(self, model: Mapping[str, Any], suite: str, suite_digest: str, limit: int | None, out: str) -> None:
-        """Evaluate a model (the arguments of `Harness`) on a suite, and write its results and samples below `out`."""
+        """Evaluate a model (the arguments of `LocalModel`) on a suite; results and samples go below `out`."""
         opened = _opened(suite, suite_digest)
         if self._model is None or self._key != model:
             self._key, self._model = model, None  # the one before has to go first
             settings = {name: value for name, value in model.items() if name != "model_dir"}
-            self._model = Harness(Path(model["model_dir"]), **settings)
+            self._model = Harness(LocalModel(Path(model["model_dir"]), **settings))
         self._model.evaluate([opened], limit=limit, out=Path(out))
 
     def try_out(self, model_dir: str, device: str) -> list[Any]:

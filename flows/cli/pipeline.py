@@ -3,11 +3,11 @@
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from flows.cli.completing import complete_suite
+from flows.cli.evaluating import evaluate
 from flows.cli.importing import import_
 from flows.cli.init import init
 from flows.cli.suites import suites
@@ -92,56 +92,6 @@ def report(
     if out is not None:
         write_text(out, last.report.read_text("utf-8"))
     print(out or last.report)
-
-
-def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=r"A directory, or a hub id ORG/NAME\[@REVISION].")],
-    suite: Annotated[
-        list[str],
-        typer.Option(
-            "--suite",
-            metavar="SUITE",
-            help="A bundled suite, or a directory. Repeat it.",
-            autocompletion=complete_suite,
-        ),
-    ],
-    json_: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the results, item by item, as JSON.")
-    ] = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option(help="The dtype that the model is loaded in.")
-    ] = "float32",
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Prompts at a time.", min=1)] = 100,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda or cuda:N.")] = "cpu",
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", help="Items of each suite and split.", show_default="all", min=1)
-    ] = None,
-) -> None:
-    """Evaluate one model on suites, on their validation and test splits."""
-    from evaluation.suites import load_suite
-
-    asked = [load_suite(name, progress=say) for name in suite]
-    from evaluation.runners.harness import evaluate_model
-    from flows.cli.display import print_scores
-    from rammerge.checkpoints.digest import digest_checkpoint
-    from rammerge.checkpoints.fetch import fetch
-    from rammerge.system.atomic import write_json
-
-    checkpoint = fetch(model, progress=say)
-    digest = digest_checkpoint(checkpoint).digest
-    results = evaluate_model(
-        checkpoint.path,
-        asked,
-        dtype=dtype,
-        batch_size=batch_size,
-        device=device,
-        limit=limit,
-        model_digest=digest,
-        progress=say,
-    )
-    print_scores(f"{model} ({dtype})", results)
-    if json_ is not None:
-        write_json(json_, [result.to_json() for result in results.values()])
 
 
 def promote(name: Name, version: Annotated[int, typer.Argument(help="Version to serve.", metavar="VERSION")]) -> None:
