@@ -25,6 +25,7 @@ from tasks.records.tracking import track
 from tasks.runtime.environment import activate
 from tasks.runtime.runner import workers
 from tasks.runtime.slots import ended_by_interrupt
+from tasks.steps.activations import activations
 from tasks.steps.evaluating import Conditions, Scores, compare, evaluate, gate
 from tasks.steps.merging import extract, merge, smoke
 from tasks.steps.sources import fetch, preflight
@@ -66,8 +67,11 @@ def carry_out(todo: Plan) -> "State[Outcome]":
     artifacts.publish_overlap(spec.name, overlap.result())
 
     # The merges (Sec. 4), and proof that each one runs.
+    recorded = {key: activations.submit(base, prompts, spec.compute) for key, prompts in todo.prompts.items()}
     variants = {
-        name: merge.submit(name, base, agents, todo.groups, method, spec.output, spec.compute, overlap)
+        name: merge.submit(
+            name, base, agents, todo.groups, method, spec.output, spec.compute, overlap, recorded.get(method.data)
+        )
         for name, method in todo.variants.items()
     }
     smoked = {name: smoke.submit(name, model, spec.compute) for name, model in variants.items()}

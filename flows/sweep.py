@@ -40,7 +40,8 @@ def derive(recipe: Recipe, method: str, grid: Grid) -> Recipe:
     if not recipe.evaluates:
         raise recipe.error(("evaluation",), "a sweep chooses by scores, and evaluation is none; give suites")
     try:
-        merge = Merge(method=method, sweep=grid)
+        prompts = next((merge.prompts for merge in recipe.merges if merge.method == method), None)
+        merge = Merge(method=method, sweep=grid, prompts=prompts)
         for values in itertools.product(*merge.sweep.values()):
             params = dict(zip(merge.sweep, values, strict=True))
             resolve(method, None, params, trusted=recipe.trust, directory=recipe.directory)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from rammerge.activations.prompts import Prompts
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.family import Family, Source
 from rammerge.checkpoints.fetch import fetch
@@ -38,6 +39,7 @@ def merge(
     weights: Mapping[str, float] | None = None,
     tensors: Sequence[Mapping[str, Any]] = (),
     then: Sequence[str | Mapping[str, Any]] = (),
+    prompts: str | Path | None = None,
     dtype: Dtype = "float32",
     rounding: Rounding = "nearest",
     seed: int = 0,
@@ -73,6 +75,8 @@ def merge(
             copies them from the base or an agent, `{"match": "*.[0-9].*", "params": {"r": 0.0}}` merges with other
             parameters.
         then: steps after the method, such as `{"svc": {"alpha": 0.1}}`, in their order.
+        prompts: a file of unlabelled prompts, for a method that needs data: `.txt` with one on each line, or `.jsonl`
+            with a `prompt` on each line. The base is loaded and reads them.
         dtype: of the output's float tensors.
         rounding: how values are rounded to it.
         seed: of stochastic rounding, and of methods that draw random numbers.
@@ -92,7 +96,7 @@ def merge(
         InputError: an argument is wrong, found before work begins; or a NaN or an infinity in a model.
         RammergeError: the disk is full, or an input changed during the merge.
     """
-    chosen = _settle(method, preset, parameters, weights, tensors, then)
+    chosen = _settle(method, preset, parameters, weights, tensors, then, prompts)
     limit = None if memory is None else _bytes("memory", memory)
     options = MergeOptions(dtype, rounding, seed, _bytes("shard_size", shard_size), device, limit, threads, compile)
     out = Path(out)
@@ -203,15 +207,17 @@ def _settle(
     weights: Mapping[str, float] | None,
     tensors: Sequence[Mapping[str, Any]],
     then: Sequence[str | Mapping[str, Any]],
+    prompts: str | Path | None,
 ) -> ResolvedMethod:
     if isinstance(method, ResolvedMethod):
-        said = {"preset": preset, "weights": weights, "tensors": tensors, "then": then}
+        said = {"preset": preset, "weights": weights, "tensors": tensors, "then": then, "prompts": prompts}
         given = [name for name, value in said.items() if value]
         if extra := next(iter([*parameters, *given]), None):
             raise InputError(f"the method '{method.name}' is settled already; give '{extra}' to `resolve` instead")
         return method
     also = inspect.signature(merge).parameters
-    return resolve(method, preset, parameters, weights=weights, tensors=tensors, then=then, also=also)
+    read = None if prompts is None else Prompts.read(Path(prompts))
+    return resolve(method, preset, parameters, weights=weights, tensors=tensors, then=then, prompts=read, also=also)
 
 
 def _bytes(name: str, value: int | str) -> int:

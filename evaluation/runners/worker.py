@@ -26,6 +26,10 @@ from evaluation.runners.harness import Harness, preload
 from evaluation.runners.local import LocalModel
 from evaluation.runners.rehearsal import rehearse
 from evaluation.suites import Suite, load_suite
+from rammerge.activations.prompts import Prompts
+from rammerge.activations.recording import record
+from rammerge.activations.tokens import tokenize
+from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.errors import InputError, RammergeError
 from rammerge.system import libc
 from rammerge.system.allocator import keep_freed_blocks
@@ -102,6 +106,8 @@ class Asked:
             "rehearse": self.rehearse,
             "evaluate": self.evaluate,
             "try_out": self.try_out,
+            "count_tokens": self.count_tokens,
+            "record": self.record,
         }
         arguments = {name: value for name, value in request.items() if name != "do"}
         try:
@@ -128,6 +134,14 @@ class Asked:
     def try_out(self, model_dir: str, device: str) -> list[Any]:
         """See `evaluation.backends.transformers.try_out`."""
         return list(try_out(Path(model_dir), device=device))
+
+    def count_tokens(self, model_dir: str, prompts: str) -> int:
+        """Return how many tokens the prompts of a file are; see `rammerge.activations.tokens.tokenize`."""
+        return sum(map(len, tokenize(Path(model_dir), Prompts.read(Path(prompts)))))
+
+    def record(self, model_dir: str, prompts: str, device: str, out: str) -> None:
+        """Write activations below `out`; see `rammerge.activations.recording.record`."""
+        record(open_checkpoint(Path(model_dir)), Prompts.read(Path(prompts)), Path(out), device=device)
 
 
 def _opened(suite: str, digest: str) -> Suite:

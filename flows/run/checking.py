@@ -53,6 +53,7 @@ def check(plan: Plan) -> list[str]:
         work = f"memory: {expected.memory / 2**20:.0f} MiB for a merge; {_room(plan, family, unmade, expected.disk)}"
     models = {name: model.path for name, model in family.sources.items()}
     found = Rehearsal(plan.suites, models, conditions).found()
+    lines += [prompts.described(family.sources["base"].path) for prompts in plan.prompts.values()]
     return [*lines, *_told(plan, found, *family.warnings, *heard), work]
 
 

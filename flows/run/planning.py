@@ -7,10 +7,12 @@ from typing import Any
 
 from evaluation.judging.gates import CHAMPION_RULES, Gate, check_names, own_code, parse_gate
 from evaluation.suites import bundled_suites, load_suite
+from rammerge.activations.prompts import Prompts
 from rammerge.errors import InputError, closest
 from rammerge.recipe import Recipe, Source, load
 from rammerge.recipe.location import Location
 from rammerge.rules import resolve
+from tasks.steps.activations import PromptsRef
 from tasks.steps.evaluating import SuiteRef
 from tasks.steps.merging import MethodRef
 from tasks.steps.sources import Origin
@@ -42,6 +44,11 @@ class Plan:
     gates: list[dict[str, Any]]
     gate_code: dict[str, str]
 
+    @property
+    def prompts(self) -> dict[str, PromptsRef]:
+        """The files of prompts that variants need, by what is in them."""
+        return {method.prompts.sha256: method.prompts for method in self.variants.values() if method.prompts}
+
     def rules(self) -> list[Gate]:
         """Return the gates as objects that judge."""
         return [_parse_gate(self.recipe, gate) for gate in self.gates]
@@ -64,7 +71,7 @@ class Plan:
     def steps(self) -> int:
         """The number of steps of `merge_and_evaluate` if the gates pass."""
         sources, variants = 1 + len(self.agents), len(self.variants)
-        merging = sources + len(["preflight", "extract", "track", "register"]) + 2 * variants
+        merging = sources + len(["preflight", "extract", "track", "register"]) + len(self.prompts) + 2 * variants
         if not self.recipe.evaluates:
             return merging
         return merging + sources + variants + len(["compare", "gate", "report"]) + self.recipe.promotes
@@ -119,6 +126,7 @@ def _methods(recipe: Recipe) -> dict[str, MethodRef]:
                 weights=variant.weights,
                 tensors=variant.tensors,
                 then=variant.then,
+                prompts=None if variant.prompts is None else Prompts.read(variant.prompts),
                 trusted=recipe.trust,
                 directory=recipe.directory,
             )

@@ -38,6 +38,7 @@ def merge(
     weight: options.Weights = None,
     tensors: options.TensorRules = None,
     then: options.Then = None,
+    prompts: options.PromptFile = None,
     trust: options.Trust = None,
     resize: options.Resize = "refuse",
     dtype: options.Dtype = "float32",
@@ -52,6 +53,7 @@ def merge(
     compile_: options.Compile = "auto",
 ) -> None:
     """Merge agents into one model directory that transformers and vLLM load as it is."""
+    from rammerge.activations.prompts import Prompts
     from rammerge.rules import resolve
 
     chosen = resolve(
@@ -61,6 +63,7 @@ def merge(
         weights=parse_weights(weight or []),
         tensors=parse_tensor_rules(tensors or []),
         then=parse_steps(then or []),
+        prompts=None if prompts is None else Prompts.read(prompts),
         trusted=trust or (),
         directory=Path.cwd(),
     )

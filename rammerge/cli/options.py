@@ -57,6 +57,12 @@ Then = Annotated[
     list[str] | None,
     typer.Option("--then", metavar="STEP[:KEY=VALUE,...]", help="A step after the method, such as svc:alpha=0.1."),
 ]
+PromptFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts", metavar="FILE", help="Unlabelled prompts for a method that needs data: .txt or .jsonl, one a line."
+    ),
+]
 Trust = Annotated[
     list[str] | None,
     typer.Option("--trust", metavar="MODULE", help="A module whose code may run, for --method MODULE:NAME."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:  # reading a manifest needs none of these
@@ -14,8 +14,8 @@ if TYPE_CHECKING:  # reading a manifest needs none of these
 # Raise this when the same inputs and settings give different bytes. It is part of cache keys.
 MERGE_VERSION = 2
 
-_METHOD = ("method", "preset", "params", "code", "weights", "tensors", "then")
-_GIVEN = ("code", "weights", "tensors", "then", "groups")
+_METHOD = ("method", "preset", "params", "code", "weights", "tensors", "then", "prompts")
+_GIVEN = ("code", "weights", "tensors", "then", "prompts", "groups")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Settings:
         weights: factors of agents' task vectors, if not 1.
         tensors: what was done with some tensors instead, if anything.
         then: steps after the method, if any.
+        prompts: what the base read, for a method that needs data: SHA-256 of the file, number of prompts, tokens.
         groups: agent -> members, for agents that are the mean of several checkpoints.
     """
 
@@ -47,6 +48,7 @@ class Settings:
     weights: Mapping[str, float] | None = None
     tensors: Sequence[Mapping[str, Any]] | None = None
     then: Sequence[Mapping[str, Mapping[str, Any]]] | None = None
+    prompts: Mapping[str, Any] | None = None
     groups: Mapping[str, Sequence[str]] | None = None
 
     @classmethod
@@ -63,6 +65,10 @@ class Settings:
             groups={name: list(members) for name, members in family.groups.items()} or None,
         )
 
+    def of_tokens(self, tokens: int | None) -> Self:
+        """Return the settings with the number of tokens of the prompts, which are known once the base has read them."""
+        return self if tokens is None else replace(self, prompts={**(self.prompts or {}), "tokens": tokens})
+
     def exceptions(self) -> list[str]:
         """Return sentences: which agents are means, and what was done differently with some agents and tensors."""
         groups = (self.groups or {}).items()
@@ -75,6 +81,9 @@ class Settings:
             said.append(f"Tensors `{rule['match']}`: {what}.")
         for name, params in self.steps():
             said.append(f"Then `{name}` with {listed(params)}." if params else f"Then `{name}`.")
+        if self.prompts:
+            counted = f"{self.prompts['count']:,} unlabelled prompts, {self.prompts['tokens']:,} tokens"
+            said.append(f"Made with data: {counted}, SHA-256 `{self.prompts['sha256']}`.")
         return said
 
     def steps(self) -> list[tuple[str, Mapping[str, Any]]]:

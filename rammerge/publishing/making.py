@@ -10,6 +10,8 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from rammerge.activations.activations import Activations
+from rammerge.activations.recording import record
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.companions import companions_of, compare_companions
 from rammerge.checkpoints.family import Family
@@ -99,6 +101,7 @@ def merge_family(
     options: MergeOptions | None = None,
     *,
     overlap: Overlap | None = None,
+    activations: Activations | None = None,
     tokenizer_from: str = "base",
     force: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -115,6 +118,7 @@ def merge_family(
         out: the directory to make.
         options: see MergeOptions.
         overlap: counts from an earlier `measure_overlap` of the family, used if its mask is the method's.
+        activations: what was recorded earlier of the base on the method's prompts, if the method needs data.
         tokenizer_from: whose tokenizer, generation config and chat template to copy: `base` or an agent's name.
         force: replace an existing `out`, in one step at the end.
         progress: called from worker threads.
@@ -143,12 +147,13 @@ def merge_family(
         # Files' status is part of the identity, because inputs may have been replaced and restored between two runs.
         take_up(staging, {**identity, "status": list(family.states.values())})
         known = _counted_before(rule, overlap)
-        merged = _solved(family, rule, known, staging, options, progress, clock) if rule.matrices else family
+        seen = activations or _recorded(family, method, staging, options, progress, clock)
+        merged = _solved(family, rule, known, seen, staging, options, progress, clock) if rule.matrices else family
         session = stack.enter_context(Session(merged, options, progress))
         statistics, records = _compute(session, rule, known, layout, staging, clock)
         family.check_unchanged()
         survival = _survival(rule, records)
-        manifest = _manifest(family, rule, settings, statistics, survival)
+        manifest = _manifest(family, rule, settings.of_tokens(seen.tokens if seen else None), statistics, survival)
         warnings = [*rule.misfits(survival, manifest.elements), *rule.cautions(statistics)]
         warnings += survival.losses(rule.name, options.dtype)
         model = staging / "model"
@@ -160,10 +165,36 @@ def merge_family(
     return MergeReport(out, manifest, counted, (*family.warnings, *heard, *warnings, *notes), clock.laps, layout.size)
 
 
+def _recorded(
+    family: Family,
+    method: ResolvedMethod,
+    staging: Path,
+    options: MergeOptions,
+    progress: Callable[[Progress], None] | None,
+    clock: "_Clock",
+) -> Activations | None:
+    """Return the activations of the base on the method's prompts, which an earlier run may have left in `staging`."""
+    if method.prompts is None:
+        return None
+    directory = staging / "activations"
+    if (found := Activations.open(directory)) is not None:
+        return found
+
+    def report(done: int, total: int) -> None:
+        if progress:
+            progress(Progress("run the base on prompts", done, total))
+
+    base, threads = family.sources["base"], options.threads
+    found = record(base, method.prompts, directory, device=options.device, threads=threads, progress=report)
+    clock.lap("record activations")
+    return found
+
+
 def _solved(
     family: Family,
     rule: Rule,
     counted: Statistics,
+    activations: Activations | None,
     staging: Path,
     options: MergeOptions,
     progress: Callable[[Progress], None] | None,
@@ -173,7 +204,7 @@ def _solved(
     with Session(family, options, progress) as session:
         statistics = _statistics(session, rule, counted, staging, {})
         clock.lap("statistics")
-    solved = solve_matrices(family, rule, statistics, staging / "updates", options, progress)
+    solved = solve_matrices(family, rule, statistics, staging / "updates", options, progress, activations)
     clock.lap("solve matrices")
     return solved
 

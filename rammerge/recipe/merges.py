@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -38,6 +39,12 @@ class Merge(Section):
     then: list[str | dict[str, dict[str, Scalar] | None]] = Field(
         default=[], description="Steps after the method, such as `svc` or `{svc: {alpha: 0.1}}`."
     )
+    prompts: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Of a method that needs data: a file (relative to the recipe file) with one prompt on each line, "
+        "as text or, in `.jsonl`, as `prompt` of an object.",
+    )
     name: Name | None = Field(
         default=None, description="The variant's name; with `sweep`, the start of each variant's name."
     )
@@ -64,6 +71,7 @@ class Variant(BaseModel):
     weights: dict[str, float] = {}
     tensors: list[dict[str, Any]] = []
     then: list[str | dict[str, Any]] = []
+    prompts: Path | None = None
     location: Location  # the part of the recipe that makes it
 
 

@@ -245,6 +245,7 @@ class Recipe(Section):
                     weights=merge.weights,
                     tensors=[rule.model_dump(exclude_defaults=True) for rule in merge.tensors],
                     then=list(merge.then),
+                    prompts=None if merge.prompts is None else Path(self._beside(merge.prompts)),
                     location=("merges", index),
                 )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from rammerge.activations.prompts import Prompts
 from rammerge.engine.blocks import Block, Update
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.errors import InputError, closest
@@ -16,7 +17,7 @@ from rammerge.rules.elementwise import arithmetic, consensus, della, ram, ram_ti
 from rammerge.rules.rule import ResolvedMethod, Rule
 from rammerge.rules.span import awd, means
 from rammerge.rules.spec import Method, Params
-from rammerge.rules.spectral import isotropic, resmerge, singular_vectors, wudi
+from rammerge.rules.spectral import essential, isotropic, resmerge, singular_vectors, wudi
 from rammerge.rules.spectral.merged import ChosenStep
 from rammerge.rules.tensors import TensorRule, read_rules
 from rammerge.rules.then import STEPS, read_steps
@@ -24,7 +25,7 @@ from rammerge.system.plugins import entry_points, is_reference, load_object
 from rammerge.system.schema import first_problem, reason
 
 _ELEMENTWISE = (ram, ram_ties, arithmetic, sparsified, trimmed, della, consensus, sce)
-_FAMILIES = (*_ELEMENTWISE, means, awd, isotropic, singular_vectors, wudi, resmerge)
+_FAMILIES = (*_ELEMENTWISE, means, awd, isotropic, singular_vectors, wudi, resmerge, essential)
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {method.name: method for family in _FAMILIES for method in family.METHODS}
@@ -60,6 +61,7 @@ def resolve(
     weights: Mapping[str, float] | None = None,
     tensors: Sequence[Mapping[str, Any]] = (),
     then: Sequence[str | Mapping[str, Any]] = (),
+    prompts: Prompts | None = None,
     trusted: Collection[str] = (),
     directory: Path | None = None,
     also: Iterable[str] = (),
@@ -73,13 +75,14 @@ def resolve(
         weights: agent -> factor of its task vector.
         tensors: what is done with some tensors instead: see `TensorRule`.
         then: steps after the method: names, or names with their parameters, such as `{"svc": {"alpha": 0.1}}`.
+        prompts: what the base reads, for a method that needs data.
         trusted: modules whose code may run, for a method named `module:name`.
         directory: where such a module may be besides the import path.
         also: what a misspelt parameter may have meant besides the method's own parameters.
 
     Raises:
         InputError: an unknown method, preset, parameter or step (the nearest is named), a value out of bounds, or
-            weights or steps for a method that takes none.
+            weights, steps or prompts for a method that takes none.
     """
     spec = method if isinstance(method, Method) else find_method(method, trusted=trusted, directory=directory)
     if preset is not None and preset not in spec.presets:
@@ -90,7 +93,9 @@ def resolve(
     params, rules = _validated(spec, chosen, also), read_rules(tensors)
     for rule in rules:
         _validated(spec, {**params.model_dump(), **rule.params}, also, f"tensors '{rule.match}': ")
-    return ResolvedMethod(spec, preset, params, _checked(spec, weights or {}), rules, _followed(spec, then))
+    if prompts is not None and not spec.needs_prompts:
+        raise InputError(f"method '{spec.name}' needs no data; leave the prompts out")
+    return ResolvedMethod(spec, preset, params, _checked(spec, weights or {}), rules, _followed(spec, then), prompts)
 
 
 def _validated(spec: Method, chosen: Mapping[str, Any], also: Iterable[str], where: str = "") -> Params:
@@ -167,16 +172,18 @@ def restore(
     weights: Mapping[str, float] | None = None,
     tensors: Sequence[Mapping[str, Any]] = (),
     then: Sequence[str | Mapping[str, Any]] = (),
+    prompts: Prompts | None = None,
     trusted: Collection[str] = (),
     directory: Path | None = None,
 ) -> ResolvedMethod:
-    """Return what `resolve` gave, from what its `to_json` says.
+    """Return what `resolve` gave, from what its `to_json` says, and the prompts.
 
     Raises:
         InputError: the method does not exist, or it has different parameters.
     """
     found = find_method(method, trusted=trusted, directory=directory)
-    return replace(resolve(found, None, params, weights=weights, tensors=tensors, then=then), preset=preset)
+    settled = resolve(found, None, params, weights=weights, tensors=tensors, then=then, prompts=prompts)
+    return replace(settled, preset=preset)
 
 
 def _explain(spec: Method, error: ValidationError, also: Iterable[str]) -> str:

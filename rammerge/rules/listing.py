@@ -32,6 +32,8 @@ def list_methods() -> MethodListing:
 def details(entry: dict[str, Any]) -> list[str]:
     """Return the lines after the summary of a method or a step: its source, its parameters and its presets."""
     lines = [f"  source: {entry['source']}"]
+    if entry.get("needs_prompts"):
+        lines.append("  needs data: `prompts`, a file of unlabelled texts, which the base reads")
     for key, schema in entry["parameters"].items():
         choices = f" ({', '.join(schema['enum'])})" if "enum" in schema else ""
         lines.append(f"  {key} = {schema['default']}: {schema['description']}{choices}")
@@ -47,7 +49,7 @@ def _describe(method: Method) -> dict[str, Any]:
         for preset, values in method.presets.items()
     }
     steps = {} if method.refuses_steps else {name: _said(step) for name, step in STEPS.items()}
-    return _said(method) | {"presets": presets, "then": steps}
+    return _said(method) | {"presets": presets, "then": steps, "needs_prompts": method.needs_prompts}
 
 
 def _said(entry: Method | Step) -> dict[str, Any]:

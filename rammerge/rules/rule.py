@@ -9,6 +9,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from rammerge.activations.prompts import Prompts
 from rammerge.engine.blocks import Block, Rows, Update
 from rammerge.engine.matrices.method import MatrixMethod
 from rammerge.engine.passes.statistics import Pass, Statistics
@@ -34,6 +35,7 @@ class ResolvedMethod:
         weights: agent -> factor of its task vector, for those that have one; the others have 1.
         tensors: what is done with some tensors instead. Of the rules that match a tensor the first holds.
         then: what is done with each matrix of the result.
+        prompts: what the base reads, for a method that needs data.
     """
 
     method: Method
@@ -42,6 +44,7 @@ class ResolvedMethod:
     weights: Mapping[str, float] = field(default_factory=dict)
     tensors: tuple[TensorRule, ...] = ()
     then: tuple[ChosenStep, ...] = ()
+    prompts: Prompts | None = None
 
     @property
     def name(self) -> str:
@@ -66,13 +69,21 @@ class ResolvedMethod:
         """Return the rule that merges `agents`, in their order.
 
         Raises:
-            InputError: a weight or a rule for tensors names a model that is not there.
+            InputError: a weight, a rule for tensors or a prompt names a model that is not there, or prompts are
+                missing.
         """
         rule = Rule(self, tuple(agents))
         for name in self.weights:
             if name not in rule.agents:
                 raise InputError(f"the weight of '{name}' is no agent's{closest(name, rule.agents)}")
         check_models(self.tensors, rule.agents)
+        if self.prompts is not None:
+            self.prompts.check_agents(rule.agents)
+        elif self.method.needs_prompts:
+            raise InputError(
+                f"method '{self.name}' needs data: give a file of unlabelled prompts, one on each line, by "
+                "`prompts: FILE` in a recipe, --prompts FILE, or prompts=FILE in Python"
+            )
         return rule
 
     def bind_to(self, family: Family) -> Rule:
@@ -94,6 +105,7 @@ class ResolvedMethod:
             "weights": dict(self.weights),
             "tensors": [rule.to_json() for rule in self.tensors],
             "then": [step.to_json() for step in self.then],
+            "prompts": self.prompts.to_json() if self.prompts else None,
         }
         return {key: value for key, value in content.items() if value or key in ("method", "preset", "params")}
 

@@ -52,6 +52,7 @@ class Method:
         improves_on: the method that the kernel's `reference` computes.
         matrices: (parameters) -> how whole matrices are merged, if they are. The kernel then merges other tensors.
         refuses_steps: why no step may follow, as a sentence with the way out; None if they may.
+        needs_prompts: whether it needs data: what flows through the base's layers on unlabelled prompts.
         presets: named parameter sets.
         preset_sources: where each preset comes from.
     """
@@ -74,6 +75,7 @@ class Method:
     improves_on: str | None = None
     matrices: Callable[[Any], MatrixMethod] | None = None
     refuses_steps: str | None = None
+    needs_prompts: bool = False
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     preset_sources: Mapping[str, str] = field(default_factory=dict)
 

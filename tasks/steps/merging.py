@@ -24,6 +24,7 @@ from rammerge.system.sizes import parse_size
 from tasks.runtime.progress import progress
 from tasks.runtime.slots import expect_models, fills_the_machine, model_process
 from tasks.runtime.step import Result, step
+from tasks.steps.activations import PromptsRef, Recorded
 from tasks.steps.sources import Checked, Groups, Model, digests, open_family
 
 
@@ -35,6 +36,7 @@ class MethodRef(BaseModel):
         code: a digest of the code of a method that is not rammerge's own.
         weights, tensors, then: what is done differently with some agents and tensors, and what is done with the result,
             as `ResolvedMethod.to_json` gives it.
+        prompts: what the base reads, for a method that needs data.
         trusted: modules whose code the recipe trusts.
         directory: the recipe's, where a module may be.
     """
@@ -48,6 +50,7 @@ class MethodRef(BaseModel):
     weights: dict[str, float] = {}
     tensors: list[dict[str, Any]] = []
     then: list[dict[str, Any]] = []
+    prompts: PromptsRef | None = None
     trusted: tuple[str, ...] = ()
     directory: Path | None = None
 
@@ -62,6 +65,7 @@ class MethodRef(BaseModel):
             weights=dict(settled.weights),
             tensors=[rule.to_json() for rule in settled.tensors],
             then=[step.to_json() for step in settled.then],
+            prompts=PromptsRef.of(settled.prompts) if settled.prompts else None,
             trusted=tuple(trusted),
             directory=directory,
         )
@@ -70,13 +74,19 @@ class MethodRef(BaseModel):
     def identity(self) -> dict[str, Any]:
         """What was chosen, and the code of a method of the user's own; where it is found does not count."""
         given = {key for key in ("code", "weights", "tensors", "then") if getattr(self, key)}
-        return self.model_dump(mode="json", include={"name", "preset", "params", *given})
+        content = self.model_dump(mode="json", include={"name", "preset", "params", *given})
+        return content | ({"prompts": self.data} if self.prompts else {})
+
+    @property
+    def data(self) -> str:
+        """What identifies the method's prompts; empty for a method that needs no data."""
+        return self.prompts.sha256 if self.prompts else ""
 
     def resolved(self) -> ResolvedMethod:
         """Return the method as the library takes it.
 
         Raises:
-            RammergeError: the code of the method is no longer what it was when the run was planned.
+            RammergeError: the method's code or its prompts are no longer what they were when the run was planned.
         """
         found = restore(
             self.name,
@@ -85,6 +95,7 @@ class MethodRef(BaseModel):
             weights=self.weights,
             tensors=self.tensors,
             then=self.then,
+            prompts=self.prompts.read() if self.prompts else None,
             trusted=self.trusted,
             directory=self.directory,
         )
@@ -153,7 +164,13 @@ def extract(
     write_json(out / "warnings.json", overlap.warnings())
 
 
-@step("merge", version=MERGE_VERSION, run_name="merge {name}", result=Merged, ignore=["name", "overlap", "compute"])
+@step(
+    "merge",
+    version=MERGE_VERSION,
+    run_name="merge {name}",
+    result=Merged,
+    ignore=["name", "compute", "overlap", "activations"],  # the last two follow from the others
+)
 def merge(
     out: Path,
     name: str,
@@ -164,6 +181,7 @@ def merge(
     output: Output,
     compute: Compute,
     overlap: OverlapResult,
+    activations: Recorded | None = None,
 ) -> None:
     """Merge the agents into the base by `method`, into the model directory `out/model`."""
     expect_models()  # a new model will be evaluated
@@ -173,6 +191,7 @@ def merge(
         out / "model",
         merge_options(output, compute),
         overlap=Overlap.from_json(json.loads(overlap.json_file.read_text(encoding="utf-8"))),
+        activations=activations.opened() if activations else None,
         tokenizer_from=output.tokenizer,
         force=True,  # a kill may have come between this and the store's own rename
         progress=_report(),

@@ -35,7 +35,7 @@ class Rehearsal:
     def expect(self) -> None:
         """Begin to start what asks, which takes seconds, unless an earlier check found the answers; returns at once."""
         with suppress(InputError):  # whoever opens the models says what is wrong with them
-            if self._suites and store.find(_KIND, self._key(_readers(self._models))) is None:
+            if self._suites and store.find(_KIND, self._key(readers(self._models))) is None:
                 expect_models()
 
     def found(self) -> Rehearsed:
@@ -46,13 +46,13 @@ class Rehearsal:
         """
         if not self._suites:
             return Rehearsed([], {}, {}, {})
-        readers = _readers(self._models)
+        alike = readers(self._models)
 
         def rehearse(out: Path) -> None:
             with model_process(alone=False) as process:
-                write_json(out / _FILE, self._ask(process, {name: str(path) for name, (_, path) in readers.items()}))
+                write_json(out / _FILE, self._ask(process, {name: str(path) for name, (_, path) in alike.items()}))
 
-        entry = store.materialise(_KIND, self._key(readers), rehearse)
+        entry = store.materialise(_KIND, self._key(alike), rehearse)
         return Rehearsed(**json.loads((entry.path / _FILE).read_text("utf-8")))
 
     def _ask(self, process: Worker, models: Mapping[str, str]) -> Any:
@@ -67,10 +67,10 @@ class Rehearsal:
                 f"{', '.join(suites)}"
             ) from error
 
-    def _key(self, readers: Mapping[str, tuple[str, Path]]) -> str:
+    def _key(self, alike: Mapping[str, tuple[str, Path]]) -> str:
         inputs = {
             "suites": [suite.identity for suite in self._suites],
-            "models": {name: digest for name, (digest, _) in readers.items()},
+            "models": {name: digest for name, (digest, _) in alike.items()},
             "limit": self._conditions.limit,
             "lm_eval": self._conditions.lm_eval,
             "transformers": self._conditions.transformers,
@@ -78,7 +78,7 @@ class Rehearsal:
         return store.key_of(_KIND, _VERSION, inputs)
 
 
-def _readers(models: Mapping[str, Path]) -> dict[str, tuple[str, Path]]:
+def readers(models: Mapping[str, Path]) -> dict[str, tuple[str, Path]]:
     """Return models that read prompts differently, by their names: a digest of what they read with, and a directory."""
     alike: dict[str, list[str]] = {}
     for name, path in models.items():

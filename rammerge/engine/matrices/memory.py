@@ -6,7 +6,9 @@ import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rammerge.activations.activations import Activations
 from rammerge.engine.matrices.method import MatrixMethod, method_for
+from rammerge.engine.matrices.moments import CHUNK_TOKENS
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.engine.memory import memory_limit, resident_bytes
 from rammerge.engine.options import most_threads
@@ -32,17 +34,19 @@ class MatrixPlan:
     forecast: int
 
 
-def plan_matrices(session: Session, rule: MergeRule) -> MatrixPlan:
+def plan_matrices(session: Session, rule: MergeRule, activations: Activations | None = None) -> MatrixPlan:
     """Choose how many matrices are solved at once so that the process stays below its memory limit.
 
-    What runs element by element before them is in the session's own plan.
+    What runs element by element before them is in the session's own plan. Before activations are recorded, they count
+    as many.
 
     Raises:
         InputError: not even one fits; the message says how much memory is enough.
     """
     importlib.import_module("torch")  # now, so that what the process holds already counts its memory
     options, found = session.options, list(matrices_of(session, rule))
-    needs = {view: _bytes(view, session, method) for view, method in found}
+    tokens = min(CHUNK_TOKENS, activations.tokens) if activations else CHUNK_TOKENS
+    needs = {view: _bytes(view, session, method, tokens) for view, method in found}
     need = max(needs.values(), default=0)
     resident, limit = resident_bytes(), memory_limit(options)
     if any(method.of == "update" for _, method in found):
@@ -69,10 +73,12 @@ def matrices_of(session: Session, rule: MergeRule) -> Iterator[tuple[MatrixView,
             yield method.view(name, info.shape), method
 
 
-def _bytes(view: MatrixView, session: Session, method: MatrixMethod) -> int:
+def _bytes(view: MatrixView, session: Session, method: MatrixMethod, tokens: int) -> int:
     agents = len(session.agents)
     square = method.matrices(agents, view) * view.short**2 * _FLOAT64
     stored = sum(info.dtype.itemsize for info in session.inputs(view.name))
     # Elements as they are stored, each task vector in float64, and two more such blocks on the way there or back.
     block = view.short * view.width * (stored + (agents + 2) * _FLOAT64)
-    return int(square) + block + _LIBRARY_BYTES
+    # What each task vector adds to the outputs, and a block of the inputs, as stored and in float64.
+    seen = tokens * (agents * view.short * _FLOAT64 + view.width * (4 + 2 * _FLOAT64)) if method.needs_moments else 0
+    return int(square) + block + seen + _LIBRARY_BYTES

@@ -13,6 +13,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Moments:
+    """What data says of N matrices: second moments on their short side, over the tokens of prompts.
+
+    Attributes:
+        of_outputs: whether the short side is the outputs. Then the moments are of what each task vector adds to the
+            outputs, X_t tau_t^T; else of the inputs X_t themselves.
+        matrices: float64 [short, short] for each matrix, not divided by the number of tokens.
+    """
+
+    of_outputs: bool
+    matrices: Sequence[Tensor]
+
+
+@dataclass(frozen=True)
 class Grams:
     """The inner products of the rows of N matrices [short, long]: all that a method sees of one tensor.
 
@@ -20,10 +34,12 @@ class Grams:
         view: the tensor. If it is stored [long, short], the matrices are its transposed ones.
         pairs: (i, j) -> float64 [short, short], matrix i times the transposed matrix j, for i <= j. Of task vectors
             beside what was made of them, only (i, i) and those with the last matrix.
+        moments: what data says of them, for a method that needs it and a tensor of which there is any.
     """
 
     view: MatrixView
     pairs: Mapping[tuple[int, int], Tensor]
+    moments: Moments | None = None
 
     def __len__(self) -> int:
         return max(i for i, _ in self.pairs) + 1
@@ -76,12 +92,17 @@ class MatrixMethod:
         matrices: (number of agents, tensor) -> how many float64 matrices [short, short] are held at once for it, the
             inner products and the multipliers included.
         takes: whether the tensor of a name is a matrix to it.
+        needs_moments: whether it sees what data says of the matrices.
+        across: (tensor -> Frobenius norm of its update) -> factor of each update, by what all of them are; None if
+            each matrix is merged for itself.
     """
 
     solve: Callable[[Grams], Solution]
     of: Of
     matrices: Callable[[int, MatrixView], float]
     takes: Callable[[str], bool] = lambda _name: True
+    needs_moments: bool = False
+    across: Callable[[Mapping[str, float]], Mapping[str, float]] | None = None
 
     def view(self, name: str, shape: Sequence[int]) -> MatrixView:
         """Return a tensor as the method sees it."""

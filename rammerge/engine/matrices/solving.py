@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rammerge.activations.activations import Activations
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.engine.blocks import averaged
 from rammerge.engine.matrices.elementwise import KernelUpdates, update_runners
 from rammerge.engine.matrices.memory import matrices_of, plan_matrices
-from rammerge.engine.matrices.method import Grams, MatrixMethod, Of, added
+from rammerge.engine.matrices.method import Grams, MatrixMethod, Moments, Of, added
+from rammerge.engine.matrices.moments import moments_of
 from rammerge.engine.matrices.updates import FLOAT32, UpdateFile, updates, with_updates
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.engine.options import MergeOptions
@@ -22,7 +25,7 @@ from rammerge.engine.passes.merge_block import MergeRule
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.session import Progress, Session
 from rammerge.system.lazy import torch
-from rammerge.system.threads import single_threaded
+from rammerge.system.threads import single_threaded, work_through
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,11 +38,13 @@ def solve_matrices(
     directory: Path,
     options: MergeOptions,
     progress: Callable[[Progress], None] | None = None,
+    activations: Activations | None = None,
 ) -> Family:
     """Return the family with its updates by `rule`, which are computed into `directory` but for those there already.
 
-    `statistics` are those of the rule's passes.
-    The bytes depend on inputs, rule and device; on a CPU also on its linear algebra, but not on the threads.
+    `statistics` are those of the rule's passes, `activations` the base's, for methods that need moments.
+    The bytes depend on inputs, rule, activations and device; on a CPU also on its linear algebra, but not on the
+    threads.
 
     Raises:
         InputError: a NaN or an infinity in an input, or too little memory.
@@ -50,13 +55,14 @@ def solve_matrices(
         runners = update_runners(session, rule)
         for runner in runners.values():
             runner.settle()
-        plan = plan_matrices(session, rule)
+        plan = plan_matrices(session, rule, activations)
+        methods = {view.name: method for view, method in matrices_of(session, rule)}
         known = file.finished()
-        methods = {view.name: method for view, method in matrices_of(session, rule) if view.name not in known}
-        units = [Unit(name, 0, family.base.tensors[name].numel) for name in methods]
+        units = [Unit(name, 0, family.base.tensors[name].numel) for name in methods if name not in known]
         made = KernelUpdates(session, rule, statistics, runners, file)
-        solver = _Solver(session, methods, rule.weights, file, made)
+        solver = _Solver(session, methods, rule.weights, file, made, activations)
         session.run("solve matrices", units, solver.solve, threads=plan.threads, ahead=plan.threads)
+        work_through(list(solver.factors().items()), lambda each: file.scale(*each), plan.threads)
     return extended
 
 
@@ -67,6 +73,7 @@ class _Solver:
     weights: Sequence[float]
     file: UpdateFile
     made: KernelUpdates
+    activations: Activations | None
 
     def solve(self, unit: Unit) -> None:
         method = self.methods[unit.tensor]
@@ -79,12 +86,27 @@ class _Solver:
         solution = method.solve(grams)
         make = solution if callable(solution) else partial(_product, solution)
         del grams
+        squares = []
         for block in view.blocks():
             # A block of what the kernel made is read before its product replaces it.
             matrices = [self._update(view, block)] if method.of == "update" else self._matrices(view, block, method.of)
             update = make(matrices)
+            squares.append(float(update.square().sum()))
             view.write(block, update.float().cpu(), lambda start, memory: self.file.write(view.name, start, memory))
-        self.file.finish(view.name)
+        self.file.finish(view.name, math.sqrt(math.fsum(squares)))
+
+    def factors(self) -> dict[str, float]:
+        """Return the factors of updates by methods that compare all of theirs, once all are finished."""
+        found: dict[str, float] = {}
+        for method in dict.fromkeys(self.methods.values()):
+            if method.across is not None:
+                names = [name for name, other in self.methods.items() if other is method and self._has_data(name)]
+                found |= method.across({name: self.file.norm(name) for name in names})
+        return found
+
+    def _has_data(self, name: str) -> bool:
+        seen = self.activations is not None and name in self.activations.layers
+        return seen or not self.methods[name].needs_moments
 
     def _grams(self, view: MatrixView, of: Of) -> Grams:
         pairs: dict[tuple[int, int], Tensor] = {}
@@ -98,7 +120,13 @@ class _Solver:
                         pairs[i, j].addmm_(left, right.T)
                     else:
                         pairs[i, j] = left @ right.T
-        return Grams(view, pairs)
+        return Grams(view, pairs, self._moments(view))
+
+    def _moments(self, view: MatrixView) -> Moments | None:
+        if self.activations is None or not self.methods[view.name].needs_moments:
+            return None
+        agents = list(self.session.agents)
+        return moments_of(view, agents, self.activations, lambda block: self._deltas(view, block), self.session.device)
 
     def _matrices(self, view: MatrixView, block: slice, of: Of) -> Sequence[Tensor]:
         """Return a block of each task vector, then of the update, or of the sum of task vectors alone, in float64."""

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from rammerge.checkpoints.headers import TensorInfo
 from rammerge.checkpoints.layout import TensorSpec, plan_layout
 from rammerge.engine.output.disk import allocate, write_from
 from rammerge.numerics.dtypes import DTYPES
+from rammerge.system.lazy import torch
 from rammerge.system.reading import read_into
 
 # The name of the updates among the members, behind them. It is no name that a member can have.
@@ -53,18 +54,22 @@ class UpdateFile:
         self._descriptor = descriptor
         self._journal = journal
         self._lock = threading.Lock()
+        self._norms: dict[str, float] = {}
+        self._scaled: set[str] = set()
 
     def finished(self) -> set[str]:
         """Return the tensors that an earlier run finished, if their bytes are those that it wrote."""
-        found = set()
         for line in self._journal.read_text(encoding="utf-8").splitlines() if self._journal.exists() else ():
-            try:
-                name, digest = json.loads(line)
+            with suppress(ValueError, TypeError):  # of a line that was cut off
+                name, digest, norm, scaled = json.loads(line)
                 if name in self._infos and self._digest(name) == digest:
-                    found.add(name)
-            except (ValueError, TypeError):
-                continue  # a line that was cut off
-        return found
+                    self._norms[name] = norm
+                    (self._scaled.add if scaled else self._scaled.discard)(name)
+        return set(self._norms)
+
+    def norm(self, name: str) -> float:
+        """Return the Frobenius norm of a finished tensor's update, before it was scaled."""
+        return self._norms[name]
 
     def write(self, name: str, start: int, memory: memoryview) -> None:
         """Write elements of a tensor's update from `start` on."""
@@ -74,9 +79,26 @@ class UpdateFile:
         """Read elements of a tensor's update from `start` on."""
         read_into(self._descriptor, memory, self._infos[name].offset + start * FLOAT32.itemsize)
 
-    def finish(self, name: str) -> None:
-        """Record that a tensor's update is whole."""
-        line = json.dumps([name, self._digest(name)]) + "\n"
+    def finish(self, name: str, norm: float) -> None:
+        """Record that a tensor's update, of that Frobenius norm, is whole."""
+        self._norms[name] = norm
+        self._record(name, scaled=False)
+
+    def scale(self, name: str, factor: float) -> None:
+        """Multiply a finished tensor's update in place. If that is interrupted, the tensor is no longer finished."""
+        if name in self._scaled:
+            return
+        info = self._infos[name]
+        memory = memoryview(bytearray(min(info.nbytes, _HASHED_BYTES)))
+        for offset in range(0, info.nbytes, _HASHED_BYTES):
+            part = memory[: min(_HASHED_BYTES, info.nbytes - offset)]
+            read_into(self._descriptor, part, info.offset + offset)
+            torch.frombuffer(part, dtype=torch.float32).mul_(factor)
+            write_from(self._descriptor, part, info.offset + offset)
+        self._record(name, scaled=True)
+
+    def _record(self, name: str, *, scaled: bool) -> None:
+        line = json.dumps([name, self._digest(name), self._norms[name], scaled]) + "\n"
         with self._lock, self._journal.open("a", encoding="utf-8") as journal:
             journal.write(line)
 

@@ -51,9 +51,14 @@ def polar(left: Tensor, values: Tensor, right: list[Tensor], grams: Grams) -> li
         right: float64 [k, m] for each matrix. The list is used up.
         grams: the matrices' inner products.
     """
-    rows = torch.zeros(len(values), len(values)).to(left)
+    turned = ((left @ inverse_root(left.T @ left)) * values) @ inverse_root(row_products(right, grams))
+    return [turned @ right.pop(0) for _ in range(len(grams))]
+
+
+def row_products(right: list[Tensor], grams: Grams) -> Tensor:
+    """Return the inner products of the rows of R, the sum of right_t [k, m] times matrix t: float64 [k, k]."""
+    rows = torch.zeros(len(right[0]), len(right[0])).to(right[0])
     for i, own in enumerate(right):
         for j, other in enumerate(right):
             rows.addmm_(own @ grams[i, j], other.T)
-    turned = ((left @ inverse_root(left.T @ left)) * values) @ inverse_root(rows)
-    return [turned @ right.pop(0) for _ in range(len(grams))]
+    return rows

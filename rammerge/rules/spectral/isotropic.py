@@ -13,14 +13,13 @@ from rammerge.engine.matrices.method import Grams, MatrixMethod
 from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.spec import Method
 from rammerge.rules.spectral.algebra import TOLERANCE, polar, spectrum
-from rammerge.rules.spectral.parameters import SpectralParams, scaled_mean
+from rammerge.rules.spectral.parameters import FLAT, SpectralParams, scaled_mean
 from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PAPER = "arXiv 2502.04959"
-_FLAT = "all singular values of its result are equal, so it has no directions of its own; use task_arithmetic or tsv_m"
 
 
 class IsoCtsParams(SpectralParams):
@@ -115,7 +114,7 @@ METHODS: Sequence[Method] = (
         kernel=weighted_sum,
         coefficients=scaled_mean,
         matrices=_iso_c,
-        refuses_steps=_FLAT,
+        refuses_steps=FLAT,
         presets={"fusion-bench": {"scale": 1.0}},
         preset_sources={"fusion-bench": "FusionBench's default"},
     ),
@@ -127,7 +126,7 @@ METHODS: Sequence[Method] = (
         kernel=weighted_sum,
         coefficients=scaled_mean,
         matrices=_iso_cts,
-        refuses_steps=_FLAT,
+        refuses_steps=FLAT,
         presets={"paper": {"common": 0.8}},
         preset_sources={"paper": "Sec. 5"},
     ),

@@ -7,6 +7,9 @@ from pydantic import Field
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.rules.spec import Params
 
+# Why no step follows some of them.
+FLAT = "all singular values of its result are equal, so it has no directions of its own; use task_arithmetic or tsv_m"
+
 
 class SpectralParams(Params):
     """The scale of the merged task vector."""

@@ -25,7 +25,7 @@ class TsvParams(SpectralParams):
     rank: float = Field(1.0, gt=0, le=1, description="share that is kept of the short side divided by the agents")
 
 
-def _orthogonalize(scale: float, share: float, grams: Grams) -> list[Tensor]:
+def orthogonalize(scale: float, share: float, grams: Grams) -> list[Tensor]:
     """Return the multipliers that keep each agent's first singular vectors and make them orthogonal (Eq. 5, Alg. 1).
 
     An agent that did not change the matrix has no singular vectors, and takes no part of the room.
@@ -50,7 +50,7 @@ def _orthogonalize(scale: float, share: float, grams: Grams) -> list[Tensor]:
 
 
 def _tsv_m(params: TsvParams) -> MatrixMethod:
-    solve = partial(_orthogonalize, params.scale, params.rank)
+    solve = partial(orthogonalize, params.scale, params.rank)
     return MatrixMethod(solve, of="agents", matrices=lambda agents, _: agents * (agents + 1) / 2 + agents + 7)
 
 

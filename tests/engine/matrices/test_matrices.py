@@ -120,10 +120,10 @@ def test_what_an_interrupted_run_solved_is_taken_up(
     finish = UpdateFile.finish
     finished: list[str] = []
 
-    def interrupted(self: UpdateFile, name: str) -> None:
+    def interrupted(self: UpdateFile, name: str, norm: float) -> None:
         if finished:
             raise KeyboardInterrupt
-        finish(self, name)
+        finish(self, name, norm)
         finished.append(name)
 
     with monkeypatch.context() as patch:
@@ -132,8 +132,8 @@ def test_what_an_interrupted_run_solved_is_taken_up(
             content(models, tmp_path / "out", threads=1)
     again: list[str] = []
 
-    def noted(self: UpdateFile, name: str) -> None:
-        finish(self, name)
+    def noted(self: UpdateFile, name: str, norm: float) -> None:
+        finish(self, name, norm)
         again.append(name)
 
     monkeypatch.setattr(UpdateFile, "finish", noted)
