@@ -117,7 +117,7 @@ class Patch:
             raise refuse(self.file, f"has a damaged header of {name} ({error})") from error
 
     def table(self, tensor: TensorInfo) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Return the rows of the blocks of an original tensor, and the offset in the file of each one's frames."""
+        """Return the rows of the blocks of an original tensor, and where each one's frames are, and their end."""
         info = self.record(tensor.name)
         rows = -(-tensor.numel // BLOCK)
         if rows * ROW.itemsize > info.nbytes:
@@ -130,7 +130,7 @@ class Patch:
         ends = np.cumsum(sizes)
         if (ends[-1] if rows else 0) != frames or not _is_possible(table, sizes, tensor.dtype.itemsize):
             raise refuse(self.file, f"has an impossible table of blocks for {quote(tensor.name)}")
-        return table, info.offset + ends - sizes
+        return table, info.offset + np.concatenate(([0], ends))
 
     def record(self, tensor: str) -> TensorInfo:
         """Return where the frames and the table of an original tensor are."""

@@ -16,7 +16,7 @@ from rammerge.checkpoints.patched.container import Patch, refuse
 from rammerge.checkpoints.patched.decoding import Run, decode_run
 
 # Blocks that are read and decoded together: with their frames they stay in a core's second-level cache.
-_RUN_BLOCKS = 4
+_RUN_BLOCKS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Blocks:
         file: the patch.
         elements: how many elements they hold together.
         table: a row for each (rammerge.checkpoints.patched.container).
-        offsets: int64, where each one's frames are in the file.
+        offsets: int64, where each one's frames are in the file, and where the last one's end.
         reference: the base's tensor that they are relative to.
     """
 
@@ -74,20 +74,22 @@ class PatchedTensor(TensorInfo):
     def extent(self, first: int, stop: int) -> tuple[int, int]:
         """Return offset and length of the part of the patch that bytes [first, stop) are read from."""
         size, last = BLOCK * self.dtype.itemsize, len(self.blocks.table) - 1
-        begin = int(self.blocks.offsets[min(first // size, last)])
-        row = self.blocks.table[min((stop - 1) // size, last)]
-        end = int(self.blocks.offsets[min((stop - 1) // size, last)]) + int(row["first"]) + int(row["second"])
+        return self._frames(min(first // size, last), min((stop - 1) // size, last) + 1)
+
+    def _frames(self, first: int, last: int) -> tuple[int, int]:
+        """Return offset and length of the frames of blocks [first, last)."""
+        begin, end = self.blocks.offsets[[first, last]].tolist()
         return begin, end - begin
 
     def _fill_run(self, start: int, memory: memoryview, read: Read) -> None:
         """Fill `memory` from element `start`, with elements of a few blocks."""
         blocks, stop = self.blocks, start + len(memory) // self.dtype.itemsize
         first, last = start // BLOCK, -(-stop // BLOCK)
-        rows = blocks.table[first:last]
-        frames = np.empty(int(rows["first"].sum()) + int(rows["second"].sum()), np.uint8)
-        read(self.file, int(blocks.offsets[first]), frames.data)
+        offset, length = self._frames(first, last)
+        frames = np.empty(length, np.uint8)
+        read(self.file, offset, frames.data)
         has_base = read_reference(blocks.reference, start, memory, read)
-        run = Run(rows, frames, blocks.elements - first * BLOCK, self.dtype, has_base)
+        run = Run(blocks.table[first:last], frames, blocks.elements - first * BLOCK, self.dtype, has_base)
         try:
             (decoder(self.dtype) or decode_run)(run, start - first * BLOCK, memory)
         except (ValueError, IndexError) as error:
