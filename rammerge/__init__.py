@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rammerge.errors import InputError, RammergeError
     from rammerge.overlap import Overlap
     from rammerge.patches.packing import PackReport, pack
+    from rammerge.patches.series import pack_series
     from rammerge.patches.unpacking import unpack
     from rammerge.publishing.making import MergeReport
     from rammerge.publishing.manifest import Manifest
@@ -48,6 +49,7 @@ _HOMES = {
     "rammerge.publishing.making": ("MergeReport",),
     "rammerge.publishing.manifest": ("Manifest",),
     "rammerge.patches.packing": ("PackReport", "pack"),
+    "rammerge.patches.series": ("pack_series",),
     "rammerge.patches.unpacking": ("unpack",),
 }
 
@@ -73,6 +75,7 @@ __all__ = [
     "methods",
     "open_checkpoint",
     "pack",
+    "pack_series",
     "resolve",
     "unpack",
     "verify",

@@ -46,11 +46,25 @@ def digest_checkpoint(checkpoint: Checkpoint) -> CheckpointDigest:
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
             digests = dict(zip(files, pool.map(digest_file, files.values()), strict=True))
     else:
-        originals = [each for each in checkpoint.originals if checkpoint.tensors.keys() & each.names]
-        digests = {original.name: _digest_original(original) for original in originals}
-        digests[_CONFIG] = digest_file(checkpoint.path / _CONFIG)
-    lines = [f"{name} {found.size} {found.sha256}\n" for name, found in sorted(digests.items())]
-    return CheckpointDigest(hashlib.sha256("".join(lines).encode()).hexdigest(), dict(sorted(digests.items())))
+        digests = _digests_of_patch(checkpoint, checkpoint.originals, _digest_original)
+    return CheckpointDigest(_digest_of(digests), dict(sorted(digests.items())))
+
+
+def claimed_digest(checkpoint: Checkpoint) -> str:
+    """Return the digest of the agent that a patch says it stands for. Its weights are not computed."""
+    return _digest_of(_digests_of_patch(checkpoint, checkpoint.originals or (), lambda original: original.claimed))
+
+
+def _digests_of_patch(
+    checkpoint: Checkpoint, originals: Sequence["OriginalFile"], digest: Callable[["OriginalFile"], FileDigest]
+) -> dict[str, FileDigest]:
+    found = {original.name: digest(original) for original in originals if checkpoint.tensors.keys() & original.names}
+    return {**found, _CONFIG: digest_file(checkpoint.path / _CONFIG)}
+
+
+def _digest_of(files: Mapping[str, FileDigest]) -> str:
+    lines = [f"{name} {found.size} {found.sha256}\n" for name, found in sorted(files.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _digest_original(original: "OriginalFile") -> FileDigest:
@@ -61,7 +75,10 @@ def _digest_original(original: "OriginalFile") -> FileDigest:
 
 def fingerprint(checkpoint: Checkpoint) -> str:
     """Return a cheap identity of the same files, made of their status. It changes when one of them is rewritten."""
-    return digest_statuses({path.name: stat_file(path) for path in _identity_files(checkpoint)})
+    if checkpoint.originals is None:
+        return digest_statuses({path.name: stat_file(path) for path in _identity_files(checkpoint)})
+    files = [checkpoint.path / _CONFIG, *(file for original in checkpoint.originals for file in original.sources)]
+    return digest_statuses({f"{place} {path.name}": stat_file(path) for place, path in enumerate(dict.fromkeys(files))})
 
 
 def digest_file(path: Path) -> FileDigest:

@@ -6,22 +6,54 @@ from typing import Annotated
 import typer
 
 from rammerge.cli import options
+from rammerge.cli.parsing import name_agents
 from rammerge.cli.terminal import progress_display
+from rammerge.errors import InputError
 
 
 def pack(
     base: options.Base,
-    agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent: a directory, or a hub id.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The directory of the patch to make.")],
+    agents: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]AGENT...",
+            help="The agent: a directory, or a hub id. Or several checkpoints of one run, in its order.",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="The directory of the patch to make; of several, DIR/NAME.")
+    ],
+    after: Annotated[
+        Path | None,
+        typer.Option(metavar="PATCH", help="Store the difference from the agent of this patch, which is beside DIR."),
+    ] = None,
+    chain: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Of several checkpoints store each one's difference from the one before, in chains of N patches, of "
+            "which the first is relative to the base.",
+        ),
+    ] = None,
     force: options.Force = False,
     threads: options.Threads = None,
 ) -> None:
     """Store an agent as its difference from the base: 5 to 50 times smaller, and exact."""
     from rammerge.patches.packing import pack as pack_agent
+    from rammerge.patches.series import pack_series
 
+    several = len(agents) > 1 or chain is not None
+    if several and after is not None:
+        raise InputError("--after is for one agent; pack several checkpoints of one run with --chain")
+    named = name_agents(agents)
     with progress_display() as progress:
-        report = pack_agent(base, agent, out, threads=threads, force=force, progress=progress)
-    print(report)
+        if several:
+            made = pack_series(base, named, out, chain=chain or 1, threads=threads, force=force, progress=progress)
+            reports = [*made.values()]
+        else:
+            (agent,) = named.values()
+            reports = [pack_agent(base, agent, out, after=after, threads=threads, force=force, progress=progress)]
+    print("\n".join(map(str, reports)) or f"{out} has all of them already")
 
 
 def unpack(

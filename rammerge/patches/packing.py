@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -12,22 +12,17 @@ from pathlib import Path
 import numpy as np
 from rich.filesize import decimal
 
-from rammerge.checkpoints.checkpoint import Checkpoint
-from rammerge.checkpoints.digest import digest_checkpoint, digest_file, fingerprint
 from rammerge.checkpoints.family import Source
-from rammerge.checkpoints.fetch import fetch
-from rammerge.checkpoints.headers import Read, TensorInfo, parse_header, read_header_text
+from rammerge.checkpoints.headers import Read, TensorInfo
 from rammerge.checkpoints.patched.blocks import BLOCK, Stored, compress
-from rammerge.checkpoints.patched.container import HEADER, TENSOR, Contents
+from rammerge.checkpoints.patched.container import HEADER, TENSOR
 from rammerge.checkpoints.patched.encoding import encode
-from rammerge.checkpoints.patched.opening import reference_of
 from rammerge.checkpoints.patched.originals import SPAN_BLOCKS
 from rammerge.checkpoints.patched.place import FILE
 from rammerge.checkpoints.patched.tensors import read_reference
-from rammerge.checkpoints.tying import embedding_first, vocabulary_matrices
 from rammerge.engine.session import Progress
-from rammerge.errors import RammergeError
-from rammerge.patches.files import companions, copy_companions, left_out, weight_files
+from rammerge.patches.files import copy_companions, left_out
+from rammerge.patches.planning import Plan, open_base, open_source, plan_patch
 from rammerge.patches.writing import PatchWriter
 from rammerge.publishing.publish import publish
 from rammerge.publishing.room import check_output
@@ -67,6 +62,7 @@ def pack(
     agent: Source,
     out: str | Path,
     *,
+    after: str | Path | None = None,
     threads: int | None = None,
     force: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -79,6 +75,8 @@ def pack(
         base: what the agent was trained from: a directory, a hub id `org/name[@revision]`, or a checkpoint.
         agent: the agent, likewise. Weights in other forms than safetensors are converted first.
         out: the directory to make.
+        after: a patch of the same base, in the same directory as `out`. The difference is then that from its agent, and
+            reading the new patch needs both.
         threads: worker threads; default: one for each processor.
         force: replace an existing `out`.
         progress: called as the work advances.
@@ -89,31 +87,14 @@ def pack(
     """
     out = Path(out).expanduser().absolute()
     check_output(out, force=force, needed_bytes=0)
-    opened_base, opened_agent = _open(base), _open(agent)
+    opened_base, opened_agent = open_base(base, after, out), open_source(agent)
     check_output(out, force=force, needed_bytes=0, inputs=[opened_base.path, opened_agent.path])
-    states = [fingerprint(checkpoint) for checkpoint in (opened_base, opened_agent)]
-    plan = _plan(opened_base, opened_agent)
+    plan = plan_patch(opened_base, opened_agent, None if after is None else Path(after).name)
     with locked_staging(out, kept="") as staging:
-        keep_only(staging, ())
-        model = staging / "model"
-        model.mkdir()
-        _write(model / FILE, plan, threads or os.cpu_count() or 1, progress)
-        copy_companions(opened_agent.path, model, plan.contents.companions)
-        if [fingerprint(checkpoint) for checkpoint in (opened_base, opened_agent)] != states:
-            raise RammergeError(f"{opened_agent.path} or its base changed while it was packed; run again")
-        nbytes = (model / FILE).stat().st_size
+        nbytes = _fill(staging, plan, threads or os.cpu_count() or 1, progress)
         publish(staging, out)
     weights = sum(file.size for file in plan.contents.weights.values())
     return PackReport(out, nbytes, weights, tuple(left_out(opened_agent)))
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a patch will contain: the headers of the agent's weight files, and its tensors with their references."""
-
-    contents: Contents
-    headers: Mapping[str, bytes]
-    tensors: Mapping[str, tuple[TensorInfo, TensorInfo | None]]
 
 
 @dataclass(frozen=True)
@@ -126,42 +107,18 @@ class _Span:
     stop: int
 
 
-def _open(source: Source) -> Checkpoint:
-    # Without a base, so that no agent is converted to the base's layout or dtypes.
-    return source if isinstance(source, Checkpoint) else fetch(str(source))
+def _fill(staging: Path, plan: Plan, threads: int, progress: Callable[[Progress], None] | None) -> int:
+    """Write a patch into a staging directory, and return the size of its container."""
+    keep_only(staging, ())
+    model = staging / "model"
+    model.mkdir()
+    _write(model / FILE, plan, threads, progress)
+    copy_companions(plan.agent.path, model, plan.contents.companions)
+    plan.check_unchanged()
+    return (model / FILE).stat().st_size
 
 
-def _plan(base: Checkpoint, agent: Checkpoint) -> _Plan:
-    names = weight_files(agent)
-    texts = {name: read_header_text(agent.path / name) for name in names}
-    parsed = (parse_header(header, agent.path / name, size)[0] for name, (header, size) in texts.items())
-    found = [tensor for tensors in parsed for tensor in tensors.values()]
-    references = _other_references(base, agent, found)
-    contents = Contents(
-        base=digest_checkpoint(base).digest,
-        weights={name: digest_file(agent.path / name) for name in names},
-        companions={name: digest_file(file) for name, file in companions(agent).items()},
-        references=references,
-    )
-    tensors = {tensor.name: (tensor, _reference(tensor, base, references)) for tensor in found}
-    return _Plan(contents, {name: bytes(header) for name, (header, _) in texts.items()}, tensors)
-
-
-def _reference(tensor: TensorInfo, base: Checkpoint, references: Mapping[str, str]) -> TensorInfo | None:
-    found = reference_of(tensor.name, base, references)
-    return found if found is not None and found.dtype == tensor.dtype else None
-
-
-def _other_references(base: Checkpoint, agent: Checkpoint, tensors: list[TensorInfo]) -> dict[str, str]:
-    """Return the base's embedding for each vocabulary matrix that the base lacks: a head tied to it, or untied."""
-    known = sorted(vocabulary_matrices(base.config, base.tensors), key=embedding_first)
-    added = {
-        tensor.name: tensor for tensor in tensors if tensor.name not in base.tensors and tensor.name not in base.tied
-    }
-    return {tensor.name: known[0].name for tensor in vocabulary_matrices(agent.config, added) if known}
-
-
-def _write(path: Path, plan: _Plan, threads: int, progress: Callable[[Progress], None] | None) -> None:
+def _write(path: Path, plan: Plan, threads: int, progress: Callable[[Progress], None] | None) -> None:
     names = [*(HEADER + name for name in plan.headers), *(TENSOR + name for name in plan.tensors)]
     pairs = plan.tensors.values()
     files = [file for pair in pairs for info in pair if info is not None for file in info.files]
@@ -177,7 +134,7 @@ def _write(path: Path, plan: _Plan, threads: int, progress: Callable[[Progress],
                 progress(Progress("pack", done, total))
 
 
-def _spans(plan: _Plan) -> Iterator[_Span]:
+def _spans(plan: Plan) -> Iterator[_Span]:
     for tensor, reference in plan.tensors.values():
         size = SPAN_BLOCKS * BLOCK * tensor.dtype.itemsize
         for first in range(0, max(1, tensor.nbytes), size):  # a tensor without elements has one span, without blocks
@@ -186,15 +143,8 @@ def _spans(plan: _Plan) -> Iterator[_Span]:
 
 def _encode(read: Read, span: _Span) -> tuple[_Span, list[Stored]]:
     dtype = span.tensor.dtype
-    return span, [
-        _encode_block(read, span, first // dtype.itemsize, min(BLOCK, (span.stop - first) // dtype.itemsize))
-        for first in range(span.first, span.stop, BLOCK * dtype.itemsize)
-    ]
-
-
-def _encode_block(read: Read, span: _Span, start: int, elements: int) -> Stored:
-    dtype = span.tensor.dtype
-    content = np.empty(elements * dtype.itemsize, np.uint8)
-    span.tensor.fill(start * dtype.itemsize, content.data, read)
-    base = np.empty_like(content)
-    return encode(content, base if read_reference(span.reference, start, base.data, read) else None, dtype)
+    values, old = (np.empty(span.stop - span.first, np.uint8) for _ in range(2))
+    span.tensor.fill(span.first, values.data, read)
+    has_base = read_reference(span.reference, span.first // dtype.itemsize, old.data, read)
+    cuts = [slice(at, at + BLOCK * dtype.itemsize) for at in range(0, len(values), BLOCK * dtype.itemsize)]
+    return span, [encode(values[cut], old[cut] if has_base else None, dtype) for cut in cuts]

@@ -1,13 +1,14 @@
 """Checking a patch: its own files, and with the base the files that it stands for."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.file_digest import FileDigest
 from rammerge.checkpoints.patched.container import Patch, read_patch, refuse
-from rammerge.checkpoints.patched.opening import open_patch
+from rammerge.checkpoints.patched.opening import open_patch, parent_of
 from rammerge.patches.files import check_file
 from rammerge.system.reading import fill, open_regular
 
@@ -15,20 +16,39 @@ _CHUNK_BYTES = 1 << 22
 
 
 def verify_patch(directory: Path, base: Checkpoint | None = None) -> Mapping[str, FileDigest]:
-    """Check the files of a patch; with its base, also that unpacking gives the agent's. Return the agent's files.
+    """Check the files of a patch, and of all before it in its chain. Return the files of its agent.
+
+    With its base, also what it unpacks to is checked.
 
     Raises:
-        InputError: it is not a patch, one of its files is damaged or missing, or the base is a different one.
+        InputError: it is not a patch, one of its files is damaged or missing, or the base or another patch of its chain
+            is a different one.
     """
     patch = read_patch(directory.absolute())
-    for name, expected in patch.contents.companions.items():
-        check_file(directory / name, expected, directory / name)
-    if _sha256_after_header(patch) != patch.sha256:
-        raise refuse(patch.file, "differs from what was packed")
+    for link in _chain(patch):
+        _check_files(link)
     if base is not None:
         for original in open_patch(directory, base).originals or ():
             original.check(original.sha256())
     return {**patch.contents.weights, **patch.contents.companions}
+
+
+def _chain(patch: Patch) -> Iterator[Patch]:
+    """Yield a patch, and then each one that the one before is relative to."""
+    for links in count(1):
+        yield patch
+        parent = parent_of(patch, links)
+        if parent is None:
+            return
+        patch = read_patch(parent)
+
+
+def _check_files(patch: Patch) -> None:
+    directory = patch.file.parent
+    for name, expected in patch.contents.companions.items():
+        check_file(directory / name, expected, directory / name)
+    if _sha256_after_header(patch) != patch.sha256:
+        raise refuse(patch.file, "differs from what was packed")
 
 
 def _sha256_after_header(patch: Patch) -> str:

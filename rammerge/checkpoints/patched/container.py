@@ -41,12 +41,14 @@ class Contents:
         weights: the original weight files by name.
         companions: the files beside the container by path relative to it.
         references: the base's tensor that a tensor is stored relative to, where it has a different name.
+        parent: if the base is the agent of another patch, the name of that patch's directory beside this one's.
     """
 
     base: str
     weights: Mapping[str, FileDigest]
     companions: Mapping[str, FileDigest]
     references: Mapping[str, str] = field(default_factory=dict)
+    parent: str | None = None
 
     def to_text(self) -> str:
         """Return JSON."""
@@ -58,6 +60,7 @@ class Contents:
                 "weights": {name: asdict(file) for name, file in self.weights.items()},
                 "companions": {name: asdict(file) for name, file in self.companions.items()},
                 "references": dict(self.references),
+                **({"parent": self.parent} if self.parent is not None else {}),
             }
         )
 
@@ -82,7 +85,8 @@ class Contents:
             companions = {_companion_name(name): _file(entry) for name, entry in content["companions"].items()}
             if twice := weights.keys() & companions.keys():
                 raise ValueError(f"it names {quote(min(twice))} twice")
-            return cls(content["base"], weights, companions, references)
+            parent = None if "parent" not in content else _directory_name(content["parent"])
+            return cls(content["base"], weights, companions, references, parent)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise refuse(file, f"describes itself wrongly ({error})") from error
 
@@ -181,6 +185,12 @@ def _file(entry: Mapping[str, Any]) -> FileDigest:
     if type(size) is not int or not 0 <= size < 2**63 or not _SHA256.fullmatch(sha256):
         raise ValueError("a size or a SHA-256 that is none")
     return FileDigest(size, sha256)
+
+
+def _directory_name(name: str) -> str:
+    if name in ("", ".", "..") or set("/\\\0") & set(name):
+        raise ValueError(f"{quote(name)} is not the name of a directory beside the patch")
+    return name
 
 
 def _weight_name(name: str) -> str:

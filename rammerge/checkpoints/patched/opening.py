@@ -6,23 +6,31 @@ from dataclasses import replace
 from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint, checkpoint_of
-from rammerge.checkpoints.digest import digest_checkpoint
+from rammerge.checkpoints.digest import claimed_digest, digest_checkpoint
 from rammerge.checkpoints.headers import TensorInfo, parse_header
 from rammerge.checkpoints.patched.compiled import prepare
 from rammerge.checkpoints.patched.container import Patch, read_patch, refuse
 from rammerge.checkpoints.patched.originals import OriginalFile
-from rammerge.checkpoints.patched.place import CONFIG
+from rammerge.checkpoints.patched.place import CONFIG, is_patch
 from rammerge.checkpoints.patched.tensors import PatchedTensor, patched_tensor
 from rammerge.errors import InputError
 from rammerge.numerics.dtypes import DType
 from rammerge.system.reading import quote, read_json_object
 
+# A tensor of a patch at the end of a chain is computed from all before it.
+MOST_LINKS = 32
 
-def open_patch(directory: Path, base: Checkpoint | None) -> Checkpoint:
+
+def open_patch(directory: Path, base: Checkpoint | None, *, links: int = 1) -> Checkpoint:
     """Open the patch in `directory` as the agent: nothing is unpacked, its elements are computed when they are read.
 
+    Args:
+        directory: the patch. If it is relative to another patch's agent, that patch is opened too.
+        base: the model that it, or the first patch of its chain, was packed against.
+        links: how many patches of a chain end with this one.
+
     Raises:
-        InputError: there is no base or a different one, or the patch is damaged.
+        InputError: there is no base or a different one, or the patch is damaged, or one that it needs is missing.
     """
     patch = read_patch(directory.absolute())
     if base is None:
@@ -30,7 +38,7 @@ def open_patch(directory: Path, base: Checkpoint | None) -> Checkpoint:
             f"{directory} is a patch, which only its base makes a model; use it as an agent with --base, or unpack it "
             "with `rammerge unpack`"
         )
-    check_base(patch, base)
+    base = _base_of(patch, base, links)
     originals = tuple(_original(patch, name, base) for name in patch.contents.weights)
     tensors: dict[str, TensorInfo] = {}
     for original in originals:
@@ -45,18 +53,42 @@ def open_patch(directory: Path, base: Checkpoint | None) -> Checkpoint:
     return replace(checkpoint_of(patch.file.parent, config, tensors), originals=originals)
 
 
-def check_base(patch: Patch, base: Checkpoint) -> None:
-    """Check that `base` is the one that the agent was packed against.
+def parent_of(patch: Patch, links: int = 1) -> Path | None:
+    """Return the patch whose agent this one is relative to, if it is one of a chain.
 
     Raises:
-        InputError: it is a different one.
+        InputError: that patch is missing, or the chain is too long.
     """
-    digest = digest_checkpoint(base).digest
-    if digest != patch.contents.base:
+    if patch.contents.parent is None:
+        return None
+    here = patch.file.parent
+    parent = here.with_name(patch.contents.parent)
+    if links >= MOST_LINKS:
+        raise InputError(f"{here} is the end of a chain of more than {MOST_LINKS} patches; pack it again with less")
+    if not is_patch(parent):
+        raise InputError(f"{here} was packed against the agent of {parent}, which is no patch; copy the whole chain")
+    return parent
+
+
+def _base_of(patch: Patch, base: Checkpoint, links: int) -> Checkpoint:
+    """Return the model that a patch is relative to: `base`, or the agent of another patch."""
+    expected, digest = patch.contents.base, digest_checkpoint(base).digest
+    if digest == expected:
+        return base
+    parent = parent_of(patch, links)
+    if parent is None:
         raise InputError(
-            f"{patch.file.parent} was packed against a base with the digest {patch.contents.base[:12]} and "
+            f"{patch.file.parent} was packed against a base with the digest {expected[:12]} and "
             f"{base.source} has {digest[:12]}; give the base that it was packed against"
         )
+    # What the parent says of its weights is enough: were it wrong, this patch's own weights would not be as it says.
+    agent = open_patch(parent, base, links=links + 1)
+    if (digest := claimed_digest(agent)) != expected:
+        raise InputError(
+            f"{patch.file.parent} was packed against an agent with the digest {expected[:12]} and that of {parent} has "
+            f"{digest[:12]}; restore the patch that was there"
+        )
+    return agent
 
 
 def reference_of(name: str, base: Checkpoint, references: Mapping[str, str]) -> TensorInfo | None:

@@ -85,10 +85,10 @@ class PatchedTensor(TensorInfo):
         """Fill `memory` from element `start`, with elements of a few blocks."""
         blocks, stop = self.blocks, start + len(memory) // self.dtype.itemsize
         first, last = start // BLOCK, -(-stop // BLOCK)
+        has_base = read_reference(blocks.reference, start, memory, read)
         offset, length = self._frames(first, last)
         frames = np.empty(length, np.uint8)
         read(self.file, offset, frames.data)
-        has_base = read_reference(blocks.reference, start, memory, read)
         run = Run(blocks.table[first:last], frames, blocks.elements - first * BLOCK, self.dtype, has_base)
         try:
             (decoder(self.dtype) or decode_run)(run, start - first * BLOCK, memory)

@@ -1,0 +1,68 @@
+"""Packing the checkpoints of one run, each against the base or against the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.checkpoints.family import Source
+from rammerge.checkpoints.patched.container import read_patch
+from rammerge.checkpoints.patched.opening import MOST_LINKS
+from rammerge.checkpoints.patched.place import is_patch
+from rammerge.engine.session import Progress
+from rammerge.errors import InputError
+from rammerge.patches.packing import PackReport, pack
+from rammerge.patches.planning import open_base, open_source, plan_patch
+
+
+def pack_series(
+    base: Source,
+    checkpoints: Mapping[str, Source],
+    out: str | Path,
+    *,
+    chain: int = 1,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> dict[str, PackReport]:
+    """Pack the checkpoints of one run into `out`/NAME each. Those that are there already are left as they are.
+
+    Args:
+        base: what the run started from: a directory, a hub id `org/name[@revision]`, or a checkpoint.
+        checkpoints: by name, in the order of the run.
+        out: the directory for the patches.
+        chain: how many patches in a row may depend on one another. The first of them is relative to the base, each
+            other one to the checkpoint before it: smaller, but reading it reads all before it.
+        threads: worker threads; default: one for each processor.
+        force: replace patches of other checkpoints.
+        progress: called as the work advances.
+
+    Returns:
+        What was packed, by name.
+
+    Raises:
+        InputError: a model cannot be read, `chain` is too long, or a patch of a different checkpoint is there.
+        RammergeError: the disk is full, or an input changed meanwhile.
+    """
+    if not 1 <= chain <= MOST_LINKS:
+        raise InputError(f"a chain has 1 to {MOST_LINKS} patches, not {chain}; choose a different --chain")
+    out = Path(out).expanduser().absolute()
+    opened = open_source(base)
+    before: Path | None = None
+    reports: dict[str, PackReport] = {}
+    for place, (name, checkpoint) in enumerate(checkpoints.items()):
+        patch, after = out / name, before if place % chain else None
+        agent = open_source(checkpoint)
+        if force or not _is_packed(opened, agent, patch, after):
+            out.mkdir(parents=True, exist_ok=True)
+            reports[name] = pack(opened, agent, patch, after=after, threads=threads, force=force, progress=progress)
+        before = patch
+    return reports
+
+
+def _is_packed(base: Checkpoint, agent: Checkpoint, patch: Path, after: Path | None) -> bool:
+    if not is_patch(patch):
+        return False
+    plan = plan_patch(open_base(base, after, patch), agent, None if after is None else after.name)
+    return read_patch(patch).contents == plan.contents
