@@ -1,12 +1,59 @@
 """What makes scores comparable: the same items, asked in the same way, by the same code."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict
 
 from evaluation.results import SuiteResult
 from evaluation.suites import SPLITS, Split
 from rammerge.errors import InputError
 
 Results = Mapping[str, Mapping[str, Mapping[Split, SuiteResult]]]
+
+# What has to be the same, in the order in which differences are named.
+_WHAT = {
+    "dtype": "dtype",
+    "lm_eval_version": "lm-eval version",
+    "suite_digest": "suite digest",
+    "limit": "limit",
+    "decoding": "decoding",
+    "few_shot": "number of few-shot examples",
+    "sandbox": "sandbox",
+    "n": "number of items",
+    "ids": "list of item ids",
+    "items_digest": "items digest",
+}
+
+
+class IncomparableError(InputError):
+    """Two models were evaluated, and their scores say nothing about which is better."""
+
+
+class Asked(BaseModel):
+    """What was asked, and how: scores are compared only if all of it is the same. See `SuiteResult`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dtype: str
+    lm_eval_version: str
+    suite_digest: str
+    limit: int | None
+    decoding: str
+    few_shot: dict[str, int]
+    sandbox: str | None
+    ids: list[str]
+    items_digest: str
+
+    @property
+    def n(self) -> int:
+        """The number of items."""
+        return len(self.ids)
+
+    @classmethod
+    def of(cls, result: SuiteResult) -> "Asked":
+        """Return what a result says of it."""
+        fields = {name: getattr(result, name) for name in cls.model_fields if name != "ids"}
+        return cls(**fields, ids=list(result.scores))
 
 
 def refuse_incomparable(results: Results, names: Sequence[str]) -> None:
@@ -31,7 +78,7 @@ def refuse_incomparable(results: Results, names: Sequence[str]) -> None:
                 if split not in by_split:
                     raise InputError(f"'{name}' has no {split} result on {suite}: evaluate both splits")
                 where = f"'{name}' and '{first}' on {suite} ({split})"
-                _refuse_difference(where, by_split[split], results[first][suite][split])
+                refuse_difference(where, Asked.of(by_split[split]), Asked.of(results[first][suite][split]))
                 dtypes[by_split[split].dtype] = (suite, split)
     if len(dtypes) > 1:
         raise InputError(
@@ -41,22 +88,12 @@ def refuse_incomparable(results: Results, names: Sequence[str]) -> None:
         )
 
 
-def _refuse_difference(where: str, ours: SuiteResult, theirs: SuiteResult) -> None:
-    checks: Iterable[tuple[str, Callable[[SuiteResult], object]]] = (
-        ("dtype", lambda result: result.dtype),
-        ("lm-eval version", lambda result: result.lm_eval_version),
-        ("suite digest", lambda result: result.suite_digest),
-        ("limit", lambda result: result.limit),
-        ("decoding", lambda result: result.decoding),
-        ("number of few-shot examples", lambda result: dict(result.few_shot)),
-        ("sandbox", lambda result: result.sandbox),
-        ("number of items", lambda result: result.n),
-        ("list of item ids", lambda result: list(result.scores)),
-        ("items digest", lambda result: result.items_digest),
-    )
-    for what, of in checks:
-        if of(ours) != of(theirs):
-            shown = "" if what == "list of item ids" else f" ({of(ours)} against {of(theirs)})"
+def refuse_difference(where: str, ours: Asked, theirs: Asked) -> None:
+    """Require that two results are of the same items, asked in the same way; `where` says which results they are."""
+    for name, what in _WHAT.items():
+        our, their = getattr(ours, name), getattr(theirs, name)
+        if our != their:
+            shown = "" if name == "ids" else f" ({our} against {their})"
             raise InputError(
                 f"the results of {where} cannot be compared: the {what} differs{shown}; evaluate both again"
             )

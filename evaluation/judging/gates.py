@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from evaluation.judging.leaderboard import IncomparableError, Leaderboard
+from evaluation.judging.comparable import IncomparableError
+from evaluation.judging.leaderboard import Leaderboard
 from evaluation.statistics import Difference, Estimate
 from rammerge.errors import InputError, closest
 from rammerge.system.plugins import entry_points, is_reference, load_object

@@ -9,34 +9,26 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from evaluation.judging.comparable import Results, refuse_incomparable
-from evaluation.results import SuiteResult
-from evaluation.statistics import (
-    Difference,
-    Estimate,
-    holm,
-    macro_average,
-    macro_difference,
-    mean,
-    paired_difference,
-    resampling_seed,
+from evaluation.judging.comparable import Asked, IncomparableError, Results, refuse_incomparable
+from evaluation.judging.comparing import (
+    Comparison,
+    ItemScores,
+    ShownComparison,
+    compare_family,
+    compare_models,
+    reference_roles,
 )
+from evaluation.results import SuiteResult
+from evaluation.statistics import Estimate, macro_average, mean, resampling_seed
 from evaluation.suites import SPLITS, Split
 from rammerge.errors import InputError, closest
 
 Kind = Literal["base", "agent", "champion", "variant"]
-Role = Literal["base", "best_agent", "champion", "reference"]
-# Of each item, or of each answer to each item.
-ItemScores = list[float] | list[list[float]]
 
 # The row of a champion that is none of the run's own models.
 CHAMPION = "champion"
 
 TIES = "ties go to the variant whose worst suite is better, then to the first name in the alphabet"
-
-
-class IncomparableError(InputError):
-    """Two models were evaluated, and their scores say nothing about which is better."""
 
 
 class _Part(BaseModel):
@@ -51,24 +43,6 @@ class Row(_Part):
     method: str | None
     suites: dict[Split, dict[str, Estimate]]
     average: dict[Split, Estimate]
-
-
-class Comparison(_Part):
-    """`ours` minus `theirs` on the same items of one split: on every suite, and averaged over the suites."""
-
-    ours: str
-    theirs: str
-    split: Split
-    suites: dict[str, Difference]
-    average: Difference
-
-
-class ShownComparison(_Part):
-    """A comparison of the leaderboard's family: what the other model stands for, and its average's Holm-adjusted p."""
-
-    role: Role
-    comparison: Comparison
-    holm_p: float
 
 
 class Champion(_Part):
@@ -90,8 +64,13 @@ class Leaderboard(_Part):
 
     There is no row of the champion if none serves, or if it is one of the variants. `best_agent` and `reference` (the
     best variant of `reference_method`, if there is one) were chosen on validation, as `selected` was; `comparisons` are
-    on test. `scores` holds what each model scored on the items, in the order of ids, and `clusters` the items' clusters
-    where a suite declares them. `templates` holds the digest of each model's chat template, where a suite uses it.
+    on test.
+
+    Attributes:
+        asked: what the items are, and how they were asked, by suite and split.
+        scores: what each model scored on the items, in the order of ids, by split and suite.
+        clusters: the cluster of each item, by split and suite that declares clusters.
+        templates: digest of each model's chat template, by suite that uses it.
     """
 
     rows: tuple[Row, ...]
@@ -104,7 +83,7 @@ class Leaderboard(_Part):
     confidence: float
     dtype: str
     lm_eval_version: str
-    decoding: dict[str, str]
+    asked: dict[str, dict[Split, Asked]]
     scores: dict[str, dict[Split, dict[str, ItemScores]]]
     clusters: dict[Split, dict[str, list[str]]]
     templates: dict[str, dict[str, str]]
@@ -144,7 +123,7 @@ class Leaderboard(_Part):
                     f"{ours} and {theirs} were asked with different chat templates on {suite}; give both the same "
                     f"template, or set apply_chat_template: false in the suite"
                 )
-        return _compare(ours, theirs, split, our_scores, their_scores, self.clusters[split], self.confidence)
+        return compare_models(ours, theirs, split, our_scores, their_scores, self.clusters[split], self.confidence)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object from which `from_json` makes the same leaderboard."""
@@ -186,7 +165,7 @@ def build_leaderboard(
     ranked = sorted((rows[name] for name in variants), key=_rank)
     best_agent = min((rows[name] for name in agents), key=_rank).name
     reference = next((row.name for row in ranked if row.method == reference_method), None)
-    references = _references(base, best_agent, champion.row if champion else None, reference)
+    references = reference_roles(base, best_agent, champion.row if champion else None, reference)
     some = next(iter(results[base].values()))["test"]
     return Leaderboard(
         rows=(*(row for row in rows.values() if row.kind != "variant"), *ranked),
@@ -194,12 +173,15 @@ def build_leaderboard(
         best_agent=best_agent,
         reference=reference,
         reference_method=reference_method,
-        comparisons=_comparisons([row.name for row in ranked], references, scores, clusters["test"], confidence),
+        comparisons=compare_family([row.name for row in ranked], references, scores, clusters["test"], confidence),
         champion=champion,
         confidence=confidence,
         dtype=some.dtype,
         lm_eval_version=some.lm_eval_version,
-        decoding={suite: by_split["test"].decoding for suite, by_split in results[base].items()},
+        asked={
+            suite: {split: Asked.of(result) for split, result in by_split.items()}
+            for suite, by_split in results[base].items()
+        },
         scores=scores,
         clusters=clusters,
         templates={name: _templates(results[name]) for name in kinds},
@@ -239,37 +221,6 @@ def _templates(results: Mapping[str, Mapping[Split, SuiteResult]]) -> dict[str, 
     return {suite: template for suite, template in found.items() if template is not None}
 
 
-def _comparisons(
-    variants: Sequence[str],
-    references: Sequence[tuple[Role, str]],
-    scores: Mapping[str, Mapping[Split, Mapping[str, ItemScores]]],
-    clusters: Mapping[str, Sequence[str]],
-    confidence: float,
-) -> tuple[ShownComparison, ...]:
-    """Compare each variant with each reference on the test split, with p values adjusted for their number (Holm)."""
-    found = [
-        (role, _compare(variant, other, "test", scores[variant]["test"], scores[other]["test"], clusters, confidence))
-        for variant in variants
-        for role, other in references
-        if other != variant
-    ]
-    adjusted = holm([comparison.average.p_value for _, comparison in found])
-    return tuple(
-        ShownComparison(role=role, comparison=comparison, holm_p=p)
-        for (role, comparison), p in zip(found, adjusted, strict=True)
-    )
-
-
-def _references(base: str, best_agent: str, champion: str | None, reference: str | None) -> list[tuple[Role, str]]:
-    references: list[tuple[Role, str | None]] = [
-        ("base", base),
-        ("best_agent", best_agent),
-        ("champion", champion),
-        ("reference", reference),
-    ]
-    return [(role, name) for role, name in references if name is not None]
-
-
 def _row(
     name: str,
     kind: Kind,
@@ -298,29 +249,3 @@ def _rank(row: Row) -> tuple[float, float, str]:
     """Order by validation, best first. Rounding keeps the last bits of a sum from deciding what is a tie (TIES)."""
     worst = min(estimate.value for estimate in row.suites["validation"].values())
     return (-round(row.average["validation"].value, 12), -round(worst, 12), row.name)
-
-
-def _compare(
-    ours: str,
-    theirs: str,
-    split: Split,
-    our_scores: Mapping[str, ItemScores],
-    their_scores: Mapping[str, ItemScores],
-    clusters: Mapping[str, Sequence[str]],
-    confidence: float,
-) -> Comparison:
-    seed = resampling_seed(ours, theirs, split)
-    suites = {
-        suite: paired_difference(
-            values, their_scores[suite], clusters=clusters.get(suite), confidence=confidence, seed=seed
-        )
-        for suite, values in our_scores.items()
-    }
-    average = macro_difference(
-        list(suites.values()),
-        list(our_scores.values()),
-        [their_scores[suite] for suite in suites],
-        clusters=[clusters.get(suite) for suite in suites],
-        seed=seed,
-    )
-    return Comparison(ours=ours, theirs=theirs, split=split, suites=suites, average=average)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from rich import box
 from rich.table import Table
 
-from evaluation.judging.leaderboard import TIES, Leaderboard, Role, Row
+from evaluation.judging.comparing import Role
+from evaluation.judging.leaderboard import TIES, Leaderboard, Row
 from evaluation.power import POWER, detected
 from evaluation.statistics import Difference, Estimate
 from evaluation.suites import Split

@@ -9,7 +9,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from evaluation.judging.leaderboard import Leaderboard, Role, ShownComparison
+from evaluation.judging.comparing import Role, ShownComparison
+from evaluation.judging.leaderboard import Leaderboard
 from evaluation.power import POWER, detected
 from evaluation.report.page.content import Page
 from evaluation.report.page.flips import Flip
