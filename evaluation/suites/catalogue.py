@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.suites import splitting
 from evaluation.suites.fetching import PREPARE, Wheel, prepare, prepared
 from evaluation.suites.format import FILE, digest_suite, read_suite_file
 
 _BUNDLED = Path(__file__).resolve().parent / "bundled"
+_MAKING = Path(__file__).resolve().parent / "making"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def bundled_suites() -> list[Bundled]:
 def _bundled(path: Path) -> Bundled:
     content = read_suite_file(path / FILE)
     makes = (path / f"{PREPARE}.py").is_file()
-    kept = prepared(path, digest_suite(path, [Path(splitting.__file__)])) if makes else path
+    kept = prepared(path, digest_suite(path, _MAKING.glob("*.py"))) if makes else path
     return Bundled(content.name, content.title, content.licence, content.wheel, kept)
 
 

@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from evaluation.suites.splitting import split
+from evaluation.suites.making.splitting import split
 
 
 def made(count: int) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from evaluation.suites.splitting import split
+from evaluation.suites.making.splitting import split
 
 _VALIDATION = 0.4
 _QUESTION = """\

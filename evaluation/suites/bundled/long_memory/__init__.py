@@ -1,0 +1,1 @@
+"""Memory: one fact among thousands, overwritten facts, chains of variables."""

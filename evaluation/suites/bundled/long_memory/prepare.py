@@ -1,0 +1,12 @@
+"""Prompts of 4,000 and 16,000 tokens, about."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from evaluation.suites.format import Split
+from evaluation.suites.making import memory
+
+
+def items(_files: Mapping[str, bytes]) -> Mapping[Split, list[dict[str, Any]]]:
+    """Return the items by split."""
+    return memory.items([4_000, 16_000], {"validation": 16, "test": 32})

@@ -1,0 +1,1 @@
+"""Memory: one fact among many, overwritten facts, chains of variables."""
