@@ -17,7 +17,7 @@ def test_check_says_what_a_run_will_fetch(tmp_path: Path, monkeypatch: pytest.Mo
     gates = [{"rule": "min_score", "value": 0.5, "suite": "humaneval"}]
     found = plan(world.write(evaluation=suites, gates=gates, registry={"promote": False}), fetch=False)
     assert [suite.name for suite in found.suites] == ["zoo_tool"]
-    assert list(_told(found, Rehearsed([], {"zoo_tool": 300}))) == [
+    assert list(_told(found, Rehearsed([], {"zoo_tool": 300}, {}, {}))) == [
         "to be fetched, and checked then: the items of humaneval, 0.1 MB"
     ]
     assert not (world.home / "suites").exists()

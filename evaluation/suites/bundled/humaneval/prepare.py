@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from evaluation.suites.format import Split
 from evaluation.suites.making.splitting import split
 
 _VALIDATION = 0.4
@@ -16,7 +17,7 @@ Complete this Python function. Answer with the whole function in one code block,
 ```"""
 
 
-def items(files: Mapping[str, bytes]) -> Mapping[str, list[dict[str, Any]]]:
+def items(files: Mapping[str, bytes]) -> Mapping[Split, list[dict[str, Any]]]:
     """Return the items by split; those whose descriptions are nearly the same lie in one."""
     (packed,) = files.values()
     problems = [json.loads(line) for line in gzip.decompress(packed).splitlines()]
