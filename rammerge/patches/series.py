@@ -8,7 +8,7 @@ from pathlib import Path
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.family import Source
 from rammerge.checkpoints.patched.container import read_patch
-from rammerge.checkpoints.patched.opening import MOST_LINKS
+from rammerge.checkpoints.patched.opening import MOST_LINKS, chain_of
 from rammerge.checkpoints.patched.place import is_patch
 from rammerge.engine.session import Progress
 from rammerge.errors import InputError
@@ -59,6 +59,15 @@ def pack_series(
             reports[name] = pack(opened, agent, patch, after=after, threads=threads, force=force, progress=progress)
         before = patch
     return reports
+
+
+def last_link(patch: Path, chain: int) -> Path | None:
+    """Return a patch if one more may follow it in a chain of `chain` patches.
+
+    Raises:
+        InputError: it cannot be read, or one that it needs is missing.
+    """
+    return patch if sum(1 for _ in chain_of(patch)) < chain else None
 
 
 def _is_packed(base: Checkpoint, agent: Checkpoint, patch: Path, after: Path | None) -> bool:

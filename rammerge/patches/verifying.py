@@ -1,14 +1,13 @@
 """Checking a patch: its own files, and with the base the files that it stands for."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from itertools import count
+from collections.abc import Mapping
 from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.file_digest import FileDigest
-from rammerge.checkpoints.patched.container import Patch, read_patch, refuse
-from rammerge.checkpoints.patched.opening import open_patch, parent_of
+from rammerge.checkpoints.patched.container import Patch, refuse
+from rammerge.checkpoints.patched.opening import chain_of, open_patch
 from rammerge.patches.files import check_file
 from rammerge.system.reading import fill, open_regular
 
@@ -24,23 +23,13 @@ def verify_patch(directory: Path, base: Checkpoint | None = None) -> Mapping[str
         InputError: it is not a patch, one of its files is damaged or missing, or the base or another patch of its chain
             is a different one.
     """
-    patch = read_patch(directory.absolute())
-    for link in _chain(patch):
+    patch, *before = chain_of(directory.absolute())
+    for link in (patch, *before):
         _check_files(link)
     if base is not None:
         for original in open_patch(directory, base).originals or ():
             original.check(original.sha256())
     return {**patch.contents.weights, **patch.contents.companions}
-
-
-def _chain(patch: Patch) -> Iterator[Patch]:
-    """Yield a patch, and then each one that the one before is relative to."""
-    for links in count(1):
-        yield patch
-        parent = parent_of(patch, links)
-        if parent is None:
-            return
-        patch = read_patch(parent)
 
 
 def _check_files(patch: Patch) -> None:

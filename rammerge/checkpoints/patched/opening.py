@@ -1,8 +1,9 @@
 """Opening a patch beside its base, as the checkpoint of the agent that it stands for."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint, checkpoint_of
@@ -53,17 +54,28 @@ def open_patch(directory: Path, base: Checkpoint | None, *, links: int = 1) -> C
     return replace(checkpoint_of(patch.file.parent, config, tensors), originals=originals)
 
 
-def parent_of(patch: Patch, links: int = 1) -> Path | None:
-    """Return the patch whose agent this one is relative to, if it is one of a chain.
+def chain_of(directory: Path) -> Iterator[Patch]:
+    """Yield the patch in `directory`, and then each one that the one before is relative to.
 
     Raises:
-        InputError: that patch is missing, or the chain is too long.
+        InputError: one is missing or damaged, or there are too many.
     """
+    parent: Path | None = directory
+    for number in count(1):
+        if parent is None:
+            return
+        patch = read_patch(parent)
+        yield patch
+        parent = _parent_of(patch, number)
+
+
+def _parent_of(patch: Patch, place: int) -> Path | None:
+    """Return the patch whose agent this one, with its place from the end, is relative to, if it is one of a chain."""
     if patch.contents.parent is None:
         return None
     here = patch.file.parent
     parent = here.with_name(patch.contents.parent)
-    if links >= MOST_LINKS:
+    if place >= MOST_LINKS:
         raise InputError(f"{here} is the end of a chain of more than {MOST_LINKS} patches; pack it again with less")
     if not is_patch(parent):
         raise InputError(f"{here} was packed against the agent of {parent}, which is no patch; copy the whole chain")
@@ -75,7 +87,7 @@ def _base_of(patch: Patch, base: Checkpoint, links: int) -> Checkpoint:
     expected, digest = patch.contents.base, digest_checkpoint(base).digest
     if digest == expected:
         return base
-    parent = parent_of(patch, links)
+    parent = _parent_of(patch, links)
     if parent is None:
         raise InputError(
             f"{patch.file.parent} was packed against a base with the digest {expected[:12]} and "

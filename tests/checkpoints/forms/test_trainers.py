@@ -10,8 +10,10 @@ import transformers
 from safetensors.torch import load_file
 
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from rammerge.checkpoints.digest import digest_checkpoint
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.fetch import fetch
+from rammerge.checkpoints.patched.container import read_patch
 from tests.fixtures.states import State, equal, weights
 from tests.fixtures.trainers import write_all
 
@@ -79,6 +81,16 @@ def test_the_newest_adapter_of_trl(written: Path, base: Checkpoint, tmp_path: Pa
     expected = load_file(tmp_path / "merged" / "model.safetensors")
     for source in (newest, newest.parent):
         assert equal(opened(source, base), expected)
+
+
+@pytest.mark.parametrize("run", ["trl", "trl-lora"])
+def test_patches_of_each_step(written: Path, base: Checkpoint, run: str) -> None:
+    """A callback wrote them: what merges read of the checkpoint, in a chain."""
+    for step in (1, 2):
+        patch = fetch(str(written / run / f"patch-{step}"), base=base)
+        checkpoint = fetch(str(written / run / f"checkpoint-{step}"), base=base)
+        assert digest_checkpoint(patch) == digest_checkpoint(checkpoint)
+    assert [read_patch(written / run / f"patch-{step}").contents.parent for step in (1, 2)] == [None, "patch-1"]
 
 
 def test_a_directory_beside_the_steps_may_hold_the_model(written: Path, base: Checkpoint, tmp_path: Path) -> None:
