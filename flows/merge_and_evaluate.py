@@ -27,7 +27,7 @@ from tasks.runtime.runner import workers
 from tasks.runtime.slots import ended_by_interrupt
 from tasks.steps.activations import activations
 from tasks.steps.evaluating import Conditions, Scores, compare, evaluate, gate
-from tasks.steps.merging import extract, merge, smoke
+from tasks.steps.merging import extract, merge, merge_together, smoke
 from tasks.steps.sources import fetch, preflight
 
 
@@ -68,9 +68,13 @@ def carry_out(todo: Plan) -> "State[Outcome]":
 
     # The merges (Sec. 4), and proof that each one runs.
     recorded = {key: activations.submit(base, prompts, spec.compute) for key, prompts in todo.prompts.items()}
+    given = (spec.output, spec.compute, overlap)
+    together = merge_together.submit(base, agents, todo.groups, todo.together, *given) if todo.together else None
     variants = {
         name: merge.submit(
-            name, base, agents, todo.groups, method, spec.output, spec.compute, overlap, recorded.get(method.data)
+            *(name, base, agents, todo.groups, method, *given),
+            activations=recorded.get(method.data),
+            together=together if name in todo.together else None,
         )
         for name, method in todo.variants.items()
     }
@@ -80,7 +84,7 @@ def carry_out(todo: Plan) -> "State[Outcome]":
     models = {"base": base, **agents, **variants} if spec.evaluates else {}
     conditions = Conditions.of(spec)
     scores = {name: evaluate.submit(name, model, todo.suites, conditions) for name, model in models.items()}
-    settle(*variants.values(), *smoked.values())
+    settle(*([together] if together else []), *variants.values(), *smoked.values())
     if unmade:
         expect_registration()  # beside the evaluations, which are in other processes
     rival = challenge(todo, results(variants), conditions)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from rammerge.patches.packing import PackReport, pack
     from rammerge.patches.series import pack_series
     from rammerge.patches.unpacking import unpack
-    from rammerge.publishing.making import MergeReport
     from rammerge.publishing.manifest import Manifest
+    from rammerge.publishing.report import MergeReport
     from rammerge.rules import Method, Params, resolve
 
 _HOMES = {
@@ -46,7 +46,7 @@ _HOMES = {
     "rammerge.errors": ("InputError", "RammergeError"),
     "rammerge.rules": ("Method", "Params", "resolve"),
     "rammerge.overlap": ("Overlap",),
-    "rammerge.publishing.making": ("MergeReport",),
+    "rammerge.publishing.report": ("MergeReport",),
     "rammerge.publishing.manifest": ("Manifest",),
     "rammerge.patches.packing": ("PackReport", "pack"),
     "rammerge.patches.series": ("pack_series",),

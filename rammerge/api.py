@@ -18,8 +18,9 @@ from rammerge.numerics.masks import MaskMode, mask_from
 from rammerge.numerics.rounding import Rounding
 from rammerge.overlap import Overlap
 from rammerge.publishing import manifest
-from rammerge.publishing.making import MergeReport, merge_family
+from rammerge.publishing.making import merge_family
 from rammerge.publishing.manifest import Manifest
+from rammerge.publishing.report import MergeReport
 from rammerge.publishing.room import check_output
 from rammerge.recipe import Recipe, load, member_names
 from rammerge.rules import Method, ResolvedMethod, resolve

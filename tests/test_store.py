@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -194,3 +194,23 @@ def test_an_entry_has_a_new_generation_after_each_loss() -> None:
     third = store.generation("kind", "k", valid=False)
     assert len({first, second, third}) == 3
     assert store.generation("kind", "other", valid=True) == store.generation("kind", "other", valid=True)
+
+
+def test_of_several_that_are_made_together_those_that_are_finished_are_kept() -> None:
+    asked: list[list[str]] = []
+
+    def build(directories: Mapping[str, Path], last: str | None = None) -> Iterator[str]:
+        asked.append(list(directories))
+        for key, directory in directories.items():
+            (directory / "content").write_text(key)
+            if key == last:
+                raise KeyboardInterrupt
+            yield key
+
+    store.materialise("kind", "b", write_two)
+    with pytest.raises(KeyboardInterrupt):
+        store.materialise_together("kind", ["d", "c", "b", "a"], lambda given: build(given, "c"))
+    entries = store.materialise_together("kind", ["d", "c", "b", "a"], build)
+    assert asked == [["a", "c", "d"], ["c", "d"]]
+    assert {key: entry.reused for key, entry in entries.items()} == {"a": True, "b": True, "c": False, "d": False}
+    assert (entries["d"].path / "content").read_text() == "d"

@@ -10,9 +10,10 @@ from flows.run.planning import Plan
 from flows.run.power import asked_by_gates, detectable, items_of
 from rammerge.checkpoints.companions import compare_companions
 from rammerge.checkpoints.family import Family
-from rammerge.engine.forecast import Forecast, forecast
+from rammerge.engine.forecast import output_layout
 from rammerge.engine.matrices.updates import update_bytes
 from rammerge.errors import InputError
+from rammerge.publishing.grouping import Group, grouped
 from rammerge.system.home import home
 from rammerge.system.space import free_bytes, require_space
 from tasks.records.connection import require_mlflow
@@ -49,8 +50,8 @@ def check(plan: Plan) -> list[str]:
     heard = compare_companions(family.sources, plan.recipe.output.tokenizer)
     work = "merged already: every variant"
     if unmade := _unmade(plan, _fetched(plan)):
-        expected = max(_forecast(plan, family, name) for name in unmade)
-        work = f"memory: {expected.memory / 2**20:.0f} MiB for a merge; {_room(plan, family, unmade, expected.disk)}"
+        memory = max(group.forecast.memory for group in _groups(plan, family, unmade))
+        work = f"memory: {memory / 2**20:.0f} MiB for the merges; {_room(plan, family, unmade)}"
     models = {name: model.path for name, model in family.sources.items()}
     found = Rehearsal(plan.suites, models, conditions).found()
     lines += [prompts.described(family.sources["base"].path) for prompts in plan.prompts.values()]
@@ -81,7 +82,8 @@ def require_room(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
     if unmade := _unmade(plan, sources):
         agents = {name: sources[name] for name in plan.agents}
         family = open_family(sources["base"], agents, plan.groups, plan.recipe.output.resize)
-        _room(plan, family, unmade, _forecast(plan, family, unmade[0]).disk)
+        _groups(plan, family, unmade)  # begins to compile
+        _room(plan, family, unmade)
     return unmade
 
 
@@ -112,17 +114,21 @@ def _unmade(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
     return [name for name, method in plan.variants.items() if merge.find(method=method, **given) is None]
 
 
-def _forecast(plan: Plan, family: Family, variant: str) -> Forecast:
-    try:
-        rule = plan.variants[variant].resolved().bind_to(family)
-    except InputError as error:
-        raise plan.recipe.error(plan.recipe.place_of(variant), str(error)) from None
-    return forecast(family, rule, merge_options(plan.recipe.output, plan.recipe.compute))
+def _groups(plan: Plan, family: Family, variants: Sequence[str]) -> Sequence[Group[str]]:
+    """Return which variants will be merged together, and their forecasts."""
+    rules = {}
+    for variant in variants:
+        try:
+            rules[variant] = plan.variants[variant].resolved().bind_to(family)
+        except InputError as error:
+            raise plan.recipe.error(plan.recipe.place_of(variant), str(error)) from None
+    return grouped(family, rules, merge_options(plan.recipe.output, plan.recipe.compute))
 
 
-def _room(plan: Plan, family: Family, unmade: Sequence[str], size: int) -> str:
+def _room(plan: Plan, family: Family, unmade: Sequence[str]) -> str:
     """Return what the merges that are still to be made take of the disk; InputError if it is too much."""
-    whole = any(plan.variants[name].resolved().whole_matrices for name in unmade)
+    size = output_layout(family, merge_options(plan.recipe.output, plan.recipe.compute)).size
+    whole = any(plan.variants[name].whole_matrices for name in unmade)
     needed = size * len(unmade) + (update_bytes(family) if whole else 0)  # one merge at a time has updates
     require_space(
         home(),

@@ -68,10 +68,17 @@ class Plan:
         return list(dict.fromkeys(said))
 
     @property
+    def together(self) -> Mapping[str, MethodRef]:
+        """The variants that are merged in one read of the models; none if that would be one alone."""
+        found = {name: method for name, method in self.variants.items() if not method.whole_matrices}
+        return found if len(found) > 1 else {}
+
+    @property
     def steps(self) -> int:
         """The number of steps of `merge_and_evaluate` if the gates pass."""
         sources, variants = 1 + len(self.agents), len(self.variants)
         merging = sources + len(["preflight", "extract", "track", "register"]) + len(self.prompts) + 2 * variants
+        merging += bool(self.together)
         if not self.recipe.evaluates:
             return merging
         return merging + sources + variants + len(["compare", "gate", "report"]) + self.recipe.promotes

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 if TYPE_CHECKING:
     from rammerge.overlap import Overlap
-    from rammerge.publishing.making import MergeReport
+    from rammerge.publishing.report import MergeReport
     from rammerge.rules.listing import MethodListing
 
 

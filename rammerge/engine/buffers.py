@@ -76,6 +76,6 @@ def address(memory: memoryview) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
-def as_tensor(memory: memoryview, dtype: DType) -> Tensor:
-    """Return a tensor of `dtype` that shares writable memory."""
-    return torch.frombuffer(memory, dtype=dtype.torch_dtype)
+def as_tensor(memory: memoryview | Tensor, dtype: DType) -> Tensor:
+    """Return a tensor of `dtype` that shares writable memory. A tensor, which may be a GPU's, is returned as it is."""
+    return torch.frombuffer(memory, dtype=dtype.torch_dtype) if isinstance(memory, memoryview) else memory

@@ -1,14 +1,14 @@
 """Choosing sizes and threads so that the process stays below its memory limit, and forecasting its peak."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.engine.buffers import page_bytes
 from rammerge.engine.options import MergeOptions, most_threads
-from rammerge.engine.output.shards import AHEAD
+from rammerge.engine.output.shards import most_waiting
 from rammerge.errors import InputError
 from rammerge.numerics.rounding import FLOAT_DTYPES
 
@@ -44,47 +44,59 @@ class MemoryPlan:
     forecast: int
 
 
-def plan_memory(
-    base: Checkpoint,
-    agents: Mapping[str, Checkpoint],
-    options: MergeOptions,
-    device: str,
-    reserved: int,
-    longest_row: int,
-) -> MemoryPlan:
-    """Choose block length and threads so that the process stays below its memory limit, and forecast its peak.
+@dataclass(frozen=True)
+class Needs:
+    """What a merge needs memory for.
 
-    Args:
-        base: the base model.
-        agents: views with the base's names and shapes.
-        options: the limit, and the number of threads if the user set it.
-        device: on a CPU, blocks are computed in tiles.
+    Attributes:
+        checkpoints: base and members, as views with the base's names and shapes.
+        options: the limit, the output dtype, and the number of threads if the user set it.
+        outputs: how many models are written at the same time.
         reserved: bytes that each thread needs in addition to inputs and results.
         longest_row: elements that a tile has at least.
+        in_tiles: whether blocks are computed in tiles that fit into a core's cache.
+    """
+
+    checkpoints: Sequence[Checkpoint]
+    options: MergeOptions
+    outputs: int
+    reserved: int
+    longest_row: int
+    in_tiles: bool
+
+    @property
+    def largest(self) -> int:
+        """The number of elements of the largest tensor."""
+        return max((info.numel for info in self.checkpoints[0].tensors.values()), default=1)
+
+    def plan(self, resident: int, block: int, threads: int) -> MemoryPlan:
+        """Return the plan of a process that holds `resident` bytes, for a length of blocks and a number of threads."""
+        tile = max(self.longest_row, min(block, TILE_ELEMENTS) if self.in_tiles else block)
+        inputs = page_bytes(sum(largest_block_bytes(checkpoint, tile) for checkpoint in self.checkpoints))
+        inputs += sum(decoded_bytes(checkpoint, block) for checkpoint in self.checkpoints)
+        result = page_bytes(FLOAT_DTYPES[self.options.dtype].itemsize * min(block, self.largest))
+        # Chunks that are filled, and those that wait to be hashed or written.
+        results = (threads * self.outputs + most_waiting(self.outputs)) * result
+        added = threads * (inputs + self.reserved) + results + _FIXED_BYTES
+        return MemoryPlan(block, tile, threads, resident + added)
+
+
+def plan_memory(needs: Needs) -> MemoryPlan:
+    """Choose block length and threads so that the process stays below its memory limit, and forecast its peak.
 
     Raises:
         InputError: not even the smallest blocks fit; the message says how much memory is enough.
     """
-    resident, limit = resident_bytes(), memory_limit(options)
+    options, resident, limit = needs.options, resident_bytes(), memory_limit(needs.options)
     threads, least_threads = most_threads(options), options.threads or 1
-    largest = max((info.numel for info in base.tensors.values()), default=1)
-    block = min(DEFAULT_BLOCK, max(MIN_BLOCK, 1 << (largest - 1).bit_length()))
-    itemsize = FLOAT_DTYPES[options.dtype].itemsize
-
-    def plan() -> MemoryPlan:
-        tile = max(longest_row, min(block, TILE_ELEMENTS) if device == "cpu" else block)
-        inputs = page_bytes(sum(largest_block_bytes(checkpoint, tile) for checkpoint in (base, *agents.values())))
-        inputs += sum(decoded_bytes(checkpoint, block) for checkpoint in (base, *agents.values()))
-        result = page_bytes(itemsize * min(block, largest))
-        waiting = AHEAD * result  # chunks that wait to be hashed or written
-        forecast = resident + threads * (inputs + result + reserved) + waiting + _FIXED_BYTES
-        return MemoryPlan(block, tile, threads, forecast)
-
-    while (found := plan()).forecast > limit and (block > MIN_BLOCK or threads > least_threads):
+    block = min(DEFAULT_BLOCK, max(MIN_BLOCK, 1 << (needs.largest - 1).bit_length()))
+    found = needs.plan(resident, block, threads)
+    while found.forecast > limit and (block > MIN_BLOCK or threads > least_threads):
         if block > MIN_BLOCK:
             block //= 2
         else:
             threads -= 1
+        found = needs.plan(resident, block, threads)
     if found.forecast > limit:
         needed = -(-found.forecast // (1 << 20))
         raise InputError(f"--memory {limit / 2**20:.0f}MiB is too little: this merge needs {needed}MiB")

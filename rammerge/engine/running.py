@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rammerge.engine.blocks import Arguments, BlockFunction, Numbers, added, averaged
+from rammerge.engine.blocks import BlockFunction
 from rammerge.engine.buffers import as_tensor, pages
 from rammerge.engine.compiling import cache
 from rammerge.engine.compiling.cache import Build
-from rammerge.engine.compiling.loop import TileLoop
+from rammerge.engine.compiling.loop import Form, FormCall
 from rammerge.engine.compiling.signature import Signature
+from rammerge.engine.eager import EagerCall
 from rammerge.engine.memory import EAGER_BYTES, EAGER_ELEMENTS
-from rammerge.engine.output.chunks import Unit
 from rammerge.engine.session import Session
-from rammerge.engine.sums import GRAIN, GrainSums
+from rammerge.engine.sums import GRAIN
 from rammerge.errors import RammergeError
 from rammerge.numerics.dtypes import DType
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from rammerge.engine.histogram import Histogram
+    from rammerge.engine.output.chunks import Unit
+    from rammerge.engine.work import Work
 
 # Eager code takes about two seconds for this many elements, as long as the process that compiles.
 COMPILE_FROM_ELEMENTS = 1 << 26
@@ -51,7 +49,7 @@ class Runner:
     height: int
     by_rows: bool = False
     tensors: Sequence[str] | None = None
-    _compiled: dict[Dtypes, TileLoop] = field(default_factory=dict)
+    _compiled: dict[Dtypes, Form] = field(default_factory=dict)
     _builds: dict[Dtypes, Build] = field(default_factory=dict)
     _ran_eagerly: Counter[Dtypes] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -77,36 +75,38 @@ class Runner:
         self._builds.clear()
         self._load_torch_for_the_rest()
 
-    def run(
-        self,
-        unit: Unit,
-        numbers: Numbers,
-        results: Sequence[memoryview] = (),
-        histogram: Histogram | None = None,
-        sums: GrainSums | None = None,
-    ) -> list[int]:
-        """Return the function's counts for a unit, and fill `results` with its tensors' elements.
-
-        With a histogram the tensors are counted in it instead, and with `sums` they are summed there.
-
-        Raises:
-            InputError: a NaN or an infinity in an input or in a result.
-        """
-        size, dtypes = unit.stop - unit.start, tuple(info.dtype for info in self.session.inputs(unit.tensor))
-        compiled = self._compiled.get(dtypes)
-        if self.by_rows:
-            *counts, health = self._eager_by_rows(unit, numbers, results)
-        elif compiled is None:
-            *counts, health = self._eager(unit, numbers, results, histogram, sums)
+    def begin(self, work: Work, unit: Unit, dtypes: Dtypes) -> FormCall | EagerCall:
+        """Return what runs the function on the tiles of a unit, in the calling thread."""
+        form = None if self.by_rows else self._compiled.get(dtypes)
+        if form is None:
             with self._lock:
-                self._ran_eagerly[dtypes] += size
-        else:
-            into, tile = self._scratch() if histogram is not None else results, self.session.plan.tile
-            sources = self.session.sources(unit)
-            *counts, health = compiled(sources, numbers, size, tile, self.width + 1, into, histogram, sums)
-        if not math.isfinite(health):
-            self.session.refuse_non_finite(unit)
-        return [int(count) for count in counts]
+                self._ran_eagerly[dtypes] += unit.stop - unit.start
+            return self._begin_eagerly(work, unit)
+        results = self._scratch() if work.histogram is not None else work.results
+        return FormCall(form, work.numbers, self.width + 1, results, work.histogram, work.sums)
+
+    def _begin_eagerly(self, work: Work, unit: Unit) -> EagerCall:
+        session, row = self.session, self.session.row(unit.tensor) if self.by_rows else 1
+        # A histogram has more bins than an eager step has elements; small steps would mostly clear and add bins. A GPU
+        # computes a whole tile at once.
+        step = 0 if session.device != "cpu" or work.histogram is not None else EAGER_ELEMENTS
+        if self.by_rows:
+            step = max(1, EAGER_ELEMENTS // row) * row
+        elif step and work.sums is not None:
+            step = -(-step // GRAIN) * GRAIN
+        return EagerCall(
+            self.function,
+            session.groups,
+            unit,
+            work.numbers.tensors(session.device),
+            step,
+            [0.0] * (self.width + 1),
+            [as_tensor(each, dtype) for each, dtype in zip(work.results, self._results, strict=False)],
+            work.histogram,
+            work.sums,
+            self.by_rows,
+            row,
+        )
 
     @property
     def width(self) -> int:
@@ -133,57 +133,6 @@ class Runner:
             self._own.scratch = [pages(self.session.plan.tile * dtype.itemsize) for dtype in self._results]
         own: list[memoryview] = self._own.scratch
         return own
-
-    def _eager(
-        self,
-        unit: Unit,
-        numbers: Numbers,
-        results: Sequence[memoryview],
-        histogram: Histogram | None,
-        sums: GrainSums | None,
-    ) -> list[float]:
-        total = [0.0] * (self.width + 1)
-        arguments = numbers.tensors(self.session.device)
-        filled = [as_tensor(memory, dtype) for memory, dtype in zip(results, self._results, strict=False)]
-        for start, base, members in self.session.tiles(unit):
-            # A histogram has more bins than an eager step has elements; small steps would mostly clear and add bins.
-            small = self.session.device == "cpu" and histogram is None
-            step = EAGER_ELEMENTS if small else base.shape[0]
-            step = step if sums is None else -(-step // GRAIN) * GRAIN
-            for at in range(0, base.shape[0], step):
-                part, place = slice(at, at + step), start - unit.start + at
-                made, counts = self._call(base[part], [member[part] for member in members], arguments.at(place))
-                for result, values in zip(filled, made, strict=False):
-                    result[place : place + len(values)] = values
-                total = added(total, counts.tolist())
-                if sums is not None:
-                    sums.add(made)
-                if histogram is not None and math.isfinite(total[-1]):
-                    histogram.add(made)
-        return total
-
-    def _eager_by_rows(self, unit: Unit, numbers: Numbers, results: Sequence[memoryview]) -> list[float]:
-        """Compute the rows that a unit is part of, and keep the unit's elements."""
-        sums, row = [0.0] * (self.width + 1), self.session.row(unit.tensor)
-        arguments = numbers.tensors(self.session.device)
-        filled = [as_tensor(memory, dtype) for memory, dtype in zip(results, self._results, strict=True)]
-        rows = Unit(unit.tensor, unit.start // row * row, -(-unit.stop // row) * row)
-        step = max(1, EAGER_ELEMENTS // row) * row
-        for start, base, members in self.session.tiles(rows, row):
-            for at in range(0, base.shape[0], step):
-                part, first = slice(at, at + step), start + at
-                last = min(first + step, start + base.shape[0], unit.stop)
-                wanted = slice(max(unit.start, first) - first, last - first)
-                place = arguments.at(first - unit.start, row, wanted)
-                made, counts = self._call(base[part], [member[part] for member in members], place)
-                for result, values in zip(filled, made, strict=True):
-                    result[first - unit.start + wanted.start : last - unit.start] = values
-                sums = added(sums, counts.tolist())
-        return sums
-
-    def _call(self, base: Tensor, members: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
-        groups = self.session.groups
-        return self.function(base, averaged(base, members, groups) if groups else members, arguments)
 
     def _work(self) -> Counter[Dtypes]:
         """Count the elements by the dtypes in which the base and the members store them."""

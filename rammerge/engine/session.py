@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.headers import TensorInfo
-from rammerge.engine.buffers import Buffer, buffers
+from rammerge.engine.buffers import Buffer, buffers, pages
 from rammerge.engine.compiling.loop import Source
-from rammerge.engine.decoded import Decoded
 from rammerge.engine.input import Files
-from rammerge.engine.memory import EAGER_BYTES, EAGER_ELEMENT_BYTES, MemoryPlan, largest_block_bytes, plan_memory
+from rammerge.engine.memory import EAGER_BYTES, EAGER_ELEMENT_BYTES, MemoryPlan, Needs, largest_block_bytes, plan_memory
 from rammerge.engine.options import MergeOptions, check_device
 from rammerge.engine.output.chunks import Unit
+from rammerge.engine.sums import GRAIN
 from rammerge.errors import InputError
 from rammerge.system.allocator import keep_freed_blocks
 from rammerge.system.lazy import torch
@@ -59,6 +59,7 @@ class Session:
         members: views of the agents' checkpoints with the base's names and shapes, in the order of summation.
         agents: what is merged: by agent the members that it is the mean of, mostly one.
         options: see MergeOptions.
+        outputs: how many models are written at the same time.
         device: where to compute.
         elements: how many float elements the model has.
         floats: names of the float tensors.
@@ -68,7 +69,11 @@ class Session:
     """
 
     def __init__(
-        self, family: Family, options: MergeOptions, progress: Callable[[Progress], None] | None = None
+        self,
+        family: Family,
+        options: MergeOptions,
+        progress: Callable[[Progress], None] | None = None,
+        outputs: int = 1,
     ) -> None:
         self.base = family.base
         self.members = family.members
@@ -76,6 +81,7 @@ class Session:
         self.elements = family.elements
         self.floats = family.floats
         self.options = options
+        self.outputs = outputs
         self.device = check_device(options.device)
         keep_freed_blocks()
         self.files = Files()
@@ -100,7 +106,15 @@ class Session:
         Raises:
             InputError: `options.memory` is too little.
         """
-        return plan_memory(self.base, self.members, self.options, self.device, self._reserved, self._longest_row)
+        checkpoints = (self.base, *self.members.values())
+        in_tiles = self.device == "cpu"
+        needs = Needs(checkpoints, self.options, self.outputs, self._reserved, self._longest_row, in_tiles=in_tiles)
+        return plan_memory(needs)
+
+    @property
+    def tile(self) -> int:
+        """How many elements are read and computed together: whole grains (rammerge.engine.sums)."""
+        return self.plan.tile // GRAIN * GRAIN
 
     def reserve(self, nbytes: int) -> None:
         """Reserve `nbytes` for each thread, in addition to inputs and results. The largest request counts."""
@@ -110,6 +124,10 @@ class Session:
         """Make tiles long enough for the longest row."""
         self._longest_row = max((self.row(name) for name in self.floats), default=1)
         self.reserve(self._longest_row * EAGER_ELEMENT_BYTES)
+
+    def rows_of(self, unit: Unit, row: int) -> Unit:
+        """Return the rows of `row` elements that a unit is a part of."""
+        return Unit(unit.tensor, unit.start // row * row, -(-unit.stop // row) * row)
 
     def row(self, tensor: str) -> int:
         """Return how many elements a row of a tensor has: its last dimension, or all of a vector's elements."""
@@ -143,7 +161,7 @@ class Session:
 
         The elements are valid until the same thread reads the next tile. Tiles are whole rows of `row` elements.
         """
-        infos, tile = self.inputs(unit.tensor), self.plan.tile // row * row
+        infos, tile = self.inputs(unit.tensor), self.plan.tile // row * row if row > 1 else self.tile
         for start in range(unit.start, unit.stop, tile):
             stop = min(unit.stop, start + tile)
             read = [self._read(info, start, stop, buffer) for info, buffer in zip(infos, self._own(), strict=True)]
@@ -156,25 +174,27 @@ class Session:
         return buffer.view(stop - start, info.dtype)
 
     def sources(self, unit: Unit) -> list[Source]:
-        """Return where compiled code reads a unit, through the calling thread's buffers."""
+        """Return where compiled code finds a unit: in memory, or in files that it reads into the thread's buffers."""
         pairs = enumerate(zip(self.inputs(unit.tensor), self._own(), strict=True))
         return [self._source(unit, place, info, buffer) for place, (info, buffer) in pairs]
 
     def _source(self, unit: Unit, place: int, info: TensorInfo, buffer: Buffer) -> Source:
+        size = info.dtype.itemsize
         if info.is_encoded:
-            return Source(info.file, self._decoded(place).hold(self.files, info, unit), 0, info.dtype, buffer)
-        offset = info.offset + unit.start * info.dtype.itemsize
-        return Source(info.file, self.files.descriptor(info.file), offset, info.dtype, buffer)
+            decoded = self._decoded(place)
+            self.files.read(info, unit.start, decoded.memory[: (unit.stop - unit.start) * size])
+            return Source(info.dtype, decoded.address)
+        offset = info.offset + unit.start * size
+        return Source(info.dtype, buffer.address, info.file, self.files.descriptor(info.file), offset)
 
-    def _decoded(self, place: int) -> Decoded:
+    def _decoded(self, place: int) -> Buffer:
         """Return the calling thread's memory for the decoded elements of an input."""
         if not hasattr(self._buffers, "decoded"):
             self._buffers.decoded = {}
-        own: dict[int, Decoded] = self._buffers.decoded
+        own: dict[int, Buffer] = self._buffers.decoded
         if place not in own:
             checkpoint = [self.base, *self.members.values()][place]
-            own[place] = Decoded(largest_block_bytes(checkpoint, self.plan.block))
-            self.closing.callback(own[place].close)
+            own[place] = Buffer(pages(largest_block_bytes(checkpoint, self.plan.block)))
         return own[place]
 
     def _own(self) -> list[Buffer]:

@@ -1,212 +1,229 @@
-"""From a family and a method to a finished model directory."""
+"""From a family and methods to finished model directories."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
-from rich.filesize import decimal
-
 from rammerge.activations.activations import Activations
-from rammerge.activations.recording import record
-from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.companions import companions_of, compare_companions
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.layout import Layout
-from rammerge.checkpoints.stored import INDEX
-from rammerge.engine.forecast import forecast, output_layout
+from rammerge.engine.forecast import output_layout, passes_of
 from rammerge.engine.matrices.solving import solve_matrices
 from rammerge.engine.matrices.updates import update_bytes
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.shards import ShardRecord
 from rammerge.engine.passes.measuring import measure, runners_for
-from rammerge.engine.passes.merging import Runners, merge_runners, merge_shards
+from rammerge.engine.passes.merging import Merging, Runners, merge_runners, merge_shards
 from rammerge.engine.passes.overlap import OverlapCounts
 from rammerge.engine.passes.products import InnerProducts
 from rammerge.engine.passes.statistics import Pass, Statistics
 from rammerge.engine.session import Progress, Session
 from rammerge.overlap import Overlap, Survival
-from rammerge.publishing.card import model_card
-from rammerge.publishing.companions import write_companions
+from rammerge.publishing.finishing import complete, describe
+from rammerge.publishing.grouping import grouped, note_of
 from rammerge.publishing.identity import Settings, merge_identity
-from rammerge.publishing.manifest import Manifest, SourceRecord
 from rammerge.publishing.publish import publish
-from rammerge.publishing.room import check_output
-from rammerge.publishing.staging import (
-    keep_only,
-    locked_staging,
-    recall_statistics,
-    remember_statistics,
-    still_needed,
-    take_up,
-)
+from rammerge.publishing.recording import recorded
+from rammerge.publishing.report import MergeReport
+from rammerge.publishing.room import check_outputs
+from rammerge.publishing.staging import locked_staging, recall_statistics, remember_statistics, still_needed, take_up
 from rammerge.rules import ResolvedMethod, Rule
-from rammerge.system.atomic import write_json
-from rammerge.system.tables import Shown, Table, percent
-from rammerge.version import __version__
 
-
-@dataclass(frozen=True, repr=False)
-class MergeReport(Shown):
-    """A finished merge. It prints as a table, here and in notebooks.
-
-    Attributes:
-        path: the model directory.
-        manifest: the content of its rammerge.json.
-        overlap: the overlap that was counted or given, None for methods that need none.
-        warnings: sentences that the user should read.
-        seconds: duration by stage.
-        nbytes: size of the weights.
-    """
-
-    path: Path
-    manifest: Manifest
-    overlap: Overlap | None
-    warnings: tuple[str, ...]
-    seconds: Mapping[str, float]
-    nbytes: int
-
-    def table(self) -> Table:
-        """Return what the merge did to each agent's changes."""
-        factors = self.manifest.factors or {}
-        rows = []
-        for name, agent in self.manifest.survival.agents.items():
-            counts = [f"{count:,}" for count in (agent.active, agent.unique, agent.shared)]
-            factor = f"{factors[name]:.4f}" if name in factors else "-"
-            rows.append([name, *counts, factor, percent(agent.survived_share)])
-        return Table(["agent", "changed", "unique", "shared", "lambda", "kept after rounding"], rows)
-
-    def note(self) -> str:
-        """Return the sentence that says how much the output dtype kept."""
-        kept = percent(self.manifest.survival.kept_share)
-        return f"{kept} of the merged change is kept in {self.manifest.settings.dtype}"
-
-    def where(self) -> str:
-        """Return the sentence that says where the model is, how large, and what took how long."""
-        seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in self.seconds.items())
-        return f"{self.path}: {decimal(self.nbytes)} ({seconds})"
-
-    def parts(self) -> list[Table | str]:
-        """Return what a shell or a notebook shows."""
-        return [self.table(), self.note(), *(f"warning: {warning}" for warning in self.warnings), self.where()]
+OnProgress = Callable[[Progress], None]
 
 
 def merge_family(
+    family: Family, method: ResolvedMethod, out: Path, options: MergeOptions | None = None, **settings: Any
+) -> MergeReport:
+    """Merge a family by `method` and write a complete model directory at `out`; see `merge_together`."""
+    (report,) = merge_together(family, {out: method}, options, **settings)
+    return report
+
+
+def merge_together(
     family: Family,
-    method: ResolvedMethod,
-    out: Path,
+    methods: Mapping[Path, ResolvedMethod],
     options: MergeOptions | None = None,
     *,
     overlap: Overlap | None = None,
     activations: Activations | None = None,
     tokenizer_from: str = "base",
     force: bool = False,
-    progress: Callable[[Progress], None] | None = None,
-) -> MergeReport:
-    """Merge a family by `method` and write a complete model directory at `out`.
+    progress: OnProgress | None = None,
+) -> Iterator[MergeReport]:
+    """Merge a family by several methods and write a complete model directory for each, in one read of the inputs.
 
-    `out` appears whole or not at all. Until then the work is in a hidden directory beside it: a later call with the
-    same inputs and settings takes up the shards finished there, any other call starts afresh. The bytes depend only on
-    inputs, method, `tokenizer_from` and the first four fields of `options`.
+    Statistics that methods need take a read before, or two, which the methods share. Methods on whole matrices read by
+    themselves, and so do parts of `methods` if memory or open files do not suffice for all at once.
+
+    A directory appears whole or not at all. Until then the work is in a hidden directory beside it: a later call with
+    the same inputs and settings takes up the shards finished there, any other call starts afresh. The bytes depend only
+    on inputs, method, `tokenizer_from` and the first four fields of `options`.
 
     Args:
         family: base and agents.
-        method: see rammerge.rules.resolve.
-        out: the directory to make.
+        methods: by directory to make; see rammerge.rules.resolve.
         options: see MergeOptions.
         overlap: counts from an earlier `measure_overlap` of the family, used if its mask is the method's.
-        activations: what was recorded earlier of the base on the method's prompts, if the method needs data.
+        activations: what was recorded earlier of the base on a method's prompts, if the method needs data.
         tokenizer_from: whose tokenizer, generation config and chat template to copy: `base` or an agent's name.
-        force: replace an existing `out`, in one step at the end.
+        force: replace existing directories, each in one step at the end.
         progress: called from worker threads.
+
+    Yields:
+        Each model's report, as soon as the model is there.
 
     Raises:
         InputError: anything wrong with the inputs or the output, found before work begins; or a NaN or an infinity.
         RammergeError: the disk is full, or an input changed; after a full disk the next call takes up finished shards.
     """
-    options = options or MergeOptions()
-    out = Path(out).expanduser().absolute()
-    companions = companions_of(family.sources, tokenizer_from)
-    heard = compare_companions(family.sources, tokenizer_from)
-    layout = output_layout(family, options)
-    inputs = [checkpoint.path for checkpoint in family.sources.values()]
-    beside = update_bytes(family) if method.whole_matrices else 0
-    check_output(out, force=force, needed_bytes=still_needed(out, layout.size + beside), inputs=inputs)
+    work = _Work(family, options or MergeOptions(), overlap, activations, tokenizer_from, force, progress)
+    methods = {Path(out).expanduser().absolute(): method for out, method in methods.items()}
+    work.check_room(methods)
     family.check_unchanged()
-    clock = _Clock()
-    rule = method.bind_to(family)
-    forecast(family, rule, options)  # before the inputs are hashed: refuses too little memory, and begins to compile
-    settings = Settings.of(method, options, tokenizer_from, family)
-    identity = merge_identity(family, settings)
-    clock.lap("digest inputs")
-    with ExitStack() as stack:
-        staging = stack.enter_context(locked_staging(out))
-        # Files' status is part of the identity, because inputs may have been replaced and restored between two runs.
-        take_up(staging, {**identity, "status": list(family.states.values())})
-        known = _counted_before(rule, overlap)
-        seen = activations or _recorded(family, method, staging, options, progress, clock)
-        merged = _solved(family, rule, known, seen, staging, options, progress, clock) if rule.matrices else family
-        session = stack.enter_context(Session(merged, options, progress))
-        statistics, records = _compute(session, rule, known, layout, staging, clock)
-        family.check_unchanged()
-        survival = _survival(rule, records)
-        manifest = _manifest(family, rule, settings.of_tokens(seen.tokens if seen else None), statistics, survival)
-        warnings = [*rule.misfits(survival, manifest.elements), *rule.cautions(statistics)]
-        warnings += survival.losses(rule.name, options.dtype)
-        model = staging / "model"
-        manifest = _complete(model, manifest, family.base, companions, layout, records, warnings)
-        publish(staging, out)
-        notes = tuple(session.notes)
-    clock.lap("publish")
-    counted = statistics.find(OverlapCounts(rule.mask))
-    return MergeReport(out, manifest, counted, (*family.warnings, *heard, *warnings, *notes), clock.laps, layout.size)
+    rules = {out: method.bind_to(family) for out, method in methods.items()}
+    groups = grouped(family, rules, work.options)  # before the inputs are hashed: code is compiled meanwhile
+    for group in groups:
+        yield from work.merge(group.rules, note_of(groups))
 
 
-def _recorded(
-    family: Family,
-    method: ResolvedMethod,
-    staging: Path,
-    options: MergeOptions,
-    progress: Callable[[Progress], None] | None,
-    clock: "_Clock",
-) -> Activations | None:
-    """Return the activations of the base on the method's prompts, which an earlier run may have left in `staging`."""
-    if method.prompts is None:
-        return None
-    directory = staging / "activations"
-    if (found := Activations.open(directory)) is not None:
-        return found
+@dataclass(frozen=True)
+class _Work:
+    """What is the same for all merges of a call; see `merge_together`."""
 
-    def report(done: int, total: int) -> None:
-        if progress:
-            progress(Progress("run the base on prompts", done, total))
+    family: Family
+    options: MergeOptions
+    overlap: Overlap | None
+    activations: Activations | None
+    tokenizer_from: str
+    force: bool
+    progress: OnProgress | None
 
-    base, threads = family.sources["base"], options.threads
-    found = record(base, method.prompts, directory, device=options.device, threads=threads, progress=report)
-    clock.lap("record activations")
-    return found
+    @cached_property
+    def layout(self) -> Layout:
+        """Of each model."""
+        return output_layout(self.family, self.options)
 
+    def check_room(self, methods: Mapping[Path, ResolvedMethod]) -> None:
+        """Check that the models can be written where they are wanted, and that the companions to copy are there."""
+        companions_of(self.family.sources, self.tokenizer_from)
+        size = self.layout.size
+        with_updates = [out for out, method in methods.items() if method.whole_matrices][:1]  # one at a time has them
+        sizes = dict.fromkeys(methods, size) | dict.fromkeys(with_updates, size + update_bytes(self.family))
+        needed = {out: still_needed(out, each) for out, each in sizes.items()}
+        check_outputs(needed, force=self.force, inputs=[source.path for source in self.family.sources.values()])
 
-def _solved(
-    family: Family,
-    rule: Rule,
-    counted: Statistics,
-    activations: Activations | None,
-    staging: Path,
-    options: MergeOptions,
-    progress: Callable[[Progress], None] | None,
-    clock: "_Clock",
-) -> Family:
-    """Return the family with the updates of whole matrices. The statistics, which they may need, are made before."""
-    with Session(family, options, progress) as session:
-        statistics = _statistics(session, rule, counted, staging, {})
+    def merge(self, group: Mapping[Path, Rule], said: Sequence[str]) -> Iterator[MergeReport]:
+        """Make and publish models that are written at the same time; `said` are sentences for the user."""
+        clock = _Clock()
+        rules = list(group.values())
+        settings = [Settings.of(rule.settled, self.options, self.tokenizer_from, self.family) for rule in rules]
+        identities = [merge_identity(self.family, each) for each in settings]
+        clock.lap("digest inputs")
+        with ExitStack() as stack:
+            stagings = [stack.enter_context(locked_staging(out)) for out in group]
+            for staging, identity in zip(stagings, identities, strict=True):
+                # Files' status is part of the identity: inputs may have been replaced and restored between two runs.
+                take_up(staging, {**identity, "status": list(self.family.states.values())})
+            models = list(map(_Model, group, rules, settings, stagings))
+            merged = self.family
+            if rules[0].matrices:  # such a model is alone
+                merged, models = self._solved(models[0], clock)
+            session = stack.enter_context(Session(merged, self.options, self.progress, len(models)))
+            made = self._compute(session, models, clock)
+            self.family.check_unchanged()
+            for model, (statistics, records) in zip(models, made, strict=True):
+                yield self._finish(model, statistics, records, [*said, *session.notes], clock)
+
+    def _solved(self, model: "_Model", clock: "_Clock") -> tuple[Family, list["_Model"]]:
+        """Return the family with the updates of whole matrices, and the model with what became known of its prompts.
+
+        The statistics, which the updates may need, are made before.
+        """
+        family, options, progress = self.family, self.options, self.progress
+        seen = self.activations
+        if seen is None and model.rule.settled.prompts is not None:
+            base, directory = family.sources["base"], model.staging / "activations"
+            seen = recorded(base, model.rule.settled.prompts, directory, options, progress)
+            clock.lap("record activations")
+        with Session(family, options, progress) as session:
+            (statistics,) = self._statistics(session, [model], {})
+            clock.lap("statistics")
+        updates = model.staging / "updates"
+        solved = solve_matrices(family, model.rule, statistics, updates, options, progress, seen)
+        clock.lap("solve matrices")
+        return solved, [replace(model, settings=model.settings.of_tokens(seen.tokens if seen else None))]
+
+    def _compute(
+        self, session: Session, models: Sequence["_Model"], clock: "_Clock"
+    ) -> list[tuple[Statistics, list[ShardRecord]]]:
+        """Make the statistics and the shards that the models do not have yet."""
+        runners = merge_runners(session, [model.rule for model in models])
+        statistics = self._statistics(session, models, runners)
         clock.lap("statistics")
-    solved = solve_matrices(family, rule, statistics, staging / "updates", options, progress, activations)
-    clock.lap("solve matrices")
-    return solved
+        mergings = {
+            model.staging: Merging(session, model.rule, found, runners)
+            for model, found in zip(models, statistics, strict=True)
+        }
+        records = merge_shards(session, mergings, self.layout)
+        clock.lap("merge and write")
+        return list(zip(statistics, (records[model.staging] for model in models), strict=True))
+
+    def _statistics(self, session: Session, models: Sequence["_Model"], merging: Runners) -> list[Statistics]:
+        """Return the statistics that each model would have alone."""
+        counted = [_counted_before(model.rule, self.overlap) for model in models]
+        recalled = [recall_statistics(model.staging, model.rule) for model in models]
+        known = reduce(or_, [*counted, *filter(None, recalled)])
+        missing = passes_of([model.rule for model, found in zip(models, recalled, strict=True) if found is None])
+        runners = runners_for(session, [each for each in missing if known.find(each) is None])
+        for runner in (*merging.values(), *runners.values()):
+            runner.settle()
+        if runners:
+            known = measure(session, runners, known)
+        for model, found in zip(models, recalled, strict=True):
+            if found is None:
+                remember_statistics(model.staging, model.rule, known)
+        return [before | known.only(model.rule.passes) for model, before in zip(models, counted, strict=True)]
+
+    def _finish(
+        self,
+        model: "_Model",
+        statistics: Statistics,
+        records: Sequence[ShardRecord],
+        notes: Sequence[str],
+        clock: "_Clock",
+    ) -> MergeReport:
+        """Add what makes weights a model, and publish it."""
+        family, rule = self.family, model.rule
+        survival = _survival(rule, records)
+        manifest = describe(family, rule, model.settings, statistics, survival)
+        warnings = [*rule.misfits(survival, manifest.elements), *rule.cautions(statistics)]
+        warnings += survival.losses(rule.name, self.options.dtype)
+        companions = companions_of(family.sources, self.tokenizer_from)
+        content = model.staging / "model"
+        manifest = complete(content, manifest, family.base, companions, self.layout, records, warnings)
+        publish(model.staging, model.out)
+        clock.lap("publish")
+        heard = (*family.warnings, *compare_companions(family.sources, self.tokenizer_from))
+        counted = statistics.find(OverlapCounts(rule.mask))
+        said = (*heard, *warnings, *notes)
+        return MergeReport(model.out, manifest, counted, said, dict(clock.laps), self.layout.size)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model that is being made: where, by which rule, with which settings, and where its work is until then."""
+
+    out: Path
+    rule: Rule
+    settings: Settings
+    staging: Path
 
 
 def _counted_before(rule: Rule, overlap: Overlap | None) -> Statistics:
@@ -217,73 +234,9 @@ def _counted_before(rule: Rule, overlap: Overlap | None) -> Statistics:
     return Statistics(found if overlap.gram is None else {**found, InnerProducts(): overlap.gram})
 
 
-def _compute(
-    session: Session, rule: Rule, counted: Statistics, layout: Layout, staging: Path, clock: "_Clock"
-) -> tuple[Statistics, list[ShardRecord]]:
-    """Make the statistics and the shards that `staging` does not have yet."""
-    runners = merge_runners(session, rule)
-    statistics = _statistics(session, rule, counted, staging, runners)
-    clock.lap("statistics")
-    records = merge_shards(session, rule, statistics, runners, layout, staging)
-    clock.lap("merge and write")
-    return statistics, records
-
-
-def _statistics(session: Session, rule: Rule, counted: Statistics, staging: Path, merging: Runners) -> Statistics:
-    recalled = recall_statistics(staging, rule)
-    missing = [] if recalled else [each for each in rule.passes if counted.find(each) is None]
-    runners = runners_for(session, missing)
-    for runner in (*merging.values(), *runners.values()):
-        runner.settle()
-    if recalled:
-        return counted | recalled
-    statistics = counted | measure(session, runners)
-    remember_statistics(staging, rule, statistics)
-    return statistics
-
-
-def _survival(rule: Rule, records: list[ShardRecord]) -> Survival:
+def _survival(rule: Rule, records: Sequence[ShardRecord]) -> Survival:
     counts = [sum(column) for column in zip(*(record.counts for record in records), strict=True)]
     return Survival.from_counts(counts, rule.agents, rule.improves_on)
-
-
-def _manifest(family: Family, rule: Rule, settings: Settings, statistics: Statistics, survival: Survival) -> Manifest:
-    overlap = statistics.find(OverlapCounts(rule.mask))
-    sources = {}
-    for name, checkpoint in family.sources.items():
-        digest = family.digests[name]
-        sources[name] = SourceRecord(checkpoint.source, checkpoint.revision, digest.digest, digest.files)
-    return Manifest(
-        rammerge=__version__,
-        settings=settings,
-        formula=rule.settled.method.source,
-        sources=sources,
-        elements=family.elements,
-        factors=rule.factors(statistics),
-        survival=survival,
-        versions={name: version(name) for name in ("torch", "safetensors", "huggingface_hub")},
-        overlap=None if overlap is None else overlap.summary(),
-    )
-
-
-def _complete(
-    model: Path,
-    manifest: Manifest,
-    base: Checkpoint,
-    companions: Checkpoint,
-    layout: Layout,
-    records: list[ShardRecord],
-    warnings: list[str],
-) -> Manifest:
-    """Add what makes the weights a model, and the manifest, which is returned as it was written."""
-    known = {record.file: record.sha256 for record in records}
-    keep_only(model, known)
-    if layout.index is not None:
-        write_json(model / INDEX, layout.index)
-    write_companions(model, base, companions, manifest.settings.dtype, model_card(manifest, warnings))
-    manifest = manifest.record_files(model, known)
-    manifest.write(model)
-    return manifest
 
 
 class _Clock:

@@ -57,7 +57,7 @@ def locked_staging(out: Path, kept: str = ": the finished shards are kept") -> I
             staging.mkdir(exist_ok=True)
             yield staging
         except InputError:  # bad input stays bad, so a later run has nothing to resume
-            shutil.rmtree(staging)
+            shutil.rmtree(staging, ignore_errors=True)  # gone if the model has its name, and others beside it failed
             raise
         except OSError as error:
             raise _disk_error(staging, error, kept) from error

@@ -17,8 +17,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,7 +44,8 @@ class Entry:
         digest: SHA-256 over the sorted names, sizes and SHA-256 of the files. Equal outputs have equal digests.
         files: SHA-256 by path relative to `path`.
         reused: whether the entry existed before.
-        seconds: how long the attempt took that finished it, if that was noted. It is no part of the digest.
+        seconds: how long the attempt took that finished it, if that was noted: of several entries that were made
+            together, an equal share. It is no part of the digest.
     """
 
     path: Path
@@ -93,37 +94,73 @@ def materialise(
 ) -> Entry:
     """Return the entry of `key`. If it is missing, damaged or not `valid`, call `build(directory)` to write it.
 
+    For what happens with errors and with other processes see `materialise_together`.
+    """
+
+    def build_one(directories: Mapping[str, Path]) -> Iterator[str]:
+        build(directories[key])
+        yield key
+
+    return materialise_together(kind, [key], build_one, valid=valid)[key]
+
+
+def materialise_together(
+    kind: str,
+    keys: Iterable[str],
+    build: Callable[[Mapping[str, Path]], Iterable[str]],
+    *,
+    valid: Callable[[Entry], bool] = lambda _: True,
+) -> dict[str, Entry]:
+    """Return the entries of `keys`. If some are missing, damaged or not `valid`, call `build` to write these.
+
+    `build` gets a directory for each, and yields each key as soon as its directory is complete; it is an entry at once.
+
     One process at a time builds a key; the others wait and then share its entry. Every attempt at a key gets the same
     directory, with the files of an attempt that was killed, so `build` can resume.
 
     An error of `build` is passed on. After an interrupt, an OSError or a RammergeError that is not an InputError (such
-    as a full disk) the directory is kept for the next attempt; after any other error it is removed.
+    as a full disk) the directories are kept for the next attempt; after any other error they are removed.
     """
     root().mkdir(parents=True, exist_ok=True)
     hold(root())
-    with locked(_lock(kind, key)):
-        found = find(kind, key)
-        if found is not None and valid(found):
-            return found
-        final, staging = root() / kind / key, root() / kind / ".staging" / key
-        remove(final)
-        staging.mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
+    with ExitStack() as locks:
+        ordered = sorted(set(keys))  # so that no two processes wait for one another
+        for key in ordered:
+            locks.enter_context(locked(_lock(kind, key)))
+        entries = {key: entry for key in ordered if (entry := find(kind, key)) is not None and valid(entry)}
+        missing = {key: _begin(kind, key) for key in ordered if key not in entries}
+        began, share = time.monotonic(), max(1, len(missing))
         try:
-            build(staging)
+            for key in build(missing) if missing else ():
+                entries[key] = _finish(kind, key, lambda: (time.monotonic() - began) / share)
         except BaseException as error:
             if isinstance(error, InputError) or not isinstance(error, RammergeError | OSError | KeyboardInterrupt):
-                remove(staging)
+                for key in missing.keys() - entries.keys():
+                    remove(missing[key])
             raise
-        files = {
-            name: {"size": path.stat().st_size, "sha256": _sha256(path), "status": file_status(path.stat())}
-            for name, path in _files(staging)
-        }
-        manifest = {"files": files, "seconds": round(time.monotonic() - began, 3)}
-        write_json(staging / MANIFEST, manifest)
-        staging.rename(final)
-        sync(final.parent)
-        return _entry(final, manifest, reused=False)
+        return entries
+
+
+def _begin(kind: str, key: str) -> Path:
+    """Return the directory in which an entry is made, with what an earlier attempt left there."""
+    remove(root() / kind / key)
+    staging = root() / kind / ".staging" / key
+    staging.mkdir(parents=True, exist_ok=True)
+    return staging
+
+
+def _finish(kind: str, key: str, seconds: Callable[[], float]) -> Entry:
+    """Make an entry of the directory in which it was made. Its files are hashed before `seconds` is asked."""
+    final, staging = root() / kind / key, root() / kind / ".staging" / key
+    files = {
+        name: {"size": path.stat().st_size, "sha256": _sha256(path), "status": file_status(path.stat())}
+        for name, path in _files(staging)
+    }
+    manifest = {"files": files, "seconds": round(seconds(), 3)}
+    write_json(staging / MANIFEST, manifest)
+    staging.rename(final)
+    sync(final.parent)
+    return _entry(final, manifest, reused=False)
 
 
 def is_new() -> bool:

@@ -8,7 +8,7 @@ has the entry intact.
 
 import inspect
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
@@ -63,6 +63,14 @@ class Result(BaseModel):
         """JSON that stands for this result in the cache keys of later steps."""
         return self.digest
 
+    def found(self) -> Self:
+        """Return the result as it is when an earlier run did the work."""
+        return self
+
+    def has_made(self, _key: str) -> bool:
+        """Tell whether the step with this result also made the output, with that key, of a later step."""
+        return False
+
 
 class Step(Generic[R]):
     """A step: the function that does the work, the Prefect task around it, and the key that its output has.
@@ -108,6 +116,28 @@ class Step(Generic[R]):
         entry = store.find(self.kind, self._key(given))
         return self._read(entry) if entry is not None else None
 
+    def make_together(
+        self, given: Mapping[str, Mapping[str, Any]], build: Callable[[Mapping[str, Path]], Iterable[str]]
+    ) -> tuple[list[str], list[str]]:
+        """Do the work of several such steps at once, for a step before them.
+
+        Args:
+            given: by name the arguments of each; ignored parameters may be left out.
+            build: writes what is missing. It gets a directory by name, and yields each name as soon as that is done.
+
+        Returns:
+            The keys of all outputs, and of those that were made now.
+        """
+        names = {self._key(arguments): name for name, arguments in given.items()}
+
+        def build_by_key(directories: Mapping[str, Path]) -> Iterable[str]:
+            keys = {names[key]: key for key in directories}
+            for name in build({name: directories[key] for name, key in keys.items()}):
+                yield keys[name]
+
+        entries = store.materialise_together(self.kind, names, build_by_key, valid=self._holds)
+        return list(names), [key for key, entry in entries.items() if not entry.reused]
+
     def _key(self, given: Mapping[str, Any]) -> str:
         settled = {
             name: given.get(name, parameter.default)
@@ -146,12 +176,15 @@ class Step(Generic[R]):
         def build(directory: Path) -> None:
             self._build(directory, *args, **kwargs)
 
+        key = self._key(given.arguments)
         with running(str(task_run.name or self.kind)):
-            entry = store.materialise(self.kind, self._key(given.arguments), build, valid=self._holds)
+            entry = store.materialise(self.kind, key, build, valid=self._holds)
         get_run_logger().info("%s %s", "found" if entry.reused else "wrote", entry.path)
-        result = self._of(entry)
+        result = self._of(entry).found() if entry.reused else self._of(entry)
         # A different run may have done the work without a record in this Prefect database: report it as Prefect would.
-        return Completed(name="Cached", data=result) if entry.reused else result
+        # What a step before this one did is work of this run.
+        made = any(value.has_made(key) for value in given.arguments.values() if isinstance(value, Result))
+        return Completed(name="Cached", data=result) if entry.reused and not made else result
 
     def _task(self, run_name: str, retries: int) -> Task[..., R]:
         @wraps(self._build)

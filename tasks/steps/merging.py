@@ -1,13 +1,14 @@
 """The library's work as steps of the pipeline: overlap, merge and smoke test."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from rammerge.checkpoints.checkpoint import open_checkpoint
+from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.mergeable import Resize
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes import measuring
@@ -15,10 +16,10 @@ from rammerge.engine.session import Progress
 from rammerge.errors import RammergeError
 from rammerge.overlap import Overlap
 from rammerge.publishing.identity import MERGE_VERSION
-from rammerge.publishing.making import merge_family
+from rammerge.publishing.making import merge_together as merge_variants
 from rammerge.recipe import Compute, Output
 from rammerge.rules import ResolvedMethod, restore
-from rammerge.store import Entry
+from rammerge.store import Entry, find
 from rammerge.system.atomic import write_json
 from rammerge.system.sizes import parse_size
 from tasks.runtime.progress import progress
@@ -36,6 +37,7 @@ class MethodRef(BaseModel):
         code: a digest of the code of a method that is not rammerge's own.
         weights, tensors, then: what is done differently with some agents and tensors, and what is done with the result,
             as `ResolvedMethod.to_json` gives it.
+        whole_matrices: whether it merges whole matrices, and so reads the models by itself.
         prompts: what the base reads, for a method that needs data.
         trusted: modules whose code the recipe trusts.
         directory: the recipe's, where a module may be.
@@ -51,6 +53,7 @@ class MethodRef(BaseModel):
     tensors: list[dict[str, Any]] = []
     then: list[dict[str, Any]] = []
     prompts: PromptsRef | None = None
+    whole_matrices: bool = False
     trusted: tuple[str, ...] = ()
     directory: Path | None = None
 
@@ -66,6 +69,7 @@ class MethodRef(BaseModel):
             tensors=[rule.to_json() for rule in settled.tensors],
             then=[step.to_json() for step in settled.then],
             prompts=PromptsRef.of(settled.prompts) if settled.prompts else None,
+            whole_matrices=settled.whole_matrices,
             trusted=tuple(trusted),
             directory=directory,
         )
@@ -164,12 +168,42 @@ def extract(
     write_json(out / "warnings.json", overlap.warnings())
 
 
+class Together(Result):
+    """What `merge_together` did.
+
+    Attributes:
+        entries: the keys of all variants.
+        made: the keys of those that were not there.
+    """
+
+    entries: list[str]
+    made: list[str]
+
+    @classmethod
+    def read(cls, entry: Entry) -> Self:
+        """Return the result that `merge_together` wrote."""
+        content = json.loads((entry.path / "together.json").read_text(encoding="utf-8"))
+        return cls(path=entry.path, digest=entry.digest, **content)
+
+    def holds(self) -> bool:
+        """Return whether all variants are still in the store."""
+        return all(find(merge.kind, key) is not None for key in self.entries)
+
+    def found(self) -> Self:
+        """Return the result of an earlier run, in which nothing was made now."""
+        return self.model_copy(update={"made": []})
+
+    def has_made(self, key: str) -> bool:
+        """Tell whether the variant with that key was not there before."""
+        return key in self.made
+
+
 @step(
     "merge",
     version=MERGE_VERSION,
     run_name="merge {name}",
     result=Merged,
-    ignore=["name", "compute", "overlap", "activations"],  # the last two follow from the others
+    ignore=["name", "compute", "overlap", "activations", "together"],  # the last three follow from the others
 )
 def merge(
     out: Path,
@@ -182,13 +216,64 @@ def merge(
     compute: Compute,
     overlap: OverlapResult,
     activations: Recorded | None = None,
+    together: Together | None = None,
 ) -> None:
-    """Merge the agents into the base by `method`, into the model directory `out/model`."""
+    """Merge the agents into the base by `method`, into the model directory `out/model`.
+
+    If `together` made it, or an earlier run, there is nothing left to do.
+    """
+    family = open_family(base, agents, groups, output.resize)
+    for _ in _merged(family, {out: method}, output, compute, overlap, activations):
+        pass
+
+
+@step(
+    "merge_together",
+    version=MERGE_VERSION,
+    run_name="merge together",
+    result=Together,
+    ignore=["overlap", "compute"],
+)
+def merge_together(
+    out: Path,
+    base: Model,
+    agents: Mapping[str, Model],
+    groups: Groups,
+    methods: Mapping[str, MethodRef],
+    output: Output,
+    compute: Compute,
+    overlap: OverlapResult,
+) -> None:
+    """Merge the agents into the base by several methods in one read, for the steps `merge` that follow.
+
+    Each variant is an output of its own in the store. Those that are there already are not made again.
+    """
+    common = {"base": base, "agents": agents, "groups": groups, "output": output}
+
+    def build(directories: Mapping[str, Path]) -> Iterator[str]:
+        family = open_family(base, agents, groups, output.resize)
+        names = {directory: name for name, directory in directories.items()}
+        wanted = {directory: methods[name] for directory, name in names.items()}
+        yield from (names[made] for made in _merged(family, wanted, output, compute, overlap))
+
+    given = {name: {**common, "method": method} for name, method in methods.items()}
+    entries, made = merge.make_together(given, build)
+    write_json(out / "together.json", {"entries": entries, "made": made})
+
+
+def _merged(
+    family: Family,
+    methods: Mapping[Path, MethodRef],
+    output: Output,
+    compute: Compute,
+    overlap: OverlapResult,
+    activations: Recorded | None = None,
+) -> Iterator[Path]:
+    """Merge into the directories that are given, and yield each as soon as it has its model and its report."""
     expect_models()  # a new model will be evaluated
-    report = merge_family(
-        open_family(base, agents, groups, output.resize),
-        method.resolved(),
-        out / "model",
+    reports = merge_variants(
+        family,
+        {out / "model": method.resolved() for out, method in methods.items()},
         merge_options(output, compute),
         overlap=Overlap.from_json(json.loads(overlap.json_file.read_text(encoding="utf-8"))),
         activations=activations.opened() if activations else None,
@@ -196,9 +281,12 @@ def merge(
         force=True,  # a kill may have come between this and the store's own rename
         progress=_report(),
     )
-    digest, content = digests(open_checkpoint(report.path))
-    facts = {"digest": digest, "content": content, "warnings": list(report.warnings)}
-    write_json(out / "report.json", facts | {"factors": dict(report.manifest.factors or {})})
+    for report in reports:
+        digest, content = digests(open_checkpoint(report.path))
+        facts = {"digest": digest, "content": content, "warnings": list(report.warnings)}
+        out = report.path.parent
+        write_json(out / "report.json", facts | {"factors": dict(report.manifest.factors or {})})
+        yield out
 
 
 class Smoked(Result):

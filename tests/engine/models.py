@@ -19,7 +19,8 @@ from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes import measuring
 from rammerge.numerics.masks import Mask
 from rammerge.overlap import Overlap
-from rammerge.publishing.making import MergeReport, merge_family
+from rammerge.publishing.making import merge_family
+from rammerge.publishing.report import MergeReport
 from rammerge.rules import ResolvedMethod
 
 Tensors = Mapping[str, torch.Tensor]

@@ -15,7 +15,8 @@ from rammerge.checkpoints.family import Family
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.measuring import measure_overlap
 from rammerge.errors import InputError
-from rammerge.publishing.making import MergeReport, merge_family
+from rammerge.publishing.making import merge_family
+from rammerge.publishing.report import MergeReport
 from rammerge.rules import METHODS, ResolvedMethod, resolve
 from rammerge.system.toolchain import compiler
 from tests.engine.models import Models, read, sparse_family, weight_bytes, write_family

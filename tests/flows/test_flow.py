@@ -56,7 +56,7 @@ def run(recipe: Path) -> tuple[Any, Steps]:
 
 
 ALL = sorted(
-    ["fetch base", "fetch tool", "fetch code", "preflight", "extract task vectors", "compare", "gate"]
+    ["fetch base", "fetch tool", "fetch code", "preflight", "extract task vectors", "merge together", "compare", "gate"]
     + [
         f"{verb} {variant}"
         for verb in ("merge", "smoke", "evaluate")
@@ -162,7 +162,7 @@ def test_prefect_has_the_artifacts() -> None:
     for key in ("tiny-overlap", "tiny-leaderboard", "tiny-scores", "tiny-variants", "tiny-gates", "tiny-release"):
         assert Artifact.get(key) is not None, key
     # What a step that takes longer shows while it runs; the test above made every step one.
-    assert Artifact.get("progress-merge-ram") is not None
+    assert Artifact.get("progress-merge-together") is not None
 
 
 def test_the_second_run_does_nothing_and_says_so(world: World) -> None:
@@ -202,7 +202,7 @@ def test_a_lost_file_and_a_changed_one_are_made_again(world: World) -> None:
     changed.unlink()  # a registered model may share the file
     changed.write_bytes(replaced)
     _, steps = run(world.recipe)
-    assert len(steps["done"]) == 2 and all(step.startswith("merge ") for step in steps["done"])
+    assert steps["done"] == ["merge together"]
     assert changed.read_bytes() == before and lost.is_file()
     _, steps = run(world.recipe)
     assert steps == {"cached": ALL}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor
 
 from rammerge.engine.blocks import Numbers
-from rammerge.engine.buffers import Buffer, as_tensor, pages
-from rammerge.engine.compiling.loop import Source, TileLoop
+from rammerge.engine.buffers import address, as_tensor, pages
+from rammerge.engine.compiling.loop import Form, FormCall, Source, run_tiles
 from rammerge.engine.compiling.recording import record
 from rammerge.engine.compiling.signature import Signature
 from rammerge.engine.compiling.source import source
@@ -46,7 +47,7 @@ def build(signature: Signature, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as scratch:
         library = Path(scratch) / "block.so"
         _compile(text, library)
-        check(signature, TileLoop(library, signature.results()))
+        check(signature, Form(library, signature.results()))
         library.replace(path)
 
 
@@ -80,7 +81,7 @@ def _sample(signature: Signature, length: int) -> tuple[Tensor, list[Tensor], Nu
     return base, agents, Numbers(coefficients, threshold, seeds, 2**32 - length // 2)
 
 
-def check(signature: Signature, run: TileLoop) -> None:
+def check(signature: Signature, form: Form) -> None:
     """See that the compiled form gives the eager form's bytes and counts on a sample.
 
     Raises:
@@ -92,22 +93,28 @@ def check(signature: Signature, run: TileLoop) -> None:
     expected, counts = signature.run(base, agents, numbers.tensors())
     memories = [pages(length * dtype.itemsize) for dtype in kept]
     found_sums, sums = (GrainSums.empty(len(dtypes) - len(kept), length) for _ in range(2))
-    with tempfile.TemporaryFile() as file:
-        sources = [_stored(values, file) for values in (base, *agents)]
-        found = run(sources, numbers, length, _CHECKED_TILE, len(counts), memories, sums=found_sums)
+    call = FormCall(form, numbers, len(counts), memories, sums=found_sums)
+    run_on([base, *agents], call, numbers.start, _CHECKED_TILE)
     sums.add(expected[len(kept) :])
     results = [as_tensor(memory, dtype)[:length] for memory, dtype in zip(memories, kept, strict=True)]
     same = all(_same_bytes(values, wanted) for values, wanted in zip(results, expected, strict=False))
-    if not same or found != counts.tolist() or bytes(found_sums.memory) != bytes(sums.memory):
+    if not same or call.counts != counts.tolist() or bytes(found_sums.memory) != bytes(sums.memory):
         raise RammergeError("its result differs from eager code")
 
 
-def _stored(values: Tensor, file: BinaryIO) -> Source:
+def run_on(inputs: Sequence[Tensor], call: FormCall, start: int, tile: int) -> None:
+    """Run a compiled form on elements that a file has for it."""
+    with tempfile.TemporaryFile() as file:
+        buffers = [pages(values.nbytes) for values in inputs]
+        sources = [_stored(values, file, address(buffer)) for values, buffer in zip(inputs, buffers, strict=True)]
+        run_tiles(sources, [call], start, len(inputs[0]), tile)
+
+
+def _stored(values: Tensor, file: BinaryIO, to: int) -> Source:
     """Append elements to a file, and return where they are."""
     dtype = from_torch(values.dtype)
     assert dtype is not None, f"safetensors files hold no {values.dtype}"
-    buffer = Buffer(pages(len(values) * dtype.itemsize))
-    source = Source(Path(), file.fileno(), file.tell(), dtype, buffer)
+    source = Source(dtype, to, Path(), file.fileno(), file.tell())
     file.write(values.view(torch.uint8).numpy().tobytes())
     file.flush()
     return source

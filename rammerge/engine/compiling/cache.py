@@ -12,7 +12,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from rammerge.engine.compiling.loop import TileLoop
+from rammerge.engine.compiling.loop import Form
 from rammerge.engine.compiling.signature import Signature
 from rammerge.errors import RammergeError
 from rammerge.system.toolchain import BUILD_SECONDS, compiler
@@ -22,7 +22,7 @@ _builds: dict[Path, "Build"] = {}
 _lock = threading.Lock()
 
 
-def load(signature: Signature) -> TileLoop | None:
+def load(signature: Signature) -> Form | None:
     """Return the compiled form if it is on disk and can be loaded here.
 
     Raises:
@@ -32,7 +32,7 @@ def load(signature: Signature) -> TileLoop | None:
     if not path.is_file():
         return None
     try:
-        return TileLoop(path, signature.results())
+        return Form(path, signature.results())
     except (OSError, AttributeError):
         path.unlink(missing_ok=True)
         return None

@@ -1,4 +1,4 @@
-"""The loop of tiles.cpp, which reads a unit of every input tile by tile and runs a compiled block function on each."""
+"""The loop of tiles.cpp, which reads a unit of every input tile by tile and runs compiled block functions on each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rammerge.engine.blocks import Numbers
-from rammerge.engine.buffers import Buffer, address
+from rammerge.engine.buffers import address
 from rammerge.engine.input import refuse_short
 from rammerge.numerics.dtypes import DType
 
@@ -19,17 +19,26 @@ if TYPE_CHECKING:
     from rammerge.engine.sums import GrainSums
 
 _DONE, _UNREADABLE, _SHORT = range(3)
+_IN_MEMORY = -1
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a unit of one input is stored: elements of `dtype` from `offset` of an open file, read into `buffer`."""
+    """Where a unit of one input is stored.
 
-    file: Path
-    descriptor: int
-    offset: int
+    Attributes:
+        dtype: of its elements.
+        address: where its elements are in memory; for a file, where its tiles are read to.
+        file: the file that has them, if they are not in memory.
+        descriptor: of the open file.
+        offset: of the unit in the file.
+    """
+
     dtype: DType
-    buffer: Buffer
+    address: int
+    file: Path = Path()
+    descriptor: int = _IN_MEMORY
+    offset: int = 0
 
 
 class _Source(ctypes.Structure):
@@ -54,8 +63,21 @@ class _Histogram(ctypes.Structure):
     )
 
 
-class TileLoop:
-    """A compiled block function with the loop around it. The interpreter lock is released while it runs."""
+class _Call(ctypes.Structure):
+    _fields_ = (
+        ("block", ctypes.c_void_p),
+        ("results", ctypes.POINTER(ctypes.c_void_p)),
+        ("itemsizes", ctypes.POINTER(ctypes.c_int64)),
+        ("result_count", ctypes.c_int64),
+        ("numbers", ctypes.POINTER(_Numbers)),
+        ("histogram", ctypes.POINTER(_Histogram)),
+        ("counts", ctypes.POINTER(ctypes.c_double)),
+        ("totals", ctypes.POINTER(ctypes.c_double)),
+    )
+
+
+class Form:
+    """A compiled block function, with a loop that can run others too."""
 
     def __init__(self, path: Path, results: Sequence[DType]) -> None:
         """Load the function at `path`, which returns tensors of the dtypes `results`.
@@ -63,52 +85,79 @@ class TileLoop:
         Raises:
             OSError, AttributeError: it cannot be loaded here.
         """
-        self._run = ctypes.CDLL(str(path), use_errno=True).rammerge_run_tiles
-        self._itemsizes = _array(ctypes.c_int64, [dtype.itemsize for dtype in results])
+        library = ctypes.CDLL(str(path), use_errno=True)
+        self.run_tiles = library.rammerge_run_tiles
+        self.block = ctypes.cast(library.rammerge_block, ctypes.c_void_p)
+        self.itemsizes = _array(ctypes.c_int64, [dtype.itemsize for dtype in results])
 
-    def __call__(
+
+class FormCall:
+    """A compiled function with what it computes with. It goes through a unit tile by tile."""
+
+    def __init__(
         self,
-        sources: Sequence[Source],
+        form: Form,
         numbers: Numbers,
-        elements: int,
-        tile: int,
         counts: int,
         results: Sequence[memoryview],
         histogram: Histogram | None = None,
         sums: GrainSums | None = None,
-    ) -> list[float]:
-        """Run the function on the first `elements` elements of the sources, `tile` elements at a time.
+    ) -> None:
+        """Prepare a call of `form`, which makes `counts` counts.
 
-        Without a histogram the function's tensors fill `results`, which have `elements` elements each. With a histogram
-        they are counted in it, and `results`, with `tile` elements each, are overwritten by every tile. Tensors of
-        float64 are summed in `sums`; `tile` is then a multiple of a grain.
-
-        Returns:
-            The function's `counts` counts, summed.
-
-        Raises:
-            RammergeError: a file is too short.
-            OSError: a file could not be read.
+        Without a histogram the function's tensors fill `results`, which have the unit's elements each. With a histogram
+        they are counted in it, and `results`, with a tile's elements each, are overwritten by every tile. Tensors of
+        float64 are summed in `sums`; tiles are then multiples of a grain.
         """
-        read = (_Source * len(sources))(
-            *(_Source(each.offset, each.dtype.itemsize, each.descriptor) for each in sources)
+        self.form = form
+        self._kept = (results, histogram, sums)  # whose memory `struct` has the addresses of
+        self._counted = (ctypes.c_double * counts)()
+        self.struct = _Call(
+            form.block,
+            _array(ctypes.c_void_p, [address(memory) for memory in results]),
+            form.itemsizes,
+            len(results),
+            ctypes.pointer(_numbers(numbers)),
+            None if histogram is None else ctypes.pointer(_histogram(histogram)),
+            self._counted,
+            None if sums is None else sums.memory,
         )
-        inputs = _array(ctypes.c_void_p, [source.buffer.address for source in sources])
-        filled = _array(ctypes.c_void_p, [address(memory) for memory in results])
-        counted, failed = (ctypes.c_double * counts)(), ctypes.c_int64()
-        status = self._run(
-            *(read, inputs, ctypes.c_int64(len(sources))),
-            *(filled, self._itemsizes, ctypes.c_int64(len(results)), ctypes.byref(_numbers(numbers))),
-            *(ctypes.c_int64(numbers.start), ctypes.c_int64(elements), ctypes.c_int64(tile)),
-            *(counted, _histogram(histogram), None if sums is None else sums.memory, ctypes.byref(failed)),
-        )
-        if status == _DONE:
-            return list(counted)
-        file = sources[failed.value].file
-        if status == _SHORT:
-            raise refuse_short(file)
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(file))
+
+    @property
+    def counts(self) -> list[float]:
+        """The function's counts, summed over the tiles so far."""
+        return list(self._counted)
+
+
+def run_tiles(sources: Sequence[Source], calls: Sequence[FormCall], start: int, elements: int, tile: int) -> None:
+    """Run functions on the first `elements` elements of the sources, `tile` elements at a time, which are read once.
+
+    Args:
+        sources: the inputs.
+        calls: one function or more. Each goes on where it stopped.
+        start: the index of the first element in its tensor.
+        elements: how many elements to compute.
+        tile: how many elements are computed together.
+
+    Raises:
+        RammergeError: a file is too short.
+        OSError: a file could not be read.
+    """
+    read = _array(_Source, [_Source(each.offset, each.dtype.itemsize, each.descriptor) for each in sources])
+    memory = _array(ctypes.c_void_p, [each.address for each in sources])
+    structs, failed = _array(ctypes.POINTER(_Call), [ctypes.pointer(call.struct) for call in calls]), ctypes.c_int64()
+    status = calls[0].form.run_tiles(
+        *(read, memory, (ctypes.c_void_p * len(sources))(), ctypes.c_int64(len(sources))),
+        *(structs, ctypes.c_int64(len(calls))),
+        *(ctypes.c_int64(start), ctypes.c_int64(elements), ctypes.c_int64(tile), ctypes.byref(failed)),
+    )
+    if status == _DONE:
+        return
+    file = sources[failed.value].file
+    if status == _SHORT:
+        raise refuse_short(file)
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number), str(file))
 
 
 def _numbers(numbers: Numbers) -> _Numbers:
@@ -116,11 +165,9 @@ def _numbers(numbers: Numbers) -> _Numbers:
     return _Numbers(_array(ctypes.c_float, coefficients), _array(ctypes.c_int64, numbers.seeds), numbers.threshold)
 
 
-def _histogram(histogram: Histogram | None) -> Any:
-    if histogram is None:
-        return None
+def _histogram(histogram: Histogram) -> _Histogram:
     firsts = _array(ctypes.c_uint32, histogram.firsts)
-    return ctypes.byref(_Histogram(firsts, histogram.lanes.ctypes.data, histogram.span, histogram.shift))
+    return _Histogram(firsts, histogram.lanes.ctypes.data, histogram.span, histogram.shift)
 
 
 def _array(kind: Any, values: Sequence[Any]) -> Any:

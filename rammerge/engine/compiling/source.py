@@ -14,7 +14,7 @@ extern "C" void rammerge_block(
 
 
 def source(program: Program) -> str:
-    """Return C++ that defines `rammerge_block` (tiles.cpp)."""
+    """Return C++ that defines `rammerge_block`, a `Block` of tiles.cpp."""
     return "\n".join([_HEAD, *_body(program), "}", ""])
 
 

@@ -1,21 +1,21 @@
-// Reads the inputs of a merge tile by tile and calls a block function on each tile, without the interpreter: the worker
-// threads would otherwise pass its lock to one another a dozen times for each tile. This file is compiled with the block
+// Reads the inputs of a merge tile by tile and calls block functions on each tile, without the interpreter: the worker
+// threads would otherwise pass its lock to one another a dozen times for each tile. This file is compiled with each block
 // function and called by rammerge/engine/compiling/loop.py, whose structures these mirror.
 
 #include <errno.h>
 #include <stdint.h>
 #include <unistd.h>
 
-// Defined by what rammerge/engine/compiling/source.py writes. It computes `size` elements of every input, of which the
-// first has the index `start` in its tensor, fills the results, adds to `counts`, and moves `totals` behind the sums over
-// grains (rammerge/engine/sums.py) that it puts there.
-extern "C" void rammerge_block(
+// What rammerge/engine/compiling/source.py writes. It computes `size` elements of every input, of which the first has the
+// index `start` in its tensor, fills the results, adds to `counts`, and moves `totals` behind the sums over grains
+// (rammerge/engine/sums.py) that it puts there.
+using Block = void (*)(
     const void* const* inputs, void* const* results, const float* coefficients, float threshold, const int64_t* seeds,
     int64_t start, int64_t size, double* counts, double** totals);
 
 namespace {
 
-// Where one input's elements come from.
+// Where one input's elements come from: an open file, or with a descriptor below zero memory that has them.
 struct Source {
   int64_t offset;
   int64_t itemsize;
@@ -36,6 +36,19 @@ struct Histogram {
   int64_t* counts;
   uint32_t span;
   int32_t shift;
+};
+
+// A block function and what it computes with. It fills `results`, which are moved behind their ends tile by tile; or if
+// there is a histogram, each tile is counted in it and overwrites the one before. `totals` has room for the sums over grains.
+struct Call {
+  Block block;
+  void** results;
+  const int64_t* itemsizes;
+  int64_t result_count;
+  const Numbers* numbers;
+  const Histogram* histogram;
+  double* counts;
+  double* totals;
 };
 
 enum Status : int32_t { kDone = 0, kUnreadable = 1, kShort = 2 };
@@ -70,35 +83,40 @@ void count(const Histogram& histogram, int64_t row, const void* result, int64_t 
   }
 }
 
+void run(Call& call, const void* const* inputs, int64_t start, int64_t size) {
+  const Numbers& numbers = *call.numbers;
+  call.block(
+      inputs, call.results, numbers.coefficients, numbers.threshold, numbers.seeds, start, size, call.counts,
+      &call.totals);
+  for (int64_t i = 0; i < call.result_count; ++i) {
+    if (call.histogram) {
+      count(*call.histogram, i, call.results[i], size);
+    } else {
+      call.results[i] = static_cast<char*>(call.results[i]) + size * call.itemsizes[i];
+    }
+  }
+}
+
 }  // namespace
 
-// Runs the function on `elements` elements in tiles of `tile` and adds to `counts`. It reads the tiles of source i into
-// the buffer `inputs[i]`. It fills `results`, which it leaves behind their ends; or if there is a histogram, it counts
-// each tile in it and overwrites the one before. `totals` has room for the sums over grains. On kUnreadable and kShort `failed` is the index of the source; errno is
-// the reason.
+// Runs functions on `elements` elements in tiles of `tile`, each of which is read once. The tiles of source i are read to
+// `memory[i]`, or are there already, one behind the other. On kUnreadable and kShort `failed` is the index of the source;
+// errno is the reason.
 extern "C" int32_t rammerge_run_tiles(
-    const Source* sources, void* const* inputs, int64_t source_count, void** results, const int64_t* itemsizes,
-    int64_t result_count, const Numbers* numbers, int64_t start, int64_t elements, int64_t tile, double* counts,
-    const Histogram* histogram, double* totals, int64_t* failed) {
+    const Source* sources, char* const* memory, const void** inputs, int64_t source_count, Call* const* calls,
+    int64_t call_count, int64_t start, int64_t elements, int64_t tile, int64_t* failed) {
   for (int64_t first = 0; first < elements; first += tile) {
     const int64_t size = elements - first < tile ? elements - first : tile;
     for (int64_t i = 0; i < source_count; ++i) {
-      const Status status = fill(inputs[i], sources[i], first, size);
+      const bool is_file = sources[i].descriptor >= 0;
+      inputs[i] = is_file ? memory[i] : memory[i] + first * sources[i].itemsize;
+      const Status status = is_file ? fill(memory[i], sources[i], first, size) : kDone;
       if (status != kDone) {
         *failed = i;
         return status;
       }
     }
-    rammerge_block(
-        inputs, results, numbers->coefficients, numbers->threshold, numbers->seeds, start + first, size, counts,
-        &totals);
-    for (int64_t i = 0; i < result_count; ++i) {
-      if (histogram) {
-        count(*histogram, i, results[i], size);
-      } else {
-        results[i] = static_cast<char*>(results[i]) + size * itemsizes[i];
-      }
-    }
+    for (int64_t i = 0; i < call_count; ++i) run(*calls[i], inputs, start + first, size);
   }
   return kDone;
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rammerge.engine.blocks import Numbers
 from rammerge.engine.buffers import pages
+from rammerge.engine.computing import compute
 from rammerge.engine.matrices.method import method_for
 from rammerge.engine.matrices.updates import UpdateFile
 from rammerge.engine.passes.merge_block import MergeRule, UpdateBlock
@@ -14,6 +15,7 @@ from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.running import Runner
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session
+from rammerge.engine.work import Work
 from rammerge.numerics.dtypes import DTYPES
 
 _ITEM = DTYPES["float32"].itemsize
@@ -66,5 +68,7 @@ class KernelUpdates:
         memory = pages(min(self.session.plan.block, self.session.base.tensors[tensor].numel) * _ITEM)
         for unit in self.session.blocks([tensor]):
             result = memory[: (unit.stop - unit.start) * _ITEM]
-            runner.run(unit, Numbers(rows, part.mask.threshold, seeds, unit.start), [result])
+            compute(
+                self.session, unit, [(runner, Work(Numbers(rows, part.mask.threshold, seeds, unit.start), [result]))]
+            )
             self.file.write(tensor, unit.start, result)

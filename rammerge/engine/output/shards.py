@@ -20,7 +20,7 @@ from rammerge.engine.output.chunks import Chunk
 from rammerge.engine.output.disk import allocate, start_flush, write_from
 from rammerge.system.atomic import write_json
 
-# Chunks that may wait to be hashed or written, in addition to one per thread.
+# Chunks that may wait to be hashed or written, in addition to those that threads fill.
 AHEAD = 6
 # For direct writing, memory, offsets and lengths are multiples of this: the page size, or a disk's larger block.
 ALIGNMENT = 4096
@@ -47,8 +47,13 @@ class _Written:
     unfinished: int = field(default=2, compare=False)
 
 
+def most_waiting(models: int) -> int:
+    """Return how many chunks may wait if `models` models are written at the same time."""
+    return AHEAD + models - 1
+
+
 class Output:
-    """What the shards of a merge share: memory for chunks, the writing threads, and the first failure.
+    """What all shards of a run share: memory for chunks, the writing threads, and the first failure.
 
     Attributes:
         changed: guards the state here and in the shards' writers, and is notified of every change.
@@ -56,12 +61,12 @@ class Output:
         allocated: bytes of memory for chunks.
     """
 
-    def __init__(self, chunk_bytes: int) -> None:
-        """Prepare for chunks of at most `chunk_bytes`, which is a multiple of `ALIGNMENT`."""
+    def __init__(self, chunk_bytes: int, models: int = 1) -> None:
+        """Prepare for chunks of `models` models, of at most `chunk_bytes`, which is a multiple of `ALIGNMENT`."""
         self.changed = threading.Condition()
         self.failure: BaseException | None = None
         self.allocated = 0
-        self._chunk_bytes = chunk_bytes
+        self._chunk_bytes, self._most = chunk_bytes, most_waiting(models)
         self._free: list[memoryview] = []
         self._held = 0
         self._stopped = False
@@ -87,7 +92,7 @@ class Output:
 
     def has_room(self) -> bool:
         """Return whether one more chunk may be started. The caller holds `changed`."""
-        return self._stopped or self._held <= AHEAD
+        return self._stopped or self._held <= self._most
 
     def hold(self, writer: "ShardWriter", written: _Written) -> None:
         """Have a chunk written. The caller holds `changed`."""

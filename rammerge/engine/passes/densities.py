@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rammerge.engine.blocks import Arguments, counted, health, read_block, total
-from rammerge.engine.passes.statistics import count_by_tensor
+from rammerge.engine.passes.statistics import Scans, count_by_tensor
 from rammerge.numerics.dtypes import DType
 from rammerge.overlap import Densities
 from rammerge.system.lazy import torch
@@ -62,6 +62,7 @@ class DensitiesByRule:
 
     name: ClassVar[str] = "densities"
     height: ClassVar[int] = 1
+    needs: ClassVar[Sequence[Any]] = ()
 
     def weighted(self, weights: Sequence[float]) -> DensitiesByRule:
         """Return the pass itself: what an agent changed does not depend on its weight."""
@@ -75,9 +76,9 @@ class DensitiesByRule:
         """Return the bytes that a thread needs to collect results: hardly any."""
         return 0
 
-    def collect(self, session: Session, runner: Runner, known: Statistics) -> dict[str, Densities]:
+    def collect(self, session: Session, runner: Runner, known: Statistics) -> Scans[dict[str, Densities]]:
         """Count over the model."""
-        found = count_by_tensor(session, "measure densities", runner, 0.0)
+        found = yield from count_by_tensor(session, "measure densities", runner, 0.0)
         sums = [sum(column) for column in zip(*found.values(), strict=True)] or [0] * runner.width
         shares = [count / max(1, session.elements) for count in sums]
         return {

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rammerge.engine.blocks import Arguments, Block, Numbers, Rows, counted, health, read_block, total
+from rammerge.engine.passes.statistics import Scan, Scans
 from rammerge.engine.seeds import tensor_seeds
+from rammerge.engine.work import Work
 from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.numerics.masks import Mask, MaskMode
 
@@ -99,6 +101,7 @@ class KeptMagnitudes:
     ranks_one: bool = False
 
     name: ClassVar[str] = "magnitudes"
+    needs: ClassVar[Sequence[Any]] = ()
 
     @property
     def height(self) -> int:
@@ -120,11 +123,14 @@ class KeptMagnitudes:
 
         return agents * ROW_BYTES
 
-    def collect(self, session: Session, runner: Runner, known: Statistics) -> dict[str | None, list[float]]:
+    def collect(self, session: Session, runner: Runner, known: Statistics) -> Scans[dict[str | None, list[float]]]:
         """Rank over the whole model, exactly and in bounded memory."""
-        if self.by_tensor:
-            return {name: self._thresholds(session, runner, [name]) for name in session.floats}
-        return {None: self._thresholds(session, runner, session.floats)}
+        if not self.by_tensor:
+            return {None: (yield from self._thresholds(session, runner, session.floats))}
+        found: dict[str | None, list[float]] = {}
+        for name in session.floats:
+            found[name] = yield from self._thresholds(session, runner, [name])
+        return found
 
     def to_json(self, result: Mapping[str | None, list[float]]) -> list[Any]:
         """Return a result as plain JSON."""
@@ -134,7 +140,7 @@ class KeptMagnitudes:
         """Return the result that `to_json` wrote."""
         return dict(content)
 
-    def _thresholds(self, session: Session, runner: Runner, tensors: Sequence[str]) -> list[float]:
+    def _thresholds(self, session: Session, runner: Runner, tensors: Sequence[str]) -> Scans[list[float]]:
         """Return each agent's smallest magnitude that trimming over these tensors keeps.
 
         The first pass counts the upper 16 bits of the magnitudes, whose order as integers is the order of their values,
@@ -148,12 +154,12 @@ class KeptMagnitudes:
         if not any(session.base.tensors[name].numel for name in tensors):
             return [0.0] * vectors
         count = _Counting(session, runner, self.rows, self.mask.threshold, tensors)
-        coarse = count.magnitudes([0] * vectors, MAX_BINS, _FINE_BITS)
+        coarse = yield from count.magnitudes([0] * vectors, MAX_BINS, _FINE_BITS)
         coarse[:, _NOT_RANKED_BIN] = 0
         ranks = [max(1, self.rank(self.share, int(counts.sum()))) for counts in coarse]
         bins, remaining = zip(*map(_locate, coarse, ranks), strict=True)
         firsts = [chosen << _FINE_BITS for chosen in bins]
-        fine = count.magnitudes(firsts, 1 << _FINE_BITS, 0)
+        fine = yield from count.magnitudes(firsts, 1 << _FINE_BITS, 0)
         patterns = [
             first + _locate(counts, left)[0] for first, counts, left in zip(firsts, fine, remaining, strict=True)
         ]
@@ -168,7 +174,7 @@ class _Counting:
     threshold: float
     tensors: Sequence[str]
 
-    def magnitudes(self, firsts: Sequence[int], bins: int, shift: int) -> NDArray[np.int64]:
+    def magnitudes(self, firsts: Sequence[int], bins: int, shift: int) -> Scans[NDArray[np.int64]]:
         """Count each vector's magnitudes from the bit pattern `firsts` on, in bins of 2**shift; [vectors, bins]."""
         import numpy as np
 
@@ -177,14 +183,14 @@ class _Counting:
         own = threading.local()
         histograms: list[Histogram] = []
 
-        def work(unit: Unit) -> None:
+        def begin(unit: Unit) -> Work:
             if not hasattr(own, "histogram"):
                 own.histogram = Histogram.empty(firsts, bins, shift)
                 histograms.append(own.histogram)
-            seeds = tensor_seeds(self.session, unit.tensor)
-            self.runner.run(unit, Numbers(self.rows, self.threshold, seeds, unit.start), histogram=own.histogram)
+            numbers = Numbers(self.rows, self.threshold, tensor_seeds(self.session, unit.tensor), unit.start)
+            return Work(numbers, histogram=own.histogram)
 
-        self.session.run("rank magnitudes", list(self.session.blocks(self.tensors)), work)
+        yield Scan("rank magnitudes", self.runner, self.tensors, begin, lambda *_: None)
         counts: NDArray[np.int64] = np.sum([histogram.counts() for histogram in histograms], axis=0)
         return counts
 

@@ -5,10 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from rammerge.checkpoints.family import Family
+from rammerge.engine.computing import compute
 from rammerge.engine.options import MergeOptions
+from rammerge.engine.output.chunks import Unit
 from rammerge.engine.passes.densities import DensitiesByRule
 from rammerge.engine.passes.overlap import OverlapCounts
-from rammerge.engine.passes.statistics import Pass, Statistics
+from rammerge.engine.passes.statistics import Pass, Scan, Scans, Statistics
 from rammerge.engine.running import Runner
 from rammerge.engine.session import Progress, Session
 from rammerge.numerics.masks import Mask
@@ -21,21 +23,58 @@ OVERLAP_VERSION = 2
 def runners_for(session: Session, passes: Sequence[Pass[Any]]) -> dict[Pass[Any], Runner]:
     """Return a runner for each pass. Call this before the memory plan is made, because the plan counts their needs."""
     agents = len(session.agents)
-    for each in passes:
-        session.reserve(each.reserved(agents))
-    return {each: Runner(session, each.function(agents), each.height) for each in passes}
+    session.reserve(sum(each.reserved(agents) for each in passes))
+    functions = {each: (each.function(agents), each.height) for each in passes}
+    runners = {key: Runner(session, *key) for key in dict.fromkeys(functions.values())}
+    return {each: runners[key] for each, key in functions.items()}
 
 
-def measure(session: Session, runners: Mapping[Pass[Any], Runner]) -> Statistics:
-    """Compute the statistics that `runners_for` prepared.
+def measure(session: Session, runners: Mapping[Pass[Any], Runner], known: Statistics | None = None) -> Statistics:
+    """Compute the statistics that `runners_for` prepared. They share reads, and wait for those that they need.
+
+    Args:
+        session: the inputs.
+        runners: of the passes.
+        known: what was computed before.
+
+    Returns:
+        The statistics, with those that were known.
 
     Raises:
         InputError: a NaN or an infinity in the base or in an agent.
     """
-    found = Statistics()
-    for each, runner in runners.items():
-        found |= Statistics({each: each.collect(session, runner, found)})
+    found, left = known or Statistics(), dict(runners)
+    at_work: dict[Pass[Any], Scans[Any]] = {}
+    while left or at_work:
+        for each in [each for each in left if all(found.find(need) is not None for need in each.needs)]:
+            at_work[each] = each.collect(session, left.pop(each), found)
+        wanted: list[Scan] = []
+        for each, scans in list(at_work.items()):
+            try:
+                wanted.append(next(scans))
+            except StopIteration as end:
+                found |= Statistics({each: end.value})
+                del at_work[each]
+        if wanted:
+            _read(session, wanted)
     return found
+
+
+def _read(session: Session, scans: Sequence[Scan]) -> None:
+    """Read each tensor once for all scans that are about it."""
+    wanted: dict[str, list[Scan]] = {}
+    for scan in scans:
+        for name in scan.tensors:
+            wanted.setdefault(name, []).append(scan)
+
+    def work(unit: Unit) -> None:
+        those = wanted[unit.tensor]
+        works = [scan.begin(unit) for scan in those]
+        counted = compute(session, unit, [(scan.runner, done) for scan, done in zip(those, works, strict=True)])
+        for scan, done, counts in zip(those, works, counted, strict=True):
+            scan.end(unit, done, counts)
+
+    session.run(" and ".join(dict.fromkeys(scan.stage for scan in scans)), list(session.blocks(list(wanted))), work)
 
 
 def measure_overlap(

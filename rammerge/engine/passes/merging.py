@@ -1,24 +1,55 @@
-"""Pass 2: merge chunk by chunk into output shards. Finished shards of an earlier run are kept."""
+"""Pass 2: merge chunk by chunk into output shards. Finished shards of an earlier run are kept.
+
+Several models may be merged at the same time. They have the same layout, and each input is read once for all of them.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rammerge.checkpoints.layout import Layout, Shard
 from rammerge.engine.blocks import BlockFunction, Numbers, Rows, added
+from rammerge.engine.computing import compute
 from rammerge.engine.matrices.method import method_for
-from rammerge.engine.output.chunks import Chunk, Piece, cut
+from rammerge.engine.output.chunks import Chunk, Piece, Unit, cut
 from rammerge.engine.output.shards import Output, ShardRecord, ShardWriter, finished
 from rammerge.engine.passes.merge_block import MergeRule, block_function
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.running import Runner
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session
+from rammerge.engine.work import Work
 from rammerge.numerics.rounding import FLOAT_DTYPES
+
+# What merges the tensors whose block function, with the height of its coefficients, is the key.
+Runners = Mapping[tuple[BlockFunction, int], Runner]
+
+
+def merge_runners(session: Session, rules: Sequence[MergeRule]) -> Runners:
+    """Return what merges by all `rules`, of which one may do different things with different tensors."""
+    by_rows: dict[tuple[BlockFunction, int], bool] = {}
+    tensors: dict[tuple[BlockFunction, int], dict[str, None]] = {}
+    for rule in rules:
+        for name in session.floats:
+            part = rule.part(name)
+            key = _key(session, part, name)
+            by_rows[key] = part.by_rows and not _solved(session, part, name)
+            tensors.setdefault(key, {})[name] = None
+    return {key: Runner(session, *key, by_rows[key], tuple(names)) for key, names in tensors.items()}
+
+
+def _key(session: Session, part: MergeRule, tensor: str) -> tuple[BlockFunction, int]:
+    solved, options = _solved(session, part, tensor), session.options
+    return block_function(part, options.dtype, options.rounding, solved=solved), part.height
+
+
+def _solved(session: Session, part: MergeRule, tensor: str) -> bool:
+    """Return whether the update of a tensor was computed before."""
+    return method_for(part.matrices, tensor, session.base.tensors[tensor].shape) is not None
 
 
 @dataclass(frozen=True)
@@ -31,152 +62,39 @@ class _Way:
 
 
 @dataclass
-class _OpenShard:
-    """A shard that is being written, the sum of its counts so far, and the number of missing chunks."""
+class Merging:
+    """A rule at work on the tensors of a session.
 
-    writer: ShardWriter
-    counts: list[int]
-    missing: int
-
-
-# What merges the tensors whose block function is the key.
-Runners = Mapping[BlockFunction, Runner]
-
-
-def merge_runners(session: Session, rule: MergeRule) -> Runners:
-    """Return what merges by `rule`: more than one runner if it does different things with different tensors."""
-    parts: dict[BlockFunction, MergeRule] = {}
-    tensors: dict[BlockFunction, list[str]] = {}
-    for name in session.floats:
-        part = rule.part(name)
-        function = _function(session, part, name)
-        parts[function] = part
-        tensors.setdefault(function, []).append(name)
-    return {
-        function: Runner(
-            session, function, part.height, _by_rows(session, part, tensors[function][0]), tensors[function]
-        )
-        for function, part in parts.items()
-    }
-
-
-def _function(session: Session, part: MergeRule, tensor: str) -> BlockFunction:
-    return block_function(part, session.options.dtype, session.options.rounding, solved=_solved(session, part, tensor))
-
-
-def _solved(session: Session, part: MergeRule, tensor: str) -> bool:
-    """Return whether the update of a tensor was computed before."""
-    return method_for(part.matrices, tensor, session.base.tensors[tensor].shape) is not None
-
-
-def _by_rows(session: Session, part: MergeRule, tensor: str) -> bool:
-    return part.by_rows and not _solved(session, part, tensor)
-
-
-def merge_shards(
-    session: Session, rule: MergeRule, statistics: Statistics, runners: Runners, layout: Layout, directory: Path
-) -> list[ShardRecord]:
-    """Merge into the staging directory `directory`. Afterwards its `model` contains every shard of `layout`.
-
-    Raises:
-        InputError: a NaN or an infinity in an input, or a result outside the output dtype.
-        OSError: the disk is full or failed.
+    Attributes:
+        session: the inputs.
+        rule: the rule.
+        statistics: what its coefficients depend on.
+        runners: of its block functions.
     """
-    records = {shard.file: record for shard in layout.shards if (record := finished(directory, shard))}
-    size = session.plan.block * FLOAT_DTYPES[session.options.dtype].itemsize
-    chunks = [chunk for shard in layout.shards if shard.file not in records for chunk in cut(shard, size)]
-    merger = _Merger(session, rule, statistics, runners, directory, Output(size), chunks)
-    try:
-        session.run("merge", chunks, merger.work)
-        records.update(merger.records)
-    finally:
-        merger.close()
-    return [records[shard.file] for shard in layout.shards]
 
+    session: Session
+    rule: MergeRule
+    statistics: Statistics
+    runners: Runners
+    _ways: dict[str, _Way] = field(default_factory=dict)
 
-class _Merger:
-    def __init__(
-        self,
-        session: Session,
-        rule: MergeRule,
-        statistics: Statistics,
-        runners: Runners,
-        directory: Path,
-        output: Output,
-        chunks: Sequence[Chunk],
-    ) -> None:
-        self._session = session
-        self._directory = directory
-        self._output = output
-        self.records: dict[str, ShardRecord] = {}
-        self._rule = rule
-        self._statistics = statistics
-        self._runners = runners
-        self._width = block_function(rule, session.options.dtype, session.options.rounding).counts(len(session.agents))
-        self._ways: dict[str, _Way] = {}
-        self._chunks = Counter(chunk.shard.file for chunk in chunks)
-        self._open: dict[str, _OpenShard] = {}
-        self._lock = threading.Lock()
+    @property
+    def width(self) -> int:
+        """The number of counts of a block."""
+        options = self.session.options
+        return block_function(self.rule, options.dtype, options.rounding).counts(len(self.session.agents))
 
-    def work(self, chunk: Chunk) -> None:
-        try:
-            self._work(chunk)
-        except BaseException:
-            self._output.stop()
-            raise
-
-    def close(self) -> None:
-        self._output.close()
-        for current in self._open.values():
-            current.writer.close()
-        self._open.clear()
-
-    def _work(self, chunk: Chunk) -> None:
-        current = self._opened(chunk.shard)
-        memory = self._output.memory()
-        memory[: len(chunk.header)] = chunk.header
-        counts = [0] * self._width
-        for piece in chunk.pieces:
-            counts = added(counts, self._compute(piece, memory))
-        current.writer.write(chunk, memory)
-        with self._lock:
-            current.counts = added(current.counts, counts)
-            current.missing -= 1
-            last = current.missing == 0
-        if last:
-            self._finish(chunk.shard, current)
-
-    def _compute(self, piece: Piece, memory: memoryview) -> list[int]:
-        unit, info = piece.unit, self._session.base.tensors[piece.unit.tensor]
-        dtype = FLOAT_DTYPES[self._session.options.dtype] if info.dtype.is_floating_point else info.dtype
-        result = memory[piece.offset :][: (unit.stop - unit.start) * dtype.itemsize]
-        if info.dtype.is_floating_point:
-            way = self._way(unit.tensor)
-            seeds = tensor_seeds(self._session, unit.tensor)
-            return way.runner.run(unit, Numbers(way.rows, way.threshold, seeds, unit.start), [result])
-        self._session.files.read(info, unit.start, result)
-        return [0] * self._width
-
-    def _opened(self, shard: Shard) -> _OpenShard:
-        with self._lock:
-            if shard.file not in self._open:
-                writer = ShardWriter(self._directory, shard, self._output)
-                self._open[shard.file] = _OpenShard(writer, [0] * self._width, self._chunks[shard.file])
-            return self._open[shard.file]
-
-    def _finish(self, shard: Shard, current: _OpenShard) -> None:
-        self.records[shard.file] = current.writer.finish(current.counts)
-        with self._lock:
-            del self._open[shard.file]
-        current.writer.close()
+    def work(self, unit: Unit, result: memoryview) -> tuple[Runner, Work]:
+        """Return what merges a unit of a float tensor into `result`."""
+        way = self._way(unit.tensor)
+        numbers = Numbers(way.rows, way.threshold, tensor_seeds(self.session, unit.tensor), unit.start)
+        return way.runner, Work(numbers, [result])
 
     def _way(self, tensor: str) -> _Way:
         if tensor not in self._ways:
-            part = self._rule.part(tensor)
-            runner = self._runners[_function(self._session, part, tensor)]
-            self._ways[tensor] = _Way(
-                runner, _coefficients(self._session, part, tensor, self._statistics), part.mask.threshold
-            )
+            part = self.rule.part(tensor)
+            rows = _coefficients(self.session, part, tensor, self.statistics)
+            self._ways[tensor] = _Way(self.runners[_key(self.session, part, tensor)], rows, part.mask.threshold)
         return self._ways[tensor]
 
 
@@ -187,3 +105,132 @@ def _coefficients(session: Session, part: MergeRule, tensor: str, statistics: St
     if _solved(session, part, tensor):
         return [[0.0] * len(session.agents)] * part.height
     return [[*row, 0.0] for row in part.rows(tensor, statistics)]
+
+
+def merge_shards(session: Session, mergings: Mapping[Path, Merging], layout: Layout) -> dict[Path, list[ShardRecord]]:
+    """Merge into staging directories. Afterwards the `model` in each contains every shard of `layout`.
+
+    Args:
+        session: the inputs.
+        mergings: by staging directory what is merged into it.
+        layout: of each model.
+
+    Returns:
+        The records of all shards, by staging directory.
+
+    Raises:
+        InputError: a NaN or an infinity in an input, or a result outside the output dtype.
+        OSError: the disk is full or failed.
+    """
+    size = session.plan.block * FLOAT_DTYPES[session.options.dtype].itemsize
+    output = Output(size, len(mergings))
+    models = [_Model(merging, directory, output) for directory, merging in mergings.items()]
+    jobs = [
+        _Job(chunk, missing)
+        for shard in layout.shards
+        if (missing := [model for model in models if not model.has(shard)])
+        for chunk in cut(shard, size)
+    ]
+    for model in models:
+        model.left = Counter(job.chunk.shard.file for job in jobs if model in job.models)
+    try:
+        session.run("merge", jobs, lambda job: _work(session, output, job))
+    finally:
+        output.close()
+        for model in models:
+            model.close()
+    return {model.directory: [model.records[shard.file] for shard in layout.shards] for model in models}
+
+
+@dataclass(eq=False)
+class _Model:
+    """A model that is being written."""
+
+    merging: Merging
+    directory: Path
+    output: Output
+    records: dict[str, ShardRecord] = field(default_factory=dict)
+    left: Counter[str] = field(default_factory=Counter)
+    _open: dict[str, _OpenShard] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def has(self, shard: Shard) -> bool:
+        """Return whether an earlier run finished a shard."""
+        if record := finished(self.directory, shard):
+            self.records[shard.file] = record
+        return record is not None
+
+    def write(self, chunk: Chunk, memory: memoryview, counts: Sequence[int]) -> None:
+        """Take over a chunk, and finish its shard if it is the last one of it."""
+        current = self._opened(chunk.shard)
+        current.writer.write(chunk, memory)
+        with self._lock:
+            current.counts = added(current.counts, counts)
+            self.left[chunk.shard.file] -= 1
+            last = not self.left[chunk.shard.file]
+        if last:
+            self.records[chunk.shard.file] = current.writer.finish(current.counts)
+            with self._lock:
+                del self._open[chunk.shard.file]
+            current.writer.close()
+
+    def close(self) -> None:
+        for current in self._open.values():
+            current.writer.close()
+        self._open.clear()
+
+    def _opened(self, shard: Shard) -> _OpenShard:
+        with self._lock:
+            if shard.file not in self._open:
+                writer = ShardWriter(self.directory, shard, self.output)
+                self._open[shard.file] = _OpenShard(writer, [0] * self.merging.width)
+            return self._open[shard.file]
+
+
+@dataclass
+class _OpenShard:
+    """A shard that is being written, and the sum of its counts so far."""
+
+    writer: ShardWriter
+    counts: list[int]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A chunk, which has the same place in each of the models that are still to be written."""
+
+    chunk: Chunk
+    models: Sequence[_Model]
+
+    @property
+    def units(self) -> Sequence[Unit]:
+        return self.chunk.units
+
+
+def _work(session: Session, output: Output, job: _Job) -> None:
+    try:
+        memories = [output.memory() for _ in job.models]
+        counts = [[0] * model.merging.width for model in job.models]
+        for memory in memories:
+            memory[: len(job.chunk.header)] = job.chunk.header
+        for piece in job.chunk.pieces:
+            for at, found in enumerate(_compute(session, job, piece, memories)):
+                counts[at] = added(counts[at], found)
+        for model, memory, found in zip(job.models, memories, counts, strict=True):
+            model.write(job.chunk, memory, found)
+    except BaseException:
+        output.stop()
+        raise
+
+
+def _compute(session: Session, job: _Job, piece: Piece, memories: Sequence[memoryview]) -> list[list[int]]:
+    unit, info = piece.unit, session.base.tensors[piece.unit.tensor]
+    dtype = FLOAT_DTYPES[session.options.dtype] if info.dtype.is_floating_point else info.dtype
+    results = [memory[piece.offset :][: (unit.stop - unit.start) * dtype.itemsize] for memory in memories]
+    if info.dtype.is_floating_point:
+        pairs = zip(job.models, results, strict=True)
+        return compute(session, unit, [model.merging.work(unit, result) for model, result in pairs])
+    session.files.read(info, unit.start, results[0])
+    for result in results[1:]:
+        result[:] = results[0]
+    return []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rammerge.engine.blocks import Arguments, counted, health, read_block, total
 from rammerge.engine.passes.products import product_dtypes, products
-from rammerge.engine.passes.statistics import count_and_sum_by_tensor
+from rammerge.engine.passes.statistics import Scans, count_and_sum_by_tensor
 from rammerge.numerics.dtypes import DType
 from rammerge.numerics.masks import Mask, MaskMode
 from rammerge.overlap import Gram, Overlap
@@ -61,6 +61,7 @@ class OverlapCounts:
 
     name: ClassVar[str] = "overlap"
     height: ClassVar[int] = 1
+    needs: ClassVar[Sequence[Any]] = ()
 
     def weighted(self, weights: Sequence[float]) -> OverlapCounts:
         """Return the pass itself: what an agent changed does not depend on its weight."""
@@ -74,10 +75,10 @@ class OverlapCounts:
         """Return the bytes that a thread needs to collect results: hardly any."""
         return 0
 
-    def collect(self, session: Session, runner: Runner, known: Statistics) -> Overlap:
+    def collect(self, session: Session, runner: Runner, known: Statistics) -> Scans[Overlap]:
         """Count over the model."""
         agents = len(session.agents)
-        found = count_and_sum_by_tensor(session, "count overlap", runner, self.mask.threshold)
+        found = yield from count_and_sum_by_tensor(session, "count overlap", runner, self.mask.threshold)
         by_tensor = {
             name: [counts[start : start + agents] for start in range(0, agents * agents, agents)]
             for name, (counts, _) in found.items()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rammerge.engine.blocks import Arguments, counted, health, total
-from rammerge.engine.passes.statistics import count_and_sum_by_tensor
+from rammerge.engine.passes.statistics import Scans, count_and_sum_by_tensor
 from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.overlap import Gram
 
@@ -61,6 +61,7 @@ class InnerProducts:
 
     name: ClassVar[str] = "products"
     height: ClassVar[int] = 1
+    needs: ClassVar[Sequence[Any]] = ()
 
     def weighted(self, weights: Sequence[float]) -> InnerProducts:
         """Return the same products of task vectors that are multiplied by their agents' weights."""
@@ -74,9 +75,9 @@ class InnerProducts:
         """Return the bytes that a thread needs to collect results: hardly any."""
         return 0
 
-    def collect(self, session: Session, runner: Runner, known: Statistics) -> Gram:
+    def collect(self, session: Session, runner: Runner, known: Statistics) -> Scans[Gram]:
         """Sum over the model."""
-        found = count_and_sum_by_tensor(session, "multiply task vectors", runner, 0.0)
+        found = yield from count_and_sum_by_tensor(session, "multiply task vectors", runner, 0.0)
         gram = Gram(tuple(session.agents), {name: sums for name, (_, sums) in found.items()})
         return gram.weighted(self.weights) if self.weights else gram
 

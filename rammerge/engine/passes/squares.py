@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rammerge.engine.blocks import Arguments, Block, Rows, counted, health, read_block, total
 from rammerge.engine.passes.magnitudes import KeptMagnitudes
-from rammerge.engine.passes.statistics import count_and_sum_by_tensor
+from rammerge.engine.passes.statistics import Scans, count_and_sum_by_tensor
 from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.numerics.masks import MaskMode
 
@@ -65,6 +65,11 @@ class SelectedSquares:
         """How many rows of coefficients the block function reads."""
         return 1 + self.selection.has_weights
 
+    @property
+    def needs(self) -> Sequence[KeptMagnitudes]:
+        """The pass that finds what is selected."""
+        return (self.selection,)
+
     def weighted(self, weights: Sequence[float]) -> SelectedSquares:
         """Return the same squares of task vectors that are multiplied by their agents' weights."""
         return replace(self, selection=self.selection.weighted(weights))
@@ -77,7 +82,7 @@ class SelectedSquares:
         """Return the bytes that a thread needs to collect results: hardly any."""
         return 0
 
-    def collect(self, session: Session, runner: Runner, known: Statistics) -> dict[str, list[float]]:
+    def collect(self, session: Session, runner: Runner, known: Statistics) -> Scans[dict[str, list[float]]]:
         """Sum over the tensors."""
         limits, agents = known[self.selection], len(session.agents)
 
@@ -86,7 +91,7 @@ class SelectedSquares:
             return [first, self.selection.rows[-1]] if self.selection.has_weights else [first]
 
         threshold = self.selection.mask.threshold
-        found = count_and_sum_by_tensor(session, "square task vectors", runner, threshold, rows)
+        found = yield from count_and_sum_by_tensor(session, "square task vectors", runner, threshold, rows)
         return {name: sums for name, (_, sums) in found.items()}
 
     def to_json(self, result: Mapping[str, list[float]]) -> dict[str, Any]:

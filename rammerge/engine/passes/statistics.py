@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from rammerge.engine.blocks import BlockFunction, Numbers, Rows, added
 from rammerge.engine.sums import GrainSums, totals
+from rammerge.engine.work import Work
 
 if TYPE_CHECKING:
     from rammerge.engine.output.chunks import Unit
@@ -15,6 +17,29 @@ if TYPE_CHECKING:
     from rammerge.engine.session import Session
 
 R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One read of tensors for a pass. Passes that scan at the same time share the read.
+
+    Attributes:
+        stage: what to call this for the user.
+        runner: of the block function.
+        tensors: what is read.
+        begin: makes the work on a unit, in the thread that does it.
+        end: takes the work that was done on a unit, and its counts, in the same thread.
+    """
+
+    stage: str
+    runner: Runner
+    tensors: Sequence[str]
+    begin: Callable[[Unit], Work]
+    end: Callable[[Unit, Work, list[int]], None]
+
+
+# A pass at work: it yields what it has to read next, goes on when that was read, and returns its result.
+Scans = Generator[Scan, None, R]
 
 
 class Pass(Protocol[R]):
@@ -41,16 +66,17 @@ class Pass(Protocol[R]):
     def reserved(self, agents: int) -> int:
         """Return the bytes that a thread needs to collect results."""
 
-    def collect(self, session: Session, runner: Runner, known: Statistics) -> R:
+    @property
+    def needs(self) -> Sequence[Pass[Any]]:
+        """The passes whose results this one reads."""
+
+    def collect(self, session: Session, runner: Runner, known: Statistics) -> Scans[R]:
         """Run the block function over the model, as often as needed, and return the result.
 
         Args:
             session: the inputs.
             runner: of the block function.
-            known: the results of the passes that the method named before this one.
-
-        Raises:
-            InputError: a NaN or an infinity in the base or in an agent.
+            known: the results of the passes that this one needs.
         """
 
     def to_json(self, result: R) -> Any:
@@ -77,6 +103,10 @@ class Statistics:
         """Return the result of a pass, or None if it was not computed."""
         return self._results.get(wanted)
 
+    def only(self, passes: Sequence[Pass[Any]]) -> Statistics:
+        """Return the results of `passes`."""
+        return Statistics({each: self[each] for each in passes})
+
     def to_json(self, passes: Sequence[Pass[Any]]) -> list[Any]:
         """Return the results of `passes` as plain JSON."""
         return [[each.name, each.to_json(self[each])] for each in passes]
@@ -96,14 +126,15 @@ class Statistics:
         return cls(results)
 
 
-def count_by_tensor(session: Session, stage: str, runner: Runner, threshold: float) -> dict[str, list[int]]:
+def count_by_tensor(session: Session, stage: str, runner: Runner, threshold: float) -> Scans[dict[str, list[int]]]:
     """Run a block function that only counts over all float tensors. Return its counts per tensor."""
-    return {name: counts for name, (counts, _) in count_and_sum_by_tensor(session, stage, runner, threshold).items()}
+    found = yield from count_and_sum_by_tensor(session, stage, runner, threshold)
+    return {name: counts for name, (counts, _) in found.items()}
 
 
 def count_and_sum_by_tensor(
     session: Session, stage: str, runner: Runner, threshold: float, rows: Callable[[str], Rows] | None = None
-) -> dict[str, tuple[list[int], list[float]]]:
+) -> Scans[dict[str, tuple[list[int], list[float]]]]:
     """Run a block function that counts and sums over all float tensors. Return its counts and sums per tensor.
 
     Args:
@@ -122,18 +153,19 @@ def count_and_sum_by_tensor(
     grains: dict[str, list[GrainSums]] = {name: [] for name in session.floats}
     left = {name: session.base.tensors[name].numel for name in session.floats}
 
-    def work(unit: Unit) -> None:
-        own = GrainSums.empty(width, unit.stop - unit.start) if width else None
+    def begin(unit: Unit) -> Work:
         numbers = Numbers(rows(unit.tensor) if rows else none, threshold, [0] * (1 + agents), unit.start)
-        found = runner.run(unit, numbers, sums=own)
+        return Work(numbers, sums=GrainSums.empty(width, unit.stop - unit.start) if width else None)
+
+    def end(unit: Unit, work: Work, found: list[int]) -> None:
         with lock:
             name = unit.tensor
             counts[name] = added(counts[name], found)
             left[name] -= unit.stop - unit.start
-            if own:
-                grains[name].append(own)
-            if own and not left[name]:
+            if work.sums:
+                grains[name].append(work.sums)
+            if work.sums and not left[name]:
                 sums[name] = totals(grains.pop(name))
 
-    session.run(stage, list(session.blocks(session.floats)), work)
+    yield Scan(stage, runner, session.floats, begin, end)
     return {name: (counts[name], sums[name]) for name in session.floats}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -21,8 +20,8 @@ from torch import Tensor
 from rammerge.engine.blocks import Arguments, Block, BlockFunction, Numbers, Update, counted, health
 from rammerge.engine.buffers import as_tensor, pages
 from rammerge.engine.compiling import cache
-from rammerge.engine.compiling.build import _stored, build
-from rammerge.engine.compiling.loop import TileLoop
+from rammerge.engine.compiling.build import build, run_on
+from rammerge.engine.compiling.loop import Form, FormCall
 from rammerge.engine.compiling.signature import Signature
 from rammerge.engine.options import Dtype, MergeOptions
 from rammerge.engine.passes.densities import DensitiesByRule
@@ -134,7 +133,7 @@ def test_each_operation_gives_the_bits_of_torch(tmp_path: Path, monkeypatch: pyt
     signature = Signature(Operations(), FLOAT32, (FLOAT16, BFLOAT16), 1)
     monkeypatch.setattr("rammerge.engine.compiling.build.check", lambda *_: None)  # not of NaN, as here
     build(signature, tmp_path / "form.so")
-    run = TileLoop(tmp_path / "form.so", signature.results())
+    form = Form(tmp_path / "form.so", signature.results())
     every = torch.arange(1 << 16)
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randint(-(2**31), 2**31 - 1, (1 << 16,), generator=generator)
@@ -143,19 +142,18 @@ def test_each_operation_gives_the_bits_of_torch(tmp_path: Path, monkeypatch: pyt
         inputs = [patterns.to(torch.int32).view(torch.float32), halves.view(torch.float16), halves.view(torch.bfloat16)]
         made, _ = signature.function(inputs[0], inputs[1:], NUMBERS.tensors())
         names = operations(inputs[0], inputs[1], inputs[2], torch.tensor(0))
-        for name, found, expected in zip(names, compiled(run, signature, inputs), made, strict=True):
+        for name, found, expected in zip(names, compiled(form, signature, inputs), made, strict=True):
             assert same_bits(found, expected), name
 
 
 NUMBERS = Numbers([[1.0, 1.0]], 1e-5, [0, 0, 0], 7)
 
 
-def compiled(run: TileLoop, signature: Signature, inputs: Sequence[Tensor]) -> list[Tensor]:
+def compiled(form: Form, signature: Signature, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Run a compiled form on inputs; return its tensors."""
     length = len(inputs[0])
     memories = [pages(length * dtype.itemsize) for dtype in signature.results()]
-    with tempfile.TemporaryFile() as file:
-        run([_stored(values, file) for values in inputs], NUMBERS, length, length, 2, memories)
+    run_on(inputs, FormCall(form, NUMBERS, 2, memories), NUMBERS.start, length)
     return [as_tensor(memory, dtype) for memory, dtype in zip(memories, signature.results(), strict=True)]
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from rammerge.engine.blocks import Numbers
-from rammerge.engine.buffers import Buffer, as_tensor, pages
+from rammerge.engine.buffers import address, as_tensor, pages
 from rammerge.engine.compiling import cache
-from rammerge.engine.compiling.loop import Source, TileLoop
+from rammerge.engine.compiling.loop import Form, FormCall, Source, run_tiles
 from rammerge.engine.compiling.signature import Signature
 from rammerge.engine.histogram import Histogram
 from rammerge.engine.options import MergeOptions
@@ -28,6 +28,8 @@ from tests.engine.models import merge, merged_without_torch, weight_bytes, write
 pytestmark = pytest.mark.skipif(compiler() is None, reason="compiles C++")
 
 ELEMENTS = 50_000
+# The memory to which sources are read, which they do not own.
+_kept: list[memoryview] = []
 BFLOAT16, FLOAT32 = DTYPES["bfloat16"], DTYPES["float32"]
 RULE = resolve("ties").bind(["one", "other"])
 SIGNATURE = Signature(MergeBlock.of(RULE, "bfloat16", "nearest"), BFLOAT16, (FLOAT32, BFLOAT16), 4)
@@ -40,19 +42,19 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def loops(kernels: Path) -> list[TileLoop]:
+def loops(kernels: Path) -> list[Form]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAMMERGE_HOME", str(kernels))
         for build in [cache.start_build(signature) for signature in (SIGNATURE, MAGNITUDES)]:
             build.wait()
         runners = [cache.load(signature) for signature in (SIGNATURE, MAGNITUDES)]
-    made = [runner for runner in runners if isinstance(runner, TileLoop)]
+    made = [runner for runner in runners if isinstance(runner, Form)]
     assert made == runners
     return made
 
 
 @pytest.fixture
-def loop(loops: list[TileLoop]) -> TileLoop:
+def loop(loops: list[Form]) -> Form:
     return loops[0]
 
 
@@ -72,7 +74,8 @@ def sources(directory: Path, inputs: list[torch.Tensor], flags: int = os.O_RDONL
         path.write_bytes(b"head" + values.view(torch.uint8).numpy().tobytes())
         dtype = from_torch(values.dtype)
         assert dtype is not None
-        made.append(Source(path, os.open(path, flags), 4, dtype, Buffer(pages(values.nbytes))))
+        _kept.append(pages(values.nbytes))
+        made.append(Source(dtype, address(_kept[-1]), path, os.open(path, flags), 4))
     return made
 
 
@@ -83,29 +86,29 @@ def numbers() -> Numbers:
 
 @pytest.mark.parametrize("tile", [ELEMENTS, ELEMENTS - 1, 4096, 7777])
 @pytest.mark.parametrize("elements", [ELEMENTS, 1024, 1023, 17, 16, 1])
-def test_tiles_change_nothing(
-    loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path, tile: int, elements: int
-) -> None:
+def test_tiles_change_nothing(loop: Form, inputs: list[torch.Tensor], tmp_path: Path, tile: int, elements: int) -> None:
     base, *agents = [values[:elements] for values in inputs]
     (merged,), counts = SIGNATURE.function(base, agents, numbers().tensors())
     result = pages(ELEMENTS * 2)
-    found = loop(sources(tmp_path, inputs), numbers(), elements, tile, len(counts), [result])
+    call = FormCall(loop, numbers(), len(counts), [result])
+    run_tiles(sources(tmp_path, inputs), [call], 0, elements, tile)
     assert torch.equal(as_tensor(result, BFLOAT16)[:elements].view(torch.int16), merged.view(torch.int16))
     assert not any(result[elements * 2 :])  # nothing is written after the result
-    assert found == counts.tolist()
+    assert call.counts == counts.tolist()
 
 
 @pytest.mark.parametrize("tile", [ELEMENTS, ELEMENTS - 1, 7777])
 @pytest.mark.parametrize(("first", "bins", "shift"), [(0, 1 << 16, 15), (0x3C23 << 16, 1 << 15, 0), (0, 1 << 15, 0)])
 def test_magnitudes_are_counted_as_eager_code_does(
-    loops: list[TileLoop], inputs: list[torch.Tensor], tmp_path: Path, tile: int, first: int, bins: int, shift: int
+    loops: list[Form], inputs: list[torch.Tensor], tmp_path: Path, tile: int, first: int, bins: int, shift: int
 ) -> None:
     eager, found = (Histogram.empty([first, 0], bins, shift) for _ in range(2))
     magnitudes, _ = MAGNITUDES.function(inputs[0], inputs[1:], numbers().tensors())
     eager.add(magnitudes)
     scratch = [pages(tile * 4) for _ in magnitudes]
     for _ in range(2):
-        loops[1](sources(tmp_path, inputs), numbers(), ELEMENTS, tile, 1, scratch, found)
+        call = FormCall(loops[1], numbers(), 1, scratch, found)
+        run_tiles(sources(tmp_path, inputs), [call], 0, ELEMENTS, tile)
     assert np.array_equal(found.counts(), 2 * eager.counts())
     assert found.lanes.sum() == 2 * 2 * ELEMENTS
     assert found.counts()[1].sum() > 0
@@ -122,18 +125,18 @@ def test_ties_needs_no_torch(
     assert merged_without_torch(family, "ties", tmp_path / "alone") == weight_bytes(eager.path)
 
 
-def test_a_file_that_became_shorter_is_named(loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path) -> None:
+def test_a_file_that_became_shorter_is_named(loop: Form, inputs: list[torch.Tensor], tmp_path: Path) -> None:
     opened = sources(tmp_path, inputs)
     os.truncate(opened[1].file, 4 + ELEMENTS)
     with pytest.raises(RammergeError, match=r"input1 became shorter while it was read; run again") as refused:
-        loop(opened, numbers(), ELEMENTS, 4096, 9, [pages(ELEMENTS * 2)])
+        run_tiles(opened, [FormCall(loop, numbers(), 9, [pages(ELEMENTS * 2)])], 0, ELEMENTS, 4096)
     assert not isinstance(refused.value, InputError)  # which would discard the finished shards
 
 
-def test_a_file_that_cannot_be_read_is_named(loop: TileLoop, inputs: list[torch.Tensor], tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_named(loop: Form, inputs: list[torch.Tensor], tmp_path: Path) -> None:
     opened = [*sources(tmp_path, inputs)[:2], sources(tmp_path, inputs, os.O_WRONLY)[2]]
     with pytest.raises(OSError) as refused:
-        loop(opened, numbers(), ELEMENTS, 4096, 9, [pages(ELEMENTS * 2)])
+        run_tiles(opened, [FormCall(loop, numbers(), 9, [pages(ELEMENTS * 2)])], 0, ELEMENTS, 4096)
     assert (refused.value.errno, refused.value.filename) == (errno.EBADF, str(opened[2].file))
 
 

@@ -1,0 +1,52 @@
+"""Running block functions on a unit whose inputs are read once: all in compiled code, or in turn on each tile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rammerge.engine.compiling.loop import FormCall, Source, run_tiles
+from rammerge.engine.eager import EagerCall
+from rammerge.numerics.dtypes import DType
+
+if TYPE_CHECKING:
+    from rammerge.engine.output.chunks import Unit
+    from rammerge.engine.running import Runner
+    from rammerge.engine.session import Session
+    from rammerge.engine.work import Work
+
+
+def compute(session: Session, unit: Unit, works: Sequence[tuple[Runner, Work]]) -> list[list[int]]:
+    """Run functions on a unit, which is read once, and return the counts of each.
+
+    Raises:
+        InputError: a NaN or an infinity in an input or in a result.
+    """
+    dtypes = tuple(info.dtype for info in session.inputs(unit.tensor))
+    begun = [runner.begin(work, unit, dtypes) for runner, work in works]
+    compiled = [each for each in begun if isinstance(each, FormCall)]
+    if len(compiled) == len(begun):
+        run_tiles(session.sources(unit), compiled, unit.start, unit.stop - unit.start, session.tile)
+    else:
+        _run_in_turn(session, unit, begun, dtypes)
+    counted = [each.counts for each in begun]
+    if not all(math.isfinite(counts[-1]) for counts in counted):
+        session.refuse_non_finite(unit)
+    return [[int(count) for count in counts[:-1]] for counts in counted]
+
+
+def _run_in_turn(session: Session, unit: Unit, begun: Sequence[FormCall | EagerCall], dtypes: Sequence[DType]) -> None:
+    """Run functions one after the other on each tile. The tiles are whole rows if one of the functions needs rows."""
+    row = max(each.row for each in begun if isinstance(each, EagerCall))
+    for start, base, members in session.tiles(session.rows_of(unit, row), row):
+        inner = slice(max(unit.start - start, 0), unit.stop - start)
+        own, others = base[inner], [member[inner] for member in members]
+        for each in begun:
+            if isinstance(each, FormCall):
+                sources = [Source(dtype, read.data_ptr()) for dtype, read in zip(dtypes, [own, *others], strict=True)]
+                run_tiles(sources, [each], start + inner.start, len(own), len(own))
+            elif each.by_rows:
+                each.run(start, base, members)
+            else:
+                each.run(start + inner.start, own, others)

@@ -1,0 +1,30 @@
+"""What a block function computes a unit with, and what becomes of its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rammerge.engine.blocks import Numbers
+
+if TYPE_CHECKING:
+    from rammerge.engine.histogram import Histogram
+    from rammerge.engine.sums import GrainSums
+
+
+@dataclass(frozen=True)
+class Work:
+    """One block function's work on a unit.
+
+    Attributes:
+        numbers: what it computes with.
+        results: memory for its tensors' elements.
+        histogram: counts the tensors instead.
+        sums: sums the tensors instead.
+    """
+
+    numbers: Numbers
+    results: Sequence[memoryview] = ()
+    histogram: Histogram | None = None
+    sums: GrainSums | None = None
