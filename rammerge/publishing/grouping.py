@@ -34,15 +34,15 @@ def grouped(family: Family, rules: Mapping[K, Rule], options: MergeOptions) -> l
     Raises:
         InputError: `options.memory` does not suffice for one alone, or the device is not there.
     """
-    together = {name: rule for name, rule in rules.items() if rule.matrices is None}
-    alone = {name: rule for name, rule in rules.items() if rule.matrices is not None}
+    together = {name: rule for name, rule in rules.items() if not rule.matrices}
+    alone = {name: rule for name, rule in rules.items() if rule.matrices}
     groups = list(_fitting(family, together, options)) if together else []
     return groups + [Group({name: rule}, forecast(family, rule, options)) for name, rule in alone.items()]
 
 
 def note_of(groups: list[Group[K]]) -> list[str]:
     """Return the sentence that says that not all models could be made together, if that is so."""
-    together = [group for group in groups if all(rule.matrices is None for rule in group.rules.values())]
+    together = [group for group in groups if not any(rule.matrices for rule in group.rules.values())]
     if len(together) < 2:
         return []
     models = sum(len(group.rules) for group in together)
