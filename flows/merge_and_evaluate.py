@@ -14,6 +14,7 @@ from flows.run.champion import Challenge, challenge
 from flows.run.checking import check, require_answers, require_room
 from flows.run.outcome import Outcome
 from flows.run.planning import Plan, plan
+from flows.run.searching import search
 from flows.run.settling import results, settle
 from rammerge.errors import InputError
 from rammerge.recipe import load
@@ -66,6 +67,9 @@ def carry_out(todo: Plan) -> "State[Outcome]":
     settle(checked, overlap)
     artifacts.publish_overlap(spec.name, overlap.result())
 
+    # What a search finds, by the validation items alone.
+    todo, searched = search(todo, sources, overlap.result())
+
     # The merges (Sec. 4), and proof that each one runs.
     recorded = {key: activations.submit(base, prompts, spec.compute) for key, prompts in todo.prompts.items()}
     given = (spec.output, spec.compute, overlap)
@@ -101,6 +105,7 @@ def carry_out(todo: Plan) -> "State[Outcome]":
         suites=todo.suites,
         overlap=overlap.result(),
         judged=judged,
+        searched=searched,
         started=started,
     )
     run = str(flow_run.id)

@@ -29,9 +29,18 @@ def asked(model: Any, tokenizer: Any, *, seq2seq: bool, batch_size: int = 1) -> 
 
 
 def ask(
-    lm: Any, suite: Suite, split: Split, tasks: "Mapping[str, Task]", *, limit: int | None, chat: bool
+    lm: Any,
+    suite: Suite,
+    split: Split,
+    tasks: "Mapping[str, Task]",
+    *,
+    limit: int | None,
+    chat: bool,
+    chosen: Mapping[str, list[int]] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the samples of one split, sorted by id; with `chat` the prompts are turns of the model's chat.
+
+    `chosen` gives positions of items of each task, in rising order and at least one; then `limit` is None.
 
     Raises:
         InputError: the suite's metric does not score its tasks.
@@ -45,6 +54,7 @@ def ask(
             lm=lm,
             task_dict={"tasks": tasks},
             limit=limit,
+            samples=dict(chosen) if chosen is not None else None,
             bootstrap_iters=0,
             apply_chat_template=chat,
             fewshot_as_multiturn=chat,

@@ -27,6 +27,7 @@ from evaluation.runners.asking import ask
 from evaluation.runners.local import LocalModel
 from evaluation.runners.rehearsal import rehearse
 from evaluation.runners.samples import digest_items, joined
+from evaluation.runners.slices import positions
 from evaluation.runners.tasks import build_tasks, task_manager
 from evaluation.suites import SPLITS, Split, Suite
 from rammerge.errors import InputError
@@ -139,15 +140,34 @@ class Harness:
                     progress(f"{suite.name} {split}: {result.mean:.1%} of {result.n} in {result.seconds:.1f} s")
         return results
 
-    def _run(self, tasks: "Mapping[str, Task]", suite: Suite, split: Split, limit: int | None) -> list[dict[str, Any]]:
-        """Return the samples of one split, sorted by id."""
+    def look(self, suite: Suite, look: int, *, limit: int | None = None) -> list[float]:
+        """Return the scores of the validation items that one look of a search adds (evaluation.search.schedule).
+
+        Test items are not asked. There may be none to ask.
+        """
+        manager = task_manager(include_library=suite.uses_library)
+        tasks = build_tasks(manager, suite, "validation")
+        chosen = positions(suite, tasks, look, limit)
+        asked = {name: tasks[name] for name in chosen}
+        return [sample["score"] for sample in self._run(asked, suite, "validation", None, chosen)] if asked else []
+
+    def _run(
+        self,
+        tasks: "Mapping[str, Task]",
+        suite: Suite,
+        split: Split,
+        limit: int | None,
+        chosen: Mapping[str, list[int]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return the samples of one split, sorted by id; `chosen` are positions of items by task, in place of all."""
+        chat = suite.apply_chat_template
         seeds: list[int | None] = [None]
         if suite.sampling is not None:
             seeds = [_seed(suite.name, split, str(number)) for number in range(suite.sampling.repeats)]
         found = []
         for seed in seeds:
-            with self._model.asked(chat=suite.apply_chat_template, seed=seed) as lm:
-                found.append(ask(lm, suite, split, tasks, limit=limit, chat=suite.apply_chat_template))
+            with self._model.asked(chat=chat, seed=seed) as lm:
+                found.append(ask(lm, suite, split, tasks, limit=limit, chat=chat, chosen=chosen))
         return found[0] if suite.sampling is None else joined(found)
 
 

@@ -6,7 +6,7 @@ rendered and measured for every model.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +34,7 @@ class Rehearsed:
 
     Attributes:
         warnings: what the user should know.
-        test_items: number of test items by suite.
+        test_items, validation_items: number of items of the split by suite.
         test_clusters: number of test items in each cluster, by suite that declares clusters.
         answers: answers to each item, by suite that samples several.
     """
@@ -43,6 +43,7 @@ class Rehearsed:
     test_items: dict[str, int]
     test_clusters: dict[str, list[int]]
     answers: dict[str, int]
+    validation_items: dict[str, int] = field(default_factory=dict)
 
 
 # What is scored in place of an answer.
@@ -82,8 +83,8 @@ def rehearse(
             _score_one(suite, split, tasks)
             for name, reader in readers.items():
                 found.warnings.extend(_measure(suite, split, tasks, name, reader, limit))
-            if split == "test":
-                found.test_items[suite.name] = sum(_items(task, limit) for task in tasks.values())
+            items = found.test_items if split == "test" else found.validation_items
+            items[suite.name] = sum(_items(task, limit) for task in tasks.values())
     return found
 
 

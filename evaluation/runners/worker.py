@@ -105,6 +105,7 @@ class Asked:
         known: dict[str, Callable[..., Any]] = {
             "rehearse": self.rehearse,
             "evaluate": self.evaluate,
+            "look": self.look,
             "try_out": self.try_out,
             "count_tokens": self.count_tokens,
             "record": self.record,
@@ -124,12 +125,20 @@ class Asked:
 
     def evaluate(self, model: Mapping[str, Any], suite: str, suite_digest: str, limit: int | None, out: str) -> None:
         """Evaluate a model (the arguments of `LocalModel`) on a suite; results and samples go below `out`."""
-        opened = _opened(suite, suite_digest)
+        self._loaded(model).evaluate([_opened(suite, suite_digest)], limit=limit, out=Path(out))
+
+    def look(
+        self, model: Mapping[str, Any], suite: str, suite_digest: str, limit: int | None, look: int
+    ) -> list[float]:
+        """Return what a model scores on the validation items that one look of a search adds; test items stay unread."""
+        return self._loaded(model).look(_opened(suite, suite_digest), look, limit=limit)
+
+    def _loaded(self, model: Mapping[str, Any]) -> Harness:
         if self._model is None or self._key != model:
             self._key, self._model = model, None  # the one before has to go first
             settings = {name: value for name, value in model.items() if name != "model_dir"}
             self._model = Harness(LocalModel(Path(model["model_dir"]), **settings))
-        self._model.evaluate([opened], limit=limit, out=Path(out))
+        return self._model
 
     def try_out(self, model_dir: str, device: str) -> list[Any]:
         """See `evaluation.backends.transformers.try_out`."""

@@ -19,6 +19,7 @@ from tasks.records.releasing import Registered
 from tasks.records.reporting import PAGE
 from tasks.records.tracking import Tracked
 from tasks.steps.evaluating import Compared, Decision
+from tasks.steps.history import Searched
 from tasks.steps.merging import Merged, OverlapResult
 
 _KEY_DIGITS = 12
@@ -38,6 +39,16 @@ def publish_overlap(recipe: str, overlap: OverlapResult) -> None:
         for agent, row in overlap.summary.items()
     ]
     create_table_artifact(rows, key=_key("overlap", recipe), description=_overlap_words(overlap))
+
+
+def publish_search(recipe: str, searched: Searched) -> None:
+    """Show the candidates of a search with what they scored on how many items, and its figures."""
+    figures = [
+        _inline(searched.path / "search-history.png", "The trials of the search, one after the other"),
+        _inline(searched.path / "search-pareto.png", "The average and the worst suite of each candidate"),
+    ]
+    markdown = "\n".join([searched.markdown, *figures, ""])
+    create_markdown_artifact(markdown, key=_key("search", recipe), description="Search")
 
 
 def publish_leaderboard(recipe: str, leaderboard: Compared) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from evaluation.runners.rehearsal import Rehearsed
-from flows.run.planning import Plan
+from evaluation.search.schedule import answers
+from flows.run.planning import Plan, PlannedSearch
 from flows.run.power import asked_by_gates, detectable, items_of
 from rammerge.checkpoints.companions import compare_companions
 from rammerge.checkpoints.family import Family
@@ -14,9 +15,12 @@ from rammerge.engine.forecast import output_layout
 from rammerge.engine.matrices.updates import update_bytes
 from rammerge.errors import InputError
 from rammerge.publishing.grouping import Group, grouped
+from rammerge.recipe import Location
+from rammerge.rules import ResolvedMethod
 from rammerge.system.home import home
 from rammerge.system.space import free_bytes, require_space
 from tasks.records.connection import require_mlflow
+from tasks.search.study import open_database
 from tasks.steps.evaluating import Conditions
 from tasks.steps.merging import merge, merge_options
 from tasks.steps.rehearsing import Rehearsal
@@ -35,9 +39,12 @@ def check(plan: Plan) -> list[str]:
         here = {name: Path(origin.source) for name, origin in {"base": plan.base, **plan.agents}.items()}
         Rehearsal(plan.suites, here, conditions).expect()
     require_mlflow()
+    if plan.search:
+        _require_database(plan, plan.search)
     suites = [*(suite.name for suite in plan.suites), *plan.unfetched]
+    named = [*plan.variants, *(plan.search.names if plan.search else ())]
     lines = [
-        f"{len(plan.variants)} variant{'s' * (len(plan.variants) > 1)}: {', '.join(plan.variants)}",
+        f"{len(named)} variant{'s' * (len(named) > 1)}: {', '.join(named)}",
         f"{len(suites)} suites: {', '.join(suites)}"
         if suites
         else "evaluation: none, so nothing is scored, and nothing is promoted",
@@ -49,7 +56,8 @@ def check(plan: Plan) -> list[str]:
     family = Family.open(plan.base.source, agents, groups=plan.groups, resize=plan.recipe.output.resize)
     heard = compare_companions(family.sources, plan.recipe.output.tokenizer)
     work = "merged already: every variant"
-    if unmade := _unmade(plan, _fetched(plan)):
+    unmade = _unmade(plan, _fetched(plan))
+    if unmade or plan.search:
         memory = max(group.forecast.memory for group in _groups(plan, family, unmade))
         work = f"memory: {memory / 2**20:.0f} MiB for the merges; {_room(plan, family, unmade)}"
     models = {name: model.path for name, model in family.sources.items()}
@@ -62,11 +70,39 @@ def _told(plan: Plan, found: Rehearsed, *warnings: str) -> Iterator[str]:
     yield from plan.unfetched.values()
     gates: list[str] = []
     if not plan.unfetched:  # otherwise the number of items is not known
+        if plan.search:
+            yield _budget(plan, plan.search, list(found.validation_items.values()))
         items = items_of(found)
         yield from detectable(plan, items)
         gates = asked_by_gates(plan, items)
     for warning in (*plan.warnings, *warnings, *found.warnings, *gates):
         yield f"warning: {warning}"
+
+
+def _require_database(plan: Plan, search: PlannedSearch) -> None:
+    """Open the database of trials that the recipe names, which makes its tables; InputError if it does not open."""
+    if search.written.database is not None:
+        try:
+            open_database(search.written.database)
+        except InputError as error:
+            raise plan.recipe.error((*search.location, "search", "database"), str(error)) from None
+
+
+def _budget(plan: Plan, search: PlannedSearch, sizes: Sequence[int]) -> str:
+    """Return what a search will take; InputError if its budget is too small."""
+    trials = search.trials(sizes)
+    if not trials:
+        least = answers(2, sizes)
+        raise plan.recipe.error(
+            (*search.location, "search", "items"), f"two trials take {least} answers; give at least as many"
+        )
+    wanted, all_items = answers(trials, sizes), trials * sum(sizes)
+    minutes = f", or as many as fit into {search.written.minutes:g} minutes" if search.written.minutes else ""
+    methods = ", ".join(search.space.methods)
+    return (
+        f"search: {trials} trials of {methods}{minutes}; {wanted:,} answers to validation items, "
+        f"{wanted / all_items:.0%} of all items of all trials; at most {search.models} trial models on the disk"
+    )
 
 
 def require_room(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
@@ -79,7 +115,8 @@ def require_room(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
     Raises:
         InputError: how much is needed, how much is free, and the fix.
     """
-    if unmade := _unmade(plan, sources):
+    unmade = _unmade(plan, sources)
+    if unmade or plan.search:
         agents = {name: sources[name] for name in plan.agents}
         family = open_family(sources["base"], agents, plan.groups, plan.recipe.output.resize)
         _groups(plan, family, unmade)  # begins to compile
@@ -114,26 +151,37 @@ def _unmade(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
     return [name for name, method in plan.variants.items() if merge.find(method=method, **given) is None]
 
 
-def _groups(plan: Plan, family: Family, variants: Sequence[str]) -> Sequence[Group[str]]:
-    """Return which variants will be merged together, and their forecasts."""
+def _methods(plan: Plan, unmade: Sequence[str]) -> dict[str, tuple[Location, ResolvedMethod]]:
+    """Return the methods of variants that are not in the store, and those of a search, with their places."""
+    named = {name: (plan.recipe.place_of(name), plan.variants[name].resolved()) for name in unmade}
+    if plan.search is None:
+        return named
+    space, location = plan.search.space, plan.search.location
+    return named | {f"trials of {method}": (location, space.settle(method, {})) for method in space.methods}
+
+
+def _groups(plan: Plan, family: Family, unmade: Sequence[str]) -> Sequence[Group[str]]:
+    """Return what will be merged together, and the forecasts."""
     rules = {}
-    for variant in variants:
+    for name, (location, method) in _methods(plan, unmade).items():
         try:
-            rules[variant] = plan.variants[variant].resolved().bind_to(family)
+            rules[name] = method.bind_to(family)
         except InputError as error:
-            raise plan.recipe.error(plan.recipe.place_of(variant), str(error)) from None
+            raise plan.recipe.error(location, str(error)) from None
     return grouped(family, rules, merge_options(plan.recipe.output, plan.recipe.compute))
 
 
 def _room(plan: Plan, family: Family, unmade: Sequence[str]) -> str:
     """Return what the merges that are still to be made take of the disk; InputError if it is too much."""
     size = output_layout(family, merge_options(plan.recipe.output, plan.recipe.compute)).size
-    whole = any(plan.variants[name].whole_matrices for name in unmade)
-    needed = size * len(unmade) + (update_bytes(family) if whole else 0)  # one merge at a time has updates
+    whole = any(method.whole_matrices for _, method in _methods(plan, unmade).values())
+    # What a search finds is merged when its trials are gone.
+    count = len(unmade) + (max(plan.search.models, len(plan.search.names)) if plan.search else 0)
+    needed = size * count + (update_bytes(family) if whole else 0)  # one merge at a time has updates
     require_space(
         home(),
         needed,
-        what=f"the merge of {len(unmade)} variant{'s' * (len(unmade) > 1)}",
+        what=f"the merge of {count} variant{'s' * (count > 1)}",
         where=str(home()),
         fix="make room, set RAMMERGE_HOME to a larger disk, or use fewer variants or a shorter output.dtype",
     )

@@ -1,21 +1,56 @@
 """The plan of a run, settled before any work: methods with all parameters, opened suites, origins of models."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluation.judging.gates import CHAMPION_RULES, Gate, check_names, own_code, parse_gate
+from evaluation.search.schedule import affordable, left
 from evaluation.suites import bundled_suites, load_suite
 from rammerge.activations.prompts import Prompts
 from rammerge.errors import InputError, closest
-from rammerge.recipe import Recipe, Source, load
+from rammerge.recipe import Recipe, Search, Source, load
 from rammerge.recipe.location import Location
 from rammerge.rules import resolve
+from tasks.search.space import Space
+from tasks.search.study import TOGETHER
 from tasks.steps.activations import PromptsRef
 from tasks.steps.evaluating import SuiteRef
 from tasks.steps.merging import MethodRef
 from tasks.steps.sources import Origin
+
+
+@dataclass(frozen=True)
+class PlannedSearch:
+    """A search whose methods and parameters have been looked up.
+
+    Attributes:
+        written: as in the recipe.
+        names: of the variants that it finds, the winner and the runner-up.
+        space: what may be proposed.
+        location: its place in the recipe.
+    """
+
+    written: Search
+    names: tuple[str, str]
+    space: Space
+    location: Location
+
+    def steps(self, agents: int) -> int:
+        """Return the number of steps: every look of every trial, those of its references, and of its two variants."""
+        looks = sum(left(self.written.trials)) + agents * ("retention" in self.written.objectives)
+        return looks + len(["search", "record"]) + len(["merge", "smoke", "evaluate"]) * len(self.names)
+
+    @property
+    def models(self) -> int:
+        """The most trial models that are on the disk at the same time."""
+        return min(self.written.keep + TOGETHER, self.written.trials)
+
+    def trials(self, sizes: Sequence[int]) -> int:
+        """Return how many trials the budget allows on suites of so many validation items; 0 if not even two."""
+        budget = self.written.items
+        return self.written.trials if budget is None else affordable(budget, sizes, self.written.trials)
 
 
 @dataclass(frozen=True)
@@ -32,6 +67,7 @@ class Plan:
         unfetched: sentences about suites whose items are not here and were not to be fetched; `suites` lacks them.
         gates: checked, as plain data, with the rule about the champion that a promoting recipe has unless it gives one.
         gate_code: digest of the code of each rule that an installed package offers.
+        search: what is searched besides, if anything.
     """
 
     recipe: Recipe
@@ -43,6 +79,7 @@ class Plan:
     unfetched: Mapping[str, str]
     gates: list[dict[str, Any]]
     gate_code: dict[str, str]
+    search: PlannedSearch | None = None
 
     @property
     def prompts(self) -> dict[str, PromptsRef]:
@@ -77,8 +114,9 @@ class Plan:
     def steps(self) -> int:
         """The number of steps of `merge_and_evaluate` if the gates pass."""
         sources, variants = 1 + len(self.agents), len(self.variants)
+        searched = self.search.steps(len(self.agents)) if self.search else 0
         merging = sources + len(["preflight", "extract", "track", "register"]) + len(self.prompts) + 2 * variants
-        merging += bool(self.together)
+        merging += searched + bool(self.together or self.search)
         if not self.recipe.evaluates:
             return merging
         return merging + sources + variants + len(["compare", "gate", "report"]) + self.recipe.promotes
@@ -95,11 +133,12 @@ def plan(path: Path, *, fetch: bool = True) -> Plan:
 
 def look_up(recipe: Recipe, *, fetch: bool = True) -> Plan:
     """Look up everything that `recipe` names; see `plan`."""
-    methods = _methods(recipe)
+    methods, search = _methods(recipe), _search(recipe)
     unfetched = {} if fetch else _unfetched(recipe)
     suites = _suites(recipe, but=unfetched)
     names = [*(suite.name for suite in suites), *unfetched]
-    gates = _gates(recipe, models=["base", *recipe.members(), *methods], suites=names)
+    variants = [*methods, *(search.names if search else ())]
+    gates = _gates(recipe, models=["base", *recipe.members(), *variants], suites=names)
     return Plan(
         recipe=recipe,
         base=_origin(recipe, recipe.base, ("base",)),
@@ -110,6 +149,7 @@ def look_up(recipe: Recipe, *, fetch: bool = True) -> Plan:
         unfetched=unfetched,
         gates=gates,
         gate_code=own_code([_parse_gate(recipe, gate) for gate in gates]),
+        search=search,
     )
 
 
@@ -142,6 +182,17 @@ def _methods(recipe: Recipe) -> dict[str, MethodRef]:
             raise recipe.error(variant.location, str(error)) from None
         methods[variant.name] = MethodRef.of(settled, trusted=recipe.trust, directory=recipe.directory)
     return methods
+
+
+def _search(recipe: Recipe) -> PlannedSearch | None:
+    for location, merge in recipe.searches.items():
+        if merge.search is not None:
+            space = Space(merge.search.methods, tuple(recipe.trust), recipe.directory)
+            if problem := space.problem():
+                place, message = problem
+                raise recipe.error((*location, "search", "methods", *place), message)
+            return PlannedSearch(merge.search, merge.found, space, location)
+    return None
 
 
 def _unfetched(recipe: Recipe) -> dict[str, str]:

@@ -1,17 +1,23 @@
 """The recipe: one YAML file that says what to merge, how to judge the merges and what may be promoted."""
 
+from rammerge.recipe.location import Location
 from rammerge.recipe.merges import Merge, Variant
 from rammerge.recipe.model import Compute, Evaluation, Output, Recipe, schema
 from rammerge.recipe.reading import load, parse, quoted
+from rammerge.recipe.search import Domain, Objective, Search
 from rammerge.recipe.section import as_name, is_name
 from rammerge.recipe.sources import Source, member_names
 
 __all__ = [
     "Compute",
+    "Domain",
     "Evaluation",
+    "Location",
     "Merge",
+    "Objective",
     "Output",
     "Recipe",
+    "Search",
     "Source",
     "Variant",
     "as_name",

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rammerge.recipe.location import Location
+from rammerge.recipe.search import Search
 from rammerge.recipe.section import Name, Scalar, Section
 
 
@@ -26,13 +27,16 @@ class WrittenTensorRule(Section):
 
 
 class Merge(Section):
-    """One variant, or several with `sweep`. A plain string is a method with its default parameters."""
+    """One variant, or several with `sweep` or `search`. A plain string is a method with its default parameters."""
 
-    method: str = Field(description="A name from `rammerge methods`.")
+    method: str = Field(default="", description="A name from `rammerge methods`; required unless there is a `search`.")
     preset: str | None = Field(default=None, description="A named set of parameters of the method.")
     params: dict[str, Scalar] = Field(default={}, description="Parameters that override the preset.")
     sweep: dict[str, list[Scalar]] = Field(
         default={}, description="Lists of values; each combination becomes one variant."
+    )
+    search: Search | None = Field(
+        default=None, description="In place of all but `name`: methods and ranges; the best two become variants."
     )
     weights: dict[Name, float] = Field(default={}, description="Factors of agents' task vectors; the others have 1.")
     tensors: list[WrittenTensorRule] = Field(default=[], description="What is done with some tensors instead.")
@@ -46,8 +50,16 @@ class Merge(Section):
         "as text or, in `.jsonl`, as `prompt` of an object.",
     )
     name: Name | None = Field(
-        default=None, description="The variant's name; with `sweep`, the start of each variant's name."
+        default=None, description="The variant's name; with `sweep` or `search`, the start of each variant's name."
     )
+
+    @model_validator(mode="after")
+    def _says_what_to_merge(self) -> "Merge":
+        if self.search is None and not self.method:
+            raise ValueError("the key 'method' is missing; add it, or `search`")
+        if self.search is not None and (others := sorted(self.model_fields_set - {"search", "name"})):
+            raise ValueError(f"a search says itself what to merge; remove '{others[0]}'")
+        return self
 
     @model_validator(mode="after")
     def _sweep_makes_sense(self) -> "Merge":
@@ -57,6 +69,12 @@ class Merge(Section):
             if not values or len(set(map(repr, values))) != len(values):
                 raise ValueError(f"sweep.{parameter} needs one or more different values")
         return self
+
+    @property
+    def found(self) -> tuple[str, str]:
+        """The names of the variants that a search finds: the winner, and the runner-up."""
+        stem = self.name or "search"
+        return f"{stem}-best", f"{stem}-second"
 
 
 class Variant(BaseModel):

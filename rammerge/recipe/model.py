@@ -218,11 +218,24 @@ class Recipe(Section):
                 found[member] = place, source
         return found
 
+    @property
+    def searches(self) -> dict[Location, Merge]:
+        """The parts of the file that search, by their places; there is at most one."""
+        return {("merges", index): merge for index, merge in enumerate(self.merges) if merge.search}
+
     def variants(self) -> list[Variant]:
-        """Return the variants in the order of the file, with sweeps expanded; InputError when two share a name."""
+        """Return the variants in the order of the file, with sweeps expanded; InputError when two share a name.
+
+        What a search finds is not among them; its names are taken.
+        """
         variants: dict[str, Variant] = {}
+        taken = {*self.agents, *self.members(), *RESERVED}
+        for location, merge in self.searches.items():
+            if both := sorted(taken & set(merge.found)):
+                raise self.error(location, f"the variant name '{both[0]}' is taken; add another `name:`")
+            taken |= set(merge.found)
         for variant in self._expand():
-            if variant.name in {*variants, *self.agents, *self.members(), *RESERVED}:
+            if variant.name in taken | variants.keys():
                 raise self.error(variant.location, f"the variant name '{variant.name}' is taken; add another `name:`")
             if len(variants) == MAX_VARIANTS:
                 raise self.error(variant.location, f"makes more than {MAX_VARIANTS} variants; narrow the sweep")
@@ -235,6 +248,8 @@ class Recipe(Section):
 
     def _expand(self) -> Iterator[Variant]:
         for index, merge in enumerate(self.merges):
+            if merge.search:
+                continue
             for values in itertools.product(*merge.sweep.values()):
                 swept = dict(zip(merge.sweep, values, strict=True))
                 yield Variant(

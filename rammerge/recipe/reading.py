@@ -42,6 +42,8 @@ def parse(path: Path, text: str) -> Recipe:
         near = closest(whose, models)
         raise recipe.error(("output", "tokenizer"), f"'{whose}' is neither base nor an agent{near}")
     variants = recipe.variants()
+    if len(recipe.searches) > 1:
+        raise recipe.error(list(recipe.searches)[1], "a recipe has one search; let all methods compete in the first")
     if not recipe.evaluates:
         _check_unevaluated(recipe, len(variants))
     return recipe
@@ -49,6 +51,10 @@ def parse(path: Path, text: str) -> Recipe:
 
 def _check_unevaluated(recipe: Recipe, variants: int) -> None:
     """Refuse what only scores decide in a recipe without an evaluation."""
+    for location in recipe.searches:
+        raise recipe.error(
+            location, "a search chooses by scores, and evaluation is none; name a method, or give suites"
+        )
     if recipe.gates:
         raise recipe.error(("gates",), "gates judge scores, and evaluation is none; remove the gates, or give suites")
     if variants > 1:

@@ -163,6 +163,13 @@ def _finish(kind: str, key: str, seconds: Callable[[], float]) -> Entry:
     return _entry(final, manifest, reused=False)
 
 
+def drop(kind: str, key: str) -> None:
+    """Remove the entry of `key`, and what is unfinished of it. Only whoever alone uses this entry may call this."""
+    with locked(_lock(kind, key)):
+        remove(root() / kind / key)
+        remove(root() / kind / ".staging" / key)
+
+
 def is_new() -> bool:
     """Return whether nothing was ever kept in the store."""
     return not root().exists()

@@ -39,6 +39,8 @@ def keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
             current = get_args(current)[-1]
         while hasattr(current, "__metadata__"):  # Annotated[X, ...] -> X
             current = current.__origin__
+        if type(None) in get_args(current):  # X | None -> X
+            current = get_args(current)[0]
     return list(getattr(current, "model_fields", ()))
 
 

@@ -11,6 +11,7 @@ from rammerge.errors import InputError
 from rammerge.recipe import Recipe, load
 from tasks.runtime.step import Result, identity
 from tasks.steps.evaluating import Compared, Decision, Scores, SuiteRef
+from tasks.steps.history import Searched
 from tasks.steps.merging import Merged, MethodRef, OverlapResult, Smoked
 from tasks.steps.sources import Model
 
@@ -50,6 +51,7 @@ class Record(BaseModel):
         suites: what the models were measured on.
         overlap: what each agent changed.
         judged: what the evaluation came to; None if the recipe has none.
+        searched: what a search came to; None if the recipe has none.
         started: when the run started, in seconds since 1970. It is no part of the identity.
     """
 
@@ -63,6 +65,7 @@ class Record(BaseModel):
     suites: Sequence[SuiteRef]
     overlap: OverlapResult
     judged: Judged | None
+    searched: Searched | None = None
     started: float
 
     @property

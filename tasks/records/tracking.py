@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from evaluation.judging.leaderboard import Row
+from evaluation.report.searches import NOT_FINAL, standing
+from evaluation.search.history import History
 from rammerge.recipe import Recipe
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
@@ -89,9 +91,12 @@ def track(out: Path, record: Record, reported: Reported | None, flow_run: str) -
     outcome = judged.decision.digest if judged else record.selected.content
     log.open(recipe.name, key=f"{recipe.digest[:16]}-{outcome[:16]}")
     rows = {row.name: row for row in judged.leaderboard.load().rows} if judged else {}
-    made = (judged.leaderboard, judged.decision) if judged else ()
-    parent = _write_parent(log, record, rows, [*made, record.overlap, *([reported] if reported else [])])
+    made = [judged.leaderboard, judged.decision] if judged else []
+    made += [each for each in (record.overlap, reported, record.searched) if each]
+    parent = _write_parent(log, record, rows, made)
     children = {name: _write_child(log, record, name, row=rows.get(name), parent=parent) for name in record.variants}
+    if record.searched:
+        _write_trials(log, record.searched.load(), parent)
     for name, run in children.items():
         log.finish(run, record.started + sum(record.seconds(name).values()))
     log.finish(parent, time.time())
@@ -140,6 +145,28 @@ def _write_child(log: "_Log", record: Record, name: str, *, row: Row | None, par
         metrics=_metrics(row, record.seconds(name)) | {f"lambda/{agent}": v for agent, v in model.factors.items()},
         files=[model.path / "rammerge.json", model.path / "README.md"],
     )
+
+
+def _write_trials(log: "_Log", history: History, parent: str) -> None:
+    """Write a run for each candidate of a search: what it was, and what it scored on the items that it saw."""
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+
+    for trial in history.trials:
+        became = standing(history, trial)
+        seen = {f"validation/{suite}": score for suite, score in trial.suites.items()}
+        first = {f"first look/{name}": score for name, score in trial.first.items()}
+        run = log.run(
+            f"trial {trial.number}",
+            tags={
+                MLFLOW_PARENT_RUN_ID: parent,
+                "rammerge.trial": became,
+                MLFLOW_RUN_NOTE: f"A candidate of the search: {became}. {NOT_FINAL}",
+            },
+            params={"method": trial.method} | {f"method.{name}": value for name, value in trial.params.items()},
+            metrics={**first, **seen, "validation/average": trial.average, "items": trial.items},
+            files=[],
+        )
+        log.finish(run, time.time())
 
 
 @dataclass

@@ -113,7 +113,7 @@ class Step(Generic[R]):
 
     def find(self, **given: Any) -> R | None:
         """Return the result if the work is already done, else None. Ignored parameters may be left out."""
-        entry = store.find(self.kind, self._key(given))
+        entry = store.find(self.kind, self.key(**given))
         return self._read(entry) if entry is not None else None
 
     def make_together(
@@ -128,7 +128,7 @@ class Step(Generic[R]):
         Returns:
             The keys of all outputs, and of those that were made now.
         """
-        names = {self._key(arguments): name for name, arguments in given.items()}
+        names = {self.key(**arguments): name for name, arguments in given.items()}
 
         def build_by_key(directories: Mapping[str, Path]) -> Iterable[str]:
             keys = {names[key]: key for key in directories}
@@ -138,7 +138,8 @@ class Step(Generic[R]):
         entries = store.materialise_together(self.kind, names, build_by_key, valid=self._holds)
         return list(names), [key for key, entry in entries.items() if not entry.reused]
 
-    def _key(self, given: Mapping[str, Any]) -> str:
+    def key(self, **given: Any) -> str:
+        """Return the key of the output in the store. Ignored parameters may be left out."""
         settled = {
             name: given.get(name, parameter.default)
             for name, parameter in self._signature.parameters.items()
@@ -161,7 +162,7 @@ class Step(Generic[R]):
         return self._read(entry) is not None
 
     def _cache_key(self, _: TaskRunContext, given: dict[str, Any]) -> str:
-        key = self._key(given)
+        key = self.key(**given)
         entry = store.find(self.kind, key)
         generation = store.generation(self.kind, key, valid=entry is not None and self._holds(entry))
         # Several homes may share a Prefect server, and a result contains a path below one of them.
@@ -176,7 +177,7 @@ class Step(Generic[R]):
         def build(directory: Path) -> None:
             self._build(directory, *args, **kwargs)
 
-        key = self._key(given.arguments)
+        key = self.key(**given.arguments)
         with running(str(task_run.name or self.kind)):
             entry = store.materialise(self.kind, key, build, valid=self._holds)
         get_run_logger().info("%s %s", "found" if entry.reused else "wrote", entry.path)

@@ -155,6 +155,12 @@ def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], con
 
 
 def _run(out: Path, *, process: Worker, model: Model, suite: SuiteRef, conditions: Conditions) -> None:
+    process.ask("evaluate", **harness_arguments(model, suite, conditions), out=str(out))
+    refuse_changed(model)
+
+
+def harness_arguments(model: Model, suite: SuiteRef, conditions: Conditions) -> dict[str, Any]:
+    """Return what a process that runs models is told of a model, a suite and how to ask."""
     loaded = {
         "model_dir": str(model.path),
         "dtype": conditions.dtype,
@@ -162,15 +168,7 @@ def _run(out: Path, *, process: Worker, model: Model, suite: SuiteRef, condition
         "device": conditions.device,
         "model_digest": model.digest,
     }
-    process.ask(
-        "evaluate",
-        model=loaded,
-        suite=str(suite.path),
-        suite_digest=suite.digest,
-        limit=conditions.limit,
-        out=str(out),
-    )
-    refuse_changed(model)
+    return {"model": loaded, "suite": str(suite.path), "suite_digest": suite.digest, "limit": conditions.limit}
 
 
 def _means(directory: Path) -> dict[str, float]:

@@ -223,7 +223,7 @@ def merge(
     If `together` made it, or an earlier run, there is nothing left to do.
     """
     family = open_family(base, agents, groups, output.resize)
-    for _ in _merged(family, {out: method}, output, compute, overlap, activations):
+    for _ in write_merges(family, {out: method}, output, compute, overlap, activations):
         pass
 
 
@@ -254,14 +254,14 @@ def merge_together(
         family = open_family(base, agents, groups, output.resize)
         names = {directory: name for name, directory in directories.items()}
         wanted = {directory: methods[name] for directory, name in names.items()}
-        yield from (names[made] for made in _merged(family, wanted, output, compute, overlap))
+        yield from (names[made] for made in write_merges(family, wanted, output, compute, overlap))
 
     given = {name: {**common, "method": method} for name, method in methods.items()}
     entries, made = merge.make_together(given, build)
     write_json(out / "together.json", {"entries": entries, "made": made})
 
 
-def _merged(
+def write_merges(
     family: Family,
     methods: Mapping[Path, MethodRef],
     output: Output,

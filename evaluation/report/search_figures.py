@@ -1,0 +1,80 @@
+"""Figures of a search: its history, and the trade-off between the average and the worst suite.
+
+All points are scores on the items of the first look, because all candidates saw these.
+"""
+
+import io
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from evaluation.search.history import History
+
+# Tol's bright scheme, which color-blind readers can tell apart.
+_COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
+
+
+def history_png(history: History) -> bytes:
+    """Return the figure of every trial's average by its number, and of the best so far, as a PNG image."""
+    figure, axes = _figure("trial", "average, percent")
+    numbers = [trial.number for trial in history.trials]
+    values = [100 * trial.first["average"] for trial in history.trials]
+    _draw_methods(axes, history, numbers, values)
+    best = [max(values[: end + 1]) for end in range(len(values))]
+    axes.step(numbers, best, where="post", color="black", label="best so far")
+    return _png(figure)
+
+
+def pareto_png(history: History) -> bytes:
+    """Return the figure of average and worst suite, and of the candidates that none dominates, as a PNG image."""
+    figure, axes = _figure("average, percent", "worst suite, percent")
+    points = [(100 * trial.first["average"], 100 * trial.first["worst"]) for trial in history.trials]
+    _draw_methods(axes, history, *map(list, zip(*points, strict=True)))
+    front = sorted({point for point in points if not any(_dominates(other, point) for other in points)})
+    axes.plot(*zip(*front, strict=True), color="black", label="best trade-offs")
+    return _png(figure)
+
+
+def _dominates(ours: tuple[float, float], theirs: tuple[float, float]) -> bool:
+    return ours != theirs and ours[0] >= theirs[0] and ours[1] >= theirs[1]
+
+
+def _figure(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(color="#dddddd")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _draw_methods(axes: Axes, history: History, x: Sequence[float], y: Sequence[float]) -> None:
+    """Draw the trials, a color a method; the winner and the runner-up have a ring."""
+    for index, method in enumerate(dict.fromkeys(trial.method for trial in history.trials)):
+        mine = [place for place, trial in enumerate(history.trials) if trial.method == method]
+        color = _COLORS[index % len(_COLORS)]
+        axes.plot([x[place] for place in mine], [y[place] for place in mine], "o", color=color, label=method)
+    chosen = [place for place, trial in enumerate(history.trials) if trial.number in (history.best, history.second)]
+    axes.plot(
+        [x[place] for place in chosen],
+        [y[place] for place in chosen],
+        "o",
+        color="black",
+        markersize=13,
+        markerfacecolor="none",
+        label="winner, runner-up",
+    )
+
+
+def _png(figure: Figure) -> bytes:
+    figure.suptitle("Validation items of the first look, which all candidates saw", x=0.01, ha="left", fontsize=11)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    buffer = io.BytesIO()
+    # Without the library's version in the file, the same history gives the same bytes.
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    return buffer.getvalue()

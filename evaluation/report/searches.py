@@ -1,0 +1,46 @@
+"""The history of a search for people, as Markdown. Numbers are percent."""
+
+from collections.abc import Iterator
+
+from evaluation.search.history import History, Trial
+
+# Rows of the table; the data have every trial.
+_SHOWN = 20
+
+NOT_FINAL = (
+    "A candidate that was dropped has no final score: what is shown is its average on the items that it saw, without "
+    "an interval, and not comparable with the averages of those that saw more. The winner and the runner-up are chosen "
+    "on these validation items; what they are worth is their score on the test split, on the leaderboard."
+)
+
+
+def search_markdown(history: History) -> str:
+    """Return what a search came to, and its best trials, as GitHub Markdown."""
+    stopped = [f"It has fewer trials or comparisons than asked for: {history.stopped}.", ""] if history.stopped else []
+    return "\n".join([f"{history.sentence}.", "", *stopped, *_table(history), "", NOT_FINAL, ""])
+
+
+def standing(history: History, trial: Trial) -> str:
+    """Return what became of a trial, in a few words."""
+    if trial.number == history.best:
+        return "winner"
+    if trial.number == history.second:
+        return "runner-up"
+    return "last to be dropped" if trial.whole else "dropped"
+
+
+def _table(history: History) -> Iterator[str]:
+    ranked = history.ranked
+    suites = list(ranked[0].suites)
+    yield _line(["trial", "candidate", "standing", "items seen", *suites, "average"])
+    yield _line(["---:", "---", "---", "---:", *("---:" for _ in (*suites, "average"))])
+    for trial in ranked[:_SHOWN]:
+        scores = [f"{100 * score:.1f}" for score in (*trial.suites.values(), trial.average)]
+        shown = scores if trial.whole else [f"*{score}*" for score in scores]
+        yield _line([str(trial.number), trial.words, standing(history, trial), str(trial.items), *shown])
+    if len(ranked) > _SHOWN:
+        yield _line(["", f"{len(ranked) - _SHOWN} more", "dropped", "", *("" for _ in (*suites, "average"))])
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
