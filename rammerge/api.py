@@ -117,6 +117,7 @@ def measure_overlap(
     eta: float = 1e-3,
     ulps: int = 1,
     densities: bool = True,
+    ranks: bool = False,
     resize: Resize = "refuse",
     device: str = "cpu",
     memory: int | str | None = None,
@@ -133,6 +134,7 @@ def measure_overlap(
         eta: threshold of `relative`.
         ulps: threshold of `ulp`.
         densities: whether to measure densities by several rules too, which takes another pass.
+        ranks: whether to measure how many directions each agent's changes have, which takes longer than all the rest.
         resize: see `merge`.
         device: cpu, cuda or cuda:N.
         memory: limit of the process's resident memory: bytes, or text such as "800MiB".
@@ -147,7 +149,7 @@ def measure_overlap(
     options = MergeOptions(device=device, memory=limit, threads=threads)
     family = _open_family(base, agents, resize)
     rule = mask_from(mask, epsilon, eta, ulps)
-    return measuring.measure_overlap(family, rule, options, densities=densities, progress=progress)
+    return measuring.measure_overlap(family, rule, options, densities=densities, ranks=ranks, progress=progress)
 
 
 def methods() -> MethodListing:

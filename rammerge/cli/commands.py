@@ -97,6 +97,7 @@ def inspect(
     epsilon: options.Epsilon = 1e-5,
     eta: options.Eta = 1e-3,
     ulps: options.Ulps = 1,
+    rank: options.Ranks = False,
     device: options.Device = "cpu",
     memory: options.Memory = None,
     threads: options.Threads = None,
@@ -112,7 +113,7 @@ def inspect(
     how = MergeOptions(device=device, memory=_memory_limit(memory), threads=threads)
     family = Family.open(base, name_agents(agents), resize=resize, progress=say)
     with progress_display() as progress:
-        overlap = measure_overlap(family, mask_from(mask, epsilon, eta, ulps), how, progress=progress)
+        overlap = measure_overlap(family, mask_from(mask, epsilon, eta, ulps), how, ranks=rank, progress=progress)
     if json_file is not None and str(json_file) == "-":
         print(json.dumps(overlap.to_json(), indent=2))
         return

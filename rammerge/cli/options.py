@@ -117,6 +117,9 @@ Compile = Annotated[
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON; - for stdout.")
 ]
+Ranks = Annotated[
+    bool, typer.Option("--rank", help="Measure how many directions the changes have, which takes longer.")
+]
 Mask = Annotated[Literal["abs", "exact", "relative", "ulp"], typer.Option(help="What counts as changed.")]
 Epsilon = Annotated[float, typer.Option(metavar="X", help="Threshold of --mask abs.", min=0)]
 Eta = Annotated[float, typer.Option(metavar="X", help="Threshold of --mask relative.", min=0)]

@@ -21,9 +21,9 @@ class Gram:
     agents: tuple[str, ...]
     by_tensor: Mapping[str, Sequence[float]]
 
-    def matrix(self, tensor: str | None = None) -> list[list[float]]:
-        """Return [i][j] = <tau_i, tau_j> for one tensor or (None) the whole model."""
-        upper = self._whole_model if tensor is None else self.by_tensor[tensor]
+    def matrix(self, tensors: str | Sequence[str] | None = None) -> list[list[float]]:
+        """Return [i][j] = <tau_i, tau_j> for one tensor, for several together or (None) for the whole model."""
+        upper = self._upper(tensors)
         n = len(self.agents)
         return [[upper[_place(min(i, j), max(i, j), n)] for j in range(n)] for i in range(n)]
 
@@ -36,15 +36,23 @@ class Gram:
         }
         return Gram(self.agents, scaled)
 
-    def cosines(self, tensor: str | None = None) -> list[list[float | None]]:
+    def cosines(self, tensors: str | Sequence[str] | None = None) -> list[list[float | None]]:
         """Return [i][j] = the cosine of two task vectors, None where one of them is zero."""
-        return cosines(self.matrix(tensor))
+        return cosines(self.matrix(tensors))
+
+    def _upper(self, tensors: str | Sequence[str] | None) -> Sequence[float]:
+        if tensors is None:
+            return self._whole_model
+        return self.by_tensor[tensors] if isinstance(tensors, str) else self._added(tensors)
 
     @cached_property
     def _whole_model(self) -> list[float]:
+        return self._added(list(self.by_tensor))
+
+    def _added(self, tensors: Sequence[str]) -> list[float]:
         pairs = len(self.agents) * (len(self.agents) + 1) // 2
         # Exact and rounded once, so that the order of the tensors has no effect.
-        return [math.fsum(upper[at] for upper in self.by_tensor.values()) for at in range(pairs)]
+        return [math.fsum(self.by_tensor[name][at] for name in tensors) for at in range(pairs)]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON."""

@@ -1,36 +1,25 @@
 """Task-vector overlap: which elements each agent changed, alone or with others (RAM paper Sec. 3, 64-bit counts)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 from rammerge.numerics.masks import Mask
 from rammerge.overlap.advice import alike, frozen
+from rammerge.overlap.chance import both_by_chance
+from rammerge.overlap.densities import Densities
 from rammerge.overlap.gram import Gram
+from rammerge.overlap.pairs import Pairs
+from rammerge.overlap.parts import LAYERS_SHOWN, Part, build_part, grouped, layers_of, module_of, number_of
+from rammerge.overlap.ranks import Ranks
 from rammerge.overlap.ratio import overlap_ratio
+from rammerge.overlap.showing import cosine_table, density_table, pair_table, part_table, rank_table
 from rammerge.system.tables import Shown, Table, percent
 
 DENSE = 0.6
 FEW_UNIQUE = 0.01
-
-
-@dataclass(frozen=True)
-class Densities:
-    """Share of one agent's elements that changed, by several rules.
-
-    Attributes:
-        dtypes: stored dtype -> elements stored so.
-        above: epsilon -> share with |delta| > epsilon.
-        relative: share whose change exceeds 1e-3 of the weight.
-        exact: share that differs once cast to the base's dtype.
-    """
-
-    dtypes: Mapping[str, int]
-    above: Mapping[str, float]
-    relative: float
-    exact: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,18 +29,31 @@ class Overlap(Shown):
     Attributes:
         agents: their names, in the recipe's order.
         mask: what counted as changed.
-        elements: float elements of the model, tied tensors once.
+        sizes: float tensor -> its elements, tied tensors once.
         by_tensor: tensor -> [agent][k - 1] = elements that this agent and k - 1 others changed.
         densities: per agent, if they were measured.
         gram: the task vectors' inner products, if they were measured.
+        pairs: what each two agents changed together, if that was counted.
+        ranks: how many directions each agent's changes have, if that was measured.
     """
 
     agents: tuple[str, ...]
     mask: Mask
-    elements: int
+    sizes: Mapping[str, int]
     by_tensor: Mapping[str, Sequence[Sequence[int]]]
     densities: Mapping[str, Densities] = field(default_factory=dict)
     gram: Gram | None = None
+    pairs: Pairs | None = None
+    ranks: Ranks | None = None
+
+    @property
+    def elements(self) -> int:
+        """Float elements of the model."""
+        return sum(self.sizes.values())
+
+    def active(self, tensor: str) -> list[int]:
+        """Return how many elements of a tensor each agent changed."""
+        return [sum(row) for row in self.by_tensor[tensor]]
 
     def histogram(self, tensor: str | None = None) -> list[list[int]]:
         """Return [agent][k - 1] for one tensor or (None) the whole model."""
@@ -96,7 +98,7 @@ class Overlap(Shown):
             counts = {f"with_{k}": count for k, count in enumerate(row.pop("co_active"))}
             found = self.densities.get(name)
             above = {f"above_{epsilon}": share for epsilon, share in found.above.items()} if found else {}
-            more = {"relative": found.relative, "exact": found.exact} if found else {}
+            more = {"relative": found.relative, "exact": found.exact, "hidden": found.hidden} if found else {}
             rows.append({"agent": name, **row, "rho": rho, **counts, **above, **more})
         return rows
 
@@ -109,8 +111,37 @@ class Overlap(Shown):
             rho = "inf" if row["rho"] is None else f"{row['rho']:.3f}"
             rows.append([name, percent(row["density"]), f"{row['active']:,}", *shares, rho])
         overlap = Table(["agent", "density", "changed", "unique", *others, "rho"], rows, "Overlap")
-        compared = [self._cosine_table(self.gram)] if self.gram and len(self.agents) > 1 else []
-        return [overlap, *compared, *([self._density_table()] if self.densities else [])]
+        tables = [overlap]
+        if self.gram and len(self.agents) > 1:
+            tables.append(cosine_table(self.gram))
+        if self.pairs and len(self.agents) > 1:
+            tables.append(pair_table(self.pairs, self.both_by_chance()))
+        if self.gram:
+            tables.append(part_table("module", self.modules(), self.agents))
+            tables.append(part_table("layer", self.layers(), self.agents))
+        if self.ranks:
+            tables.append(rank_table(self.ranks))
+        return [*tables, *([density_table(self.densities)] if self.densities else [])]
+
+    def both_by_chance(self) -> list[float]:
+        """Return how many elements each two agents i < j would both change if they had chosen independently."""
+        found = [both_by_chance(self.active(name), self.sizes[name]) for name in self.by_tensor]
+        return [math.fsum(column) for column in zip(*found, strict=True)]
+
+    def modules(self) -> list[Part]:
+        """Return what agents changed in each kind of module."""
+        return self._parts(module_of)
+
+    def layers(self, most: int = LAYERS_SHOWN) -> list[Part]:
+        """Return what agents changed in each layer, or in at most `most` ranges of layers, and outside of layers."""
+        names = layers_of(list(self.by_tensor), most)
+        found = self._parts(names.__getitem__)
+        return sorted(found, key=lambda part: number_of(part.tensors[0]))
+
+    def _parts(self, key: Callable[[str], str]) -> list[Part]:
+        groups = grouped(list(self.by_tensor), key).items()
+        measured = (self.sizes, self.by_tensor, self.gram, self.pairs, self.ranks)
+        return [build_part(name, tensors, *measured) for name, tensors in groups]
 
     def note(self) -> str:
         """Return the sentence that says what was counted."""
@@ -127,33 +158,20 @@ class Overlap(Shown):
         """Return what a shell or a notebook shows."""
         return [*self.tables(), self.note(), *(f"warning: {warning}" for warning in self.warnings())]
 
-    def _cosine_table(self, gram: Gram) -> Table:
-        rows = [
-            [name, *("-" if cosine is None else f"{cosine:.4f}" for cosine in row)]
-            for name, row in zip(self.agents, gram.cosines(), strict=True)
-        ]
-        return Table(["agent", *self.agents], rows, "Cosine of the task vectors")
-
-    def _density_table(self) -> Table:
-        epsilons = next(iter(self.densities.values())).above
-        rows = []
-        for name, found in self.densities.items():
-            shares = [percent(share) for share in (*found.above.values(), found.relative, found.exact)]
-            rows.append([name, ", ".join(found.dtypes), *shares])
-        columns = ["agent", "stored as", *(f"> {epsilon}" for epsilon in epsilons), "> 0.1 %", "bits"]
-        return Table(columns, rows, "Density by rule")
-
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON, with the summary for readers that want no arithmetic."""
         return {
             "agents": list(self.agents),
             "mask": asdict(self.mask),
             "elements": self.elements,
+            "sizes": dict(self.sizes),
             "summary": self.summary(),
             "cosine": None if self.gram is None else self.gram.cosines(),
             "densities": {name: asdict(value) for name, value in self.densities.items()},
             "by_tensor": {name: [list(row) for row in rows] for name, rows in self.by_tensor.items()},
             "gram": None if self.gram is None else self.gram.to_json(),
+            "pairs": None if self.pairs is None else self.pairs.to_json(),
+            "ranks": None if self.ranks is None else self.ranks.to_json(),
         }
 
     @classmethod
@@ -162,10 +180,12 @@ class Overlap(Shown):
         return cls(
             agents=tuple(content["agents"]),
             mask=Mask(**content["mask"]),
-            elements=content["elements"],
+            sizes=content["sizes"],
             by_tensor=content["by_tensor"],
             densities={name: Densities(**value) for name, value in content["densities"].items()},
             gram=None if content["gram"] is None else Gram.from_json(content["gram"]),
+            pairs=None if content["pairs"] is None else Pairs.from_json(content["pairs"]),
+            ranks=None if content["ranks"] is None else Ranks.from_json(content["ranks"]),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rammerge.activations.activations import Activations
@@ -44,15 +44,29 @@ def plan_matrices(session: Session, rule: MergeRule, activations: Activations | 
         InputError: not even one fits; the message says how much memory is enough.
     """
     importlib.import_module("torch")  # now, so that what the process holds already counts its memory
-    options, found = session.options, list(matrices_of(session, rule))
+    found = list(matrices_of(session, rule))
     tokens = min(CHUNK_TOKENS, activations.tokens) if activations else CHUNK_TOKENS
     needs = {view: _bytes(view, session, method, tokens) for view, method in found}
+    before = session.plan.forecast if any(method.of == "update" for _, method in found) else 0
+    return share_out(session, needs, before)
+
+
+def share_out(session: Session, needs: Mapping[MatrixView, int], before: int = 0) -> MatrixPlan:
+    """Choose how many matrices are worked on at once.
+
+    Args:
+        session: its options say how much memory there is.
+        needs: matrix -> bytes that a thread needs for it.
+        before: peak resident bytes of what runs before.
+
+    Raises:
+        InputError: not even one fits; the message says how much memory is enough.
+    """
+    importlib.import_module("torch")  # now, so that what the process holds already counts its memory
     need = max(needs.values(), default=0)
-    resident, limit = resident_bytes(), memory_limit(options)
-    if any(method.of == "update" for _, method in found):
-        resident = max(resident, session.plan.forecast)
-    threads = min(most_threads(options), max(1, len(needs)))
-    least = min(threads, options.threads or 1)
+    resident, limit = max(before, resident_bytes()), memory_limit(session.options)
+    threads = min(most_threads(session.options), max(1, len(needs)))
+    least = min(threads, session.options.threads or 1)
     while resident + threads * need > limit and threads > least:
         threads -= 1
     forecast = resident + threads * need
@@ -60,7 +74,7 @@ def plan_matrices(session: Session, rule: MergeRule, activations: Activations | 
         worst = max(needs, key=lambda view: needs[view])
         raise InputError(
             f"--memory {limit / 2**20:.0f}MiB is too little: for '{worst.name}' ({worst.rows} x {worst.columns}) this "
-            f"method needs {-(-forecast // (1 << 20))}MiB; give that, or choose a method that is element-wise"
+            f"needs {-(-forecast // (1 << 20))}MiB; give that, or do without whole matrices"
         )
     return MatrixPlan(threads, forecast)
 
@@ -75,10 +89,14 @@ def matrices_of(session: Session, rule: MergeRule) -> Iterator[tuple[MatrixView,
 
 def _bytes(view: MatrixView, session: Session, method: MatrixMethod, tokens: int) -> int:
     agents = len(session.agents)
-    square = method.matrices(agents, view) * view.short**2 * _FLOAT64
-    stored = sum(info.dtype.itemsize for info in session.inputs(view.name))
-    # Elements as they are stored, each task vector in float64, and two more such blocks on the way there or back.
-    block = view.short * view.width * (stored + (agents + 2) * _FLOAT64)
     # What each task vector adds to the outputs, and a block of the inputs, as stored and in float64.
     seen = tokens * (agents * view.short * _FLOAT64 + view.width * (4 + 2 * _FLOAT64)) if method.needs_moments else 0
-    return int(square) + block + seen + _LIBRARY_BYTES
+    return block_bytes(view, session, method.matrices(agents, view)) + seen
+
+
+def block_bytes(view: MatrixView, session: Session, squares: float) -> int:
+    """Return what a thread needs to read a matrix in blocks and to hold some float64 matrices [short, short]."""
+    stored = sum(info.dtype.itemsize for info in session.inputs(view.name))
+    # Elements as they are stored, each task vector in float64, and two more such blocks on the way there or back.
+    block = view.short * view.width * (stored + (len(session.agents) + 2) * _FLOAT64)
+    return int(squares * view.short**2 * _FLOAT64) + block + _LIBRARY_BYTES

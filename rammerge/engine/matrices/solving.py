@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from rammerge.activations.activations import Activations
 from rammerge.checkpoints.family import Family
-from rammerge.checkpoints.headers import TensorInfo
-from rammerge.engine.blocks import averaged
 from rammerge.engine.matrices.elementwise import KernelUpdates, update_runners
 from rammerge.engine.matrices.memory import matrices_of, plan_matrices
 from rammerge.engine.matrices.method import Grams, MatrixMethod, Moments, Of, added
 from rammerge.engine.matrices.moments import moments_of
+from rammerge.engine.matrices.reading import task_vectors
 from rammerge.engine.matrices.updates import FLOAT32, UpdateFile, updates, with_updates
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.engine.options import MergeOptions
@@ -134,23 +133,11 @@ class _Solver:
         return [added(deltas)] if of == "sum" else [*deltas, self._update(view, block)] if of == "update" else deltas
 
     def _deltas(self, view: MatrixView, block: slice) -> list[Tensor]:
-        """Return a block of each task vector. The difference is that of float32."""
-        groups = self.session.groups
-        base, *members = (self._read(info, view, block) for info in self.session.inputs(view.name))
-        agents, before = averaged(base, members, groups) if groups else members, base.float()
-        deltas = [(agent.float() - before).double() for agent in agents]
-        for delta, weight in zip(deltas, self.weights, strict=False):
-            delta *= weight
-        return deltas
+        return task_vectors(self.session, view, block, self.weights)
 
     def _update(self, view: MatrixView, block: slice) -> Tensor:
         stored = view.read(FLOAT32, block, lambda start, memory: self.file.read(view.name, start, memory))
         return stored.to(self.session.device).double()
-
-    def _read(self, info: TensorInfo, view: MatrixView, block: slice) -> Tensor:
-        files = self.session.files
-        stored = view.read(info.dtype, block, lambda start, memory: files.read(info, start, memory))
-        return stored.to(self.session.device)
 
 
 def _product(multipliers: Sequence[Tensor], matrices: Sequence[Tensor]) -> Tensor:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EPSILONS = (0.0, 1e-6, 1e-5, 1e-4)
 ETA = 1e-3
-_RULES = len(EPSILONS) + 2
+_RULES = len(EPSILONS) + 3
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,28 @@ class DensityBlock:
         return []
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
-        """Return float64 [agents * 6 + 1].
+        """Return float64 [agents * 7 + 1].
 
-        Per agent: |delta| above each of `EPSILONS`, relative change above `ETA`, and elements that differ in the base's
-        dtype.
+        Per agent: |delta| above each of `EPSILONS`, relative change above `ETA`, elements that differ in the base's
+        dtype, and changes that are smaller than half a step of bfloat16 at the base's element.
         """
         exact = read_block(base, agents, "exact", arguments)
         indicators: list[Tensor] = []
+        half = _half_step(exact.base)
         for agent, delta, differs in zip(agents, exact.deltas, exact.masks, strict=True):
             magnitude = delta.abs()
             indicators += [(magnitude > epsilon).float() for epsilon in EPSILONS]
             largest = torch.maximum(exact.base.abs(), agent.float().abs())
-            indicators += [(magnitude > ETA * largest).float(), differs]
+            hidden = (magnitude > 0.0).float() * (magnitude < half).float()
+            indicators += [(magnitude > ETA * largest).float(), differs, hidden]
         return [], counted(indicators, health(total(exact.deltas)))
+
+
+def _half_step(values: Tensor) -> Tensor:
+    """Return half the distance from float32 [n] to bfloat16's next larger magnitude; 0 for zeros and subnormals."""
+    # bfloat16 has float32's exponents and 7 bits below the first: a step is 2**-7 of the power of two below a value.
+    power = (values.view(torch.int32).to(torch.int64) & 0x7F800000).to(torch.int32).view(torch.float32)
+    return power * 2.0**-8
 
 
 @dataclass(frozen=True)
@@ -101,4 +110,6 @@ def _densities(members: Sequence[Checkpoint], floats: Sequence[str], shares: Seq
         info = members[0].tensors[tensor]
         dtypes[info.dtype.name if len(members) == 1 else "float32"] += info.numel  # the mean of several is float32
     above = {f"{epsilon:g}": share for epsilon, share in zip(EPSILONS, shares, strict=False)}
-    return Densities(dict(sorted(dtypes.items())), above, relative=shares[-2], exact=shares[-1])
+    *_, relative, exact, hidden = shares
+    changed = shares[0]  # above epsilon 0
+    return Densities(dict(sorted(dtypes.items())), above, relative, exact, hidden / changed if changed else 0.0)

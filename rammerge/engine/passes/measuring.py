@@ -6,6 +6,7 @@ from typing import Any
 
 from rammerge.checkpoints.family import Family
 from rammerge.engine.computing import compute
+from rammerge.engine.matrices.ranks import measure_ranks
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.chunks import Unit
 from rammerge.engine.passes.densities import DensitiesByRule
@@ -17,7 +18,7 @@ from rammerge.numerics.masks import Mask
 from rammerge.overlap import Overlap
 
 # Raise this when the counts of the same inputs change. It is part of cache keys.
-OVERLAP_VERSION = 2
+OVERLAP_VERSION = 3
 
 
 def runners_for(session: Session, passes: Sequence[Pass[Any]]) -> dict[Pass[Any], Runner]:
@@ -83,6 +84,7 @@ def measure_overlap(
     options: MergeOptions | None = None,
     *,
     densities: bool = True,
+    ranks: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Overlap:
     """Count which elements each agent changed, alone or with others (RAM paper Sec. 3.1), and compare directions.
@@ -92,15 +94,18 @@ def measure_overlap(
         mask: what counts as changed; by default |delta| > 1e-5.
         options: where to compute, and with how much memory.
         densities: whether to measure densities by several rules too, which takes another pass.
+        ranks: whether to measure the ranks of matrices too, which takes longer than all the rest.
         progress: called from worker threads.
 
     Raises:
         InputError: an input has a NaN or an infinity.
     """
     counts, by_rule = OverlapCounts(mask or Mask(), products=True), DensitiesByRule()
-    with Session(family, options or MergeOptions(), progress) as session:
+    options = options or MergeOptions()
+    with Session(family, options, progress) as session:
         runners = runners_for(session, [counts, by_rule] if densities else [counts])
         for runner in runners.values():
             runner.settle()
         statistics = measure(session, runners)
-    return replace(statistics[counts], densities=statistics.find(by_rule) or {})
+    measured = measure_ranks(family, options, progress) if ranks else None
+    return replace(statistics[counts], densities=statistics.find(by_rule) or {}, ranks=measured)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rammerge.engine.blocks import Arguments, counted, health, read_block, total
+from rammerge.engine.blocks import Arguments, Block, counted, health, read_block, total
 from rammerge.engine.passes.products import product_dtypes, products
 from rammerge.engine.passes.statistics import Scans, count_and_sum_by_tensor
 from rammerge.numerics.dtypes import DType
 from rammerge.numerics.masks import Mask, MaskMode
-from rammerge.overlap import Gram, Overlap
+from rammerge.overlap import Gram, Overlap, Pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CountBlock:
-    """Count overlap on a block, and with `products` multiply the task vectors too."""
+    """Count overlap on a block, and with `products` compare each two agents and multiply the task vectors too."""
 
     agents: int
     mask_mode: MaskMode
@@ -31,20 +32,36 @@ class CountBlock:
 
     def counts(self, agents: int) -> int:
         """Return the number of counts, without the health."""
-        return agents * agents
+        return agents * agents + (agents * (agents - 1) if self.products else 0)
 
     def results(self, agents: int) -> list[DType]:
         """Return the dtypes of the resulting tensors, which are summed: none without `products`."""
         return product_dtypes(agents) if self.products else []
 
     def __call__(self, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> tuple[list[Tensor], Tensor]:
-        """Return float64 [agents**2 + 1]: entry [t, k - 1] counts agent t's changed elements that k agents changed."""
+        """Return float64 [agents**2 + 1]: entry [t, k - 1] counts agent t's changed elements that k agents changed.
+
+        With `products` counts of each two agents come before the health: elements that both changed, and of these the
+        elements whose changes have the same sign.
+        """
         block = read_block(base, agents, self.mask_mode, arguments)
         active = total(block.masks)
         by_count = [(active == float(k)).float() for k in range(1, self.agents + 1)]
         indicators = [mask * equal for mask in block.masks for equal in by_count]
         made = products(block.deltas) if self.products else []
+        if self.products:
+            indicators += _compared(block)
         return made, counted(indicators, health(total(block.deltas)))
+
+
+def _compared(block: Block) -> list[Tensor]:
+    """Return for each two agents where both changed an element, and where they did so with the same sign."""
+    signs = [delta.sign() for delta in block.deltas]
+    found = []
+    for i, j in combinations(range(len(signs)), 2):
+        both = block.masks[i] * block.masks[j]
+        found += [both, both * (signs[i] == signs[j]).float()]
+    return found
 
 
 @dataclass(frozen=True)
@@ -53,7 +70,8 @@ class OverlapCounts:
 
     Attributes:
         mask: what counts as changed.
-        products: whether to compute the task vectors' inner products too, in the same read.
+        products: whether to compare each two agents too, by signs and by the task vectors' inner products, in the same
+            read.
     """
 
     mask: Mask
@@ -84,8 +102,12 @@ class OverlapCounts:
             for name, (counts, _) in found.items()
         }
         names = tuple(session.agents)
-        gram = Gram(names, {name: sums for name, (_, sums) in found.items()}) if self.products else None
-        return Overlap(names, self.mask, session.elements, by_tensor, gram=gram)
+        sizes = {name: session.base.tensors[name].numel for name in session.floats}
+        gram = pairs = None
+        if self.products:
+            gram = Gram(names, {name: sums for name, (_, sums) in found.items()})
+            pairs = Pairs(names, {name: counts[agents * agents :] for name, (counts, _) in found.items()})
+        return Overlap(names, self.mask, sizes, by_tensor, gram=gram, pairs=pairs)
 
     def to_json(self, result: Overlap) -> dict[str, Any]:
         """Return a result as plain JSON."""
