@@ -178,6 +178,7 @@ def _methods(recipe: Recipe) -> dict[str, MethodRef]:
                 directory=recipe.directory,
             )
             settled.bind(recipe.agents)
+            settled.check_prompts(recipe.agents)
         except InputError as error:
             raise recipe.error(variant.location, str(error)) from None
         methods[variant.name] = MethodRef.of(settled, trusted=recipe.trust, directory=recipe.directory)

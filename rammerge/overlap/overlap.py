@@ -120,7 +120,7 @@ class Overlap(Shown):
             tables.append(part_table("module", self.modules(), self.agents))
             tables.append(part_table("layer", self.layers(), self.agents))
         if self.ranks:
-            tables.append(rank_table(self.ranks))
+            tables.append(rank_table(self.ranks, self.modules()))
         return [*tables, *([density_table(self.densities)] if self.densities else [])]
 
     def both_by_chance(self) -> list[float]:

@@ -27,23 +27,19 @@ def pair_table(pairs: Pairs, by_chance: Sequence[float]) -> Table:
 
 def part_table(kind: str, parts: Sequence[Part], agents: Sequence[str]) -> Table:
     """Return what agents changed in each layer or each kind of module: densities, what they share, and directions."""
-    ranked = any(part.ranks for part in parts)
-    columns = [kind, *agents, "shared", "by chance", "same sign", "cosine"]
     rows = []
     for part in parts:
         shares = [*part.densities, part.shared_share, part.chance_share, part.same_sign]
-        ranks = [percent(share) for share in part.ranks] if ranked else []
-        rows.append([part.name, *map(percent, shares), _cosine(part.cosine), *ranks])
-    return Table([*columns, *(f"rank of {name}" for name in agents if ranked)], rows, f"Density by {kind}")
+        rows.append([part.name, *map(percent, shares), _cosine(part.cosine)])
+    return Table([kind, *agents, "shared", "by chance", "same sign", "cosine"], rows, f"Density by {kind}")
 
 
-def rank_table(ranks: Ranks) -> Table:
-    """Return how many directions the changes of each agent have."""
-    rows = [
-        [name, percent(share), "-" if stable is None else f"{stable:.1f}"]
-        for name, share, stable in zip(ranks.agents, ranks.shares(), ranks.stable(), strict=True)
-    ]
-    return Table(["agent", "effective rank", "stable rank"], rows, "Rank of the changes")
+def rank_table(ranks: Ranks, modules: Sequence[Part]) -> Table:
+    """Return how many directions the changes of each agent have, of as many as there could be."""
+    rows = [[part.name, *map(percent, part.ranks)] for part in modules if any(part.ranks)]
+    rows.append(["all", *map(percent, ranks.shares())])
+    rows.append(["stable rank", *("-" if stable is None else f"{stable:.1f}" for stable in ranks.stable())])
+    return Table(["module", *ranks.agents], rows, "Effective rank of the changes")
 
 
 def density_table(densities: Mapping[str, Densities]) -> Table:

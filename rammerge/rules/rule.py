@@ -69,31 +69,38 @@ class ResolvedMethod:
         """Return the rule that merges `agents`, in their order.
 
         Raises:
-            InputError: a weight, a rule for tensors or a prompt names a model that is not there, or prompts are
-                missing.
+            InputError: a weight or a rule for tensors names a model that is not there.
         """
         rule = Rule(self, tuple(agents))
         for name in self.weights:
             if name not in rule.agents:
                 raise InputError(f"the weight of '{name}' is no agent's{closest(name, rule.agents)}")
         check_models(self.tensors, rule.agents)
-        if self.prompts is not None:
-            self.prompts.check_agents(rule.agents)
-        elif self.method.needs_prompts:
-            raise InputError(
-                f"method '{self.name}' needs data: give a file of unlabelled prompts, one on each line, by "
-                "`prompts: FILE` in a recipe, --prompts FILE, or prompts=FILE in Python"
-            )
         return rule
 
     def bind_to(self, family: Family) -> Rule:
         """Return the rule that merges a family.
 
         Raises:
-            InputError: as of `bind`, or a rule for tensors matches none.
+            InputError: as of `bind` and of `check_prompts`, or a rule for tensors matches none.
         """
+        self.check_prompts(family.agents)
         check_matches(self.tensors, family.floats, family.base.tied)
         return self.bind(family.agents)
+
+    def check_prompts(self, agents: Collection[str]) -> None:
+        """Check that there are prompts if the method needs data, and that they are for the agents.
+
+        Raises:
+            InputError: there are none, or they name an agent that is not there, or there are none for an agent.
+        """
+        if self.prompts is not None:
+            self.prompts.check_agents(agents)
+        elif self.method.needs_prompts:
+            raise InputError(
+                f"method '{self.name}' needs data: give a file of unlabelled prompts, one on each line, by "
+                "`prompts: FILE` in a recipe, --prompts FILE, or prompts=FILE in Python"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON. What was not given does not appear."""

@@ -21,7 +21,10 @@ from rammerge.numerics.masks import Mask
 from rammerge.overlap import Overlap
 from rammerge.publishing.making import merge_family
 from rammerge.publishing.report import MergeReport
-from rammerge.rules import ResolvedMethod
+from rammerge.rules import METHODS, ResolvedMethod
+
+# The methods that merge without prompts.
+DATA_FREE = sorted(name for name, method in METHODS.items() if not method.needs_prompts)
 
 Tensors = Mapping[str, torch.Tensor]
 Agents = Mapping[str, Checkpoint]

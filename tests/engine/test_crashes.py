@@ -28,9 +28,9 @@ from rammerge.engine.passes.statistics import Statistics
 from rammerge.errors import InputError, RammergeError
 from rammerge.publishing.manifest import verify
 from rammerge.publishing.staging import locked_staging, staging_directory
-from rammerge.rules import METHODS, ResolvedMethod, resolve
+from rammerge.rules import ResolvedMethod, resolve
 from rammerge.system import libc
-from tests.engine.models import Models, merge, sparse_family, weight_bytes, write, write_family
+from tests.engine.models import DATA_FREE, Models, merge, sparse_family, weight_bytes, write, write_family
 from tests.fixtures.kills import in_child, note_disk_calls
 
 SHAPES = {f"layer.{index}.weight": (200, 100) for index in range(6)}
@@ -399,7 +399,7 @@ def test_force_replaces_in_one_step(family: Models, expected: dict[str, bytes], 
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf], ids=["nan", "inf", "minus-inf"])
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", DATA_FREE)
 def test_non_finite_values_are_named_by_every_method(tmp_path: Path, method: str, value: float) -> None:
     for culprit, name in ((0, "the base"), (2, "agent 'agent1'")):
         base, agents = sparse_family({"a": (30,), "b": (5, 4)}, [0.4, 0.4, 0.4])

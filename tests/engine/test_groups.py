@@ -17,9 +17,9 @@ from rammerge.engine.passes.measuring import measure_overlap
 from rammerge.errors import InputError
 from rammerge.publishing.making import merge_family
 from rammerge.publishing.report import MergeReport
-from rammerge.rules import METHODS, ResolvedMethod, resolve
+from rammerge.rules import ResolvedMethod, resolve
 from rammerge.system.toolchain import compiler
-from tests.engine.models import Models, read, sparse_family, weight_bytes, write_family
+from tests.engine.models import DATA_FREE, Models, read, sparse_family, weight_bytes, write_family
 
 SHAPES = {"embed.weight": (64, 32), "layer.weight": (32, 32), "norm.weight": (32,), "scalar": ()}
 GROUPS = {"tool": ["agent0", "agent2", "agent3"]}
@@ -47,7 +47,7 @@ def merged(family: Family, method: ResolvedMethod, out: Path, **options: Any) ->
     return merge_family(family, method, out, MergeOptions(dtype="float32", **options))
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", DATA_FREE)
 def test_merged_as_if_the_average_had_been_written(
     models: Models, averaged: Family, tmp_path: Path, method: str
 ) -> None:

@@ -220,10 +220,10 @@ def interrupted(plain: Callable[..., None], after: int) -> Callable[..., None]:
 
 def test_what_is_missing_or_wrong_is_one_sentence() -> None:
     with pytest.raises(InputError, match=r"'esm' needs data: give a file of unlabelled prompts"):
-        resolve("esm").bind(AGENTS)
+        resolve("esm").check_prompts(AGENTS)
     with pytest.raises(InputError, match=r"'ram' needs no data"):
         resolve("ram", prompts=settled().prompts)
     with pytest.raises(InputError, match=r"a prompt of 'agent9', which is no agent \(did you mean"):
-        settled(["agent9"]).bind(AGENTS)
+        settled(["agent9"]).check_prompts(AGENTS)
     with pytest.raises(InputError, match="no prompt for agent 'agent1'"):
-        settled(["agent0", "agent2"]).bind(AGENTS)
+        settled(["agent0", "agent2"]).check_prompts(AGENTS)
