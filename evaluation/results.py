@@ -22,6 +22,8 @@ class SuiteResult:
         few_shot: examples in the prompt, by task.
         chat_template: SHA-256 of the model's own template, where the suite's prompts are wrapped in it.
         sandbox: what kept the code that models wrote away from the machine, where a suite runs such code.
+        tokens: tokens of the prompts and of the answers, if they were counted.
+        peak_memory: of the process, or of its GPU, in bytes, since it began, if it was measured.
     """
 
     suite: str
@@ -44,6 +46,8 @@ class SuiteResult:
     few_shot: Mapping[str, int] = field(default_factory=dict)
     chat_template: str | None = None
     sandbox: str | None = None
+    tokens: int | None = None
+    peak_memory: int | None = None
 
     @property
     def n(self) -> int:

@@ -18,8 +18,8 @@ def face(board: Leaderboard, ours: str, other: Leaderboard, theirs: str, *, call
         called: the name of their row.
 
     Raises:
-        InputError: a run has no model of that name, ours is the base, or the runs did not ask the same; the message
-            says what differs.
+        InputError: a run has no model of that name, ours is the base, or the runs did not ask the same in the same
+            way; the message says what differs.
     """
     row, rival = board.row(ours), other.row(theirs)
     if row.kind == "base":
@@ -37,7 +37,7 @@ def face(board: Leaderboard, ours: str, other: Leaderboard, theirs: str, *, call
     scores = {name: board.scores[name] for name in (*kept, ours)} | {called: other.scores[theirs]}
     templates = {name: board.templates[name] for name in (*kept, ours)} | {called: other.templates[theirs]}
     references = reference_roles(base, best, called, None)
-    return board.model_copy(
+    faced = board.model_copy(
         update={
             "rows": tuple(rows.values()),
             "selected": ours,
@@ -49,6 +49,8 @@ def face(board: Leaderboard, ours: str, other: Leaderboard, theirs: str, *, call
             "templates": templates,
         }
     )
+    faced.compare(ours, called)  # refuses other templates
+    return faced
 
 
 def _require_same_items(board: Leaderboard, other: Leaderboard) -> None:

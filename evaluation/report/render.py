@@ -113,6 +113,37 @@ def differences_to_rich(leaderboard: Leaderboard) -> Table:
     return table
 
 
+def suites_to_rich(leaderboard: Leaderboard) -> Table:
+    """Return the selected variant against the champion, suite by suite, as a table for a terminal."""
+    shown = next(shown for shown in leaderboard.comparisons if shown.role == "champion")
+    ours, theirs = (leaderboard.row(name) for name in (shown.comparison.ours, shown.comparison.theirs))
+    caption = (
+        f"Test split, {leaderboard.dtype}, {decoding(leaderboard)}, lm-eval {leaderboard.lm_eval_version}; percent, "
+        f"paired by item, with {100 * leaderboard.confidence:g} % intervals. A true difference of the detectable size "
+        f"is shown with {POWER:.0%} power."
+    )
+    table = Table(
+        title=f"{ours.name} minus {theirs.name}", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD
+    )
+    table.add_column("suite", no_wrap=True)
+    for title in (ours.name, theirs.name, "difference", "detectable", "won, lost", "p"):
+        table.add_column(title, justify="right")
+    parts = {**shown.comparison.suites, "average": shown.comparison.average}
+    for suite, difference in parts.items():
+        both = (row.average["test"] if suite == "average" else row.suites["test"][suite] for row in (ours, theirs))
+        low, high = 100 * difference.low, 100 * difference.high
+        table.add_row(
+            suite,
+            *(f"{100 * estimate.value:.1f}" for estimate in both),
+            f"{100 * difference.value:+.1f} ({low:+.1f}, {high:+.1f})",
+            f"±{100 * detected(difference, confidence=leaderboard.confidence):.1f}",
+            f"{difference.wins}, {difference.losses} of {difference.n}",
+            p_value(difference.p_value),
+            style="bold" if suite == "average" else None,
+        )
+    return table
+
+
 def p_value(value: float) -> str:
     """Return a p-value as text with three decimals: `.012`, or `<.001`."""
     return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
@@ -187,10 +218,18 @@ def _of_items(leaderboard: Leaderboard, split: Split) -> str:
 
 def _conditions(leaderboard: Leaderboard, split: Split) -> str:
     return (
-        f"{split.capitalize()} split, {_of_items(leaderboard, split)}, {leaderboard.dtype}, greedy, "
+        f"{split.capitalize()} split, {_of_items(leaderboard, split)}, {leaderboard.dtype}, {decoding(leaderboard)}, "
         f"lm-eval {leaderboard.lm_eval_version}. Percent, with {100 * leaderboard.confidence:g} % intervals; "
         f"the best of a column is bold."
     )
+
+
+def decoding(leaderboard: Leaderboard) -> str:
+    """Return how answers were chosen: the same on all suites, or suite by suite."""
+    found = {suite: by_split["test"].decoding for suite, by_split in leaderboard.asked.items()}
+    if len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return ", ".join(f"{how} on {suite}" for suite, how in found.items())
 
 
 def _selection(leaderboard: Leaderboard) -> str:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -91,6 +91,9 @@ class Asks(Protocol):
             seed: where sampled answers begin.
         """
 
+    def cost(self, texts: Sequence[str]) -> Mapping[str, Any]:
+        """Return the fields of a SuiteResult that say what it took to read and write `texts`, as far as is known."""
+
     def template(self) -> str | None:
         """Return the SHA-256 of its chat template, or None if that is not known."""
 
@@ -131,6 +134,7 @@ class Harness:
                     chat_template=self._model.template() if suite.apply_chat_template else None,
                     sandbox=suite.sandbox,
                     **_kept(suite, found),
+                    **self._model.cost(list(_texts(found))),
                     **self._model.conditions,
                 )
                 results[suite.name, split] = result
@@ -180,6 +184,14 @@ def _kept(suite: Suite, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         kept["answers"] = {sample["id"]: [answer["score"] for answer in sample["answers"]] for sample in found}
         kept["decoding"] = str(suite.sampling)
     return kept
+
+
+def _texts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield every prompt and every answer."""
+    for sample in found:
+        for answer in sample.get("answers", [sample]):
+            yield sample["prompt"]
+            yield answer["completion"]
 
 
 def _seed(*names: str) -> int:

@@ -5,7 +5,8 @@ lm-eval and torch are imported by the first call.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import resource
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -51,6 +52,17 @@ class LocalModel:
             if seed is not None:
                 torch.manual_seed(seed)
             yield self._lm
+
+    def cost(self, texts: Sequence[str]) -> Mapping[str, Any]:
+        """Return the number of tokens in `texts`, and the peak memory of the GPU or of this process in bytes."""
+        import torch
+
+        device = self._lm.device
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(device)
+        ids = self._lm.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return {"tokens": sum(map(len, ids)), "peak_memory": peak}
 
     def template(self) -> str:
         """Return the SHA-256 of the model's chat template."""

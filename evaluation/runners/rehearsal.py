@@ -41,8 +41,8 @@ class Rehearsed:
 
     warnings: list[str]
     test_items: dict[str, int]
-    test_clusters: dict[str, list[int]]
-    answers: dict[str, int]
+    test_clusters: dict[str, list[int]] = field(default_factory=dict)
+    answers: dict[str, int] = field(default_factory=dict)
     validation_items: dict[str, int] = field(default_factory=dict)
 
 
@@ -68,7 +68,7 @@ def rehearse(
     """
     readers = {name: _reader(path) for name, path in models.items()}
     manager = task_manager(include_library=any(suite.uses_library for suite in suites))
-    found = Rehearsed([], {}, {}, {})
+    found = Rehearsed([], {})
     for suite in suites:
         for name, reader in readers.items():
             _require_template(suite, name, reader)

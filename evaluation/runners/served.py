@@ -92,6 +92,10 @@ class ServedModel:
         """Return the context in which lm-eval asks it; with `chat` the server renders the turns of a prompt."""
         yield _view(self._served, chat=chat, seed=seed)
 
+    def cost(self, texts: Sequence[str]) -> Mapping[str, Any]:  # noqa: ARG002  (the server has the tokenizer)
+        """Nothing is known of it here."""
+        return {}
+
     def template(self) -> None:
         """Return None: the server does not say how it renders turns."""
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.comparing import compare
 from flows.cli.evaluating import evaluate
 from flows.cli.importing import import_
 from flows.cli.init import init
@@ -23,7 +24,7 @@ Name = Annotated[str, typer.Argument(help="The registered model.", metavar="NAME
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to the program."""
     panels = {
-        "Pipeline": (demo, init, import_, check, run, report, ui, prune),
+        "Pipeline": (demo, init, import_, check, run, report, compare, ui, prune),
         "Releases": (releases, promote, rollback),
         "Models": (evaluate,),
     }

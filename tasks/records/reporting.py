@@ -6,21 +6,32 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.judging.leaderboard import Leaderboard
-from evaluation.report.page import AgentChange, Atlas, Flip, Page, VariantFacts, build_atlas, find_flips, to_page
+from evaluation.report.page import (
+    AgentChange,
+    Atlas,
+    Cost,
+    Flip,
+    Page,
+    VariantFacts,
+    build_atlas,
+    find_flips,
+    read_samples,
+    to_page,
+)
 from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.publishing.manifest import Manifest
-from rammerge.system.atomic import write_text
+from rammerge.system.atomic import write_json, write_text
 from rammerge.version import __version__
 from tasks.records.record import Judged, Record
 from tasks.runtime.step import Result, step
 from tasks.steps.evaluating import Conditions, Scores
 from tasks.steps.merging import MethodRef
 
-PAGE = "report.html"
+PAGE, CONTENT = "report.html", "report.json"
 
 
 class Reported(Result):
-    """The report: `report.html` in `path`."""
+    """The report: `report.html` in `path`, and what it says as data in `report.json`."""
 
     @property
     def page(self) -> Path:
@@ -28,12 +39,12 @@ class Reported(Result):
         return self.path / PAGE
 
 
-@step("report", version=1, run_name="write the report", result=Reported)
+@step("report", version=2, run_name="write the report", result=Reported)
 def report(out: Path, record: Record, judged: Judged, conditions: Conditions) -> None:
-    """Write `report.html`, which needs no script, no server and no network.
+    """Write `report.html`, which needs no script, no server and no network, and `report.json`.
 
     Args:
-        out: written: the page.
+        out: written: the page and its content.
         record: the run.
         judged: what its evaluation came to.
         conditions: everything that scores depend on, except the models and the suites.
@@ -47,11 +58,15 @@ def report(out: Path, record: Record, judged: Judged, conditions: Conditions) ->
         atlas=_atlas(record, overlap),
         variants=[_variant(record, name) for name in board.names("variant")],
         flips=list(_flips(judged.scores, board)),
-        seconds=_seconds(record, judged),
+        costs=[_cost(record, name, scores) for name, scores in judged.scores.items()],
+        shared_seconds=record.seconds(),
         facts=_facts(record, conditions),
         recipe=record.recipe_text,
         warnings=record.overlap.warnings,
+        domains={suite.name: suite.domain for suite in record.suites},
+        samples={name: _answers(scores) for name, scores in judged.scores.items()},
     )
+    write_json(out / CONTENT, content.to_json())
     write_text(out / PAGE, to_page(content))
 
 
@@ -66,7 +81,8 @@ def _agents(overlap: Mapping[str, Any]) -> Iterator[AgentChange]:
 def _atlas(record: Record, overlap: Mapping[str, Any]) -> Atlas:
     tensors = open_checkpoint(record.sources["base"].path).tensors
     sizes = {name: tensors[name].numel for name in overlap["by_tensor"]}
-    return build_atlas(overlap["agents"], overlap["by_tensor"], sizes)
+    products = overlap["gram"]["by_tensor"] if overlap["gram"] else None
+    return build_atlas(overlap["agents"], overlap["by_tensor"], sizes, products)
 
 
 def _variant(record: Record, name: str) -> VariantFacts:
@@ -95,22 +111,20 @@ def _flips(scores: Mapping[str, Scores], board: Leaderboard) -> Iterator[Flip]:
     for other in dict.fromkeys([champion, board.best_agent, board.names("base")[0]]):
         if other is not None and other != board.selected:
             for suite in board.suites:
-                ours, theirs = (_samples(scores[name], suite) for name in (board.selected, other))
+                ours, theirs = (read_samples(_answers(scores[name])[suite]) for name in (board.selected, other))
                 yield from find_flips(suite, other, ours, theirs)
 
 
-def _samples(scores: Scores, suite: str) -> list[dict[str, Any]]:
-    with (scores.directories[suite] / "test.jsonl").open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+def _answers(scores: Scores) -> dict[str, str]:
+    """Return the file with a model's answers on test, by suite."""
+    return {suite: str(directory / "test.jsonl") for suite, directory in scores.directories.items()}
 
 
-def _seconds(record: Record, judged: Judged) -> dict[str, float]:
-    """Return how long each kind of step took in all models together."""
-    total: dict[str, float] = {}
-    for model in (*judged.scores, None):
-        for kind, seconds in record.seconds(model).items():
-            total[kind] = total.get(kind, 0.0) + seconds
-    return total
+def _cost(record: Record, name: str, scores: Scores) -> Cost:
+    results = [result for by_split in scores.load().values() for result in by_split.values()]
+    tokens = [result.tokens for result in results if result.tokens is not None]
+    peaks = [result.peak_memory for result in results if result.peak_memory is not None]
+    return Cost(name, record.seconds(name), sum(tokens) if tokens else None, max(peaks, default=None))
 
 
 def _facts(record: Record, conditions: Conditions) -> dict[str, str]:
@@ -121,5 +135,4 @@ def _facts(record: Record, conditions: Conditions) -> dict[str, str]:
         record.variant: record.selected.digest,
         **{f"suite {suite.name}": suite.digest for suite in record.suites},
         **{name: str(value) for name, value in conditions.model_dump().items() if value is not None},
-        "decoding": "greedy",
     }

@@ -26,6 +26,7 @@ from tasks.runtime.step import Result, step
 from tasks.steps.sources import Model, refuse_changed
 
 _SUITE_VERSION = 2
+BOARD = "leaderboard.json"
 
 
 class SuiteRef(BaseModel):
@@ -36,6 +37,7 @@ class SuiteRef(BaseModel):
         path: its directory.
         digest: digest of its items and its scoring.
         sandbox: what runs the programs that models write, where it asks for programs.
+        domain: what it measures, in a word.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,6 +46,7 @@ class SuiteRef(BaseModel):
     path: Path
     digest: str
     sandbox: str | None = None
+    domain: str = ""
 
     @property
     def identity(self) -> list[str]:
@@ -53,7 +56,7 @@ class SuiteRef(BaseModel):
     @classmethod
     def of(cls, suite: Suite) -> "SuiteRef":
         """Return what the steps need to know of an opened suite."""
-        return cls(name=suite.name, path=suite.path, digest=suite.digest, sandbox=suite.sandbox)
+        return cls(name=suite.name, path=suite.path, digest=suite.digest, sandbox=suite.sandbox, domain=suite.domain)
 
 
 class Conditions(BaseModel):
@@ -188,7 +191,7 @@ class Compared(Result):
 
     def load(self) -> Leaderboard:
         """Return the leaderboard with every model's scores of every item."""
-        return Leaderboard.from_json(json.loads((self.path / "leaderboard.json").read_text("utf-8")))
+        return Leaderboard.from_json(json.loads((self.path / BOARD).read_text("utf-8")))
 
     @classmethod
     def read(cls, entry: store.Entry) -> Self:
@@ -223,7 +226,7 @@ def compare(
     board = build_leaderboard(
         results, base="base", agents=agents, variants=variants, champion=champion, confidence=confidence
     )
-    write_json(out / "leaderboard.json", board.to_json())
+    write_json(out / BOARD, board.to_json())
     write_text(out / "leaderboard.md", to_markdown(board))
     write_text(out / "selected", board.select())
     (out / "leaderboard.png").write_bytes(leaderboard_png(board))

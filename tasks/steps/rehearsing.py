@@ -45,7 +45,7 @@ class Rehearsal:
             InputError: a model cannot be asked, a task cannot be built, asked or scored, or no prompt of a task fits.
         """
         if not self._suites:
-            return Rehearsed([], {}, {}, {})
+            return Rehearsed([], {})
         alike = readers(self._models)
 
         def rehearse(out: Path) -> None:

@@ -110,6 +110,7 @@ def test_the_run_is_on_record_in_mlflow() -> None:
         "decision.json",
         "overlap.json",
         "report.html",
+        "report.json",
     } <= names
     assert [entry.dataset.name for entry in parent.inputs.dataset_inputs] == ["words"]
 
@@ -137,6 +138,33 @@ def test_the_report_of_the_last_run_can_be_had_as_one_file(world: World, tmp_pat
     unknown = report(str(other))
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert f"run `rammerge run {other}` first" in unknown.stderr
+
+
+def test_a_run_is_compared_with_another_by_recipe_name_or_id(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from evaluation.report.page import Page
+    from flows.cli.comparing import compare
+    from tasks.records.connection import client
+    from tasks.records.found import find_page
+
+    mlflow = client()
+    tiny = mlflow.get_experiment_by_name("tiny").experiment_id
+    (parent,) = mlflow.search_runs([tiny], "tags.mlflow.runName = 'tiny'")
+    identity = parent.info.run_id
+    compare(f"{identity}:ram", f"{world.recipe}:average", out=tmp_path / "page.html")
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"average minus ram of tiny {identity[:8]}" in said
+    assert "on test" not in said and "of 10" in said
+    text = (tmp_path / "page.html").read_text("utf-8")
+    assert f"against ram of tiny {identity[:8]}." in text and "Items that flipped" in text
+    found = find_page("tiny")
+    assert found is not None and isinstance(found[1], Page)
+    assert sorted(found[1].board.names("agent")) == ["code", "tool"]
+    with pytest.raises(InputError, match="'nobody' is no recipe"):
+        compare("nobody:ram", "tiny", out=None)
+    with pytest.raises(InputError, match=r"no model 'rma' \(did you mean 'ram'\?\)"):
+        compare("tiny:rma", "tiny", out=None)
 
 
 def test_the_record_has_the_times_of_the_steps_and_leads_on(world: World) -> None:

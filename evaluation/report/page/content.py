@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from evaluation.judging.gates import GateDecision
 from evaluation.judging.leaderboard import Leaderboard
@@ -48,31 +51,64 @@ class VariantFacts:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What one model took, when the work was done.
+
+    Attributes:
+        name: of the model.
+        seconds: by kind of work.
+        tokens: read and written in the evaluation, if they were counted.
+        peak_memory: of the evaluation's process or GPU in bytes, if it was measured.
+    """
+
+    name: str
+    seconds: Mapping[str, float]
+    tokens: int | None = None
+    peak_memory: int | None = None
+
+
+@dataclass(frozen=True)
 class Page:
     """The content of a report.
 
     Attributes:
         title: the recipe's name.
         board: scores, intervals and comparisons.
-        decision: of the gates on the selected variant.
+        decision: of the gates on the selected variant; None on a page that compares two runs.
         agents: what each agent changed, in the recipe's order.
         atlas: where they changed it, if it was counted by tensor.
         variants: how each variant was made, in the leaderboard's order.
         flips: items on which the selected variant and another model differ.
-        seconds: time spent by kind of work, when it was done first.
+        costs: what each model took.
+        shared_seconds: by kind of work that is about all models together.
         facts: provenance: name -> digest, version or setting.
         recipe: the recipe's text.
         warnings: of the preflight and of the overlap.
+        domains: what each suite measures, in a word.
+        samples: model -> suite -> file with what it answered on test, on the machine of the run.
     """
 
     title: str
     board: Leaderboard
-    decision: GateDecision
+    decision: GateDecision | None
     agents: Sequence[AgentChange]
     atlas: Atlas | None
     variants: Sequence[VariantFacts]
     flips: Sequence[Flip]
-    seconds: Mapping[str, float]
+    costs: Sequence[Cost]
+    shared_seconds: Mapping[str, float]
     facts: Mapping[str, str]
     recipe: str
     warnings: Sequence[str] = field(default_factory=tuple)
+    domains: Mapping[str, str] = field(default_factory=dict)
+    samples: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the leaderboard, which is written elsewhere, as a JSON object for `from_json`."""
+        found: dict[str, Any] = TypeAdapter(Page).dump_python(self, mode="json", exclude={"board"})
+        return found
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], board: Leaderboard) -> "Page":
+        """Return the page that `to_json` wrote, with its leaderboard."""
+        return TypeAdapter(Page).validate_python({**content, "board": board})

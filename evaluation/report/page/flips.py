@@ -1,7 +1,9 @@
 """Items that one model solves and another does not, with what both wrote."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _LONGEST = 400
@@ -63,6 +65,12 @@ def find_flips(
             ours_score=our["score"],
             theirs_score=their["score"],
         )
+
+
+def read_samples(file: str | Path) -> list[dict[str, Any]]:
+    """Return the samples of one model on one split of a suite, in the order of ids."""
+    with Path(file).open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def _cut(text: str) -> str:

@@ -15,7 +15,7 @@ from evaluation.power import POWER, detected
 from evaluation.report.page.content import Page
 from evaluation.report.page.flips import Flip
 from evaluation.report.page.marks import Scale, dots, interval
-from evaluation.report.render import best_cells, p_value, score_columns
+from evaluation.report.render import best_cells, decoding, p_value, score_columns
 from evaluation.statistics import Difference, Estimate
 
 _ROLES: dict[Role, str] = {
@@ -61,6 +61,7 @@ def to_page(page: Page) -> str:
         headline=[shown for role in _ROLES for shown in _shown(board, role) if shown.comparison.ours == board.selected],
         roles=_ROLES,
         forests=_forests(board),
+        by_suite=_by_suite(board),
         specialists=_specialists(board),
         suites=board.suites,
         columns=score_columns(board),
@@ -86,9 +87,11 @@ def _template() -> jinja2.Template:
         "p": p_value,
         "number": lambda value: f"{value:.4g}",
         "seconds": lambda value: f"{value:,.1f}",
+        "mebibytes": lambda value: f"{value / 2**20:,.0f}",
     }
     environment.globals |= {"score_mark": _score_mark, "difference_mark": _difference_mark}
     environment.globals |= {"specialist_mark": _specialist_mark, "detected": detected}
+    environment.globals |= {"decoding": decoding}
     return environment.get_template("page.html.j2")
 
 
@@ -115,12 +118,26 @@ def _forests(board: Leaderboard) -> list[_Forest]:
     forests = []
     for role, heading in _ROLES.items():
         if rows := _shown(board, role):
-            averages = [row.comparison.average for row in rows]
-            bands = [detected(average, confidence=board.confidence) for average in averages]
-            low = min(0.0, *(average.low for average in averages), *(-band for band in bands))
-            high = max(0.0, *(average.high for average in averages), *bands)
-            forests.append(_Forest(heading, _name(board, role, rows[0]), Scale(low, high), rows))
+            scale = _scale([row.comparison.average for row in rows], board.confidence)
+            forests.append(_Forest(heading, _name(board, role, rows[0]), scale, rows))
     return forests
+
+
+def _by_suite(board: Leaderboard) -> list[_Forest]:
+    """Return one panel for each model that the selected variant is compared with, its rows being the suites."""
+    forests = []
+    for role, heading in _ROLES.items():
+        for shown in _shown(board, role):
+            if shown.comparison.ours == board.selected and role != "reference":
+                scale = _scale(list(shown.comparison.suites.values()), board.confidence)
+                forests.append(_Forest(heading, _name(board, role, shown), scale, [shown]))
+    return forests
+
+
+def _scale(differences: Sequence[Difference], confidence: float) -> Scale:
+    bands = [detected(difference, confidence=confidence) for difference in differences]
+    low = min(0.0, *(difference.low for difference in differences), *(-band for band in bands))
+    return Scale(low, max(0.0, *(difference.high for difference in differences), *bands))
 
 
 def _name(board: Leaderboard, role: Role, shown: ShownComparison) -> str | None:
@@ -136,7 +153,7 @@ def _shown(board: Leaderboard, role: Role) -> list[ShownComparison]:
 def _specialists(board: Leaderboard) -> list[_Specialist]:
     base, variant = board.row(board.names("base")[0]), board.row(board.selected)
     found = []
-    for suite in board.suites:
+    for suite in board.suites if board.names("agent") else ():
         # The best agent is chosen on validation, as everything is.
         agent = max(board.names("agent"), key=lambda name: board.row(name).suites["validation"][suite].value)
         start, end, ours = (row.suites["test"][suite] for row in (base, board.row(agent), variant))

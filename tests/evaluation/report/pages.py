@@ -5,7 +5,7 @@ from typing import Any
 
 from evaluation.judging.gates import decide, parse_gate
 from evaluation.judging.leaderboard import Champion
-from evaluation.report.page import AgentChange, Page, VariantFacts, build_atlas, find_flips
+from evaluation.report.page import AgentChange, Cost, Page, VariantFacts, build_atlas, find_flips
 from tests.evaluation.boards import AGENTS, SUITES, board
 
 MARKUP = '<script>document.title="owned"</script><img src="http://127.0.0.1:9/x"><style>*{display:none}</style>'
@@ -37,13 +37,17 @@ def page(**changes: Any) -> Page:
             AgentChange("tool", 0.3, 1 / 3, {"tool": 1.0, "code": -0.0625}),
             AgentChange("code", 0.25, 0.2, {"tool": -0.0625, "code": 1.0}),
         ],
-        "atlas": build_atlas(AGENTS, counts, TENSORS),
+        "atlas": build_atlas(AGENTS, counts, TENSORS, {tensor: [4.0, -1.0, 1.0] for tensor in TENSORS}),
         "variants": [
             VariantFacts(name, "ram", {"tool": 1.25}, 0.5, {"tool": 0.75, "code": 1.0}, [MARKUP])
             for name in chosen.names("variant")
         ],
         "flips": [*find_flips(SUITES[0], "base", ours, theirs)],
-        "seconds": {"merge": 1.5, "evaluate": 1234.5},
+        "costs": [
+            Cost("ram", {"merge": 1.5, "evaluate": 1234.5}, 5000, 300 << 20),
+            Cost("base", {"evaluate": 0.5}),
+        ],
+        "shared_seconds": {"extract": 0.5},
         "facts": {"base": "sha256:" + "0" * 64},
         "recipe": MARKUP,
         "warnings": [TERMINAL],

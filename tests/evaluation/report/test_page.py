@@ -1,13 +1,17 @@
 """Contract: the report is one file that needs nothing else, tells the verdict first, and obeys no model's text."""
 
+import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from evaluation.judging.gates import GateDecision
 from evaluation.power import detected
-from evaluation.report.page import AgentChange, Atlas, build_atlas, find_flips, to_page
+from evaluation.report.page import AgentChange, Atlas, Page, build_atlas, facing, find_flips, to_page
+from tests.evaluation.boards import SUITES
 from tests.evaluation.report.pages import MARKUP, TENSORS, TERMINAL, page, sample
 
 # Elements that fetch, run or send something, and the attributes that do.
@@ -82,9 +86,10 @@ def test_the_verdict_comes_first_with_its_numbers() -> None:
 
 
 def test_refused_and_without_gates() -> None:
-    content = page()
-    outcome = content.decision.outcomes[0].model_copy(update={"passed": False, "sentence": "ram is too weak."})
-    refused = content.decision.model_copy(update={"passed": False, "outcomes": (outcome,)})
+    decision = page().decision
+    assert decision is not None
+    outcome = decision.outcomes[0].model_copy(update={"passed": False, "sentence": "ram is too weak."})
+    refused = decision.model_copy(update={"passed": False, "outcomes": (outcome,)})
     assert "ram is refused." in words(to_page(page(decision=refused)))
     assert "Refused beats_every_agent ram is too weak." in words(to_page(page(decision=refused)))
     none = GateDecision(variant="ram", passed=True, outcomes=())
@@ -101,7 +106,11 @@ def test_every_table_and_drawing_has_its_rows() -> None:
     content = page()
     html = to_page(content)
     board = content.board
-    assert html.count("<svg") == len(board.comparisons) + len(board.rows) * (len(board.suites) + 1) + len(board.suites)
+    compared = len(
+        [shown for shown in board.comparisons if shown.comparison.ours == "ram" and shown.role != "reference"]
+    )
+    marks = len(board.comparisons) + compared * len(board.suites)
+    assert html.count("<svg") == marks + len(board.rows) * (len(board.suites) + 1) + len(board.suites)
     assert len(re.findall('class="(?:base|agent|champion|variant)(?: selected)?"', html)) == len(board.rows)
     assert all(tag != "svg" or given["aria-hidden"] == "true" for tag, given in Elements(html).found)
 
@@ -121,9 +130,10 @@ def test_counts_are_summed_by_layer_and_module() -> None:
     atlas = build_atlas(["tool"], counts, TENSORS)
     assert atlas.layers == ["0", "2", "10", "outside"]
     assert list(atlas.modules) == ["up_proj", "q_proj", "embed_tokens", "norm"]
-    experts = atlas.agents["tool"][("0", "up_proj")]
+    experts = atlas.agents["tool"]["0"]["up_proj"]
     assert (experts.elements, experts.active, experts.unique) == (200, 6, 2)
-    assert ("0", "q_proj") not in atlas.agents["tool"]
+    assert "q_proj" not in atlas.agents["tool"]["0"]
+    assert atlas.pairs == {}
     assert atlas.highest == pytest.approx(0.3)
     assert Atlas([], [], {}).highest == 0.0
 
@@ -138,3 +148,45 @@ def test_flips_are_the_items_that_differ_most_and_few() -> None:
     long = [sample(0, 1.0, "a" * 10_000)]
     (flip,) = find_flips("suite", "base", long, [sample(0, 0.0, "b")])
     assert len(flip.ours) < 500 and "9,600 more characters" in flip.ours
+
+
+def test_a_page_can_be_made_again_from_its_data() -> None:
+    content = page()
+    again = Page.from_json(json.loads(json.dumps(content.to_json())), content.board)
+    assert to_page(again) == to_page(content)
+
+
+def test_two_runs_are_shown_on_one_page(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("ram", "full")}
+    for name, file in files.items():
+        file.write_text(json.dumps(sample(1, float(name == "ram"), f"answer of {name}{TERMINAL}")) + "\n")
+    kept = {name: {SUITES[0]: str(file)} for name, file in files.items()}
+    ours = page(title="new", samples=kept, facts={"base": "same", "dtype": "float32"})
+    theirs = page(title="old", samples=kept, facts={"base": "same", "dtype": "bfloat16"})
+    both = facing(ours, "ram", theirs, "full", run="new", other="old")
+    text = words(to_page(both))
+    assert "ram of new against full of old" in text and "ram against full of old. It scores" in text
+    assert "Won: i01" in text and r"answer of full\x1b[31m" in text
+    assert both.facts == {"base": "same", "dtype": "float32", "old: dtype": "bfloat16"}
+    assert [made.name for made in both.variants] == ["ram", "full of old"]
+    assert not facing(replace(ours, samples={}), "ram", theirs, "full", run="new", other="old").flips
+
+
+def test_related_items_are_told_with_what_they_cost() -> None:
+    content = page()
+    clusters = {
+        split: {suite: [str(n // 6) for n in range(60)] for suite in SUITES} for split in ("validation", "test")
+    }
+    for clustered in (False, True):
+        board = content.board.model_copy(update={"clusters": clusters} if clustered else {})
+        html = to_page(replace(content, board=board))
+        assert ("design effect" in html) == clustered
+        assert (">independent<" in html) != clustered
+
+
+def test_directions_by_layer_are_cosines_of_sums() -> None:
+    products = {"a.0.x": [4.0, -1.0, 1.0], "a.0.y": [5.0, 2.0, 3.0], "b.1.x": [0.0, 0.0, 1.0], "c": [1.0, 1.0, 1.0]}
+    atlas = build_atlas(
+        ["tool", "code"], {name: [[1, 0], [1, 0]] for name in products}, dict.fromkeys(products, 9), products
+    )
+    assert atlas.pairs == {"tool, code": {"0": pytest.approx(1 / 6), "1": None, "outside": 1.0}}
