@@ -15,6 +15,7 @@ from rammerge.cli.parsing import (
     parse_steps,
     parse_tensor_rules,
     parse_weights,
+    split_groups,
 )
 from rammerge.cli.terminal import progress_display, say
 from rammerge.errors import InputError
@@ -80,7 +81,8 @@ def merge(
 
     how = MergeOptions(dtype, rounding, seed, size, device, limit, threads, compile_)
     check_output(out, force=force, needed_bytes=0)
-    family = Family.open(base, name_agents(agent), resize=resize, progress=say)
+    members, groups = split_groups(name_agents(agent))
+    family = Family.open(base, members, groups=groups, resize=resize, progress=say)
     companions_of(family.sources, tokenizer)
     expected = forecast(family, chosen.bind_to(family), how)
     say(f"forecast: peak memory {expected.memory / 2**20:.0f} MiB, output {decimal(expected.disk)}")
@@ -111,7 +113,8 @@ def inspect(
     from rammerge.numerics.masks import mask_from
 
     how = MergeOptions(device=device, memory=_memory_limit(memory), threads=threads)
-    family = Family.open(base, name_agents(agents), resize=resize, progress=say)
+    members, groups = split_groups(name_agents(agents))
+    family = Family.open(base, members, groups=groups, resize=resize, progress=say)
     with progress_display() as progress:
         overlap = measure_overlap(family, mask_from(mask, epsilon, eta, ulps), how, ranks=rank, progress=progress)
     if json_file is not None and str(json_file) == "-":

@@ -2,7 +2,7 @@
 
 import typer
 
-from rammerge.cli.parsing import name_agents
+from rammerge.cli.parsing import name_agents, split_groups
 from rammerge.errors import InputError
 
 
@@ -25,7 +25,7 @@ def complete_preset(ctx: typer.Context, incomplete: str) -> list[str]:
 def complete_tokenizer(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return `base` and the names of the agents on the line that start with the typed text."""
     try:
-        agents = name_agents(ctx.params.get("agent") or [])
+        agents, _ = split_groups(name_agents(ctx.params.get("agent") or []))
     except InputError:  # the command will say it
         agents = {}
     return [name for name in ("base", *agents) if name.startswith(incomplete)]

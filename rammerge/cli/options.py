@@ -18,7 +18,12 @@ Base = Annotated[
     ),
 ]
 Agents = Annotated[
-    list[str], typer.Option("--agent", metavar="[NAME=]MODEL", help="An agent: a directory, or a hub id. Repeat it.")
+    list[str],
+    typer.Option(
+        "--agent",
+        metavar="[NAME=]MODEL",
+        help="An agent: a directory, or a hub id. Repeat it. NAME=MODEL,MODEL averages checkpoints of one domain first.",
+    ),
 ]
 NamedAgents = Annotated[
     list[str], typer.Argument(metavar="AGENT", help=r"An agent: \[NAME=]directory, or a hub id. Name each.")

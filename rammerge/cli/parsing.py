@@ -1,7 +1,7 @@
 """Converting the words of a command line: names of models, parameters, sizes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ def name_agents(agents: Sequence[str]) -> dict[str, str]:
     An agent without a name is called after the last part of its source, with a number if that name is taken.
 
     Raises:
-        InputError: the same name was given twice.
+        InputError: the same name was given twice, or a group of checkpoints has none.
     """
     named: dict[str, str] = {}
     for text in agents:
         match = None if Path(text).exists() else _NAMED.fullmatch(text)
         if match and match[1] in {*named, "base"}:
             raise InputError(f"two models are named '{match[1]}'; give the agent a different NAME=")
+        if not match and "," in text and not Path(text).exists():
+            raise InputError(f"the checkpoints {text} are a group, which needs a name; write NAME={text}")
         stem = match[1] if match else Path(text.split("@")[0]).expanduser().absolute().name or "agent"
         taken = {*named, "base"}
         name = next(
@@ -31,6 +33,29 @@ def name_agents(agents: Sequence[str]) -> dict[str, str]:
         )
         named[name] = match[2] if match else text
     return named
+
+
+def split_groups(agents: Mapping[str, str]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Return the checkpoints by name, and agent -> names of its members, of agents written as `NAME=SOURCE,SOURCE`.
+
+    Raises:
+        InputError: a member is missing, or the name of one is another agent's.
+    """
+    members: dict[str, str] = {}
+    groups: dict[str, list[str]] = {}
+    for name, text in agents.items():
+        sources = [text] if Path(text).exists() else text.split(",")
+        if not all(sources):
+            raise InputError(f"--agent '{name}={text}' names an empty member; write {name}=SOURCE,SOURCE")
+        if len(sources) > 1:
+            from rammerge.recipe import member_names  # imports much that few need
+
+            groups[name] = member_names(name, len(sources))
+        for member, source in zip(groups.get(name, [name]), sources, strict=True):
+            if member in members or (name in groups and member in agents):
+                raise InputError(f"the name '{member}' of a member of '{name}' is an agent's; rename that agent")
+            members[member] = source
+    return members, groups
 
 
 def parse_settings(settings: Sequence[str], option: str = "--set") -> dict[str, Any]:

@@ -106,7 +106,8 @@ class MatrixMethod:
 
     def view(self, name: str, shape: Sequence[int]) -> MatrixView:
         """Return a tensor as the method sees it."""
-        return MatrixView(name, *shape, by_inputs=self.of == "rows")
+        rows, columns = shape
+        return MatrixView(name, rows, columns, by_inputs=self.of == "rows")
 
     def applies(self, name: str, shape: Sequence[int]) -> bool:
         """Return whether the method merges the tensor of that name and shape."""

@@ -10,7 +10,14 @@ from typing import IO
 
 import pytest
 
-from rammerge.cli.parsing import name_agents, parse_settings, parse_tensor_rules, parse_weights
+from rammerge.cli.parsing import (
+    name_agents,
+    parse_settings,
+    parse_steps,
+    parse_tensor_rules,
+    parse_weights,
+    split_groups,
+)
 from rammerge.errors import InputError
 from tests.fixtures.models import save_agents
 
@@ -173,6 +180,38 @@ def test_names_of_agents(tmp_path: Path) -> None:
     assert name_agents([str(odd)]) == {"a=b": str(odd)}
     with pytest.raises(InputError, match="two models are named 'x'"):
         name_agents(["x=/a", "x=/b"])
+
+
+def test_groups_of_checkpoints(tmp_path: Path) -> None:
+    named = name_agents(["tool=/a,org/b@main", "code=/c"])
+    assert split_groups(named) == (
+        {"tool.1": "/a", "tool.2": "org/b@main", "code": "/c"},
+        {"tool": ["tool.1", "tool.2"]},
+    )
+    odd = tmp_path / "a,b"
+    odd.mkdir()
+    assert split_groups(name_agents([str(odd), f"x={odd}"])) == ({"a,b": str(odd), "x": str(odd)}, {})
+    for given, message in {
+        "/a,/b": "the checkpoints /a,/b are a group, which needs a name; write NAME=/a,/b",
+        "x=/a,": "--agent 'x=/a,' names an empty member",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            split_groups(name_agents([given]))
+    with pytest.raises(InputError, match=r"the name 'x\.1' of a member of 'x' is an agent's"):
+        split_groups(name_agents(["x=/a,/b", "x.1=/c"]))
+
+
+def test_groups_and_steps_of_a_merge(models: list[Path], tmp_path: Path) -> None:
+    base, tool, code = models
+    out = tmp_path / "out"
+    done = rammerge("merge", "--base", base, "--agent", f"both={tool},{code}", "--out", out, "--then", "svc:alpha=0.5")
+    assert done.returncode == 0, done.stderr
+    settings = json.loads((out / "rammerge.json").read_text())["recipe"]
+    assert settings["groups"] == {"both": ["both.1", "both.2"]}
+    assert settings["then"] == [{"svc": {"alpha": 0.5}}]
+    assert parse_steps(["svc", "svc:alpha=1e-3"]) == [{"svc": {}}, {"svc": {"alpha": 1e-3}}]
+    with pytest.raises(InputError, match=r"--then 'alpha' is not of the form KEY=VALUE"):
+        parse_steps(["svc:alpha"])
 
 
 def test_weights_and_rules_for_tensors(models: list[Path], tmp_path: Path) -> None:
