@@ -22,7 +22,7 @@ Agents = Annotated[
     typer.Option(
         "--agent",
         metavar="[NAME=]MODEL",
-        help="An agent: a directory, or a hub id. Repeat it. NAME=MODEL,MODEL averages checkpoints of one domain first.",
+        help="An agent: a directory, or a hub id. Repeat it. NAME=MODEL,MODEL averages several first.",
     ),
 ]
 NamedAgents = Annotated[

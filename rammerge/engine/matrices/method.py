@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Union
 
 from rammerge.engine.matrices.view import MatrixView
 
@@ -33,12 +33,13 @@ class Grams:
     Attributes:
         view: the tensor. If it is stored [long, short], the matrices are its transposed ones.
         pairs: (i, j) -> float64 [short, short], matrix i times the transposed matrix j, for i <= j. Of task vectors
-            beside what was made of them, only (i, i) and those with the last matrix.
+            beside what was made of them, only (i, i) and those with the last matrix. A method may take out what it no
+            longer needs, to make room.
         moments: what data says of them, for a method that needs it and a tensor of which there is any.
     """
 
     view: MatrixView
-    pairs: Mapping[tuple[int, int], Tensor]
+    pairs: dict[tuple[int, int], Tensor]
     moments: Moments | None = None
 
     def __len__(self) -> int:
@@ -62,10 +63,11 @@ class Grams:
         return found
 
 
-def added(matrices: Sequence[Tensor]) -> Tensor:
-    """Return the sum of matrices, added in the given order, without more than one matrix of room."""
-    total = matrices[0].clone()
-    for matrix in matrices[1:]:
+def added(matrices: Iterable[Tensor]) -> Tensor:
+    """Return the sum of matrices, added in the given order. An iterator's are made one at a time."""
+    left = iter(matrices)
+    total = next(left).clone()
+    for matrix in left:
         total += matrix
     return total
 
@@ -77,8 +79,28 @@ Of = Literal["agents", "sum", "update", "rows"]
 OfBlock = Callable[[Sequence["Tensor"]], "Tensor"]
 
 
+@dataclass(frozen=True)
+class Factored:
+    """A multiplier as the product of float64 [short, k] and [k, short], which are smaller than it and faster."""
+
+    left: Tensor
+    right: Tensor
+
+    def __matmul__(self, matrix: Tensor) -> Tensor:
+        """Return its product with a matrix [short, n]."""
+        return self.left @ (self.right @ matrix)
+
+
+Multiplier = Union["Tensor", Factored]
 # Multipliers, float64 [short, short], one for each matrix that is multiplied; or what makes a block without any.
-Solution = Sequence["Tensor"] | OfBlock
+Solution = Sequence[Multiplier] | OfBlock
+
+
+def times(matrix: Tensor, multiplier: Multiplier) -> Multiplier:
+    """Return the product of float64 [short, short] and a multiplier."""
+    if isinstance(multiplier, Factored):
+        return Factored(matrix @ multiplier.left, multiplier.right)
+    return matrix @ multiplier
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rammerge.activations.activations import Activations
 from rammerge.checkpoints.family import Family
 from rammerge.engine.matrices.elementwise import KernelUpdates, update_runners
 from rammerge.engine.matrices.memory import matrices_of, plan_matrices
-from rammerge.engine.matrices.method import Grams, MatrixMethod, Moments, Of, added
+from rammerge.engine.matrices.method import Grams, MatrixMethod, Moments, Multiplier, Of, added
 from rammerge.engine.matrices.moments import moments_of
 from rammerge.engine.matrices.reading import task_vectors
 from rammerge.engine.matrices.updates import FLOAT32, UpdateFile, updates, with_updates
@@ -140,8 +140,8 @@ class _Solver:
         return stored.to(self.session.device).double()
 
 
-def _product(multipliers: Sequence[Tensor], matrices: Sequence[Tensor]) -> Tensor:
+def _product(multipliers: Sequence[Multiplier], matrices: Sequence[Tensor]) -> Tensor:
     update = multipliers[0] @ matrices[0]
     for multiplier, matrix in zip(multipliers[1:], matrices[1:], strict=True):
-        update.addmm_(multiplier, matrix)
+        update += multiplier @ matrix
     return update

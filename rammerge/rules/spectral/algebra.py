@@ -51,7 +51,7 @@ def polar(left: Tensor, values: Tensor, right: list[Tensor], grams: Grams) -> li
         right: float64 [k, m] for each matrix. The list is used up.
         grams: the matrices' inner products.
     """
-    turned = ((left @ inverse_root(left.T @ left)) * values) @ inverse_root(row_products(right, grams))
+    turned = polar_rows(left, values, row_products(right, grams))
     return [turned @ right.pop(0) for _ in range(len(grams))]
 
 
@@ -62,3 +62,14 @@ def row_products(right: list[Tensor], grams: Grams) -> Tensor:
         for j, other in enumerate(right):
             rows.addmm_(own @ grams[i, j], other.T)
     return rows
+
+
+def polar_rows(left: Tensor, values: Tensor, rows: Tensor) -> Tensor:
+    """Return P diag(values) (R R^T)^-1/2, where P is the polar factor of `left`; times R it is what `polar` is about.
+
+    Args:
+        left: float64 [m, k].
+        values: float64 [k].
+        rows: float64 [k, k], R R^T.
+    """
+    return ((left @ inverse_root(left.T @ left)) * values) @ inverse_root(rows)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from rammerge.engine.matrices.method import Grams, MatrixMethod, Moments
+from rammerge.engine.matrices.method import Grams, MatrixMethod, Moments, Multiplier
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.spec import Method
@@ -37,7 +37,7 @@ class EsmParams(SpectralParams):
     layer_exponent: float = Field(2.0, ge=0, description="exponent of a layer's length relative to its kind's mean")
 
 
-def _merge(params: EsmParams, grams: Grams) -> list[Tensor]:
+def _merge(params: EsmParams, grams: Grams) -> Sequence[Multiplier]:
     """Return the multipliers of ESM, or those of TSV-M for a matrix of which there is no data."""
     if grams.moments is None:
         return orthogonalize(params.scale, params.rank, grams)

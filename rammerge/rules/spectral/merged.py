@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rammerge.engine.matrices.method import Grams, MatrixMethod, Solution, added
+from rammerge.engine.matrices.method import Grams, MatrixMethod, Multiplier, Solution, added, times
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.rules.spec import Params
 
@@ -87,7 +87,8 @@ def followed(methods: Sequence[MatrixMethod], steps: Sequence[ChosenStep]) -> tu
 
 def _followed(method: MatrixMethod, steps: Sequence[ChosenStep], beside: float) -> MatrixMethod:
     def matrices(agents: int, view: MatrixView) -> float:
-        return max(method.matrices(agents, view), agents * (agents + 1) / 2 + 2 * agents + 2 + beside)
+        pairs = agents * (agents + 1) / 2  # which the step needs after the method
+        return pairs + max(method.matrices(agents, view), 2 * agents + 2 + beside)
 
     of_sum = method.of == "sum"
     return MatrixMethod(partial(_of_agents, method.solve, of_sum, steps), "agents", matrices, method.takes)
@@ -102,17 +103,17 @@ def _of_update(steps: Sequence[ChosenStep], grams: Grams) -> list[Tensor]:
 
 def _of_agents(
     solve: Callable[[Grams], Solution], of_sum: bool, steps: Sequence[ChosenStep], grams: Grams
-) -> list[Tensor]:
+) -> list[Multiplier]:
     """Multiply the result of a method. It is a sum of multiplier times task vector, so inner products tell all."""
     agents = range(len(grams))
-    found = solve(Grams(grams.view, {(0, 0): grams.total()}) if of_sum else grams)
+    found = solve(Grams(grams.view, {(0, 0): grams.total()} if of_sum else dict(grams.pairs)))
     assert not callable(found), "a method without multipliers refuses steps"
     multipliers = [*found] * (len(grams) if of_sum else 1)
-    with_agents = [added([multipliers[i] @ grams[i, agent] for i in agents]) for agent in agents]
-    own = added([part @ multiplier.T for part, multiplier in zip(with_agents, multipliers, strict=True)])
+    with_agents = [added(multipliers[i] @ grams[i, agent] for i in agents) for agent in agents]
+    own = added(multiplier @ part.T for part, multiplier in zip(with_agents, multipliers, strict=True))
     merged = Merged(grams.view, _symmetric(own), with_agents, [grams[agent, agent] for agent in agents])
     factor = _multiplier(merged, steps)
-    return [factor @ multiplier for multiplier in multipliers]
+    return [times(factor, multiplier) for multiplier in multipliers]
 
 
 def _multiplier(merged: Merged, steps: Sequence[ChosenStep]) -> Tensor:

@@ -62,27 +62,41 @@ def _from_inputs(grams: Grams, live: Sequence[int], sizes: Sequence[float], adde
 def _from_outputs(grams: Grams, live: Sequence[int], sizes: Sequence[float], added: float) -> list[Tensor]:
     """Solve for the outputs of all agents together: the same M, since (sum of G_t + c)^-1 T = T (T T^T + c)^-1.
 
-    T is the matrix of all tau_t / |tau_t|, one below the other.
+    T is the matrix of all tau_t / |tau_t|, one below the other. T T^T + c is factored block by block in the place of
+    the inner products.
     """
-    short = grams.view.short
-    system = torch.empty(len(live) * short, len(live) * short).to(grams[0, 0])
-    wanted = torch.empty(short, len(live) * short).to(system)
-    for i, agent in enumerate(live):
-        rows = slice(i * short, (i + 1) * short)
-        for j, other in enumerate(live):
-            columns = slice(j * short, (j + 1) * short)
-            system[rows, columns] = grams[agent, other] / (sizes[agent] * sizes[other]) ** 0.5
-        wanted[:, rows] = grams[agent, agent] / sizes[agent] ** 0.5
-    system.diagonal().add_(added)
-    factor = torch.linalg.cholesky(system)
-    del system
-    solved = torch.cholesky_solve(wanted.T, factor).T
-    return [solved[:, at * short : (at + 1) * short] / sizes[agent] ** 0.5 for at, agent in enumerate(live)]
+    blocks, wanted = grams.pairs, {agent: grams[agent, agent] / sizes[agent] ** 0.5 for agent in live}
+    for (i, j), block in list(blocks.items()):
+        if sizes[i] and sizes[j]:
+            blocks[i, j] = block / (sizes[i] * sizes[j]) ** 0.5
+    for agent in live:
+        blocks[agent, agent].diagonal().add_(added)
+    _factor(blocks, live)
+    for at, k in enumerate(live):  # forwards by the transposed factor, then back by the factor
+        for i in live[:at]:
+            wanted[k].addmm_(blocks[i, k].T, wanted[i], alpha=-1.0)
+        wanted[k] = torch.linalg.solve_triangular(blocks[k, k].T, wanted[k], upper=False)
+    for at, k in reversed(list(enumerate(live))):
+        for j in live[at + 1 :]:
+            wanted[k].addmm_(blocks[k, j], wanted[j], alpha=-1.0)
+        wanted[k] = torch.linalg.solve_triangular(blocks[k, k], wanted[k], upper=True)
+    return [wanted[agent].T / sizes[agent] ** 0.5 for agent in live]
+
+
+def _factor(blocks: dict[tuple[int, int], Tensor], live: Sequence[int]) -> None:
+    """Replace the blocks (i, j), i <= j, of a positive definite matrix by those of its upper Cholesky factor."""
+    for at, k in enumerate(live):
+        blocks[k, k] = torch.linalg.cholesky(blocks[k, k], upper=True)
+        for j in live[at + 1 :]:
+            blocks[k, j] = torch.linalg.solve_triangular(blocks[k, k].T, blocks[k, j], upper=False)
+        for place, i in enumerate(live[at + 1 :], at + 1):
+            for j in live[place:]:
+                blocks[i, j].addmm_(blocks[k, i].T, blocks[k, j], alpha=-1.0)
 
 
 def _matrices(agents: int, view: MatrixView) -> float:
     pairs = agents * (agents + 1) / 2
-    return pairs + agents + 1 if view.transposed else pairs + 2 * agents**2 + 2 * agents + 2
+    return pairs + agents + (5 if view.transposed else 7)  # solving copies what it is given
 
 
 def _wudi(params: WudiParams) -> MatrixMethod:
@@ -103,11 +117,11 @@ def _descent(params: WudiAdamParams, grams: Grams) -> OfBlock:
         return lambda matrices: torch.zeros_like(matrices[0])
     unit = math.sqrt(math.fsum(sizes) / (len(live) * grams.view.rows * grams.view.columns))
     inputs = {agent: grams[agent, agent] / sizes[agent] for agent in live}
-    total = added(list(inputs.values()))
+    total = added(inputs.values())
 
     def descended(matrices: Sequence[Tensor]) -> Tensor:
-        start = added([matrices[agent] for agent in live])
-        first = added([inputs[agent] @ (start - matrices[agent]) for agent in live]).div_(unit)
+        start = added(matrices[agent] for agent in live)
+        first = added(inputs[agent] @ (start - matrices[agent]) for agent in live).div_(unit)
         moved, mean, square = (torch.zeros_like(start) for _ in range(3))
         for step in range(1, params.steps + 1):
             gradient = torch.addmm(first, total, moved).mul_(2.0)
@@ -121,7 +135,7 @@ def _descent(params: WudiAdamParams, grams: Grams) -> OfBlock:
 
 
 def _wudi_adam(params: WudiAdamParams) -> MatrixMethod:
-    return MatrixMethod(partial(_descent, params), of="rows", matrices=lambda agents, _: 2 * agents + 1)
+    return MatrixMethod(partial(_descent, params), of="rows", matrices=lambda agents, _: 2 * agents + 3)
 
 
 METHODS: Sequence[Method] = (
