@@ -17,7 +17,7 @@ from tests.engine.models import Models, merge, read, sparse_family, weight_bytes
 
 SHAPES = {"embed.weight": (64, 32), "layer.weight": (32, 32), "norm.weight": (32,)}
 WEIGHTS = {"agent0": 0.5, "agent2": 2.0}
-WEIGHED = sorted(name for name, method in METHODS.items() if not method.refuses_weights)
+WEIGHED = sorted(name for name, method in METHODS.items() if not (method.refuses_weights or method.needs_prompts))
 
 
 def family(root: Path) -> Models:
