@@ -1,6 +1,7 @@
 """Compare the speed and memory of merges with plain copies of the same files and with mergekit, in one run.
 
     python -m benchmarks.merge --scratch DIR [--sizes 0.5B 1.5B] [--runs 3] [--cold] [--mergekit PYTHON] [--table FILE]
+    python -m benchmarks.merge --scratch DIR --variants [--sizes 0.5B] [--runs 3] [--cold]
 
 The reference is the limit that the disk sets: `cat` of all inputs to nowhere and then `cp` of the base, with one more
 `cat` for each further pass of the method. Each merge has two times: the whole process, and the merge itself, which
@@ -8,6 +9,9 @@ leaves out the start of Python and the hashing of the inputs. Hashes and compile
 first run makes them. Each method's first run starts from nothing and has a column of its own. mergekit runs from an
 environment of its own: `python -m venv X && X/bin/pip install mergekit`, then --mergekit X/bin/python. The disk needs
 about 20 bytes for each parameter of the largest size.
+
+With --variants, nine variants that are merged together are measured beside `cat` of all inputs and nine times `cp` of
+the base, which does not wait for the disk, and beside the same with a last `sync`, which does, as merges do.
 """
 
 import argparse
@@ -23,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import Measurement, median, repeat, run
+from benchmarks.variants import VARIANTS
 
 METHODS = {"ram": (), "ram_plus": (), "task_arithmetic": (), "ties": ()}
 MERGEKIT = {"ram": {"epsilon": 1e-5}, "ramplus_tl": {"r": 0.1, "alpha": 0.2, "epsilon": 1e-5}, "ties": {"density": 0.2}}
@@ -37,7 +42,7 @@ def main() -> None:
     os.environ["RAMMERGE_HOME"] = str(arguments.scratch.absolute() / "home")
     rows = []
     for size in arguments.sizes:
-        rows += _measure_size(arguments, size)
+        rows += _measure_variants(arguments, size) if arguments.variants else _measure_size(arguments, size)
     table = _markdown(rows, arguments)
     print(table)
     if arguments.table:
@@ -74,17 +79,50 @@ def _measure_size(arguments: argparse.Namespace, size: str) -> list[list[str]]:
     return rows
 
 
-def _prepare(arguments: argparse.Namespace, size: str) -> _Models:
+def _measure_variants(arguments: argparse.Namespace, size: str) -> list[list[str]]:
+    models, count = _made(arguments, size), len(VARIANTS)
+    quoted = [shlex.quote(str(model)) for model in models]
+    copies = f"mkdir $0; cat {' '.join(f'{model}/*.safetensors' for model in quoted)} > /dev/null"
+    copies += f"; for i in $(seq {count}); do cp -r {quoted[0]} $0/$i; done"
+    merge = f"{shlex.quote(sys.executable)} -m benchmarks.variants $0 {' '.join(quoted)}"
+
+    def timed(script: str, runs: int = arguments.runs) -> Measurement:
+        return median(_timed(arguments, lambda out: ["sh", "-c", script, str(out)], runs))
+
+    shutil.rmtree(os.environ["RAMMERGE_HOME"], ignore_errors=True)
+    first, plain, flushed, merged = timed(merge, 1), timed(copies), timed(f"{copies}; sync"), timed(merge)
+    ratios = f"{merged.seconds / plain.seconds:.2f}x, {merged.seconds / flushed.seconds:.2f}x with `sync`"
+    print(merged.output)
+    return [
+        [size, f"`cat` of all inputs, {count} `cp` of the base", _s(plain.seconds), "", "", "", ""],
+        [size, "the same and `sync`", _s(flushed.seconds), "", "", "", ""],
+        [
+            size,
+            f"{count} variants",
+            f"{_s(merged.seconds)} ({ratios})",
+            f"{_s(merged.cpu_seconds)} of processor time",
+            f"{merged.peak / 2**20:.0f} MiB",
+            _s(first.seconds),
+            "",
+        ],
+    ]
+
+
+def _made(arguments: argparse.Namespace, size: str) -> list[Path]:
+    """Return the base and the agents, which are made if they are not there."""
     # In a process of its own, because a child's peak memory starts from that of its parent.
     run([sys.executable, "-m", "benchmarks.models", str(arguments.scratch), size, str(arguments.agents)])
-    names = ["base", *(f"agent{index}" for index in range(arguments.agents))]
-    models = [arguments.scratch / size / name for name in names]
+    return [arguments.scratch / size / name for name in ("base", *(f"agent{at}" for at in range(arguments.agents)))]
+
+
+def _prepare(arguments: argparse.Namespace, size: str) -> _Models:
+    models = _made(arguments, size)
     nbytes = sum(file.stat().st_size for model in models for file in model.glob("*.safetensors"))
     everything = " ".join(shlex.quote(str(model)) + "/*.safetensors" for model in models)
     read = median(_timed(arguments, lambda _: ["sh", "-c", f"cat {everything} > /dev/null"], arguments.runs))
     copy = median(_timed(arguments, lambda out: ["cp", "-r", str(models[0]), str(out)], arguments.runs))
     print(f"{size}: inputs {nbytes / 1e9:.2f} GB, cat {read.seconds:.2f} s, cp {copy.seconds:.2f} s", flush=True)
-    return _Models(size, models[0], dict(zip(names[1:], models[1:], strict=True)), read, copy)
+    return _Models(size, models[0], {model.name: model for model in models[1:]}, read, copy)
 
 
 def _measure_method(
@@ -162,6 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sizes", nargs="+", default=["0.5B", "1.5B"])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--agents", type=int, default=3)
+    parser.add_argument("--variants", action="store_true", help="measure several variants that are merged together")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--mergekit-runs", type=int, default=1)
     parser.add_argument("--cold", action="store_true", help="drop the page cache before each run (needs root)")
