@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from rammerge.patches.packing import PackReport, pack
     from rammerge.patches.series import pack_series
     from rammerge.patches.unpacking import unpack
+    from rammerge.publishing.making import merge_together
     from rammerge.publishing.manifest import Manifest
-    from rammerge.publishing.report import MergeReport
+    from rammerge.publishing.report import MergeReport, Trial
     from rammerge.rules import Method, Params, resolve
 
 _HOMES = {
@@ -46,7 +47,8 @@ _HOMES = {
     "rammerge.errors": ("InputError", "RammergeError"),
     "rammerge.rules": ("Method", "Params", "resolve"),
     "rammerge.overlap": ("Overlap",),
-    "rammerge.publishing.report": ("MergeReport",),
+    "rammerge.publishing.making": ("merge_together",),
+    "rammerge.publishing.report": ("MergeReport", "Trial"),
     "rammerge.publishing.manifest": ("Manifest",),
     "rammerge.patches.packing": ("PackReport", "pack"),
     "rammerge.patches.series": ("pack_series",),
@@ -67,11 +69,13 @@ __all__ = [
     "Params",
     "RammergeError",
     "Statistics",
+    "Trial",
     "Update",
     "__version__",
     "load_recipe",
     "measure_overlap",
     "merge",
+    "merge_together",
     "methods",
     "open_checkpoint",
     "pack",

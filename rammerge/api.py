@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, overload
 
 from rammerge.activations.prompts import Prompts
 from rammerge.checkpoints.checkpoint import Checkpoint
@@ -18,9 +18,10 @@ from rammerge.numerics.masks import MaskMode, mask_from
 from rammerge.numerics.rounding import Rounding
 from rammerge.overlap import Overlap
 from rammerge.publishing import manifest
+from rammerge.publishing.into import merge_into
 from rammerge.publishing.making import merge_family
 from rammerge.publishing.manifest import Manifest
-from rammerge.publishing.report import MergeReport
+from rammerge.publishing.report import MergeReport, Trial
 from rammerge.publishing.room import check_output
 from rammerge.recipe import Recipe, load, member_names
 from rammerge.rules import Method, ResolvedMethod, resolve
@@ -28,13 +29,27 @@ from rammerge.rules.listing import MethodListing, list_methods
 from rammerge.system.sizes import parse_size
 
 OnProgress = Callable[[Progress], None]
+Agents = Mapping[str, Source | Sequence[Source]]
+
+
+@overload
+def merge(
+    base: Source | Family, agents: Agents | None = None, *, out: str | Path, into: None = None, **settings: Any
+) -> MergeReport: ...
+
+
+@overload
+def merge(
+    base: Source | Family, agents: Agents | None = None, *, out: None = None, into: object, **settings: Any
+) -> Trial: ...
 
 
 def merge(
-    base: Source,
-    agents: Mapping[str, Source | Sequence[Source]],
+    base: Source | Family,
+    agents: Agents | None = None,
     *,
-    out: str | Path,
+    out: str | Path | None = None,
+    into: object = None,
     method: str | Method | ResolvedMethod = "ram",
     preset: str | None = None,
     weights: Mapping[str, float] | None = None,
@@ -55,20 +70,22 @@ def merge(
     force: bool = False,
     progress: OnProgress | None = None,
     **parameters: Any,
-) -> MergeReport:
-    """Merge agents into one model directory that transformers and vLLM load as it is.
+) -> MergeReport | Trial:
+    """Merge agents into one model directory that transformers and vLLM load as it is, or into a loaded model.
 
     `out` appears whole or not at all. A merge that was killed is taken up by the same call, and ends with the same
-    bytes.
+    bytes. With `into` nothing is written: the model's parameters get the bytes of the file.
 
     Example:
         >>> rammerge.merge("base", {"tool": "tool", "code": "org/code"}, method="ram_plus", r=0.1, out="merged")
 
     Args:
-        base: the model that the agents were trained from: a directory, a hub id `org/name[@revision]`, or a checkpoint.
+        base: the model that the agents were trained from: a directory, a hub id `org/name[@revision]`, or a checkpoint;
+            or a family, which has the agents and `resize`.
         agents: name -> agent, likewise; their order is the order of summation. A list of checkpoints of one domain is
             averaged first, while it is read.
         out: the directory to make.
+        into: a torch module, such as a transformers model, to merge into instead; its dtype must be `dtype`.
         method: a name from `rammerge.methods()`, or a method of your own.
         preset: a named set of the method's parameters.
         weights: agent -> factor of its task vector; the others have 1.
@@ -100,17 +117,21 @@ def merge(
     chosen = _settle(method, preset, parameters, weights, tensors, then, prompts)
     limit = None if memory is None else _bytes("memory", memory)
     options = MergeOptions(dtype, rounding, seed, _bytes("shard_size", shard_size), device, limit, threads, compile)
-    out = Path(out)
-    check_output(out, force=force, needed_bytes=0)
-    family = _open_family(base, agents, resize)
+    if (out is None) == (into is None):
+        raise InputError("give `out`, a directory to make, or `into`, a loaded model; one of the two")
+    if out is not None:
+        check_output(Path(out), force=force, needed_bytes=0)
+    family = _family(base, agents, resize)
+    if out is None:
+        return merge_into(into, family, chosen, options, overlap=overlap, progress=progress)
     return merge_family(
-        family, chosen, out, options, overlap=overlap, tokenizer_from=tokenizer, force=force, progress=progress
+        family, chosen, Path(out), options, overlap=overlap, tokenizer_from=tokenizer, force=force, progress=progress
     )
 
 
 def measure_overlap(
     base: Source,
-    agents: Mapping[str, Source | Sequence[Source]],
+    agents: Agents,
     *,
     mask: MaskMode = "abs",
     epsilon: float = 1e-5,
@@ -191,7 +212,15 @@ def open_checkpoint(source: str | Path, *, revision: str | None = None, base: Ch
     return fetch(str(source), revision, base=base)
 
 
-def _open_family(base: Source, agents: Mapping[str, Source | Sequence[Source]], resize: Resize) -> Family:
+def _family(base: Source | Family, agents: Agents | None, resize: Resize) -> Family:
+    if isinstance(base, Family):
+        if agents is not None:
+            raise InputError("a family has its agents; give none besides")
+        return base
+    return _open_family(base, agents or {}, resize)
+
+
+def _open_family(base: Source, agents: Agents, resize: Resize) -> Family:
     members: dict[str, Source] = {}
     groups: dict[str, list[str]] = {}
     for name, given in agents.items():

@@ -1,7 +1,7 @@
 """A base and the agents that were trained from it: opened, checked and digested once."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Self, get_args
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.digest import CheckpointDigest, digest_checkpoint, fingerprint
 from rammerge.checkpoints.fetch import fetch
+from rammerge.checkpoints.held import check_room, hold
 from rammerge.checkpoints.mergeable import Resize, check_mergeable
 from rammerge.errors import InputError, RammergeError, check_choice
 
@@ -109,6 +110,18 @@ class Family:
     def elements(self) -> int:
         """How many float elements the model has."""
         return sum(self.base.tensors[name].numel for name in self.floats)
+
+    def held(self) -> Self:
+        """Return the family with all weights in memory, for merges that are tried one after the other.
+
+        The memory is freed with the family.
+
+        Raises:
+            InputError: they do not fit into the memory that is free.
+        """
+        check_room([self.base, *self.members.values()])
+        members = {name: hold(member) for name, member in self.members.items()}
+        return replace(self, base=hold(self.base), members=MappingProxyType(members))
 
     def check_unchanged(self) -> None:
         """Check that no file was written since the checkpoints were opened.

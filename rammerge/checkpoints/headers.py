@@ -58,6 +58,11 @@ class TensorInfo:
         """Whether `fill` computes the bytes; else they are in the file as they are."""
         return False
 
+    @property
+    def held(self) -> memoryview | None:
+        """The tensor's bytes if they are in memory (rammerge.checkpoints.held)."""
+        return None
+
     def fill(self, first: int, memory: memoryview, read: Read) -> None:
         """Fill `memory` with the tensor's bytes from byte `first`, by way of `read`."""
         read(self.file, self.offset + first, memory)

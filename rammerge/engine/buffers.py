@@ -79,3 +79,9 @@ def address(memory: memoryview) -> int:
 def as_tensor(memory: memoryview | Tensor, dtype: DType) -> Tensor:
     """Return a tensor of `dtype` that shares writable memory. A tensor, which may be a GPU's, is returned as it is."""
     return torch.frombuffer(memory, dtype=dtype.torch_dtype) if isinstance(memory, memoryview) else memory
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """Return the memory of a vector on the CPU as bytes."""
+    memory: memoryview = tensor.view(torch.uint8).numpy().data
+    return memory

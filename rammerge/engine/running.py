@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rammerge.engine.blocks import BlockFunction
 from rammerge.engine.buffers import as_tensor, pages
@@ -82,7 +82,7 @@ class Runner:
             with self._lock:
                 self._ran_eagerly[dtypes] += unit.stop - unit.start
             return self._begin_eagerly(work, unit)
-        results = self._scratch() if work.histogram is not None else work.results
+        results = self._scratch() if work.histogram is not None else cast(Sequence[memoryview], work.results)
         return FormCall(form, work.numbers, self.width + 1, results, work.histogram, work.sums)
 
     def _begin_eagerly(self, work: Work, unit: Unit) -> EagerCall:

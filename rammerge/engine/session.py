@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.headers import TensorInfo
-from rammerge.engine.buffers import Buffer, buffers, pages
+from rammerge.engine.buffers import Buffer, address, as_tensor, buffers, pages
 from rammerge.engine.compiling.loop import Source
 from rammerge.engine.input import Files
 from rammerge.engine.memory import EAGER_BYTES, EAGER_ELEMENT_BYTES, MemoryPlan, Needs, largest_block_bytes, plan_memory
@@ -59,7 +59,7 @@ class Session:
         members: views of the agents' checkpoints with the base's names and shapes, in the order of summation.
         agents: what is merged: by agent the members that it is the mean of, mostly one.
         options: see MergeOptions.
-        outputs: how many models are written at the same time.
+        outputs: how many models are written to files at the same time.
         device: where to compute.
         elements: how many float elements the model has.
         floats: names of the float tensors.
@@ -170,6 +170,9 @@ class Session:
             yield start, read[0], read[1:]
 
     def _read(self, info: TensorInfo, start: int, stop: int, buffer: Buffer) -> Tensor:
+        if info.held is not None and self.device == "cpu":
+            size = info.dtype.itemsize
+            return as_tensor(info.held[start * size : stop * size], info.dtype)
         self.files.read(info, start, buffer.memory[: (stop - start) * info.dtype.itemsize])
         return buffer.view(stop - start, info.dtype)
 
@@ -180,6 +183,8 @@ class Session:
 
     def _source(self, unit: Unit, place: int, info: TensorInfo, buffer: Buffer) -> Source:
         size = info.dtype.itemsize
+        if info.held is not None:
+            return Source(info.dtype, address(info.held) + unit.start * size)
         if info.is_encoded:
             decoded = self._decoded(place)
             self.files.read(info, unit.start, decoded.memory[: (unit.stop - unit.start) * size])
@@ -237,7 +242,8 @@ class Session:
     def _will_read(self, job: Job) -> None:
         for unit in job.units:
             for info in self.inputs(unit.tensor):
-                self.files.will_read(info, unit.start, unit.stop)
+                if info.held is None:
+                    self.files.will_read(info, unit.start, unit.stop)
 
     def refuse_non_finite(self, unit: Unit) -> None:
         """Raise the error that names which input of a unit has a NaN or an infinity, or that the result overflowed."""

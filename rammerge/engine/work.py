@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from rammerge.engine.blocks import Numbers
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from rammerge.engine.histogram import Histogram
     from rammerge.engine.sums import GrainSums
 
@@ -19,12 +21,12 @@ class Work:
 
     Attributes:
         numbers: what it computes with.
-        results: memory for its tensors' elements.
+        results: memory for its tensors' elements; on a GPU tensors.
         histogram: counts the tensors instead.
         sums: sums the tensors instead.
     """
 
     numbers: Numbers
-    results: Sequence[memoryview] = ()
+    results: Sequence[memoryview | Tensor] = ()
     histogram: Histogram | None = None
     sums: GrainSums | None = None

@@ -20,9 +20,8 @@ from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.shards import ShardRecord
 from rammerge.engine.passes.measuring import measure, runners_for
 from rammerge.engine.passes.merging import Merging, Runners, merge_runners, merge_shards
-from rammerge.engine.passes.overlap import OverlapCounts
-from rammerge.engine.passes.products import InnerProducts
-from rammerge.engine.passes.statistics import Pass, Statistics
+from rammerge.engine.passes.overlap import OverlapCounts, known_from
+from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.session import Progress, Session
 from rammerge.overlap import Overlap, Survival
 from rammerge.publishing.finishing import complete, describe
@@ -177,7 +176,7 @@ class _Work:
 
     def _statistics(self, session: Session, models: Sequence["_Model"], merging: Runners) -> list[Statistics]:
         """Return the statistics that each model would have alone."""
-        counted = [_counted_before(model.rule, self.overlap) for model in models]
+        counted = [known_from(self.overlap, model.rule.agents, model.rule.mask) for model in models]
         recalled = [recall_statistics(model.staging, model.rule) for model in models]
         known = reduce(or_, [*counted, *filter(None, recalled)])
         missing = passes_of([model.rule for model, found in zip(models, recalled, strict=True) if found is None])
@@ -224,14 +223,6 @@ class _Model:
     rule: Rule
     settings: Settings
     staging: Path
-
-
-def _counted_before(rule: Rule, overlap: Overlap | None) -> Statistics:
-    """Return what an earlier measurement of the same agents found; counts only if they are of the rule's mask."""
-    if overlap is None or overlap.agents != rule.agents:
-        return Statistics()
-    found: dict[Pass[Any], Any] = {OverlapCounts(rule.mask): overlap} if overlap.mask == rule.mask else {}
-    return Statistics(found if overlap.gram is None else {**found, InnerProducts(): overlap.gram})
 
 
 def _survival(rule: Rule, records: Sequence[ShardRecord]) -> Survival:

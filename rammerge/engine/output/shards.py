@@ -49,7 +49,7 @@ class _Written:
 
 def most_waiting(models: int) -> int:
     """Return how many chunks may wait if `models` models are written at the same time."""
-    return AHEAD + models - 1
+    return AHEAD + models - 1 if models else 0
 
 
 class Output:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rammerge.checkpoints.layout import Layout, Shard
 from rammerge.engine.blocks import BlockFunction, Numbers, Rows, added
@@ -24,6 +25,9 @@ from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session
 from rammerge.engine.work import Work
 from rammerge.numerics.rounding import FLOAT_DTYPES
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # What merges the tensors whose block function, with the height of its coefficients, is the key.
 Runners = Mapping[tuple[BlockFunction, int], Runner]
@@ -84,7 +88,7 @@ class Merging:
         options = self.session.options
         return block_function(self.rule, options.dtype, options.rounding).counts(len(self.session.agents))
 
-    def work(self, unit: Unit, result: memoryview) -> tuple[Runner, Work]:
+    def work(self, unit: Unit, result: memoryview | Tensor) -> tuple[Runner, Work]:
         """Return what merges a unit of a float tensor into `result`."""
         way = self._way(unit.tensor)
         numbers = Numbers(way.rows, way.threshold, tensor_seeds(self.session, unit.tensor), unit.start)

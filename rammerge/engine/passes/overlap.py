@@ -8,8 +8,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rammerge.engine.blocks import Arguments, Block, counted, health, read_block, total
-from rammerge.engine.passes.products import product_dtypes, products
-from rammerge.engine.passes.statistics import Scans, count_and_sum_by_tensor
+from rammerge.engine.passes.products import InnerProducts, product_dtypes, products
+from rammerge.engine.passes.statistics import Pass, Scans, Statistics, count_and_sum_by_tensor
 from rammerge.numerics.dtypes import DType
 from rammerge.numerics.masks import Mask, MaskMode
 from rammerge.overlap import Gram, Overlap, Pairs
@@ -17,7 +17,6 @@ from rammerge.overlap import Gram, Overlap, Pairs
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rammerge.engine.passes.statistics import Statistics
     from rammerge.engine.running import Runner
     from rammerge.engine.session import Session
 
@@ -116,3 +115,11 @@ class OverlapCounts:
     def from_json(self, content: Any) -> Overlap:
         """Return the result that `to_json` wrote."""
         return Overlap.from_json(content)
+
+
+def known_from(overlap: Overlap | None, agents: Sequence[str], mask: Mask) -> Statistics:
+    """Return what an earlier measurement of the same agents found; counts only if they are of the same mask."""
+    if overlap is None or overlap.agents != tuple(agents):
+        return Statistics()
+    found: dict[Pass[Any], Any] = {OverlapCounts(mask): overlap} if overlap.mask == mask else {}
+    return Statistics(found if overlap.gram is None else {**found, InnerProducts(): overlap.gram})
