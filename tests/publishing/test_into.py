@@ -13,7 +13,6 @@ import transformers
 from safetensors.torch import load_file
 
 import rammerge
-from rammerge.checkpoints import held
 from rammerge.errors import InputError
 from rammerge.system.toolchain import compiler
 from tests.engine.models import read
@@ -108,6 +107,6 @@ def test_what_does_not_fit_is_one_sentence(
             rammerge.merge(family, **given)
     with pytest.raises(InputError, match="a family has its agents"):
         rammerge.merge(family, {"tool": "tool"}, into=model)
-    monkeypatch.setattr(held.Path, "read_text", lambda *_, **__: "MemAvailable: 1 kB\n")
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "MemAvailable: 1 kB\n")
     with pytest.raises(InputError, match=r"takes .* of memory is free; merge from their files"):
         family.held()
