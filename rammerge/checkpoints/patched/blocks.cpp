@@ -180,7 +180,7 @@ extern "C" int32_t rammerge_decode_blocks(
     const int64_t part = wanted < length - skipped ? wanted : length - skipped;
     const Status status = block(*rows, frames, to, skipped, part, length, has_base);
     if (status != kDone) return status;
-    frames += rows->first + rows->second;
+    frames += static_cast<int64_t>(rows->first) + rows->second;
     to += part;
     wanted -= part;
     elements -= length;
