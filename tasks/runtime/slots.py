@@ -8,14 +8,18 @@ processors. So does a model on a GPU.
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 from evaluation.backends.transformers import is_small
 from evaluation.runners.pool import Pool, Worker
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.errors import RammergeError
 from rammerge.system.interrupts import hearing
+
+R = TypeVar("R")
 
 _MOST = 8  # each process holds torch and a model: about half a gigabyte
 
@@ -45,8 +49,16 @@ class Room:
             self._changed.notify_all()
             return given
 
+    def take_spare(self, wanted: Callable[[], bool]) -> bool:
+        """Wait for one place that nobody in the queue waits for, while it is wanted, and say whether it was given."""
+        with self._changed:
+            self._changed.wait_for(lambda: not wanted() or (not self._queue and self._free > 0))
+            given = wanted()
+            self._free -= given
+            return given
+
     def give_back(self, places: int) -> None:
-        """Give places to whoever waits."""
+        """Give places to whoever waits. Whoever waits for a spare one looks again whether it is wanted."""
         with self._changed:
             self._free += places
             self._changed.notify_all()
@@ -90,10 +102,15 @@ def fills_the_machine(model: Checkpoint, device: str) -> bool:
 
 @contextmanager
 def room(*, alone: bool) -> Iterator[None]:
-    """Hold room for one model: that of the turn which the task runner gave to this thread's step, else what is free."""
+    """Hold room for one model: that of the turn which the task runner gave to this thread's step, else what is free.
+
+    A small model's turn ends with the context, a large one's with its step, so that such steps follow one another.
+    """
     turn: Turn | None = getattr(_thread, "turn", None)
     if turn is not None and turn.held:
         yield
+        if not alone:
+            turn.end()
         return
     taken = _places.size if alone else 1
     _places.take(taken)
@@ -110,11 +127,63 @@ def model_process(*, alone: bool) -> Iterator[Worker]:
     Raises:
         RammergeError: the run was interrupted.
     """
-    with room(alone=alone):
-        if _interrupted.is_set():
-            raise RammergeError("the run was interrupted before the model had its turn")
-        with _pool.worker(keep=not alone) as worker:
-            yield worker
+    with room(alone=alone), _process(keep=not alone) as worker:
+        yield worker
+
+
+@contextmanager
+def _process(*, keep: bool) -> Iterator[Worker]:
+    if _interrupted.is_set():
+        raise RammergeError("the run was interrupted before the model had its turn")
+    with _pool.worker(keep=keep) as worker:
+        yield worker
+
+
+def share_out(work: Sequence[Callable[[Worker], R]], *, alone: bool) -> list[R]:
+    """Do pieces of work on one model, each in a process that runs it, and return their results in order.
+
+    This thread holds room as `model_process` does. While there is room for further small models that nobody else waits
+    for, as for the last model of a run, other threads share its work.
+
+    Raises:
+        RammergeError: the run was interrupted. Whatever a piece raises comes through, once no piece runs any more.
+    """
+    shared = _Shared(work)
+    assistants = 0 if alone else min(len(work), _places.size) - 1
+    with ThreadPoolExecutor(max(1, assistants)) as threads, model_process(alone=alone) as process:
+        assisting = [threads.submit(shared.assist) for _ in range(assistants)]
+        try:
+            shared.work_off(process)
+        finally:
+            shared.todo.clear()
+            _places.give_back(0)  # assistants that still wait are no longer wanted
+    for assistant in assisting:
+        assistant.result()
+    return [shared.done[number] for number in range(len(work))]
+
+
+class _Shared(Generic[R]):
+    """Pieces of work that several threads take."""
+
+    def __init__(self, work: Sequence[Callable[[Worker], R]]) -> None:
+        self.todo = deque(enumerate(work))
+        self.done: dict[int, R] = {}
+
+    def work_off(self, process: Worker) -> None:
+        while self.todo:
+            try:
+                number, piece = self.todo.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            self.done[number] = piece(process)
+
+    def assist(self) -> None:
+        if _places.take_spare(lambda: bool(self.todo)):
+            try:
+                with _process(keep=True) as process:
+                    self.work_off(process)
+            finally:
+                _places.give_back(1)
 
 
 def expect_models() -> None:

@@ -21,7 +21,7 @@ from rammerge.errors import InputError
 from rammerge.recipe import Recipe
 from rammerge.system.atomic import write_json, write_text
 from tasks.runtime.progress import progress
-from tasks.runtime.slots import fills_the_machine, model_process
+from tasks.runtime.slots import fills_the_machine, share_out
 from tasks.runtime.step import Result, step
 from tasks.steps.sources import Model, refuse_changed
 
@@ -141,14 +141,18 @@ def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], con
         suites: what to ask.
         conditions: how to ask.
     """
-    entries: dict[str, store.Entry] = {}
-    # The process is taken before any of the store's locks: another step might wait for room while it holds one.
-    with model_process(alone=_fills_the_machine(model=model, conditions=conditions)) as process:
-        for number, suite in enumerate(suites):
-            progress()(number / len(suites), suite.name)
-            inputs = {"model": model.content, "suite": suite.identity, "conditions": conditions.model_dump()}
-            run = partial(_run, process=process, model=model, suite=suite, conditions=conditions)
-            entries[suite.name] = store.materialise("suite", store.key_of("suite", _SUITE_VERSION, inputs), run)
+    report = progress()
+
+    def ask(number: int, suite: SuiteRef, process: Worker) -> store.Entry:
+        report(number / len(suites), suite.name)
+        inputs = {"model": model.content, "suite": suite.identity, "conditions": conditions.model_dump()}
+        run = partial(_run, process=process, model=model, suite=suite, conditions=conditions)
+        return store.materialise("suite", store.key_of("suite", _SUITE_VERSION, inputs), run)
+
+    # A process is taken before any of the store's locks: another step might wait for room while it holds one.
+    work = [partial(ask, number, suite) for number, suite in enumerate(suites)]
+    found = share_out(work, alone=_fills_the_machine(model=model, conditions=conditions))
+    entries = {suite.name: entry for suite, entry in zip(suites, found, strict=True)}
     scores = {
         "directories": {suite: str(entry.path / suite) for suite, entry in entries.items()},
         "digests": {suite: entry.digest for suite, entry in entries.items()},

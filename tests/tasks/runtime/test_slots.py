@@ -1,12 +1,21 @@
-"""Contract of room: small models run at once, a large one alone, each in the order in which it was asked for."""
+"""Contract of room: small models run at once, a large one alone, each in the order in which it was asked for.
+
+The work on one model is shared among all processes, unless somebody else waits for one.
+"""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from evaluation.runners.pool import Worker
 from rammerge.checkpoints.checkpoint import open_checkpoint
-from tasks.runtime.slots import Room, fills_the_machine
+from tasks.runtime import slots
+from tasks.runtime.slots import Room, fills_the_machine, share_out
 from tests.evaluation.made import write_model
 from tests.fixtures.waiting import wait_until
 
@@ -53,3 +62,71 @@ def test_whoever_gives_up_waiting_leaves_the_place_to_others() -> None:
 @pytest.mark.parametrize(("device", "alone"), [("cpu", False), ("cuda:1", True)])
 def test_a_small_model_shares_the_processors_and_none_the_gpu(tmp_path: Path, device: str, alone: bool) -> None:
     assert fills_the_machine(open_checkpoint(write_model(tmp_path)), device) is alone
+
+
+_SECONDS = 60.0
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Room:
+    """Room for two models, and no real processes."""
+
+    class Processes:
+        @contextmanager
+        def worker(self, **_: bool) -> Iterator[Worker]:
+            yield cast(Worker, threading.current_thread())  # only told apart, never asked
+
+    room = Room(2)
+    monkeypatch.setattr(slots, "_places", room)
+    monkeypatch.setattr(slots, "_pool", Processes())
+    return room
+
+
+def test_the_work_on_one_model_takes_the_room_that_nobody_waits_for(room: Room) -> None:
+    both = threading.Barrier(2, timeout=_SECONDS)  # broken unless two pieces run at once
+
+    def piece(number: int, process: Any) -> tuple[int, Any]:
+        if number < 2:
+            both.wait()
+        return number, process
+
+    found = share_out([partial(piece, number) for number in range(5)], alone=False)
+    assert [number for number, _ in found] == [0, 1, 2, 3, 4]
+    assert len({process for _, process in found}) == 2
+    assert room.take(2, timeout=0)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_one_process_does_all_of_it_where_there_is_no_room_for_another(room: Room, alone: bool) -> None:
+    taken = alone or room.take(1)
+    found = share_out([lambda process: process] * 3, alone=alone)
+    assert taken
+    assert found == [threading.current_thread()] * 3
+
+
+def test_others_who_wait_have_their_place_before_a_model_has_a_second_one(room: Room) -> None:
+    assert room.take(1)
+    waiting = threading.Thread(target=room.take, args=(2,))
+
+    def wait_and_give_back(process: Any) -> Any:
+        waiting.start()
+        wait_until(lambda: room.waiting == 1, "another model to wait")
+        room.give_back(1)
+        return process
+
+    found = share_out([wait_and_give_back, *[lambda process: process] * 3], alone=False)
+    assert found == [threading.current_thread()] * 4
+    waiting.join()
+
+
+def test_what_a_piece_of_work_raises_comes_through_and_the_room_is_free_again(room: Room) -> None:
+    both = threading.Barrier(2, timeout=_SECONDS)
+
+    def fail(process: Any) -> None:
+        both.wait()
+        if process is not threading.main_thread():
+            raise IndexError("of the assistant's piece")
+
+    with pytest.raises(IndexError, match="of the assistant's piece"):
+        share_out([fail, fail], alone=False)
+    assert room.take(2, timeout=0)
