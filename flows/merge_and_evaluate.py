@@ -1,8 +1,10 @@
 """The pipeline: fetch base and agents, merge and evaluate every variant, judge the best one, and promote it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prefect import State, flow
 from prefect.futures import PrefectFuture
@@ -18,7 +20,7 @@ from flows.run.searching import search
 from flows.run.settling import results, settle
 from rammerge.errors import InputError
 from rammerge.recipe import load
-from tasks.records.layout import expect_registration
+from tasks.records.layout import expect_records
 from tasks.records.record import Judged, Record
 from tasks.records.releasing import describe, promote, register
 from tasks.records.reporting import report
@@ -28,8 +30,8 @@ from tasks.runtime.runner import workers
 from tasks.runtime.slots import ended_by_interrupt
 from tasks.steps.activations import activations
 from tasks.steps.evaluating import Conditions, Scores, compare, evaluate, gate
-from tasks.steps.merging import extract, merge, merge_together, smoke
-from tasks.steps.sources import fetch, preflight
+from tasks.steps.merging import Merged, OverlapResult, Smoked, Together, extract, merge, merge_together, smoke
+from tasks.steps.sources import Fetched, fetch, preflight
 
 
 def _run_name() -> str:
@@ -52,9 +54,63 @@ def carry_out(todo: Plan) -> "State[Outcome]":
     """Do what is planned, in the flow that calls this, and return the flow's final state."""
     started = time.time()
     check(todo)
-    spec = todo.recipe
+    spec, conditions = todo.recipe, Conditions.of(todo.recipe)
+    family = _bring(todo)
+    todo, searched = search(todo, family.sources, family.overlap.result())  # by the validation items alone
+    made = _merge(todo, family)
+    everyone: dict[str, PrefectFuture[Any]] = {"base": family.base, **family.agents, **made.variants}
+    models = everyone if spec.evaluates else {}
+    scores = {name: evaluate.submit(name, model, todo.suites, conditions) for name, model in models.items()}
+    settle(*made.together, *made.variants.values(), *made.smoked.values())
+    variants = results(made.variants)
+    if family.unmade:
+        expect_records(next(iter(variants.values())).path)  # beside the evaluations, which are in other processes
+    rival = challenge(todo, variants, conditions)
+    judged = _judge(todo, scores, rival) if spec.evaluates else None
+    artifacts.publish_variants(spec.name, variants)
+    record = Record(
+        recipe=spec,
+        sources=family.sources,
+        methods=todo.variants,
+        variants=variants,
+        smoked=results(made.smoked),
+        suites=todo.suites,
+        overlap=family.overlap.result(),
+        judged=judged,
+        searched=searched,
+        started=started,
+    )
+    outcome = _release(record, conditions, rival, family.warnings)
+    return Completed(name="Completed" if outcome.passed else "Refused", message=outcome.sentence, data=outcome)
 
-    # The models to merge, and the elements that each agent changed (RAM paper, Sec. 3).
+
+@dataclass(frozen=True)
+class _Family:
+    """The models to merge, checked, and what is known of them before the merges.
+
+    Attributes:
+        base: the base.
+        agents: by name.
+        overlap: the elements that each agent changed.
+        unmade: the variants that no earlier run merged.
+        warnings: what the user should know.
+    """
+
+    base: PrefectFuture[Fetched]
+    agents: Mapping[str, PrefectFuture[Fetched]]
+    overlap: PrefectFuture[OverlapResult]
+    unmade: Sequence[str]
+    warnings: list[str]
+
+    @property
+    def sources(self) -> dict[str, Fetched]:
+        """The base, called `base`, and the agents."""
+        return results({"base": self.base, **self.agents})
+
+
+def _bring(todo: Plan) -> _Family:
+    """Fetch the models to merge, check them, and count the elements that each agent changed (RAM paper, Sec. 3)."""
+    spec = todo.recipe
     base = fetch.submit("base", todo.base)
     agents = {name: fetch.submit(name, origin, base) for name, origin in todo.agents.items()}
     settle(base, *agents.values())
@@ -66,13 +122,24 @@ def carry_out(todo: Plan) -> "State[Outcome]":
     overlap = extract.submit(base, agents, todo.groups, spec.output.resize, spec.compute, checked)
     settle(checked, overlap)
     artifacts.publish_overlap(spec.name, overlap.result())
+    warnings = [*checked.result().warnings, *heard, *overlap.result().warnings]
+    return _Family(base, agents, overlap, unmade, warnings)
 
-    # What a search finds, by the validation items alone.
-    todo, searched = search(todo, sources, overlap.result())
 
-    # The merges (Sec. 4), and proof that each one runs.
+@dataclass(frozen=True)
+class _Merges:
+    """The merges that were started: all that read the inputs together, each variant, and the proof that it runs."""
+
+    together: list[PrefectFuture[Together]]
+    variants: Mapping[str, PrefectFuture[Merged]]
+    smoked: Mapping[str, PrefectFuture[Smoked]]
+
+
+def _merge(todo: Plan, family: _Family) -> _Merges:
+    """Start every merge (Sec. 4), and the proof that each one runs."""
+    spec, base, agents = todo.recipe, family.base, family.agents
     recorded = {key: activations.submit(base, prompts, spec.compute) for key, prompts in todo.prompts.items()}
-    given = (spec.output, spec.compute, overlap)
+    given = (spec.output, spec.compute, family.overlap)
     together = merge_together.submit(base, agents, todo.groups, todo.together, *given) if todo.together else None
     variants = {
         name: merge.submit(
@@ -83,32 +150,28 @@ def carry_out(todo: Plan) -> "State[Outcome]":
         for name, method in todo.variants.items()
     }
     smoked = {name: smoke.submit(name, model, spec.compute) for name, model in variants.items()}
+    return _Merges([together] if together else [], variants, smoked)
 
-    # Everyone on every suite; chosen on validation, judged on test.
-    models = {"base": base, **agents, **variants} if spec.evaluates else {}
-    conditions = Conditions.of(spec)
-    scores = {name: evaluate.submit(name, model, todo.suites, conditions) for name, model in models.items()}
-    settle(*([together] if together else []), *variants.values(), *smoked.values())
-    if unmade:
-        expect_registration()  # beside the evaluations, which are in other processes
-    rival = challenge(todo, results(variants), conditions)
-    judged = _judge(todo, scores, rival) if spec.evaluates else None
-    artifacts.publish_variants(spec.name, results(variants))
 
-    # On record, with its provenance; champion if the gates say so.
-    record = Record(
-        recipe=spec,
-        sources=sources,
-        methods=todo.variants,
-        variants=results(variants),
-        smoked=results(smoked),
-        suites=todo.suites,
-        overlap=overlap.result(),
-        judged=judged,
-        searched=searched,
-        started=started,
-    )
-    run = str(flow_run.id)
+def _judge(todo: Plan, scores: Mapping[str, PrefectFuture[Scores]], rival: Challenge) -> Judged:
+    """Compare everyone, choose a variant on validation, and judge it by the gates on test."""
+    spec = todo.recipe
+    settle(*scores.values())
+    methods = {name: method.name for name, method in todo.variants.items()}
+    everyone = {**scores, **rival.scores}
+    board = compare.submit(everyone, list(todo.agents), methods, spec.evaluation.confidence, rival.extra)
+    settle(board)
+    opponent = rival.opponent(board.result().selected)
+    decision = gate.submit(board, todo.gates, opponent, todo.gate_code, spec.trust, spec.directory)
+    settle(decision)
+    artifacts.publish_leaderboard(spec.name, board.result())
+    artifacts.publish_decision(spec.name, decision.result())
+    return Judged(scores=results(everyone), leaderboard=board.result(), decision=decision.result())
+
+
+def _release(record: Record, conditions: Conditions, rival: Challenge, warnings: Sequence[str]) -> Outcome:
+    """Put the run on record with its provenance, and make the selected variant the champion if the gates say so."""
+    spec, judged, run = record.recipe, record.judged, str(flow_run.id)
     reported = report.submit(record, judged, conditions) if judged else None
     runs = track.submit(record, reported, run)
     release = register.submit(record, runs, run)
@@ -119,7 +182,6 @@ def carry_out(todo: Plan) -> "State[Outcome]":
     page = reported.result().page if reported else None
     artifacts.publish_release(spec.name, champion, release.result(), runs.result(), page)
     artifacts.tag_run(spec.name, {"none": "not evaluated"}.get(record.verdict, record.verdict))
-
     outcome = Outcome(
         recipe=spec.name,
         recipe_digest=spec.digest,
@@ -133,23 +195,7 @@ def carry_out(todo: Plan) -> "State[Outcome]":
         registered=(release.result().name, release.result().version),
         champion=champion,
         run_id=runs.result().run_id,
-        warnings=[*checked.result().warnings, *heard, *overlap.result().warnings, *record.selected.warnings],
+        warnings=[*warnings, *record.selected.warnings],
     )
     outcome.keep()
-    return Completed(name="Completed" if outcome.passed else "Refused", message=outcome.sentence, data=outcome)
-
-
-def _judge(todo: Plan, scores: Mapping[str, PrefectFuture[Scores]], rival: Challenge) -> Judged:
-    """Compare everyone, choose a variant, and judge it by the gates."""
-    spec = todo.recipe
-    settle(*scores.values())
-    methods = {name: method.name for name, method in todo.variants.items()}
-    everyone = {**scores, **rival.scores}
-    board = compare.submit(everyone, list(todo.agents), methods, spec.evaluation.confidence, rival.extra)
-    settle(board)
-    opponent = rival.opponent(board.result().selected)
-    decision = gate.submit(board, todo.gates, opponent, todo.gate_code, spec.trust, spec.directory)
-    settle(decision)
-    artifacts.publish_leaderboard(spec.name, board.result())
-    artifacts.publish_decision(spec.name, decision.result())
-    return Judged(scores=results(everyone), leaderboard=board.result(), decision=decision.result())
+    return outcome

@@ -1,14 +1,16 @@
 """The directory of a registered version: hard links to the model's files, and the description that MLflow loads."""
 
-import importlib
 import os
 import shutil
 import threading
 from contextlib import suppress
+from importlib import import_module
 from importlib.metadata import version as installed
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
+from evaluation.backends.transformers import preload_transformers
 from rammerge.checkpoints.digest import digest_file
 from rammerge.system.home import home
 from tasks.records.connection import client
@@ -56,44 +58,27 @@ def _files(model: Path) -> list[Path]:
     return [path for path in sorted(model.rglob("*")) if path.is_file()]
 
 
-def expect_registration() -> None:
-    """Begin to make MLflow's database and to import what describes a model, which takes seconds; returns at once."""
+def expect_records(model: Path) -> None:
+    """Begin what the end of a run takes seconds for: imports, MLflow's database, a first description; returns at once.
+
+    The description is of any variant, and is thrown away. The next one takes a tenth of a second.
+    """
 
     def prepare() -> None:
         with suppress(Exception):  # the steps that record and register will say it
-            _preload()
             client()
+            import_module("evaluation.report.figures")  # matplotlib
+            with TemporaryDirectory() as directory:
+                _describe(Path(directory) / ARTIFACT, model)
 
     threading.Thread(target=prepare, daemon=True, name="rammerge-mlflow").start()
 
 
-def _preload() -> None:
-    with _DESCRIBING:  # transformers imports its modules when they are used, which fails in two threads at once
-        importlib.import_module("mlflow.transformers")
-        importlib.import_module("transformers.pipelines")
-
-
 def _write_mlflow_model(directory: Path, model: Path, name: str) -> None:
-    _preload()
-    import mlflow.transformers
+    _describe(directory, model)
     from mlflow.models import Model
     from mlflow.models.model import MLMODEL_FILE_NAME
 
-    # MLflow would copy the weights. Its description is the same for a model directory without them.
-    described = directory.with_name("described")
-    for file in _files(model):
-        if file.suffix != ".safetensors":
-            beside = described / file.relative_to(model)
-            beside.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, beside)
-    mlflow.transformers.save_model(
-        str(described),
-        str(directory),
-        task="text-generation",
-        signature=_signature(),
-        input_example=PROMPT,
-        pip_requirements=_requirements(),
-    )
     for file in _files(model):
         _link(file, directory / "model" / file.relative_to(model))
     description = Model.load(str(directory / MLMODEL_FILE_NAME))
@@ -101,6 +86,28 @@ def _write_mlflow_model(directory: Path, model: Path, name: str) -> None:
     rest = [path for path in directory.rglob("*") if path.is_file() and path.name != MLMODEL_FILE_NAME]
     description.model_size_bytes = sum(path.stat().st_size for path in rest)
     description.save(str(directory / MLMODEL_FILE_NAME))
+
+
+def _describe(directory: Path, model: Path) -> None:
+    """Have MLflow describe the model, without its weights, which it would copy: the description is the same."""
+    with _DESCRIBING:  # transformers imports its modules when they are used, which fails in two threads at once
+        preload_transformers()
+        import mlflow.transformers
+
+        described = directory.with_name("described")
+        for file in _files(model):
+            if file.suffix != ".safetensors":
+                beside = described / file.relative_to(model)
+                beside.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, beside)
+        mlflow.transformers.save_model(
+            str(described),
+            str(directory),
+            task="text-generation",
+            signature=_signature(),
+            input_example=PROMPT,
+            pip_requirements=_requirements(),
+        )
 
 
 def _requirements() -> list[str]:
