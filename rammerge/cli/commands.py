@@ -8,15 +8,7 @@ import typer
 
 from rammerge.cli import options
 from rammerge.cli.packing import pack, unpack, verify_patch
-from rammerge.cli.parsing import (
-    name_agents,
-    parse_option_size,
-    parse_settings,
-    parse_steps,
-    parse_tensor_rules,
-    parse_weights,
-    split_groups,
-)
+from rammerge.cli.parsing import name_agents, parse_method, parse_option_size, split_groups
 from rammerge.cli.terminal import progress_display, say
 from rammerge.errors import InputError
 
@@ -54,41 +46,15 @@ def merge(
     compile_: options.Compile = "auto",
 ) -> None:
     """Merge agents into one model directory that transformers and vLLM load as it is."""
-    from rammerge.activations.prompts import Prompts
-    from rammerge.rules import resolve
-
-    chosen = resolve(
-        method,
-        preset,
-        parse_settings(set_ or []),
-        weights=parse_weights(weight or []),
-        tensors=parse_tensor_rules(tensors or []),
-        then=parse_steps(then or []),
-        prompts=None if prompts is None else Prompts.read(prompts),
-        trusted=trust or (),
-        directory=Path.cwd(),
+    chosen = parse_method(
+        method, preset, settings=set_, weights=weight, tensors=tensors, then=then, prompts=prompts, trusted=trust
     )
     size, limit = parse_option_size("--shard-size", shard_size), _memory_limit(memory)
-    from rich.filesize import decimal
-
-    from rammerge.checkpoints.companions import companions_of
-    from rammerge.checkpoints.family import Family
-    from rammerge.cli.printing import print_merge
-    from rammerge.engine.forecast import forecast
+    from rammerge.cli import merging
     from rammerge.engine.options import MergeOptions
-    from rammerge.publishing.making import merge_family
-    from rammerge.publishing.room import check_output
 
     how = MergeOptions(dtype, rounding, seed, size, device, limit, threads, compile_)
-    check_output(out, force=force, needed_bytes=0)
-    members, groups = split_groups(name_agents(agent))
-    family = Family.open(base, members, groups=groups, resize=resize, progress=say)
-    companions_of(family.sources, tokenizer)
-    expected = forecast(family, chosen.bind_to(family), how)
-    say(f"forecast: peak memory {expected.memory / 2**20:.0f} MiB, output {decimal(expected.disk)}")
-    with progress_display() as progress:
-        report = merge_family(family, chosen, out, how, tokenizer_from=tokenizer, force=force, progress=progress)
-    print_merge(report)
+    merging.merge(base, name_agents(agent), out, chosen, how, resize=resize, tokenizer=tokenizer, force=force)
 
 
 def inspect(

@@ -3,10 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rammerge.errors import InputError
 from rammerge.system.sizes import parse_size
+
+if TYPE_CHECKING:
+    from rammerge.rules import ResolvedMethod
 
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)=(.+)", re.DOTALL)
 
@@ -56,6 +59,38 @@ def split_groups(agents: Mapping[str, str]) -> tuple[dict[str, str], dict[str, l
                 raise InputError(f"the name '{member}' of a member of '{name}' is an agent's; rename that agent")
             members[member] = source
     return members, groups
+
+
+def parse_method(
+    method: str,
+    preset: str | None,
+    *,
+    settings: Sequence[str] | None,
+    weights: Sequence[str] | None,
+    tensors: Sequence[str] | None,
+    then: Sequence[str] | None,
+    prompts: Path | None,
+    trusted: Sequence[str] | None,
+) -> "ResolvedMethod":
+    """Return the method that the words of the options stand for, with every parameter settled.
+
+    Raises:
+        InputError: an option that cannot be read, or that the method does not have.
+    """
+    from rammerge.activations.prompts import Prompts
+    from rammerge.rules import resolve
+
+    return resolve(
+        method,
+        preset,
+        parse_settings(settings or ()),
+        weights=parse_weights(weights or ()),
+        tensors=parse_tensor_rules(tensors or ()),
+        then=parse_steps(then or ()),
+        prompts=None if prompts is None else Prompts.read(prompts),
+        trusted=trusted or (),
+        directory=Path.cwd(),
+    )
 
 
 def parse_settings(settings: Sequence[str], option: str = "--set") -> dict[str, Any]:
