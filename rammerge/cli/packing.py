@@ -10,31 +10,36 @@ from rammerge.cli.parsing import name_agents
 from rammerge.cli.terminal import progress_display
 from rammerge.errors import InputError
 
+_Agents = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[NAME=]AGENT...",
+        help="The agent: a directory, or a hub id. Or several checkpoints of one run, in its order.",
+    ),
+]
+_PatchOut = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="The directory of the patch to make; of several, DIR/NAME.")
+]
+_After = Annotated[
+    Path | None,
+    typer.Option(metavar="PATCH", help="Store the difference from the agent of this patch, which is beside DIR."),
+]
+_Chain = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Of several checkpoints store each one's difference from the one before, in chains of N patches, of "
+        "which the first is relative to the base.",
+    ),
+]
+
 
 def pack(
     base: options.Base,
-    agents: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[NAME=]AGENT...",
-            help="The agent: a directory, or a hub id. Or several checkpoints of one run, in its order.",
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="The directory of the patch to make; of several, DIR/NAME.")
-    ],
-    after: Annotated[
-        Path | None,
-        typer.Option(metavar="PATCH", help="Store the difference from the agent of this patch, which is beside DIR."),
-    ] = None,
-    chain: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Of several checkpoints store each one's difference from the one before, in chains of N patches, of "
-            "which the first is relative to the base.",
-        ),
-    ] = None,
+    agents: _Agents,
+    out: _PatchOut,
+    after: _After = None,
+    chain: _Chain = None,
     force: options.Force = False,
     threads: options.Threads = None,
 ) -> None:
@@ -48,7 +53,8 @@ def pack(
     named = name_agents(agents)
     with progress_display() as progress:
         if several:
-            made = pack_series(base, named, out, chain=chain or 1, threads=threads, force=force, progress=progress)
+            length = 1 if chain is None else chain
+            made = pack_series(base, named, out, chain=length, threads=threads, force=force, progress=progress)
             reports = [*made.values()]
         else:
             (agent,) = named.values()

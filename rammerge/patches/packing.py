@@ -87,9 +87,9 @@ def pack(
     """
     out = Path(out).expanduser().absolute()
     check_output(out, force=force, needed_bytes=0)
-    opened_base, opened_agent = open_base(base, after, out), open_source(agent)
+    (opened_base, parent), opened_agent = open_base(base, after, out), open_source(agent)
     check_output(out, force=force, needed_bytes=0, inputs=[opened_base.path, opened_agent.path])
-    plan = plan_patch(opened_base, opened_agent, None if after is None else Path(after).name)
+    plan = plan_patch(opened_base, opened_agent, parent)
     with locked_staging(out, kept="") as staging:
         nbytes = _fill(staging, plan, threads or os.cpu_count() or 1, progress)
         publish(staging, out)

@@ -73,21 +73,21 @@ def plan_patch(base: Checkpoint, agent: Checkpoint, parent: str | None = None) -
     return Plan(base, agent, states, contents, {name: bytes(header) for name, (header, _) in texts.items()}, tensors)
 
 
-def open_base(base: Source, after: str | Path | None, out: Path) -> Checkpoint:
-    """Return what a patch is to be relative to: the base, or the agent of a patch beside `out`.
+def open_base(base: Source, after: str | Path | None, out: Path) -> tuple[Checkpoint, str | None]:
+    """Return what a patch is to be relative to: the base, or the agent of a patch beside `out`, and that patch's name.
 
     Raises:
         InputError: either cannot be read, or the patch is elsewhere, or at the end of a chain that is too long.
     """
     opened_base = open_source(base)
     if after is None:
-        return opened_base
-    parent = Path(after).expanduser().absolute()
-    if parent.parent != out.parent:
+        return opened_base, None
+    parent = Path(after).expanduser().resolve()
+    if parent.parent != out.parent.resolve():
         raise InputError(
             f"{parent} is not beside {out}, where the new patch would look for it; pack into {parent.parent}"
         )
-    return open_patch(parent, opened_base, links=2)
+    return open_patch(parent, opened_base, links=2), parent.name
 
 
 def open_source(source: Source) -> Checkpoint:

@@ -48,16 +48,12 @@ def pack_series(
     if not 1 <= chain <= MOST_LINKS:
         raise InputError(f"a chain has 1 to {MOST_LINKS} patches, not {chain}; choose a different --chain")
     out = Path(out).expanduser().absolute()
-    opened = open_source(base)
-    before: Path | None = None
+    opened, names = open_source(base), list(checkpoints)
     reports: dict[str, PackReport] = {}
-    for place, (name, checkpoint) in enumerate(checkpoints.items()):
-        patch, after = out / name, before if place % chain else None
-        agent = open_source(checkpoint)
+    for place, (name, agent) in enumerate(checkpoints.items()):
+        patch, after = out / name, out / names[place - 1] if place % chain else None
         if force or not _is_packed(opened, agent, patch, after):
-            out.mkdir(parents=True, exist_ok=True)
             reports[name] = pack(opened, agent, patch, after=after, threads=threads, force=force, progress=progress)
-        before = patch
     return reports
 
 
@@ -70,8 +66,8 @@ def last_link(patch: Path, chain: int) -> Path | None:
     return patch if sum(1 for _ in chain_of(patch)) < chain else None
 
 
-def _is_packed(base: Checkpoint, agent: Checkpoint, patch: Path, after: Path | None) -> bool:
+def _is_packed(base: Checkpoint, agent: Source, patch: Path, after: Path | None) -> bool:
     if not is_patch(patch):
         return False
-    plan = plan_patch(open_base(base, after, patch), agent, None if after is None else after.name)
-    return read_patch(patch).contents == plan.contents
+    relative_to, parent = open_base(base, after, patch)
+    return read_patch(patch).contents == plan_patch(relative_to, open_source(agent), parent).contents
