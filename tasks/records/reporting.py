@@ -10,6 +10,7 @@ from evaluation.report.page import (
     AgentChange,
     Atlas,
     Cost,
+    Figures,
     Flip,
     Page,
     VariantFacts,
@@ -19,6 +20,7 @@ from evaluation.report.page import (
     to_page,
 )
 from rammerge.checkpoints.checkpoint import open_checkpoint
+from rammerge.overlap.overlap import Overlap
 from rammerge.publishing.manifest import Manifest
 from rammerge.system.atomic import write_json, write_text
 from rammerge.version import __version__
@@ -26,6 +28,8 @@ from tasks.records.record import Judged, Record
 from tasks.runtime.step import Result, step
 from tasks.steps.evaluating import Conditions, Scores
 from tasks.steps.merging import MethodRef
+
+_SHOWN_ALREADY = {"Overlap", "Cosine of the task vectors"}
 
 PAGE, CONTENT = "report.html", "report.json"
 
@@ -39,7 +43,7 @@ class Reported(Result):
         return self.path / PAGE
 
 
-@step("report", version=2, run_name="write the report", result=Reported)
+@step("report", version=3, run_name="write the report", result=Reported)
 def report(out: Path, record: Record, judged: Judged, conditions: Conditions) -> None:
     """Write `report.html`, which needs no script, no server and no network, and `report.json`.
 
@@ -55,6 +59,7 @@ def report(out: Path, record: Record, judged: Judged, conditions: Conditions) ->
         board=board,
         decision=judged.decision.load(),
         agents=list(_agents(overlap)),
+        figures=list(_figures(overlap)),
         atlas=_atlas(record, overlap),
         variants=[_variant(record, name) for name in board.names("variant")],
         flips=list(_flips(judged.scores, board)),
@@ -63,6 +68,7 @@ def report(out: Path, record: Record, judged: Judged, conditions: Conditions) ->
         facts=_facts(record, conditions),
         recipe=record.recipe_text,
         warnings=record.overlap.warnings,
+        search=record.searched.load() if record.searched else None,
         domains={suite.name: suite.domain for suite in record.suites},
         samples={name: _answers(scores) for name, scores in judged.scores.items()},
     )
@@ -76,6 +82,13 @@ def _agents(overlap: Mapping[str, Any]) -> Iterator[AgentChange]:
         row = overlap["summary"][name]
         to_others = dict(zip(names, cosines[index], strict=True)) if cosines else {}
         yield AgentChange(name, row["density"], row["unique_share"], to_others)
+
+
+def _figures(overlap: Mapping[str, Any]) -> Iterator[Figures]:
+    """Yield what `inspect` prints of the agents, but for what stands on the page already."""
+    for table in Overlap.from_json(overlap).tables():
+        if table.title and table.title not in _SHOWN_ALREADY:
+            yield Figures(table.title, table.columns, table.rows)
 
 
 def _atlas(record: Record, overlap: Mapping[str, Any]) -> Atlas:

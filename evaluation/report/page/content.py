@@ -10,6 +10,7 @@ from evaluation.judging.gates import GateDecision
 from evaluation.judging.leaderboard import Leaderboard
 from evaluation.report.page.atlas import Atlas
 from evaluation.report.page.flips import Flip
+from evaluation.search.history import History
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,15 @@ class AgentChange:
     density: float
     unique_share: float
     cosines: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A table of text about the agents, as `rammerge inspect` prints it; the first column names the row."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,7 @@ class Page:
         board: scores, intervals and comparisons.
         decision: of the gates on the selected variant; None on a page that compares two runs.
         agents: what each agent changed, in the recipe's order.
+        figures: what else is known of their changes.
         atlas: where they changed it, if it was counted by tensor.
         variants: how each variant was made, in the leaderboard's order.
         flips: items on which the selected variant and another model differ.
@@ -84,6 +95,7 @@ class Page:
         facts: provenance: name -> digest, version or setting.
         recipe: the recipe's text.
         warnings: of the preflight and of the overlap.
+        search: what became of the candidates, if variants were searched for.
         domains: what each suite measures, in a word.
         samples: model -> suite -> file with what it answered on test, on the machine of the run.
     """
@@ -92,6 +104,7 @@ class Page:
     board: Leaderboard
     decision: GateDecision | None
     agents: Sequence[AgentChange]
+    figures: Sequence[Figures]
     atlas: Atlas | None
     variants: Sequence[VariantFacts]
     flips: Sequence[Flip]
@@ -100,6 +113,7 @@ class Page:
     facts: Mapping[str, str]
     recipe: str
     warnings: Sequence[str] = field(default_factory=tuple)
+    search: History | None = None
     domains: Mapping[str, str] = field(default_factory=dict)
     samples: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 

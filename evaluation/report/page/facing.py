@@ -41,6 +41,7 @@ def facing(ours: Page, model: str, theirs: Page, rival: str, *, run: str, other:
         flips=list(_flips(ours, model, theirs, rival, called)),
         costs=costs,
         shared_seconds={},
+        search=None,
         facts=facts,
     )
 

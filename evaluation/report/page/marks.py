@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 _HEIGHT = 20
+_FINE_STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Scale:
 
     def ticks(self) -> list[float]:
         """Return three to seven round values inside the range."""
-        for step in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5):
+        for step in (*_FINE_STEPS, *(each * scale for scale in (1, 10, 100, 1000) for each in (1, 2, 5))):
             first, last = -(-self.low // step), self.high // step
             if last - first <= 6:
                 return [round(step * number, 6) for number in range(int(first), int(last) + 1)]

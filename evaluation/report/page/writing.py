@@ -1,7 +1,7 @@
 """The page's text: the template filled with a run's content, drawings included."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,9 @@ from evaluation.power import POWER, detected
 from evaluation.report.page.content import Page
 from evaluation.report.page.flips import Flip
 from evaluation.report.page.marks import Scale, dots, interval
+from evaluation.report.page.searched import history_plot, trade_offs
 from evaluation.report.render import best_cells, decoding, p_value, score_columns
+from evaluation.report.searches import NOT_FINAL, standing
 from evaluation.statistics import Difference, Estimate
 
 _ROLES: dict[Role, str] = {
@@ -60,8 +62,8 @@ def to_page(page: Page) -> str:
         selected=board.row(board.selected),
         headline=[shown for role in _ROLES for shown in _shown(board, role) if shown.comparison.ours == board.selected],
         roles=_ROLES,
-        forests=_forests(board),
-        by_suite=_by_suite(board),
+        forests=_forests(board, page),
+        by_suite=_by_suite(board, page),
         specialists=_specialists(board),
         suites=board.suites,
         columns=score_columns(board),
@@ -91,7 +93,8 @@ def _template() -> jinja2.Template:
     }
     environment.globals |= {"score_mark": _score_mark, "difference_mark": _difference_mark}
     environment.globals |= {"specialist_mark": _specialist_mark, "detected": detected}
-    environment.globals |= {"decoding": decoding}
+    environment.globals |= {"decoding": decoding, "standing": standing}
+    environment.globals |= {"history_plot": history_plot, "trade_offs": trade_offs, "not_final": NOT_FINAL}
     return environment.get_template("page.html.j2")
 
 
@@ -114,24 +117,29 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def _forests(board: Leaderboard) -> list[_Forest]:
+def _forests(board: Leaderboard, page: Page) -> list[_Forest]:
     forests = []
-    for role, heading in _ROLES.items():
+    for role, heading in _headings(page).items():
         if rows := _shown(board, role):
             scale = _scale([row.comparison.average for row in rows], board.confidence)
             forests.append(_Forest(heading, _name(board, role, rows[0]), scale, rows))
     return forests
 
 
-def _by_suite(board: Leaderboard) -> list[_Forest]:
+def _by_suite(board: Leaderboard, page: Page) -> list[_Forest]:
     """Return one panel for each model that the selected variant is compared with, its rows being the suites."""
     forests = []
-    for role, heading in _ROLES.items():
+    for role, heading in _headings(page).items():
         for shown in _shown(board, role):
             if shown.comparison.ours == board.selected and role != "reference":
                 scale = _scale(list(shown.comparison.suites.values()), board.confidence)
                 forests.append(_Forest(heading, _name(board, role, shown), scale, [shown]))
     return forests
+
+
+def _headings(page: Page) -> Mapping[Role, str]:
+    """Return the headings of comparisons; where two runs are compared, the other model is no champion."""
+    return _ROLES if page.decision else _ROLES | {"champion": "Against"}
 
 
 def _scale(differences: Sequence[Difference], confidence: float) -> Scale:

@@ -5,7 +5,9 @@ from typing import Any
 
 from evaluation.judging.gates import decide, parse_gate
 from evaluation.judging.leaderboard import Champion
-from evaluation.report.page import AgentChange, Cost, Page, VariantFacts, build_atlas, find_flips
+from evaluation.report.page import AgentChange, Cost, Figures, Page, VariantFacts, build_atlas, find_flips
+from evaluation.search.history import History, Trial
+from evaluation.search.schedule import SHARES
 from tests.evaluation.boards import AGENTS, SUITES, board
 
 MARKUP = '<script>document.title="owned"</script><img src="http://127.0.0.1:9/x"><style>*{display:none}</style>'
@@ -24,6 +26,23 @@ def sample(number: int, score: float, completion: str) -> Mapping[str, Any]:
     return {"id": f"i{number:02}", "prompt": MARKUP, "target": "4", "completion": completion, "score": score}
 
 
+def searched(count: int = 30) -> History:
+    """A search in which later trials are better on average and worse on the worst suite."""
+    trials = [
+        Trial(
+            number=number,
+            method="ram_plus",
+            params={"r": number / 10},
+            first={"average": 0.5 + number / 100, "worst": 0.5 - number / 100},
+            suites={"zoo_tool": 0.5, "zoo_code": 0.5 + number / 50},
+            items=100,
+            looks=len(SHARES) if number > 27 else 1,
+        )
+        for number in range(count)
+    ]
+    return History(objectives=["average"], trials=trials, best=29, second=28, answers=3000, full=12000)
+
+
 def page(**changes: Any) -> Page:
     chosen = board(champion=Champion(name="zoo version 3", row="half"))
     ours = [sample(number, float(number % 3 > 0), MARKUP + TERMINAL) for number in range(30)]
@@ -37,6 +56,7 @@ def page(**changes: Any) -> Page:
             AgentChange("tool", 0.3, 1 / 3, {"tool": 1.0, "code": -0.0625}),
             AgentChange("code", 0.25, 0.2, {"tool": -0.0625, "code": 1.0}),
         ],
+        "figures": [Figures(MARKUP, ["module", "tool"], [["q_proj", "12.5 %"]])],
         "atlas": build_atlas(AGENTS, counts, TENSORS, {tensor: [4.0, -1.0, 1.0] for tensor in TENSORS}),
         "variants": [
             VariantFacts(name, "ram", {"tool": 1.25}, 0.5, {"tool": 0.75, "code": 1.0}, [MARKUP])
@@ -50,6 +70,7 @@ def page(**changes: Any) -> Page:
         "shared_seconds": {"extract": 0.5},
         "facts": {"base": "sha256:" + "0" * 64},
         "recipe": MARKUP,
+        "search": searched(),
         "warnings": [TERMINAL],
     }
     return Page(**fields | changes)

@@ -109,10 +109,12 @@ def test_every_table_and_drawing_has_its_rows() -> None:
     compared = len(
         [shown for shown in board.comparisons if shown.comparison.ours == "ram" and shown.role != "reference"]
     )
-    marks = len(board.comparisons) + compared * len(board.suites)
+    marks = len(board.comparisons) + compared * len(board.suites) + len(["history", "trade-offs"])
     assert html.count("<svg") == marks + len(board.rows) * (len(board.suites) + 1) + len(board.suites)
-    assert len(re.findall('class="(?:base|agent|champion|variant)(?: selected)?"', html)) == len(board.rows)
-    assert all(tag != "svg" or given["aria-hidden"] == "true" for tag, given in Elements(html).found)
+    assert len(re.findall('<tr class="(?:base|agent|champion|variant)(?: selected)?"', html)) == len(board.rows)
+    drawings = [given for tag, given in Elements(html).found if tag == "svg"]
+    assert all(given.get("aria-hidden") == "true" or given["role"] == "img" for given in drawings)
+    assert all(given.get("tabindex") == "0" for _, given in Elements(html).found if given.get("class") == "scroll")
 
 
 def test_the_same_content_gives_the_same_page() -> None:
@@ -120,9 +122,9 @@ def test_the_same_content_gives_the_same_page() -> None:
 
 
 def test_a_page_without_flips_and_tensor_counts_is_whole() -> None:
-    html = to_page(page(flips=[], atlas=None, warnings=[], variants=[]))
+    html = to_page(page(flips=[], atlas=None, warnings=[], variants=[], figures=[], search=None))
     assert Elements(html).open == []
-    assert "Items that flipped" not in html
+    assert "Items that flipped" not in html and "The search" not in html
 
 
 def test_counts_are_summed_by_layer_and_module() -> None:
@@ -165,7 +167,8 @@ def test_two_runs_are_shown_on_one_page(tmp_path: Path) -> None:
     theirs = page(title="old", samples=kept, facts={"base": "same", "dtype": "bfloat16"})
     both = facing(ours, "ram", theirs, "full", run="new", other="old")
     text = words(to_page(both))
-    assert "ram of new against full of old" in text and "ram against full of old. It scores" in text
+    assert "ram of new against full of old" in text and "ram scores 90.0 % on average over 2 suites:" in text
+    assert "+12.5 against full of old," in text and "Against full of old" in text and "champion" not in text
     assert "Won: i01" in text and r"answer of full\x1b[31m" in text
     assert both.facts == {"base": "same", "dtype": "float32", "old: dtype": "bfloat16"}
     assert [made.name for made in both.variants] == ["ram", "full of old"]
@@ -190,3 +193,14 @@ def test_directions_by_layer_are_cosines_of_sums() -> None:
         ["tool", "code"], {name: [[1, 0], [1, 0]] for name in products}, dict.fromkeys(products, 9), products
     )
     assert atlas.pairs == {"tool, code": {"0": pytest.approx(1 / 6), "1": None, "outside": 1.0}}
+
+
+def test_a_search_shows_its_history_and_its_trade_offs() -> None:
+    text = words(to_page(page()))
+    assert "ram_plus r=2.9winner10050.0108.079.0" in text
+    assert "10 more were dropped" in text
+    drawn = [given["aria-label"] for tag, given in Elements(to_page(page())).found if tag == "svg" and "role" in given]
+    assert drawn == [
+        "30 candidates; the best average on the first items is 79.0 percent.",
+        "30 of 30 candidates are the best trade-offs of average and worst suite.",
+    ]
