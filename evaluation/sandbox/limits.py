@@ -16,7 +16,7 @@ class Limits:
         answer_bytes: the size of one answer; a program that writes more is killed.
     """
 
-    seconds: float = 30.0
+    seconds: float = 60.0
     cpu_seconds: int = 5
     memory: int = 512 * 2**20
     file_bytes: int = 2**20

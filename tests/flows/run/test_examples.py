@@ -1,25 +1,19 @@
-"""Contract: the recipes in examples/ are valid once the user has supplied what they ask for."""
+"""Contract: the recipes in examples/ are valid."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from flows.run.planning import plan
-from rammerge.errors import InputError
-from tests.evaluation.made import write_suite
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
-def test_the_papers_recipe_asks_for_suites_of_the_users_own(tmp_path: Path) -> None:
-    recipe = Path(shutil.copy(EXAMPLES / "qwen2.5-7b-paper.yaml", tmp_path))
-    with pytest.raises(InputError, match=r"evaluation\.suites\[0\]: unknown suite './suites/code'"):
-        plan(recipe)
-    for name in ("code", "tools", "memory"):
-        write_suite(tmp_path / "suites" / name)
-    planned = plan(recipe)
-    assert [suite.name for suite in planned.suites] == ["code", "tools", "memory"]
+def test_the_papers_recipe_is_whole_but_for_what_it_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAMMERGE_HOME", str(tmp_path))
+    planned = plan(EXAMPLES / "qwen2.5-7b-paper.yaml", fetch=False)
+    assert list(planned.unfetched) == ["bfcl", "humaneval"]
+    assert [suite.name for suite in planned.suites] == ["long_memory", "instructions"]
     assert list(planned.agents) == ["code", "tool", "memory"]
     assert {"ram", "ram_plus-paper", "ties"} <= planned.variants.keys()
 
