@@ -78,7 +78,10 @@ def detectable_difference(
     shrinking = NormalDist().inv_cdf(power) ** 2 * math.fsum(1 / size for size in sizes) / len(sizes) ** 2
     least = _quantile(confidence) * math.sqrt(spread)  # what the interval alone asks for
     more = NormalDist().inv_cdf(power) ** 2 * spread
-    difference = (least + math.sqrt(more * (1 + shrinking) - least**2 * shrinking)) / (1 + shrinking)
+    left = more * (1 + shrinking) - least**2 * shrinking
+    if left < 0:  # the interval alone asks for more than all items on which they differ
+        return None
+    difference = (least + math.sqrt(left)) / (1 + shrinking)
     return difference if difference <= math.fsum(changed) / len(changed) else None
 
 

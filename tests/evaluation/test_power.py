@@ -50,6 +50,7 @@ def test_more_items_or_fewer_changes_detect_smaller_differences() -> None:
     assert least[1] < (1.959964 + 0.841621) * (0.2 / 100) ** 0.5
     # Of 16 items at most 3 differ, which all won would not show anything.
     assert detectable_difference([Items(16)], [0.2]) is None
+    assert detectable_difference([Items(1)], [0.1]) is None
     related = detectable_difference([Items(400, (20,) * 20)], [0.2])
     assert related is not None and 2 * least[0] < related < 3 * least[0]
 
