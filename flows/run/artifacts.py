@@ -12,6 +12,8 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from evaluation.report.render import percent
+from evaluation.report.searches import search_markdown
+from evaluation.search.history import History
 from tasks.records.pages import file_fragment, mlflow_page, run_fragment, version_fragment
 from tasks.records.promotion import Promotion
 from tasks.records.record import NOT_EVALUATED
@@ -39,6 +41,11 @@ def publish_overlap(recipe: str, overlap: OverlapResult) -> None:
         for agent, row in overlap.summary.items()
     ]
     create_table_artifact(rows, key=_key("overlap", recipe), description=_overlap_words(overlap))
+
+
+def publish_progress(recipe: str, history: History) -> None:
+    """Show what has become of the candidates of a search so far."""
+    create_markdown_artifact(search_markdown(history), key=_key("search", recipe), description="Search, still running")
 
 
 def publish_search(recipe: str, searched: Searched) -> None:

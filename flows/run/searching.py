@@ -44,7 +44,7 @@ def search(todo: Plan, sources: Mapping[str, Model], overlap: OverlapResult) -> 
     with locked(home() / "search" / f"{name}.lock"):
         running = _Search(todo, todo.search, sources, trials, name)
         best = running.run()
-    record = searched.submit(running.history(best))
+    record = searched.submit(running.history(best, running.stopped))
     settle(record)
     emit(Event("search", "cached" if trials.cached else "done"))
     artifacts.publish_search(todo.recipe.name, record.result())
@@ -53,7 +53,7 @@ def search(todo: Plan, sources: Mapping[str, Model], overlap: OverlapResult) -> 
 
 
 class _Search:
-    """A search that runs."""
+    """A search that runs. `stopped` says why it has less than was asked for, if it has."""
 
     def __init__(
         self, todo: Plan, asked: PlannedSearch, sources: Mapping[str, Model], trials: Trials, name: str
@@ -69,7 +69,7 @@ class _Search:
             database=asked.written.database or f"sqlite:///{home() / 'search' / 'trials.db'}",
             objectives=len(self._objectives),
         )
-        self._stopped: str | None = None
+        self.stopped: str | None = None
 
     def run(self) -> list[Candidate]:
         """Propose candidates, drop the worst, and return the winner and the runner-up."""
@@ -77,7 +77,7 @@ class _Search:
         alive = self._ranked(_distinct(self._trials.candidates))
         for look, count in list(enumerate(left(self._planned)))[1:]:
             if self._is_late(0):
-                self._stopped = self._stopped or f"the {self._asked.written.minutes:g} minutes were over"
+                self.stopped = self.stopped or f"the {self._asked.written.minutes:g} minutes were over"
                 break
             alive = alive[:count]
             for chunk in _chunks(alive):
@@ -86,51 +86,50 @@ class _Search:
         self._trials.keep([])
         return alive[:2]
 
-    def history(self, best: Sequence[Candidate]) -> History:
-        """Return what became of the candidates."""
+    def history(self, ranked: Sequence[Candidate], stopped: str | None) -> History:
+        """Return what became of the candidates, the best of them first, and why there are no more."""
         trials = [_record(candidate) for candidate in self._trials.candidates]
         return History(
             objectives=self._objectives,
             trials=trials,
-            best=best[0].proposal.number,
-            second=best[1].proposal.number if best[1:] else None,
+            best=ranked[0].proposal.number,
+            second=ranked[1].proposal.number if ranked[1:] else None,
             answers=self._trials.answers,
             full=len(trials) * sum(self._sizes),
-            stopped=self._stopped,
+            stopped=stopped,
         )
 
     @property
     def _objectives(self) -> list[str]:
-        """The names of the objectives; there is a retention for each suite."""
-        names: list[str] = []
-        for objective in self._asked.written.objectives:
-            names += (
-                [f"retention on {suite}" for suite in self._specialists] if objective == "retention" else [objective]
-            )
-        return names
+        """The names of the objectives; there is a retention for each suite on which an agent has a score."""
+        retention = [f"retention on {suite}" for suite in self._specialists]
+        named = [retention if objective == "retention" else [objective] for objective in self._asked.written.objectives]
+        return [name for names in named for name in names] or ["average"]
 
     def _propose(self) -> None:
         """Ask the first items of one candidate after the other, those first that an earlier search has asked."""
         known = self._study.known()[: self._planned]
         while (missing := self._planned - len(self._trials.candidates)) > 0:
             if self._is_late(min(TOGETHER, missing)):
-                self._stopped = f"{self._asked.written.minutes:g} minutes are enough for no more"
+                self.stopped = f"{self._asked.written.minutes:g} minutes are enough for no more"
                 break
             new = [] if known else self._study.ask(min(TOGETHER, missing))
             proposals, known = new or known[:TOGETHER], known[TOGETHER:]
             chunk = [Candidate(proposal, self._method(proposal)) for proposal in proposals]
             self._trials.candidates += chunk
             self._look(chunk, 0, self._trials.candidates)
-            for candidate in chunk:
-                candidate.first = self._scores(candidate)
             if new:
                 self._study.tell([(each.proposal, [each.first[name] for name in self._objectives]) for each in chunk])
 
     def _look(self, chunk: Sequence[Candidate], look: int, alive: Sequence[Candidate]) -> None:
         self._trials.look(chunk, look)
+        for candidate in chunk:
+            candidate.first = candidate.first or self._scores(candidate)
         ranked = self._ranked(alive)
         self._trials.keep(ranked[: self._asked.written.keep])
         self._trials.show(ranked[0], self._planned, answers(self._planned, self._sizes))
+        if not self._trials.cached:
+            artifacts.publish_progress(self._todo.recipe.name, self.history(ranked, "it is still running"))
 
     def _ranked(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Return candidates from best to worst, those that saw fewer items last."""
