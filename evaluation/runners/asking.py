@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from evaluation.runners.patience import TookTooLongError
 from evaluation.runners.samples import samples
 from evaluation.suites import Split, Suite
 from rammerge.errors import RammergeError
@@ -59,7 +60,7 @@ def ask(
             apply_chat_template=chat,
             fewshot_as_multiturn=chat,
         )["samples"]
-    except (Exception, SystemExit) as error:  # a scoring function may raise anything
+    except (Exception, SystemExit, TookTooLongError) as error:  # a scoring function may raise anything
         raise RammergeError(f"the {split} split of the suite {suite.path} cannot be evaluated: {error!r}") from error
     return samples(suite, {name: logged[name] for name in tasks})
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from evaluation.backends.classes import text_model
 from evaluation.backends.transformers import check_decoding_settings, load_tokenizer
 from evaluation.runners.asking import ask, asked
+from evaluation.runners.patience import TookTooLongError
 from evaluation.runners.tasks import build_tasks, task_manager
 from evaluation.suites import SPLITS, Split, Suite, cluster_of
 from evaluation.suites.splits import refuse_shared_clusters
@@ -182,7 +183,8 @@ def _measure(
         try:
             requests = _requests(suite, task, reader, limit)
             sizes = [_size(reader, request) for request in requests]
-        except (Exception, SystemExit) as error:  # templates and functions of the suite's and of the model's
+        # Templates and functions of the suite's and of the model's.
+        except (Exception, SystemExit, TookTooLongError) as error:
             raise InputError(f"{where} cannot be asked of {name}: {error!r}; correct the suite or the model") from error
         if full := [size.answer for size in sizes if size.room <= 0]:
             raise InputError(

@@ -5,6 +5,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluation.runners.patience import TookTooLongError, limited
 from evaluation.suites import FunctionReference, Split, Suite, TaskFile
 from evaluation.suites.taskfile import read_items
 from rammerge.errors import InputError, closest
@@ -51,7 +52,8 @@ def _build(manager: "TaskManager", suite: Suite, name: str) -> "dict[str, Task]"
         loaded: dict[str, Task] = manager.load([_config(file, kept) if file is not None else name])["tasks"]
     except InputError:
         raise
-    except (Exception, SystemExit) as error:  # lm-eval has no error class of its own, and the suite's code runs here
+    # lm-eval has no error class of its own, and the suite's code runs here.
+    except (Exception, SystemExit, TookTooLongError) as error:
         task = f"the task '{name}' of the suite {suite.path}"
         if kept and kept[-1] == 0:
             raise InputError(f"process_docs of {task} keeps no item of a split; correct the function") from error
@@ -100,7 +102,7 @@ def _resolve(value: Any) -> Any:
     """Replace the FunctionReferences anywhere in a configuration by their functions."""
     match value:
         case FunctionReference():
-            return value.load()
+            return limited(value.load())
         case dict():
             return {key: _resolve(part) for key, part in value.items()}
         case list():

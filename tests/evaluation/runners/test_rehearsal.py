@@ -14,6 +14,7 @@ import pytest
 import yaml
 from lm_eval.api.task import TaskConfig
 
+from evaluation.runners import patience
 from evaluation.runners.rehearsal import rehearse
 from evaluation.suites import load_suite
 from rammerge.errors import InputError
@@ -91,6 +92,27 @@ def test_each_function_that_a_task_can_name_is_loaded(
     said = refusal(folder, {"base": model})
     assert f"a task in {folder} names the function 'own.function', " in said
     assert reason in said
+
+
+@pytest.mark.parametrize("key", FUNCTIONS)
+def test_a_function_that_never_returns_ends_the_check_and_not_the_night(
+    key: str, folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that takes every error for a wrong answer."""
+    monkeypatch.setattr(patience, "CALL_SECONDS", 0.2)
+    body = f"""
+import time
+
+def function({FUNCTIONS[key]}):
+    try:
+        time.sleep(1000)
+    except Exception:
+        return {{"acc": 0.0}}
+"""
+    (folder / "own.py").write_text(body)
+    edit_task(folder, **{key: "own.function"})
+
+    assert "one call of function took more than 0.2 s" in refusal(folder, {"m": model})
 
 
 @pytest.mark.parametrize("key", FUNCTIONS)
