@@ -10,13 +10,13 @@ from pathlib import Path
 from evaluation.sandbox.interpreter import Interpreter
 from evaluation.sandbox.seccomp import call_filter
 
-NAME = "bubblewrap"
+_PATIENCE = 60.0
 
 
 class Bubblewrap:
     """One `bwrap`. It starts processes that see no files of the user, no other process, no network and no variables."""
 
-    name = NAME
+    name = "bubblewrap"
 
     def __init__(self, path: Path) -> None:
         """Take the program at `path`."""
@@ -49,6 +49,13 @@ class Bubblewrap:
             )
         finally:
             os.close(read)
+
+    def complaint(self) -> str:
+        """Return what it says about a start that fails, or nothing."""
+        process = self.start(["-c", ""], errors=subprocess.PIPE)
+        _, said = process.communicate(timeout=_PATIENCE)
+        lines: list[str] = said.decode(errors="replace").split("\n")
+        return next((line.removeprefix("bwrap: ") for line in lines if line), "")
 
 
 def candidates() -> Iterator[Bubblewrap]:

@@ -1,7 +1,9 @@
 """The sandbox of this machine: the first one that is installed and holds, found out once by trying to break out."""
 
+import os
 import secrets
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,15 +19,17 @@ from evaluation.sandbox.program import Program
 from rammerge.errors import InputError
 
 _SECONDS = 60.0
+_FEW_PROCESSES = 100  # more than there are in a sandbox
 # A program that tries what a sandbox has to prevent, and names what it could do.
 _PROBE = """
 import os, socket
 
-def reached(files, port, name):
+def reached(files, port, name, process):
     found = [file for file in files if succeeds(lambda: os.listdir(file) if os.path.isdir(file) else open(file))]
     attempts = {
         "a second process": second_process,
         "a new file": lambda: open("/tmp/new", "w"),
+        "another process": lambda: os.kill(process, 0),
         "the network": lambda: socket.create_connection(("127.0.0.1", port), timeout=1),
         "a socket of another program": lambda: socket.socket(socket.AF_UNIX).connect(chr(0) + name),
     }
@@ -69,7 +73,10 @@ def find_sandbox() -> Sandbox:
         try:
             sandbox = Sandbox(kind, f"{kind.name} {kind.version}")
             reached = _break_out(sandbox)
-        except (OSError, RuntimeError, ValueError, NoAnswerError) as error:
+        except NoAnswerError as error:
+            tried.append(f"{kind.name} does not work here ({kind.complaint() or error})")
+            continue
+        except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
             tried.append(f"{kind.name} does not start here ({error})")
             continue
         if not reached:
@@ -96,10 +103,15 @@ def _break_out(sandbox: Sandbox) -> list[str]:
         program = Program(sandbox, _PROBE, "reached", USUAL)
         try:
             files = [str(Path.home()), __file__, "/proc/1/environ", "/etc/passwd"]
-            arguments = encode(((files, server.getsockname()[1], name), {}))
+            arguments = encode(((files, server.getsockname()[1], name, _process()), {}))
             answer = program.call(arguments, time.monotonic() + _SECONDS)
         finally:
             program.close()
     if "error" in answer:
         raise NoAnswerError(str(answer["error"]))
     return [str(each) for each in decode(answer["value"])]
+
+
+def _process() -> int:
+    """Return the number of this process; in a container it may be one that every sandbox has, too, then another."""
+    return max(os.getpid(), _FEW_PROCESSES)

@@ -12,7 +12,6 @@ from typing import Any
 from evaluation.sandbox.interpreter import Interpreter
 from evaluation.sandbox.seccomp import denied_calls
 
-NAME = "sandlock"
 # Calls that it decides on by itself: it counts processes, and refuses to connect sockets.
 _ITS_OWN = {"clone", "fork", "vfork", "socket"}
 
@@ -20,7 +19,7 @@ _ITS_OWN = {"clone", "fork", "vfork", "socket"}
 class Sandlock:
     """The package `sandlock`."""
 
-    name = NAME
+    name = "sandlock"
 
     @property
     def version(self) -> str:
@@ -46,6 +45,10 @@ class Sandlock:
         )
         command = [str(interpreter.executable), *arguments]
         return sandbox.popen(command, stdin=StdioMode.PIPED, stdout=StdioMode.PIPED, stderr=StdioMode.NULL)
+
+    def complaint(self) -> str:
+        """Return nothing: it raises what it has to say."""
+        return ""
 
 
 def candidates() -> Iterator[Sandlock]:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,10 @@ class Nothing:
     def start(self, arguments: Sequence[str]) -> Any:
         """Start it outside of any sandbox."""
         return subprocess.Popen([sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+
+    def complaint(self) -> str:
+        """Say what is wrong."""
+        return "it is broken"
 
 
 class Broken(Nothing):
@@ -57,7 +62,8 @@ def test_without_one_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_that_does_not_hold_is_refused_with_what_it_leaves_open(monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, Broken(), Nothing())
     with pytest.raises(
-        InputError, match=r"broken does not start here .*nothing 1 lets programs reach .*a second process"
+        InputError,
+        match=r"broken does not work here \(it is broken\).*nothing 1 lets programs reach .*a second process",
     ):
         finding.find_sandbox()
 
@@ -70,3 +76,19 @@ def test_the_next_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bubblewrap_is_found_on_the_path_or_among_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert [kind.name for kind in bubblewrap.candidates()] == ["bubblewrap"]
+
+
+def test_bubblewrap_without_its_namespaces_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = next(bubblewrap.candidates())
+    monkeypatch.setattr(bubblewrap, "_NAMESPACES", [])
+    offer(monkeypatch, kind)
+    with pytest.raises(InputError, match=r"lets programs reach .*another process"):
+        finding.find_sandbox()
+
+
+def test_what_bubblewrap_complains_of_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = next(bubblewrap.candidates())
+    monkeypatch.setattr(bubblewrap, "_NAMESPACES", ["--ro-bind", str(tmp_path / "nowhere"), "/nowhere"])
+    offer(monkeypatch, kind)
+    with pytest.raises(InputError, match=r"bubblewrap does not work here \(Can't find source path .*nowhere"):
+        finding.find_sandbox()
