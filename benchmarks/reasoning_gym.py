@@ -58,7 +58,7 @@ def main(folder: Path) -> None:
 
 def _problems(kind: str, count: int, seed: int, asked: set[str]) -> list[dict[str, Any]]:
     """Return problems that were not `asked` before, and add them."""
-    found = []
+    found: list[dict[str, Any]] = []
     for number, entry in enumerate(import_module("reasoning_gym").create_dataset(kind, size=8 * count, seed=seed)):
         question = entry["question"].strip()
         if question not in asked and len(found) < count:
