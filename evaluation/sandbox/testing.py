@@ -1,7 +1,7 @@
 """Whether a program passes tests: both run in sandboxes, and neither meets the other."""
 
+import threading
 import time
-from functools import cache
 from typing import Any
 
 from evaluation.sandbox.channel import Channel, NoAnswerError
@@ -30,13 +30,16 @@ def run_tests(source: str, function: str, tests: str, limits: Limits = USUAL) ->
     deadline = time.monotonic() + limits.seconds
     program = Program(find_sandbox(), source, function, limits)
     try:
-        return _tests().run(tests, program, deadline)
+        return _TESTS.run(tests, program, deadline)
     finally:
         program.close()
 
 
-class _Tests:
-    """A sandbox that runs tests, one after the other, so that it starts once for many programs."""
+class _Tests(threading.local):
+    """A sandbox that runs tests, one after the other, so that it starts once for many programs.
+
+    Each thread has its own, because a sandbox dies with the thread that started it.
+    """
 
     def __init__(self) -> None:
         self._channel: Channel | None = None
@@ -59,6 +62,4 @@ class _Tests:
         return None if failed is None else str(failed)
 
 
-@cache
-def _tests() -> _Tests:
-    return _Tests()
+_TESTS = _Tests()

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,12 @@ def test_the_tests_are_not_where_the_program_is() -> None:
 def test_tests_that_end_in_the_middle_do_not_spoil_the_next() -> None:
     assert run_tests("import os\ndef f(a, b): os._exit(1)", "f", TESTS) == "it has ended"
     assert run_tests(f"def f(a, b): return {SECRET}", "f", TESTS) is None
+
+
+def test_programs_can_be_tested_from_threads_that_end() -> None:
+    for _ in range(2):
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(run_tests, f"def f(a, b): return {SECRET}", "f", TESTS).result() is None
 
 
 # To use up the machine, and to reach what is outside.
