@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from rammerge.errors import InputError
 from rammerge.system.atomic import write_json
 from rammerge.system.lazy import torch
-from rammerge.system.reading import fill
+from rammerge.system.reading import opened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,19 +82,14 @@ class Activations:
         Raises:
             InputError: the file cannot be read or is too short.
         """
-        path, width = self.directory / layer.file, (columns.stop - columns.start) * _ITEMSIZE
-        memory = bytearray((rows.stop - rows.start) * width)
-        view = memoryview(memory)
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror}); merge again") from error
-        try:
-            for at, row in enumerate(range(rows.start, rows.stop)):
-                offset = (row * layer.width + columns.start) * _ITEMSIZE
-                fill(descriptor, view[at * width : (at + 1) * width], offset, path)
-        finally:
-            os.close(descriptor)
+        path, part = self.directory / layer.file, (columns.stop - columns.start) * _ITEMSIZE
+        memory = bytearray((rows.stop - rows.start) * part)
+        whole = part == layer.width * _ITEMSIZE  # then rows follow one another
+        step = len(memory) if whole else part
+        with opened([path]) as read:
+            for at, start in enumerate(range(0, len(memory), step or 1)):
+                offset = ((rows.start + at) * layer.width + columns.start) * _ITEMSIZE
+                read(path, offset, memoryview(memory)[start : start + step])
         found: Tensor = torch.frombuffer(memory, dtype=torch.float32)
         return found.view(rows.stop - rows.start, columns.stop - columns.start)
 
