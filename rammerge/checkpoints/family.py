@@ -1,6 +1,6 @@
 """A base and the agents that were trained from it: opened, checked and digested once."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -69,17 +69,12 @@ class Family:
             RammergeError: the hub did not answer; the same call may succeed later.
         """
         check_choice("resize", resize, get_args(Resize))
-        if not agents:
-            raise InputError("there is no agent to merge; name at least one")
-        if "base" in agents:
-            raise InputError("an agent cannot be named 'base'; give it a different name")
+        _check_names(agents)
         grouped = _checked_groups(agents, groups or {})
         opened = {"base": _open(base, None, progress)}
-        for name, agent in agents.items():
-            opened[name] = _open(agent, opened["base"], progress)
+        opened |= {name: _open(agent, opened["base"], progress) for name, agent in agents.items()}
         states = {name: fingerprint(checkpoint) for name, checkpoint in opened.items()}
-        originals = {name: opened[name] for name in agents}
-        seen, views, warnings = check_mergeable(opened["base"], originals, resize)
+        seen, views, warnings = check_mergeable(opened["base"], {name: opened[name] for name in agents}, resize)
         return cls(
             base=seen,
             members=MappingProxyType({name: views[name] for name in chain(*_agents(views, grouped).values())}),
@@ -134,6 +129,13 @@ class Family:
                 raise RammergeError(
                     f"{checkpoint.path} changed after it was opened; run again once nothing writes to it"
                 )
+
+
+def _check_names(agents: Collection[str]) -> None:
+    if not agents:
+        raise InputError("there is no agent to merge; name at least one")
+    if "base" in agents:
+        raise InputError("an agent cannot be named 'base'; give it a different name")
 
 
 def _checked_groups(agents: Mapping[str, Source], groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

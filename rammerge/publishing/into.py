@@ -16,13 +16,14 @@ from rammerge.engine.output.chunks import Unit
 from rammerge.engine.passes.measuring import measure, runners_for
 from rammerge.engine.passes.merging import Merging, merge_runners
 from rammerge.engine.passes.overlap import OverlapCounts, known_from
+from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.session import Session
 from rammerge.errors import InputError
 from rammerge.overlap import Overlap, Survival
 from rammerge.publishing.making import OnProgress
 from rammerge.publishing.parameters import parameters_of
 from rammerge.publishing.report import Trial
-from rammerge.rules import ResolvedMethod
+from rammerge.rules import ResolvedMethod, Rule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,21 +62,26 @@ def merge_into(
         raise InputError(f"method '{rule.name}' merges whole matrices by way of a file; give `out` instead of `into`")
     with Session(family, options, progress, outputs=0) as session:
         targets = parameters_of(model, family.base, options.dtype, session.device)
-        merging = merge_runners(session, [rule])
-        known = known_from(overlap, rule.agents, rule.mask)
-        runners = runners_for(session, [each for each in rule.passes if known.find(each) is None])
-        for runner in (*merging.values(), *runners.values()):
-            runner.settle()
-        statistics = measure(session, runners, known)
-        counts = _merge(session, Merging(session, rule, statistics, merging), targets)
+        statistics, counts = _compute(session, rule, targets, overlap)
         notes = session.notes
     family.check_unchanged()
     survival = Survival.from_counts(counts, rule.agents, rule.improves_on)
-    warnings = [*rule.misfits(survival, family.elements), *rule.cautions(statistics)]
-    warnings += [*survival.losses(rule.name, options.dtype), *notes]
-    counted, factors = statistics.find(OverlapCounts(rule.mask)), rule.factors(statistics)
-    seconds = time.perf_counter() - began
-    return Trial(survival, factors, counted, (*family.warnings, *warnings), seconds, options.dtype)
+    said = [*family.warnings, *rule.misfits(survival, family.elements), *rule.cautions(statistics)]
+    said += [*survival.losses(rule.name, options.dtype), *notes]
+    counted, seconds = statistics.find(OverlapCounts(rule.mask)), time.perf_counter() - began
+    return Trial(survival, rule.factors(statistics), counted, tuple(said), seconds, options.dtype)
+
+
+def _compute(
+    session: Session, rule: Rule, targets: Mapping[str, Tensor], overlap: Overlap | None
+) -> tuple[Statistics, list[int]]:
+    """Merge into vectors, and return the rule's statistics and the counts of the whole model."""
+    merging, known = merge_runners(session, [rule]), known_from(overlap, rule.agents, rule.mask)
+    runners = runners_for(session, [each for each in rule.passes if known.find(each) is None])
+    for runner in (*merging.values(), *runners.values()):
+        runner.settle()
+    statistics = measure(session, runners, known)
+    return statistics, _merge(session, Merging(session, rule, statistics, merging), targets)
 
 
 def _merge(session: Session, merging: Merging, targets: Mapping[str, Tensor]) -> list[int]:

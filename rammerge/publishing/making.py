@@ -25,7 +25,7 @@ from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.session import Progress, Session
 from rammerge.overlap import Overlap, Survival
 from rammerge.publishing.finishing import complete, describe
-from rammerge.publishing.grouping import grouped, note_of
+from rammerge.publishing.grouping import Group, grouped, note_of
 from rammerge.publishing.identity import Settings, merge_identity
 from rammerge.publishing.publish import publish
 from rammerge.publishing.recording import recorded
@@ -63,7 +63,7 @@ def merge_together(
 
     A directory appears whole or not at all. Until then the work is in a hidden directory beside it: a later call with
     the same inputs and settings takes up the shards finished there, any other call starts afresh. The bytes depend only
-    on inputs, method, `tokenizer_from` and the first four fields of `options`.
+    on inputs, method, `tokenizer_from` and the first four fields of `options`. Each report is yielded at once.
 
     Args:
         family: base and agents.
@@ -75,19 +75,12 @@ def merge_together(
         force: replace existing directories, each in one step at the end.
         progress: called from worker threads.
 
-    Yields:
-        Each model's report, as soon as the model is there.
-
     Raises:
         InputError: anything wrong with the inputs or the output, found before work begins; or a NaN or an infinity.
         RammergeError: the disk is full, or an input changed; after a full disk the next call takes up finished shards.
     """
     work = _Work(family, options or MergeOptions(), overlap, activations, tokenizer_from, force, progress)
-    methods = {Path(out).expanduser().absolute(): method for out, method in methods.items()}
-    work.check_room(methods)
-    family.check_unchanged()
-    rules = {out: method.bind_to(family) for out, method in methods.items()}
-    groups = grouped(family, rules, work.options)  # before the inputs are hashed: code is compiled meanwhile
+    groups = work.divided(methods)
     for group in groups:
         yield from work.merge(group.rules, note_of(groups))
 
@@ -109,7 +102,15 @@ class _Work:
         """Of each model."""
         return output_layout(self.family, self.options)
 
-    def check_room(self, methods: Mapping[Path, ResolvedMethod]) -> None:
+    def divided(self, methods: Mapping[Path, ResolvedMethod]) -> list[Group[Path]]:
+        """Check everything that can be checked before work begins, and return what is made together."""
+        methods = {Path(out).expanduser().absolute(): method for out, method in methods.items()}
+        self._check_room(methods)
+        self.family.check_unchanged()
+        rules = {out: method.bind_to(self.family) for out, method in methods.items()}
+        return grouped(self.family, rules, self.options)  # before the inputs are hashed: code is compiled meanwhile
+
+    def _check_room(self, methods: Mapping[Path, ResolvedMethod]) -> None:
         """Check that the models can be written where they are wanted, and that the companions to copy are there."""
         companions_of(self.family.sources, self.tokenizer_from)
         size = self.layout.size
