@@ -66,6 +66,21 @@ def test_second_request_reuses_the_entry() -> None:
     assert (again.path / "inner" / "a.txt").read_text() == "alpha"
 
 
+def test_a_dropped_entry_is_gone_with_what_a_killed_maker_left_of_it(own_home: Path) -> None:
+    def fail(directory: Path) -> None:
+        write_two(directory)
+        raise KeyboardInterrupt
+
+    store.materialise("kind", "a", write_two)
+    with pytest.raises(KeyboardInterrupt):
+        store.materialise("kind", "b", fail)
+    for key in ("a", "b", "never"):
+        store.drop("kind", key)
+    assert store.find("kind", "a") is None
+    assert not list((own_home / "store" / "kind").rglob("*.txt"))
+    assert not store.materialise("kind", "a", write_two).reused
+
+
 def test_equal_output_under_another_key_has_the_same_digest() -> None:
     assert store.materialise("kind", "k1", write_two).digest == store.materialise("kind", "k2", write_two).digest
 

@@ -4,7 +4,7 @@ from rammerge.recipe.location import Location
 from rammerge.recipe.merges import Merge, Variant
 from rammerge.recipe.model import Compute, Evaluation, Output, Recipe, schema
 from rammerge.recipe.reading import load, parse, quoted
-from rammerge.recipe.search import Domain, Objective, Search
+from rammerge.recipe.search import Domain, Search
 from rammerge.recipe.section import as_name, is_name
 from rammerge.recipe.sources import Source, member_names
 
@@ -14,7 +14,6 @@ __all__ = [
     "Evaluation",
     "Location",
     "Merge",
-    "Objective",
     "Output",
     "Recipe",
     "Search",

@@ -18,7 +18,7 @@ from tests.flows.test_flow import run
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
-TRIALS = 5
+TRIALS = 4
 SEARCH = {
     "methods": {"ram_plus": {"r": [0.0, 0.9]}, "task_arithmetic": {"scale": [0.1, 1.5]}},
     "trials": TRIALS,
@@ -153,7 +153,7 @@ def test_check_says_what_a_search_takes(world: World) -> None:
     lines = check(plan(write(world, minutes=5)))
     said = next(line for line in lines if line.startswith("search: "))
     assert f"{TRIALS} trials of ram_plus, task_arithmetic, or as many as fit into 5 minutes" in said
-    assert "at most 5 trial models on the disk" in said
+    assert "at most 4 trial models on the disk" in said
 
 
 def test_the_example_searches(world: World, tmp_path: Path) -> None:
