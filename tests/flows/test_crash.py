@@ -16,7 +16,9 @@ from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(tmp_path_factory.mktemp("world"))
+    world = World(tmp_path_factory.mktemp("world"))
+    world.write(merges=["ram"])  # one variant: the fewest steps that there can be
+    return world
 
 
 def test_killed_then_finished(world: World, start: Start) -> None:
@@ -42,6 +44,7 @@ def test_killed_then_finished(world: World, start: Start) -> None:
 
 def test_a_signal_waits_for_no_model(tmp_path: Path) -> None:
     world = World(tmp_path)
+    world.write(merges=["ram"])
     scored = tmp_path / "scored"
     # Scoring that never ends: whoever waits for it hangs.
     (tmp_path / "words" / "scoring.py").write_text(
