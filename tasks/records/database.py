@@ -1,11 +1,24 @@
-"""The database in which MLflow keeps its records, where rammerge opens it itself: made whole, and looked at first."""
+"""The database in which MLflow keeps its records, where rammerge opens it itself: made whole, and looked at first.
+
+MLflow takes a second of processor time to make one, and waits for the disk at each table. What it makes, for one
+version of MLflow, lies beside this file.
+
+    python -m tasks.records.database    writes that file anew, once constraints.txt names another version of MLflow
+"""
 
 import shutil
+import sqlite3
 import tempfile
+from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
-from rammerge.errors import InputError
+from rammerge.errors import InputError, RammergeError
+from rammerge.system.atomic import write_text
 from rammerge.system.interrupts import removed_afterwards
+
+SCHEMA = Path(__file__).with_name("mlflow.sql")
+_HEAD = "-- What MLflow {} makes of an empty SQLite database.\n"
 
 # How a driver is told to give up on a server that accepts and never answers, in seconds.
 _PATIENCE = {"psycopg2": "connect_timeout", "psycopg": "connect_timeout", "mysqldb": "connect_timeout"}
@@ -72,9 +85,8 @@ def make_database(uri: str) -> None:
 
     Raises:
         InputError: its directory cannot be written to.
+        RammergeError: there is no room for it.
     """
-    from mlflow import MlflowClient
-
     path = sqlite_file(uri)
     if path is None or path.exists():
         return
@@ -85,8 +97,37 @@ def make_database(uri: str) -> None:
     beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new"))
     with removed_afterwards(beside):
         made = beside / path.name
-        MlflowClient(f"sqlite:///{made}").search_registered_models(max_results=1)
+        script = SCHEMA.read_text(encoding="utf-8")
+        if not script.startswith(_HEAD.format(version("mlflow"))):
+            let_mlflow_make(made)
+        else:
+            try:
+                with closing(sqlite3.connect(made)) as database:
+                    database.executescript(f"PRAGMA journal_mode = OFF;\n{script}")
+            except sqlite3.Error as error:
+                fix = "make room there, or correct MLFLOW_TRACKING_URI"
+                raise RammergeError(f"MLflow's database {path} cannot be made ({error}); {fix}") from error
         made.replace(path)
+
+
+def let_mlflow_make(path: Path) -> None:
+    """Have the installed MLflow make a database."""
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{path}").search_registered_models(max_results=1)
+
+
+def write_schema() -> None:
+    """Write the statements that make the database that the installed MLflow makes.
+
+    Its first experiment is left out, because it has a time and a directory. MLflow makes one where there is none.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / "mlflow.db"
+        let_mlflow_make(made)
+        with closing(sqlite3.connect(made)) as database:
+            statements = [each for each in database.iterdump() if not each.startswith('INSERT INTO "experiments"')]
+    write_text(SCHEMA, "\n".join([_HEAD.format(version("mlflow")).rstrip(), *statements, ""]))
 
 
 def is_newer_schema(revision: str) -> bool:
@@ -96,3 +137,7 @@ def is_newer_schema(revision: str) -> bool:
 
     known = ScriptDirectory(next(iter(db_migrations.__path__))).walk_revisions()
     return revision not in {step.revision for step in known}
+
+
+if __name__ == "__main__":
+    write_schema()
