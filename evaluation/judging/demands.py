@@ -60,7 +60,7 @@ def _demand(claim: Claim, suites: list[Items], gate: str, where: str, confidence
 
 def _counted(suites: list[Items]) -> tuple[str, str]:
     """Return the items in words, and what their number is told by."""
-    items = f"{sum(suite.count for suite in suites)} test items"
+    count = sum(suite.count for suite in suites)
     if not any(suite.clusters for suite in suites):
-        return items, "items"
-    return f"{items} in {sum(len(suite.clusters) or suite.count for suite in suites)} clusters", "clusters"
+        return f"{count} test items", "items"
+    return f"{count} test scores in {sum(len(suite.clusters) or suite.count for suite in suites)} clusters", "clusters"

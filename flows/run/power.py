@@ -33,8 +33,9 @@ def detectable(plan: Plan, suites: Mapping[str, Items]) -> Iterator[str]:
         few, many = (_detectable(plan, list(suites.values()), share) for share in (_FEW, _MANY))
         related = any(items.clusters for items in suites.values())
         assumed = f", related scores being correlated by {CORRELATION:g}" if related else ""
+        counted = f"{sum(items.count for items in suites.values())} test {'scores' if related else 'items'}"
         yield (
-            f"power: on {sum(items.count for items in suites.values())} test items {few} is detected with {POWER:.0%} "
+            f"power: on {counted} {few} is detected with {POWER:.0%} "
             f"power if two models differ on {_FEW:.0%} of the items, and {many} if on {_MANY:.0%}{assumed}"
         )
 

@@ -90,7 +90,7 @@ def test_refused_and_without_gates() -> None:
     assert decision is not None
     outcome = decision.outcomes[0].model_copy(update={"passed": False, "sentence": "ram is too weak."})
     refused = decision.model_copy(update={"passed": False, "outcomes": (outcome,)})
-    assert "ram is refused." in words(to_page(page(decision=refused)))
+    assert "ram is refused. It scores" in words(to_page(page(decision=refused)))
     assert "Refused beats_every_agent ram is too weak." in words(to_page(page(decision=refused)))
     none = GateDecision(variant="ram", passed=True, outcomes=())
     assert "ram is selected; the recipe has no gates." in words(to_page(page(decision=none)))

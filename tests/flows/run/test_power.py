@@ -71,4 +71,4 @@ def test_related_items_show_less(world: World) -> None:
     assert points[0] > 2 * points[1]
     assert asked_by_gates(todo, {"words": Items(600)}) == []
     (asked,) = asked_by_gates(todo, related)
-    assert "600 test items in 30 clusters; 35 clusters a suite let an equal model pass" in asked
+    assert "600 test scores in 30 clusters; 35 clusters a suite let an equal model pass" in asked
