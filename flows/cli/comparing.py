@@ -62,16 +62,18 @@ def _side(asked: str) -> _Side:
 
 def _page(run: str) -> "tuple[str, Page] | None":
     """Return what a run is called, and what its report says; None if there is no such run."""
-    from evaluation.report.page import Page
     from flows.run.outcome import Outcome
     from rammerge.recipe import load
-    from tasks.records.found import find_page
+    from tasks.records.found import find_page, read_page
     from tasks.records.reporting import CONTENT
 
     name = load(Path(run)).name if Path(run).is_file() else run
     last = Outcome.last(name)
     if last is not None and last.report is None:
         raise InputError(f"the last run of {name} has no report, because nothing was evaluated; give it suites")
-    if last is not None and last.report is not None and (file := last.report.with_name(CONTENT)).is_file():
-        return name, Page.from_json(json.loads(file.read_text("utf-8")), last.leaderboard)
+    if last is not None and last.report is not None and last.leaderboard_file is not None:
+        files = last.report.with_name(CONTENT), last.leaderboard_file
+        if all(file.is_file() for file in files):
+            content, board = (json.loads(file.read_text("utf-8")) for file in files)
+            return name, read_page(content, board, name)
     return find_page(name)

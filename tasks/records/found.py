@@ -1,7 +1,10 @@
 """What a run's report said, found again in MLflow."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
+
+from pydantic import ValidationError
 
 from evaluation.judging.leaderboard import Leaderboard
 from evaluation.report.page import Page
@@ -41,9 +44,22 @@ def find_page(run: str) -> tuple[str, Page] | None:
             f"rammerge made it; run its recipe again"
         ) from error
     name = found.info.run_name
-    return (f"{name} {identity[:_ID_DIGITS]}" if run == identity else name), Page.from_json(
-        content, Leaderboard.from_json(board)
-    )
+    called = f"{name} {identity[:_ID_DIGITS]}" if run == identity else name
+    return called, read_page(content, board, called)
+
+
+def read_page(content: Mapping[str, Any], board: Mapping[str, Any], run: str) -> Page:
+    """Return what the report of a run said, from its two files.
+
+    Raises:
+        InputError: another version of rammerge wrote them.
+    """
+    try:
+        return Page.from_json(content, Leaderboard.from_json(board))
+    except ValidationError as error:
+        raise InputError(
+            f"the report of {run} was written by another version of rammerge; run its recipe again with this one"
+        ) from error
 
 
 def _run(run: str) -> Any:

@@ -146,7 +146,7 @@ def test_a_run_is_compared_with_another_by_recipe_name_or_id(
     from evaluation.report.page import Page
     from flows.cli.comparing import compare
     from tasks.records.connection import client
-    from tasks.records.found import find_page
+    from tasks.records.found import find_page, read_page
 
     mlflow = client()
     tiny = mlflow.get_experiment_by_name("tiny").experiment_id
@@ -157,10 +157,12 @@ def test_a_run_is_compared_with_another_by_recipe_name_or_id(
     assert f"average minus ram of tiny {identity[:8]}" in said
     assert "on test" not in said and "of 10" in said
     text = (tmp_path / "page.html").read_text("utf-8")
-    assert f"against ram of tiny {identity[:8]}." in text and "Items that flipped" in text
+    assert f"against ram of tiny {identity[:8]}," in text and "Items that flipped" in text
     found = find_page("tiny")
     assert found is not None and isinstance(found[1], Page)
     assert sorted(found[1].board.names("agent")) == ["code", "tool"]
+    with pytest.raises(InputError, match="the report of tiny was written by another version of rammerge"):
+        read_page({"title": "old"}, {}, "tiny")
     with pytest.raises(InputError, match="'nobody' is no recipe"):
         compare("nobody:ram", "tiny", out=None)
     with pytest.raises(InputError, match=r"no model 'rma' \(did you mean 'ram'\?\)"):
