@@ -80,7 +80,8 @@ def carry_out(todo: Plan) -> "State[Outcome]":
         searched=searched,
         started=started,
     )
-    outcome = _release(record, conditions, rival, family.warnings)
+    against = record.overlap.against(todo.variants)
+    outcome = _release(record, conditions, rival, [*family.warnings, *against])
     return Completed(name="Completed" if outcome.passed else "Refused", message=outcome.sentence, data=outcome)
 
 

@@ -22,7 +22,7 @@ from rammerge.system.space import free_bytes, require_space
 from tasks.records.connection import require_mlflow
 from tasks.search.study import open_database
 from tasks.steps.evaluating import Conditions
-from tasks.steps.merging import merge, merge_options
+from tasks.steps.merging import extract, merge, merge_options
 from tasks.steps.rehearsing import Rehearsal
 from tasks.steps.sources import Model, Origin, fetch, open_family
 
@@ -56,14 +56,25 @@ def check(plan: Plan) -> list[str]:
     family = Family.open(plan.base.source, agents, groups=plan.groups, resize=plan.recipe.output.resize)
     heard = compare_companions(family.sources, plan.recipe.output.tokenizer)
     work = "merged already: every variant"
-    unmade = _unmade(plan, _fetched(plan))
+    fetched = _fetched(plan)
+    unmade = _unmade(plan, fetched)
     if unmade or plan.search:
         memory = max(group.forecast.memory for group in _groups(plan, family, unmade))
         work = f"memory: {memory / 2**20:.0f} MiB for the merges; {_room(plan, family, unmade)}"
     models = {name: model.path for name, model in family.sources.items()}
     found = Rehearsal(plan.suites, models, conditions).found()
     lines += [prompts.described(family.sources["base"].path) for prompts in plan.prompts.values()]
-    return [*lines, *_told(plan, found, *family.warnings, *heard), work]
+    return [*lines, *_told(plan, found, *family.warnings, *heard, *_measured(plan, fetched)), work]
+
+
+def _measured(plan: Plan, sources: Mapping[str, Model]) -> list[str]:
+    """Return what an earlier run's overlap of these agents says of them, and against variants."""
+    if {"base", *plan.agents} - sources.keys():
+        return []
+    agents = {name: sources[name] for name in plan.agents}
+    given = {"base": sources["base"], "agents": agents, "groups": plan.groups, "resize": plan.recipe.output.resize}
+    found = extract.find(**given)
+    return [*found.warnings, *found.against(plan.variants)] if found else []
 
 
 def _told(plan: Plan, found: Rehearsed, *warnings: str) -> Iterator[str]:

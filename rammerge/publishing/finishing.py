@@ -1,6 +1,7 @@
 """From merged weights to a model: companions, the card and the manifest."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -57,6 +58,6 @@ def complete(
     if layout.index is not None:
         write_json(model / INDEX, layout.index)
     write_companions(model, base, companions, manifest.settings.dtype, model_card(manifest, warnings))
-    manifest = manifest.record_files(model, known)
+    manifest = replace(manifest, notes=tuple(warnings)).record_files(model, known)
     manifest.write(model)
     return manifest

@@ -1,7 +1,7 @@
 """rammerge.json: the origin, the settings and the files of a merged model, and checking the files."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -51,6 +51,7 @@ class Manifest(Shown):
         survival: what the output dtype kept.
         versions: of the packages that the bytes may depend on.
         overlap: `Overlap.summary`, when overlap was counted.
+        notes: what was found in the merge and should be read, one sentence each.
         files: each file of the model directory, but for this one.
     """
 
@@ -63,6 +64,7 @@ class Manifest(Shown):
     survival: Survival
     versions: Mapping[str, str]
     overlap: Mapping[str, Mapping[str, Any]] | None = None
+    notes: Sequence[str] = ()
     files: Mapping[str, FileDigest] = field(default_factory=dict)
 
     @classmethod
@@ -121,6 +123,7 @@ class Manifest(Shown):
             "elements": self.elements,
             "lambda": self.factors,
             "rounding_report": self.survival.to_json(),
+            "notes": list(self.notes),
             "versions": dict(self.versions),
             "files": {name: asdict(file) for name, file in self.files.items()},
         }
@@ -150,6 +153,7 @@ class Manifest(Shown):
             survival=Survival.from_json(content["rounding_report"]),
             versions=content["versions"],
             overlap=content.get("overlap"),
+            notes=tuple(content.get("notes", ())),
             files=_read_files(content["files"]),
         )
 

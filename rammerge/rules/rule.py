@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from rammerge.activations.prompts import Prompts
 from rammerge.engine.blocks import Block, Rows, Update
 from rammerge.engine.matrices.method import MatrixMethod
+from rammerge.engine.passes.overlap import known_from
 from rammerge.engine.passes.statistics import Pass, Statistics
 from rammerge.errors import InputError, closest
 from rammerge.numerics.masks import Mask
-from rammerge.overlap import Survival
+from rammerge.overlap import Overlap, Survival
 from rammerge.rules.spec import Method, Params
 from rammerge.rules.spectral.merged import ChosenStep, followed
 from rammerge.rules.tensors import TensorRule, check_matches, check_models
@@ -244,6 +245,14 @@ class Rule:
         """Return sentences about agents for which the method is not worth its name."""
         said = self.settled.method.cautions(self.settled.settled, self._answers(statistics))
         return [*said, *self.settled.undone([name for name, value in self.settled.params.items() if value != 1.0])]
+
+    def forewarnings(self, overlap: Overlap) -> list[str]:
+        """Return the cautions that the agents' overlap record is enough for, before they are merged."""
+        known = known_from(overlap, self.agents, self.mask)
+        answered = all(known.find(each) is not None for each in self._wanted.values())
+        method, settled = self.settled.method, self.settled.settled
+        said = method.cautions(settled, self._answers(known)) if answered else []
+        return [*said, *(method.forewarns(overlap.gram) if overlap.gram else [])]
 
     def to_json(self) -> dict[str, Any]:
         """Return method, preset and parameters as plain JSON."""

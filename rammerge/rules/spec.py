@@ -13,6 +13,7 @@ from rammerge.engine.blocks import Block, Rows, Update
 from rammerge.engine.matrices.method import MatrixMethod
 from rammerge.engine.passes.statistics import Pass, Statistics
 from rammerge.numerics.masks import Mask
+from rammerge.overlap import Gram
 from rammerge.system.reached import code_digest
 
 
@@ -49,6 +50,8 @@ class Method:
         misfits: (changed and unique elements by agent, elements of the model) -> a sentence for each agent that the
             method fits poorly.
         cautions: (parameters, statistics) -> sentences about agents for which this method is not worth its name.
+        forewarns: (inner products of the task vectors) -> sentences of the same kind for a method that does not read
+            these itself, told where they are known.
         improves_on: the method that the kernel's `reference` computes.
         matrices: (parameters) -> how whole matrices are merged, if they are. The kernel then merges other tensors.
         refuses_steps: why no step may follow, as a sentence with the way out; None if they may.
@@ -72,6 +75,7 @@ class Method:
     shares_weights: bool = False
     misfits: Callable[[Mapping[str, tuple[int, int]], int], list[str]] = lambda _counts, _elements: []
     cautions: Callable[[Any, Statistics], list[str]] = lambda _params, _statistics: []
+    forewarns: Callable[[Gram], list[str]] = lambda _gram: []
     improves_on: str | None = None
     matrices: Callable[[Any], MatrixMethod] | None = None
     refuses_steps: str | None = None

@@ -114,6 +114,15 @@ class OverlapResult(Result):
     summary: dict[str, dict[str, Any]]
     warnings: list[str]
 
+    def against(self, methods: Mapping[str, MethodRef]) -> list[str]:
+        """Return what these agents' statistics say against variants, before any of them is merged."""
+        overlap = Overlap.from_json(json.loads(self.json_file.read_text(encoding="utf-8")))
+        said: dict[str, list[str]] = {}
+        for name, method in methods.items():
+            for sentence in method.resolved().bind(overlap.agents).forewarnings(overlap):
+                said.setdefault(sentence, []).append(name)
+        return [f"{', '.join(names)}: {sentence}" for sentence, names in said.items()]
+
     @property
     def json_file(self) -> Path:
         """The whole overlap, as `Overlap.from_json` reads it."""

@@ -5,6 +5,11 @@ from pathlib import Path
 import pytest
 
 from flows.run.planning import plan
+from rammerge.overlap import Gram, Overlap
+from rammerge.rules import resolve
+from rammerge.system.atomic import write_json
+from tasks.steps.merging import OverlapResult
+from tests.engine.models import measure_overlap, sparse_family, write_family
 from tests.fixtures.pipeline import World
 
 
@@ -20,3 +25,35 @@ def test_a_sweep_that_the_next_step_undoes_is_told_once(world: World) -> None:
     assert plan(world.write(merges=[sweep], gates=[])).warnings == []
     (sentence,) = plan(world.write(merges=[{**sweep, "then": [{"svc": {"alpha": 0.1}}]}], gates=[])).warnings
     assert "takes the scale of matrices back" in sentence
+
+
+@pytest.fixture(scope="module")
+def overlap(tmp_path_factory: pytest.TempPathFactory) -> Overlap:
+    """The overlap of two agents that have nothing in common."""
+    models = write_family(tmp_path_factory.mktemp("models"), *sparse_family({"w": (64, 64)}, [0.3, 0.3]))
+    return measure_overlap(*models)
+
+
+def test_the_overlap_record_says_which_variants_it_is_against(world: World, overlap: Overlap, tmp_path: Path) -> None:
+    write_json(tmp_path / "overlap.json", overlap.to_json())
+    result = OverlapResult(path=tmp_path, digest="", summary={}, warnings=[])
+    methods = [
+        "average",
+        "model_stock",
+        {"method": "model_stock", "params": {"scale": 0.5}, "name": "half"},
+        "resmerge",
+    ]
+    stock, resmerge = result.against(plan(world.write(merges=methods, gates=[])).variants)
+    assert stock.startswith("model_stock, half: the task vectors are nearly orthogonal (mean cosine")
+    assert resmerge.startswith("resmerge: the task vectors are nearly orthogonal (coherence 0.7")
+
+
+def test_weights_need_a_record_of_their_own(overlap: Overlap) -> None:
+    rule = resolve("model_stock", weights={"agent0": 0.5}).bind(overlap.agents)
+    assert rule.forewarnings(overlap) == []
+
+
+def test_agents_with_something_in_common_are_no_edge_of_resmerge(overlap: Overlap) -> None:
+    together = Gram(overlap.agents, {"w": [1.0, 0.5, 1.0]})
+    assert resolve("resmerge").method.forewarns(together) == []
+    assert resolve("karcher").method.forewarns(overlap.gram or together) == []
