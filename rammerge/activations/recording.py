@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rammerge.activations.activations import Activations
+from rammerge.activations.activations import Activations, LayerInputs
 from rammerge.activations.layers import linear_layers
 from rammerge.activations.prompts import Prompts
 from rammerge.activations.rows import Rows
@@ -56,27 +56,34 @@ def record(
         RammergeError: the model does not run.
     """
     tokens = tokenize(checkpoint.path, prompts)
+    out.mkdir(parents=True, exist_ok=True)
+    layers = _fill(checkpoint, tokens, out, device, threads, progress)
+    gc.collect()  # a model is full of circles, and the merge needs its memory
+    found = Activations(out, tuple(map(len, tokens)), tuple(each.agent for each in prompts.items), layers)
+    found.write()
+    return found
+
+
+def _fill(
+    checkpoint: Checkpoint,
+    tokens: Sequence[Sequence[int]],
+    out: Path,
+    device: str,
+    threads: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, LayerInputs]:
+    """Load the model, run it and write the files."""
     model = _load(checkpoint, device)
     layers = linear_layers(model, checkpoint)
-    out.mkdir(parents=True, exist_ok=True)
     needed = sum(map(len, tokens)) * sum(layer.width for layer in layers) * 4
     fix = "make room, or use fewer or shorter prompts"
     require_space(out, needed, what="recording activations", where=str(out), fix=fix)
-    rows = Rows(out, layers, [len(each) for each in tokens])
-    handles = [layer.module.register_forward_pre_hook(rows.hook(layer), with_kwargs=True) for layer in layers]
+    rows = Rows(out, layers, len(tokens))
+    for layer in layers:
+        layer.module.register_forward_pre_hook(rows.hook(layer), with_kwargs=True)
     ids = [torch.tensor([each], device=device) for each in tokens]
-    try:
-        _run(model, ids, rows, threads if device == "cpu" else 1, progress)
-    finally:
-        for handle in handles:
-            handle.remove()
-    del model, handles
-    gc.collect()  # a model is full of circles, and the merge needs its memory
-    found = Activations(
-        out, tuple(len(each) for each in tokens), tuple(each.agent for each in prompts.items), rows.finish()
-    )
-    found.write()
-    return found
+    _run(model, ids, rows, threads if device == "cpu" else 1, progress)
+    return rows.finish()
 
 
 def _load(checkpoint: Checkpoint, device: str) -> Any:

@@ -24,9 +24,9 @@ class Rows:
     Layers that read the same tensor, as queries, keys and values do, share the file of the first of them.
     """
 
-    def __init__(self, directory: Path, layers: Sequence[Layer], lengths: Sequence[int]) -> None:
-        """Make a file for each layer. `lengths` are the tokens of each prompt."""
-        self._directory, self._layers, self._prompts = directory, layers, len(lengths)
+    def __init__(self, directory: Path, layers: Sequence[Layer], prompts: int) -> None:
+        """Make a file for each layer. `prompts` is their number."""
+        self._layers, self._prompts = layers, prompts
         self._files = {layer.tensor: directory / f"{number}.f32" for number, layer in enumerate(layers)}
         for file in self._files.values():
             file.touch()

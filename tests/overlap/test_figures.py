@@ -36,7 +36,8 @@ Deltas = list[dict[str, npt.NDArray[np.float64]]]
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     """Agents of float32 whose changes are of all sizes, more of them in the same places than by chance."""
     generator = torch.Generator().manual_seed(0)
-    base, agents = {}, [{} for _ in range(3)]
+    base: dict[str, torch.Tensor] = {}
+    agents: list[dict[str, torch.Tensor]] = [{} for _ in range(3)]
     for name, shape in SHAPES.items():
         base[name] = torch.randn(shape, generator=generator) * 0.1
         likely = torch.rand(shape, generator=generator)
