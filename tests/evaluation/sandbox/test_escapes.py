@@ -166,9 +166,12 @@ def test_threads_are_bounded(sandbox: Sandbox) -> None:
 
 
 def test_limits_cannot_be_raised(sandbox: Sandbox) -> None:
-    raising = "import resource as r\ndef f(name):\n k = getattr(r, name); r.setrlimit(k, (r.getrlimit(k)[1] + 1,) * 2)"
-    for name in USUAL.resources():
-        assert "Error" in str(call(sandbox, raising, name)), name
+    raising = (
+        "import resource as r\ndef f(names):\n raised = []\n for n in names:\n  k = getattr(r, n)\n"
+        "  try: r.setrlimit(k, (r.getrlimit(k)[1] + 1,) * 2); raised.append(n)\n  except (ValueError, OSError): pass\n"
+        " return raised"
+    )
+    assert call(sandbox, raising, list(USUAL.resources())) == []
 
 
 def test_files_of_the_user_are_out_of_reach(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -240,20 +243,12 @@ def test_no_variables(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None
     assert "secret" not in call(sandbox, "import os\ndef f(): return repr(os.environ)")
 
 
-@pytest.mark.parametrize("name", ["unshare", "setns", "mount", "ptrace", "keyctl", "memfd_create", "shmget"])
-def test_rare_calls_are_refused(sandbox: Sandbox, name: str) -> None:
-    numbers = {
-        "unshare": 272,
-        "setns": 308,
-        "mount": 165,
-        "ptrace": 101,
-        "keyctl": 250,
-        "memfd_create": 319,
-        "shmget": 29,
-    }
-    calling = "import ctypes\ndef f(number): return ctypes.CDLL(None).syscall(number, 0, 0, 0, 0)"
-    if os.uname().machine == "x86_64":
-        assert call(sandbox, calling, numbers[name]) == -1
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of calls are those of x86_64")
+def test_rare_calls_are_refused(sandbox: Sandbox) -> None:
+    names = ("unshare", "setns", "mount", "ptrace", "keyctl", "memfd_create", "shmget")
+    numbers = dict(zip(names, (272, 308, 165, 101, 250, 319, 29), strict=True))
+    calling = "import ctypes\ndef f(numbers): return [ctypes.CDLL(None).syscall(n, 0, 0, 0, 0) for n in numbers]"
+    assert call(sandbox, calling, list(numbers.values())) == [-1] * len(numbers)
 
 
 def start(kind: str, marker: str) -> Process:

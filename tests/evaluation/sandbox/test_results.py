@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from evaluation.runners.harness import evaluate_model
 from evaluation.sandbox import find_sandbox
 from evaluation.suites import load_suite
@@ -19,13 +17,13 @@ def process_results(doc, results):
 """
 
 
-@pytest.mark.parametrize("programs", [True, False])
-def test_a_result_names_the_sandbox(tmp_path: Path, programs: bool) -> None:
-    folder = write_suite(tmp_path / "made", sizes=(1, 2), sandbox=programs)
+def test_a_result_names_the_sandbox(tmp_path: Path) -> None:
+    folder = write_suite(tmp_path / "made", sizes=(1, 2), sandbox=True)
     (folder / "scoring.py").write_text(SCORING)
     suite = load_suite(folder)
     results = evaluate_model(write_model(tmp_path / "model"), [suite])
-    label = find_sandbox().label if programs else None
+    label = find_sandbox().label
     assert {result.sandbox for result in results.values()} == {label}
     assert [result.mean for result in results.values()] == [1.0, 1.0]
-    assert SuiteRef.of(suite).identity == [suite.name, suite.digest, *([label] if label else [])]
+    assert SuiteRef.of(suite).identity == [suite.name, suite.digest, label]
+    assert load_suite("zoo_tool").sandbox is None

