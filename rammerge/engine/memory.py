@@ -118,7 +118,8 @@ def decoded_bytes(checkpoint: Checkpoint, block: int) -> int:
     """Return what a thread needs to decode blocks of a checkpoint, if it is a patch."""
     if checkpoint.originals is None:
         return 0
-    return page_bytes(largest_block_bytes(checkpoint, block)) + DECODING_BYTES
+    # The elements, and frames that are hardly longer.
+    return 2 * page_bytes(largest_block_bytes(checkpoint, block)) + DECODING_BYTES
 
 
 def resident_bytes() -> int:

@@ -15,8 +15,9 @@ from rammerge.checkpoints.patched.compiled import decoder
 from rammerge.checkpoints.patched.container import Patch, refuse
 from rammerge.checkpoints.patched.decoding import Run, decode_run
 
-# Blocks that are read and decoded together: with their frames they stay in a core's second-level cache.
-_RUN_BLOCKS = 8
+# Blocks that are read and decoded together. They are as many as a merge asks for at once, because between two reads a
+# thread waits for the interpreter's lock, on a busy machine for long.
+_RUN_BLOCKS = 32
 
 
 @dataclass(frozen=True, slots=True)
