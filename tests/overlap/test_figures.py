@@ -37,7 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     """Agents of float32 whose changes are of all sizes, more of them in the same places than by chance."""
     generator = torch.Generator().manual_seed(0)
     base: dict[str, torch.Tensor] = {}
-    agents: list[dict[str, torch.Tensor]] = [{} for _ in range(3)]
+    agents: list[dict[str, torch.Tensor]] = [{}, {}, {}]
     for name, shape in SHAPES.items():
         base[name] = torch.randn(shape, generator=generator) * 0.1
         likely = torch.rand(shape, generator=generator)
