@@ -16,7 +16,7 @@ from rammerge.checkpoints.patched.container import Patch, refuse
 from rammerge.checkpoints.patched.decoding import Run, decode_run
 
 # Blocks that are read and decoded together. They are as many as a merge asks for at once, because between two reads a
-# thread waits for the interpreter's lock, on a busy machine for long.
+# thread waits for the interpreter's lock, and on a busy machine that takes long.
 _RUN_BLOCKS = 32
 
 
