@@ -41,7 +41,7 @@ class OriginalFile:
     header: bytes
     tensors: tuple[PatchedTensor, ...]
 
-    def pieces(self, threads: int | None = None) -> Iterator[bytes | memoryview]:
+    def pieces(self) -> Iterator[bytes | memoryview]:
         """Yield the bytes of the file in order, computed on several threads.
 
         Raises:
@@ -50,7 +50,7 @@ class OriginalFile:
         yield len(self.header).to_bytes(8, "little")
         yield self.header
         with opened(self.sources) as read:
-            yield from in_order(self._spans(), partial(_decode, read), threads or os.cpu_count() or 1)
+            yield from in_order(self._spans(), partial(_decode, read), os.cpu_count() or 1)
 
     @property
     def names(self) -> set[str]:
