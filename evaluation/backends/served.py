@@ -40,7 +40,7 @@ class Endpoint:
     timeout: float = 300.0
 
 
-class _NoAnswer(Exception):  # noqa: N818  (caught where the question is asked again)
+class _NoAnswerError(Exception):
     """The server gave no answer; asking again may help. `wait` is how many seconds it asks for."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
@@ -153,7 +153,7 @@ class Served:
                 return choice
             except TimeoutError:
                 reason, wait = f"no answer within {self.endpoint.timeout:g} s", None
-            except _NoAnswer as error:
+            except _NoAnswerError as error:
                 reason, wait = str(error), error.wait
             if attempt < self.endpoint.retries:
                 await asyncio.sleep(min(_LONGEST_WAIT, wait if wait is not None else _FIRST_WAIT * 2**attempt))
@@ -171,15 +171,15 @@ class Served:
         except httpx.InvalidURL as error:
             raise InputError(f"the server's address '{self.endpoint.url}' is none: {error}") from error
         except httpx.HTTPError as error:
-            raise _NoAnswer(f"{type(error).__name__} {error}".strip()) from error
+            raise _NoAnswerError(f"{type(error).__name__} {error}".strip()) from error
         if response.status_code in _LATER:
-            raise _NoAnswer(f"status {response.status_code}", _wait_asked_for(response.headers.get("retry-after")))
+            raise _NoAnswerError(f"status {response.status_code}", _wait_asked_for(response.headers.get("retry-after")))
         self._refuse(kind, response)
         try:
             choices = response.json()["choices"]
             return dict(choices[0])
         except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise _NoAnswer(f"its answer has no choice: {response.text[:80]!r}") from error
+            raise _NoAnswerError(f"its answer has no choice: {response.text[:80]!r}") from error
 
     def _refuse(self, kind: Kind, response: "httpx.Response") -> None:
         status = response.status_code
@@ -202,7 +202,7 @@ def _text(choice: Mapping[str, Any]) -> str:
     if text is None and choice.get("finish_reason") in ("stop", "length"):
         return ""
     if not isinstance(text, str):
-        raise _NoAnswer(f"its answer has no text: {str(dict(choice))[:80]!r}")
+        raise _NoAnswerError(f"its answer has no text: {str(dict(choice))[:80]!r}")
     return text
 
 
