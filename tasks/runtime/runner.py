@@ -39,8 +39,9 @@ class Workers(ThreadPoolTaskRunner[Any]):
         """Submit a step, and report its end. A step that runs a model waits for its turn."""
         name = str(task.task_run_name or task.name).format(**parameters)
         step: Step[Any] | None = getattr(task.fn, "step", None)
-        turn = Turn()
-        if step is not None and step.runs_a_model is not None:
+        runs_a_model = step is not None and step.runs_a_model is not None
+        turn = Turn(expected=runs_a_model)
+        if step is not None and runs_a_model:
             wait_for = [*(wait_for or ()), _ItsTurn(turn, step, parameters)]
         future = super().submit(task, parameters, wait_for, dependencies)
         future.add_done_callback(lambda _: turn.end())

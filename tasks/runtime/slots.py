@@ -30,6 +30,7 @@ class Room:
     def __init__(self, size: int) -> None:
         self.size = size
         self._free = size
+        self._expected = 0
         self._queue: deque[object] = deque()
         self._changed = threading.Condition()
 
@@ -49,10 +50,16 @@ class Room:
             self._changed.notify_all()
             return given
 
-    def take_spare(self, wanted: Callable[[], bool]) -> bool:
-        """Wait for one place that nobody in the queue waits for, while it is wanted, and say whether it was given."""
+    def expect(self, more: int) -> None:
+        """Count who will ask for places but does not yet, so that spare ones are not given away before."""
         with self._changed:
-            self._changed.wait_for(lambda: not wanted() or (not self._queue and self._free > 0))
+            self._expected += more
+            self._changed.notify_all()
+
+    def take_spare(self, wanted: Callable[[], bool]) -> bool:
+        """Wait for one place that nobody waits for or will, while it is wanted, and say whether it was given."""
+        with self._changed:
+            self._changed.wait_for(lambda: not wanted() or (not self._queue and not self._expected and self._free > 0))
             given = wanted()
             self._free -= given
             return given
@@ -73,8 +80,11 @@ _interrupted = threading.Event()
 class Turn:
     """A step's turn to run a model. It begins before the step does, so that no step seems to run while it waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, expected: bool = False) -> None:
+        """Expect it to begin sometime, if a step will run a model."""
         self._taken = 0
+        self._expected = expected
+        _places.expect(int(expected))
 
     @property
     def held(self) -> bool:
@@ -86,13 +96,19 @@ class Turn:
         places = _places.size if alone else 1
         if _places.take(places, timeout):
             self._taken = places
+        self._expect_no_more()
         _thread.turn = self
 
     def end(self) -> None:
-        """Give the room back, if this turn has any. Any thread may call this."""
+        """Give the room back, if this turn has any, and expect it no more. Any thread may call this."""
+        self._expect_no_more()
         taken, self._taken = self._taken, 0
         if taken:
             _places.give_back(taken)
+
+    def _expect_no_more(self) -> None:
+        expected, self._expected = self._expected, False
+        _places.expect(-int(expected))
 
 
 def fills_the_machine(model: Checkpoint, device: str) -> bool:

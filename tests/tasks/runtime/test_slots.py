@@ -15,7 +15,7 @@ import pytest
 from evaluation.runners.pool import Worker
 from rammerge.checkpoints.checkpoint import open_checkpoint
 from tasks.runtime import slots
-from tasks.runtime.slots import Room, fills_the_machine, share_out
+from tasks.runtime.slots import Room, Turn, fills_the_machine, share_out
 from tests.evaluation.made import write_model
 from tests.fixtures.waiting import wait_until
 
@@ -117,6 +117,17 @@ def test_others_who_wait_have_their_place_before_a_model_has_a_second_one(room: 
     found = share_out([wait_and_give_back, *[lambda process: process] * 3], alone=False)
     assert found == [threading.current_thread()] * 4
     waiting.join()
+
+
+def test_a_model_has_no_second_place_while_another_is_expected(room: Room) -> None:
+    """Between two steps nobody waits for a moment; whoever took the place then would keep it for a whole suite."""
+    expected = Turn(expected=True)
+
+    found = share_out([lambda process: process] * 3, alone=False)
+
+    assert found == [threading.current_thread()] * 3
+    expected.end()
+    assert room.take_spare(lambda: True)
 
 
 def test_what_a_piece_of_work_raises_comes_through_and_the_room_is_free_again(room: Room) -> None:
