@@ -48,13 +48,6 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the rooms whose tests run whole pipelines, so that no processor waits for one of them at the end."""
-    slow = ("zoo", "flows", "packaging", "tasks")
-    rooms = {item: item.path.relative_to(Path(__file__).parent).parts[0] for item in items}
-    items.sort(key=lambda item: slow.index(rooms[item]) if rooms[item] in slow else len(slow))
-
-
 @pytest.fixture(autouse=True)
 def rammerge_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Point RAMMERGE_HOME at an empty directory of the test's own, outside its tmp_path."""
