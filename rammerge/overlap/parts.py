@@ -116,7 +116,7 @@ def number_of(tensor: str) -> float:
     return int(found[1]) if found else math.inf
 
 
-def layers_of(tensors: Sequence[str], most: int) -> Mapping[str, str]:
+def layers_of(tensors: Sequence[str], most: float = math.inf) -> Mapping[str, str]:
     """Return tensor -> its layer, or its range of neighbouring layers if there are more than `most`, or `outside`."""
     numbers = sorted({number_of(name) for name in tensors} - {math.inf})
     size = max(1, math.ceil(len(numbers) / most))

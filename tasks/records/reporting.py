@@ -3,12 +3,10 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from evaluation.judging.leaderboard import Leaderboard
 from evaluation.report.page import (
     AgentChange,
-    Atlas,
     Cost,
     Figures,
     Flip,
@@ -19,7 +17,6 @@ from evaluation.report.page import (
     read_samples,
     to_page,
 )
-from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.overlap.overlap import Overlap
 from rammerge.publishing.manifest import Manifest
 from rammerge.system.atomic import write_json, write_text
@@ -53,14 +50,15 @@ def report(out: Path, record: Record, judged: Judged, conditions: Conditions) ->
         judged: what its evaluation came to.
         conditions: everything that scores depend on, except the models and the suites.
     """
-    board, overlap = judged.leaderboard.load(), json.loads(record.overlap.json_file.read_text("utf-8"))
+    board = judged.leaderboard.load()
+    overlap = Overlap.from_json(json.loads(record.overlap.json_file.read_text("utf-8")))
     content = Page(
         title=record.recipe.name,
         board=board,
         decision=judged.decision.load(),
         agents=list(_agents(overlap)),
         figures=list(_figures(overlap)),
-        atlas=_atlas(record, overlap),
+        atlas=build_atlas(overlap),
         variants=[_variant(record, name) for name in board.names("variant")],
         flips=list(_flips(judged.scores, board)),
         costs=[_cost(record, name, scores) for name, scores in judged.scores.items()],
@@ -76,26 +74,18 @@ def report(out: Path, record: Record, judged: Judged, conditions: Conditions) ->
     write_text(out / PAGE, to_page(content))
 
 
-def _agents(overlap: Mapping[str, Any]) -> Iterator[AgentChange]:
-    names, cosines = overlap["agents"], overlap["cosine"]
-    for index, name in enumerate(names):
-        row = overlap["summary"][name]
-        to_others = dict(zip(names, cosines[index], strict=True)) if cosines else {}
+def _agents(overlap: Overlap) -> Iterator[AgentChange]:
+    cosines = overlap.gram.cosines() if overlap.gram else []
+    for index, (name, row) in enumerate(overlap.summary().items()):
+        to_others = dict(zip(overlap.agents, cosines[index], strict=True)) if cosines else {}
         yield AgentChange(name, row["density"], row["unique_share"], to_others)
 
 
-def _figures(overlap: Mapping[str, Any]) -> Iterator[Figures]:
+def _figures(overlap: Overlap) -> Iterator[Figures]:
     """Yield what `inspect` prints of the agents, but for what stands on the page already."""
-    for table in Overlap.from_json(overlap).tables():
+    for table in overlap.tables():
         if table.title and table.title not in _SHOWN_ALREADY:
             yield Figures(table.title, table.columns, table.rows)
-
-
-def _atlas(record: Record, overlap: Mapping[str, Any]) -> Atlas:
-    tensors = open_checkpoint(record.sources["base"].path).tensors
-    sizes = {name: tensors[name].numel for name in overlap["by_tensor"]}
-    products = overlap["gram"]["by_tensor"] if overlap["gram"] else None
-    return build_atlas(overlap["agents"], overlap["by_tensor"], sizes, products)
 
 
 def _variant(record: Record, name: str) -> VariantFacts:

@@ -1,6 +1,6 @@
 """A report made up without a run, with hostile text wherever a model or a user can put text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.judging.gates import decide, parse_gate
@@ -8,6 +8,8 @@ from evaluation.judging.leaderboard import Champion
 from evaluation.report.page import AgentChange, Cost, Figures, Page, VariantFacts, build_atlas, find_flips
 from evaluation.search.history import History, Trial
 from evaluation.search.schedule import SHARES
+from rammerge.numerics.masks import Mask
+from rammerge.overlap import Gram, Overlap
 from tests.evaluation.boards import AGENTS, SUITES, board
 
 MARKUP = '<script>document.title="owned"</script><img src="http://127.0.0.1:9/x"><style>*{display:none}</style>'
@@ -24,6 +26,15 @@ TENSORS = {
 
 def sample(number: int, score: float, completion: str) -> Mapping[str, Any]:
     return {"id": f"i{number:02}", "prompt": MARKUP, "target": "4", "completion": completion, "score": score}
+
+
+def overlap(
+    agents: tuple[str, ...],
+    counts: Mapping[str, Sequence[Sequence[int]]],
+    sizes: Mapping[str, int],
+    products: Mapping[str, Sequence[float]] | None = None,
+) -> Overlap:
+    return Overlap(agents, Mask(), sizes, counts, gram=Gram(agents, products) if products else None)
 
 
 def searched(count: int = 30) -> History:
@@ -57,7 +68,7 @@ def page(**changes: Any) -> Page:
             AgentChange("code", 0.25, 0.2, {"tool": -0.0625, "code": 1.0}),
         ],
         "figures": [Figures(MARKUP, ["module", "tool"], [["q_proj", "12.5 %"]])],
-        "atlas": build_atlas(AGENTS, counts, TENSORS, {tensor: [4.0, -1.0, 1.0] for tensor in TENSORS}),
+        "atlas": build_atlas(overlap(AGENTS, counts, TENSORS, {tensor: [4.0, -1.0, 1.0] for tensor in TENSORS})),
         "variants": [
             VariantFacts(name, "ram", {"tool": 1.25}, 0.5, {"tool": 0.75, "code": 1.0}, [MARKUP])
             for name in chosen.names("variant")

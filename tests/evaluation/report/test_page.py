@@ -12,7 +12,7 @@ from evaluation.judging.gates import GateDecision
 from evaluation.power import detected
 from evaluation.report.page import AgentChange, Atlas, Page, build_atlas, facing, find_flips, to_page
 from tests.evaluation.boards import SUITES
-from tests.evaluation.report.pages import MARKUP, TENSORS, TERMINAL, page, sample
+from tests.evaluation.report.pages import MARKUP, TENSORS, TERMINAL, overlap, page, sample
 
 # Elements that fetch, run or send something, and the attributes that do.
 ACTIVE = {"script", "link", "iframe", "object", "embed", "form", "img", "video", "audio", "base", "input", "button"}
@@ -129,7 +129,7 @@ def test_a_page_without_flips_and_tensor_counts_is_whole() -> None:
 
 def test_counts_are_summed_by_layer_and_module() -> None:
     counts = {tensor: [[1, 2]] for tensor in TENSORS}
-    atlas = build_atlas(["tool"], counts, TENSORS)
+    atlas = build_atlas(overlap(("tool",), counts, TENSORS))
     assert atlas.layers == ["0", "2", "10", "outside"]
     assert list(atlas.modules) == ["up_proj", "q_proj", "embed_tokens", "norm"]
     experts = atlas.agents["tool"]["0"]["up_proj"]
@@ -189,9 +189,8 @@ def test_related_items_are_told_with_what_they_cost() -> None:
 
 def test_directions_by_layer_are_cosines_of_sums() -> None:
     products = {"a.0.x": [4.0, -1.0, 1.0], "a.0.y": [5.0, 2.0, 3.0], "b.1.x": [0.0, 0.0, 1.0], "c": [1.0, 1.0, 1.0]}
-    atlas = build_atlas(
-        ["tool", "code"], {name: [[1, 0], [1, 0]] for name in products}, dict.fromkeys(products, 9), products
-    )
+    counts = {name: [[1, 0], [1, 0]] for name in products}
+    atlas = build_atlas(overlap(("tool", "code"), counts, dict.fromkeys(products, 9), products))
     assert atlas.pairs == {"tool, code": {"0": pytest.approx(1 / 6), "1": None, "outside": 1.0}}
 
 
