@@ -17,7 +17,7 @@ from rich.filesize import decimal
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.headers import Read, TensorInfo
 from rammerge.errors import InputError
-from rammerge.system.reading import fill, open_regular
+from rammerge.system.reading import opened
 
 _ALIGNMENT = 64
 
@@ -55,13 +55,14 @@ def hold(checkpoint: Checkpoint) -> Checkpoint:
         whole.madvise(mmap.MADV_HUGEPAGE)
     memory = memoryview(whole)
 
-    def read(info: TensorInfo, start: int) -> HeldTensor:
+    def copied(info: TensorInfo, start: int) -> HeldTensor:
         own = memory[start : start + info.nbytes]
-        info.fill(0, own, _read)
+        info.fill(0, own, read)
         return HeldTensor(info.name, info.dtype, info.shape, info.file, info.offset, info.nbytes, own)
 
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        held = dict(zip(checkpoint.tensors, pool.map(read, infos, starts), strict=True))
+    files = [file for info in infos for file in info.files]
+    with opened(files) as read, ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        held = dict(zip(checkpoint.tensors, pool.map(copied, infos, starts), strict=True))
     return replace(checkpoint, tensors=MappingProxyType(held))
 
 
@@ -79,8 +80,3 @@ def check_room(checkpoints: Iterable[Checkpoint]) -> None:
             f"holding the base and its agents takes {decimal(needed)} and {decimal(free)} of memory is free; merge "
             "from their files, without `held()`"
         )
-
-
-def _read(path: Path, offset: int, memory: memoryview) -> None:
-    with open_regular(path) as (descriptor, _):
-        fill(descriptor, memory, offset, path)
