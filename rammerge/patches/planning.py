@@ -17,7 +17,7 @@ from rammerge.checkpoints.patched.opening import open_patch, reference_of
 from rammerge.checkpoints.tying import embedding_first, vocabulary_matrices
 from rammerge.errors import InputError, RammergeError
 from rammerge.patches.files import companions, weight_files
-from rammerge.store.entries import remove, root
+from rammerge.store.entries import drop, root
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,19 @@ def open_source(source: Source) -> Checkpoint:
     return source if isinstance(source, Checkpoint) else fetch(str(source))
 
 
+@contextmanager
+def opened_like(directory: Path, base: Checkpoint) -> Iterator[Checkpoint]:
+    """Open an agent as merges read it, in the base's layout and dtypes. A conversion for this is then removed."""
+    kept = root() / "converted"
+    before = set(kept.iterdir()) if kept.is_dir() else set()
+    opened = fetch(str(directory), base=base)
+    try:
+        yield opened
+    finally:
+        if opened.path.parent == kept and opened.path not in before:
+            drop(kept.name, opened.path.name)
+
+
 def _reference(tensor: TensorInfo, base: Checkpoint, references: Mapping[str, str]) -> TensorInfo | None:
     found = reference_of(tensor.name, base, references)
     return found if found is not None and found.dtype == tensor.dtype else None
@@ -107,16 +120,3 @@ def _other_references(base: Checkpoint, agent: Checkpoint, tensors: list[TensorI
         tensor.name: tensor for tensor in tensors if tensor.name not in base.tensors and tensor.name not in base.tied
     }
     return {tensor.name: known[0].name for tensor in vocabulary_matrices(agent.config, added) if known}
-
-
-@contextmanager
-def opened_like(source: Source, base: Checkpoint) -> Iterator[Checkpoint]:
-    """Open an agent as merges read it, in the base's layout and dtypes. A conversion for this is then removed."""
-    kept = root() / "converted"
-    before = set(kept.iterdir()) if kept.is_dir() else set()
-    opened = source if isinstance(source, Checkpoint) else fetch(str(source), base=base)
-    try:
-        yield opened
-    finally:
-        if opened.path.parent == kept and opened.path not in before:
-            remove(opened.path)

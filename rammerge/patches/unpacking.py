@@ -12,7 +12,6 @@ from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.family import Source
-from rammerge.checkpoints.fetch import fetch
 from rammerge.checkpoints.headers import Read
 from rammerge.checkpoints.layout import OutputTensor, Shard
 from rammerge.checkpoints.patched.container import read_patch
@@ -23,6 +22,7 @@ from rammerge.engine.output.chunks import Chunk, cut
 from rammerge.engine.output.shards import Output, ShardWriter
 from rammerge.engine.session import Progress
 from rammerge.patches.files import copy_companions
+from rammerge.patches.planning import open_source
 from rammerge.publishing.publish import publish
 from rammerge.publishing.room import check_output
 from rammerge.publishing.staging import keep_only, locked_staging
@@ -62,7 +62,7 @@ def unpack(
     contents = read_patch(directory).contents
     needed = sum(file.size for file in (*contents.weights.values(), *contents.companions.values()))
     check_output(out, force=force, needed_bytes=needed, inputs=[directory])
-    opened_base = base if isinstance(base, Checkpoint) else fetch(str(base))
+    opened_base = open_source(base)
     check_output(out, force=force, needed_bytes=needed, inputs=[opened_base.path])
     with locked_staging(out, kept="") as staging:
         keep_only(staging, ())
