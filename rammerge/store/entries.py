@@ -129,10 +129,10 @@ def materialise_together(
             locks.enter_context(locked(_lock(kind, key)))
         entries = {key: entry for key in ordered if (entry := find(kind, key)) is not None and valid(entry)}
         missing = {key: _begin(kind, key) for key in ordered if key not in entries}
-        began, share = time.monotonic(), max(1, len(missing))
+        began = time.monotonic()
         try:
             for key in build(missing) if missing else ():
-                entries[key] = _finish(kind, key, lambda: (time.monotonic() - began) / share)
+                entries[key] = _finish(kind, key, began, len(missing))
         except BaseException as error:
             if isinstance(error, InputError) or not isinstance(error, RammergeError | OSError | KeyboardInterrupt):
                 for key in missing.keys() - entries.keys():
@@ -144,19 +144,19 @@ def materialise_together(
 def _begin(kind: str, key: str) -> Path:
     """Return the directory in which an entry is made, with what an earlier attempt left there."""
     remove(root() / kind / key)
-    staging = root() / kind / ".staging" / key
+    staging = _staging(kind, key)
     staging.mkdir(parents=True, exist_ok=True)
     return staging
 
 
-def _finish(kind: str, key: str, seconds: Callable[[], float]) -> Entry:
-    """Make an entry of the directory in which it was made. Its files are hashed before `seconds` is asked."""
-    final, staging = root() / kind / key, root() / kind / ".staging" / key
+def _finish(kind: str, key: str, began: float, together: int) -> Entry:
+    """Make an entry of the directory in which it was made, since the time `began`, as one of `together`."""
+    final, staging = root() / kind / key, _staging(kind, key)
     files = {
         name: {"size": path.stat().st_size, "sha256": _sha256(path), "status": file_status(path.stat())}
         for name, path in _files(staging)
     }
-    manifest = {"files": files, "seconds": round(seconds(), 3)}
+    manifest = {"files": files, "seconds": round((time.monotonic() - began) / together, 3)}
     write_json(staging / MANIFEST, manifest)
     staging.rename(final)
     sync(final.parent)
@@ -167,7 +167,7 @@ def drop(kind: str, key: str) -> None:
     """Remove the entry of `key`, and what is unfinished of it. Only whoever alone uses this entry may call this."""
     with locked(_lock(kind, key)):
         remove(root() / kind / key)
-        remove(root() / kind / ".staging" / key)
+        remove(_staging(kind, key))
 
 
 def is_new() -> bool:
@@ -211,6 +211,10 @@ def hold(store: Path) -> IO[bytes]:
 
 def _lock(kind: str, key: str) -> Path:
     return root() / kind / ".locks" / key
+
+
+def _staging(kind: str, key: str) -> Path:
+    return root() / kind / ".staging" / key
 
 
 def _files(directory: Path) -> list[tuple[str, Path]]:
