@@ -43,6 +43,12 @@ def describe(family: Family, rule: Rule, settings: Settings, statistics: Statist
     )
 
 
+def warnings_of(family: Family, rule: Rule, statistics: Statistics, survival: Survival, dtype: str) -> list[str]:
+    """Return what the user should know of a merge whose float tensors have `dtype`, one sentence each."""
+    fits = [*rule.misfits(survival, family.elements), *rule.cautions(statistics)]
+    return [*fits, *survival.losses(rule.name, dtype)]
+
+
 def complete(
     model: Path,
     manifest: Manifest,

@@ -13,13 +13,14 @@ from rammerge.engine.buffers import bytes_of
 from rammerge.engine.computing import compute
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.chunks import Unit
-from rammerge.engine.passes.measuring import measure, runners_for
+from rammerge.engine.passes.measuring import measure_missing
 from rammerge.engine.passes.merging import Merging, merge_runners
 from rammerge.engine.passes.overlap import OverlapCounts, known_from
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.session import Session
 from rammerge.errors import InputError
 from rammerge.overlap import Overlap, Survival
+from rammerge.publishing.finishing import warnings_of
 from rammerge.publishing.making import OnProgress
 from rammerge.publishing.parameters import parameters_of
 from rammerge.publishing.report import Trial
@@ -66,10 +67,9 @@ def merge_into(
         notes = session.notes
     family.check_unchanged()
     survival = Survival.from_counts(counts, rule.agents, rule.improves_on)
-    said = [*family.warnings, *rule.misfits(survival, family.elements), *rule.cautions(statistics)]
-    said += [*survival.losses(rule.name, options.dtype), *notes]
+    said = (*family.warnings, *warnings_of(family, rule, statistics, survival, options.dtype), *notes)
     counted, seconds = statistics.find(OverlapCounts(rule.mask)), time.perf_counter() - began
-    return Trial(survival, rule.factors(statistics), counted, tuple(said), seconds, options.dtype)
+    return Trial(survival, rule.factors(statistics), counted, said, seconds, options.dtype)
 
 
 def _compute(
@@ -77,16 +77,13 @@ def _compute(
 ) -> tuple[Statistics, list[int]]:
     """Merge into vectors, and return the rule's statistics and the counts of the whole model."""
     merging, known = merge_runners(session, [rule]), known_from(overlap, rule.agents, rule.mask)
-    runners = runners_for(session, [each for each in rule.passes if known.find(each) is None])
-    for runner in (*merging.values(), *runners.values()):
-        runner.settle()
-    statistics = measure(session, runners, known)
+    statistics = measure_missing(session, rule.passes, known, merging.values())
     return statistics, _merge(session, Merging(session, rule, statistics, merging), targets)
 
 
 def _merge(session: Session, merging: Merging, targets: Mapping[str, Tensor]) -> list[int]:
     """Merge into vectors, and return the counts of the whole model."""
-    counts, lock = [0] * merging.width, threading.Lock()
+    counts, lock, floats = [0] * merging.width, threading.Lock(), frozenset(session.floats)
 
     def work(unit: Unit) -> None:
         nonlocal counts
@@ -101,6 +98,5 @@ def _merge(session: Session, merging: Merging, targets: Mapping[str, Tensor]) ->
         with lock:
             counts = added(counts, found)
 
-    floats = frozenset(session.floats)
     session.run("merge", list(session.blocks(list(targets))), work)
     return counts

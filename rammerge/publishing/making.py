@@ -18,13 +18,13 @@ from rammerge.engine.matrices.solving import solve_matrices
 from rammerge.engine.matrices.updates import update_bytes
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.shards import ShardRecord
-from rammerge.engine.passes.measuring import measure, runners_for
+from rammerge.engine.passes.measuring import measure_missing
 from rammerge.engine.passes.merging import Merging, Runners, merge_runners, merge_shards
 from rammerge.engine.passes.overlap import OverlapCounts, known_from
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.session import Progress, Session
 from rammerge.overlap import Overlap, Survival
-from rammerge.publishing.finishing import complete, describe
+from rammerge.publishing.finishing import complete, describe, warnings_of
 from rammerge.publishing.grouping import Group, grouped, note_of
 from rammerge.publishing.identity import Settings, merge_identity
 from rammerge.publishing.publish import publish
@@ -181,11 +181,7 @@ class _Work:
         recalled = [recall_statistics(model.staging, model.rule) for model in models]
         known = reduce(or_, [*counted, *filter(None, recalled)])
         missing = passes_of([model.rule for model, found in zip(models, recalled, strict=True) if found is None])
-        runners = runners_for(session, [each for each in missing if known.find(each) is None])
-        for runner in (*merging.values(), *runners.values()):
-            runner.settle()
-        if runners:
-            known = measure(session, runners, known)
+        known = measure_missing(session, missing, known, merging.values())
         for model, found in zip(models, recalled, strict=True):
             if found is None:
                 remember_statistics(model.staging, model.rule, known)
@@ -203,8 +199,7 @@ class _Work:
         family, rule = self.family, model.rule
         survival = _survival(rule, records)
         manifest = describe(family, rule, model.settings, statistics, survival)
-        warnings = [*rule.misfits(survival, manifest.elements), *rule.cautions(statistics)]
-        warnings += survival.losses(rule.name, self.options.dtype)
+        warnings = warnings_of(family, rule, statistics, survival, self.options.dtype)
         companions = companions_of(family.sources, self.tokenizer_from)
         content = model.staging / "model"
         manifest = complete(content, manifest, family.base, companions, self.layout, records, warnings)

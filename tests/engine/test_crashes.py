@@ -123,7 +123,7 @@ def test_statistics_are_not_made_again(
         with pytest.raises(KeyboardInterrupt):
             merge(*family, method, tmp_path / "out", OPTIONS)
     expected = merge(*family, method, tmp_path / "expected", OPTIONS)
-    monkeypatch.delattr("rammerge.publishing.making.measure")
+    monkeypatch.delattr("rammerge.engine.passes.measuring.measure")
     found = merge(*family, method, tmp_path / "out", OPTIONS)
     assert weight_bytes(found.path) == weight_bytes(expected.path)
     assert found.overlap == expected.overlap
@@ -310,7 +310,7 @@ def test_inputs_that_change_meanwhile_are_noticed(
         os.utime(file, ns=(1, 1))
         return measure(*arguments)
 
-    monkeypatch.setattr("rammerge.publishing.making.measure", touch_then_count)
+    monkeypatch.setattr("rammerge.engine.passes.measuring.measure", touch_then_count)
     with pytest.raises(RammergeError, match="agent0 changed after it was opened"):
         merge(base, agents, METHOD, tmp_path / "out", OPTIONS)
     assert not (tmp_path / "out").exists()

@@ -1,6 +1,6 @@
 """Pass 1: compute the statistics that a method, or a user, asks for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +61,19 @@ def measure(session: Session, runners: Mapping[Pass[Any], Runner], known: Statis
     return found
 
 
+def measure_missing(
+    session: Session, passes: Sequence[Pass[Any]], known: Statistics, others: Iterable[Runner] = ()
+) -> Statistics:
+    """Return `known` with the statistics of those `passes` that it lacks.
+
+    All runners of the session are settled before one runs: those made here, and the `others`, which run later.
+    """
+    runners = runners_for(session, [each for each in passes if known.find(each) is None])
+    for runner in (*others, *runners.values()):
+        runner.settle()
+    return measure(session, runners, known) if runners else known
+
+
 def _read(session: Session, scans: Sequence[Scan]) -> None:
     """Read each tensor once for all scans that are about it."""
     wanted: dict[str, list[Scan]] = {}
@@ -103,9 +116,6 @@ def measure_overlap(
     counts, by_rule = OverlapCounts(mask or Mask(), products=True), DensitiesByRule()
     options = options or MergeOptions()
     with Session(family, options, progress) as session:
-        runners = runners_for(session, [counts, by_rule] if densities else [counts])
-        for runner in runners.values():
-            runner.settle()
-        statistics = measure(session, runners)
+        statistics = measure_missing(session, [counts, by_rule] if densities else [counts], Statistics())
     measured = measure_ranks(family, options, progress) if ranks else None
     return replace(statistics[counts], densities=statistics.find(by_rule) or {}, ranks=measured)
