@@ -3,7 +3,7 @@
 lm-eval is imported by the first call.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from evaluation.suites import Split, Suite
 from rammerge.errors import RammergeError
 
 if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import LM
     from lm_eval.api.task import Task
     from lm_eval.models.huggingface import HFLM
 
@@ -26,6 +28,31 @@ def asked(model: Any, tokenizer: Any, *, seq2seq: bool, batch_size: int = 1) -> 
     if seq2seq:  # so that each prompt is answered as it would be alone
         lm.tok_batch_encode = partial(_encode, lm)
         lm._model_generate = partial(_generate, lm._model_generate)
+    return lm
+
+
+def answering(
+    generate: "Callable[[Sequence[Instance]], list[str]]",
+    score: "Callable[[Sequence[Instance]], list[tuple[float, bool]]]",
+    score_text: "Callable[[Sequence[Instance]], list[float]]",
+    render: Callable[[Sequence[Mapping[str, str]]], str] | None = None,
+) -> "LM":
+    """Return lm-eval's view of a model that answers by functions.
+
+    Args:
+        generate: the answers to requests.
+        score: the log-likelihood of each request's answer, and whether each of its tokens is the likeliest.
+        score_text: the log-likelihood of each request's whole text.
+        render: the prompt for turns of a chat.
+    """
+    from lm_eval.models.dummy import DummyLM
+
+    lm = DummyLM()
+    lm.generate_until = lambda requests, **_: generate(requests)
+    lm.loglikelihood = lambda requests, **_: score(requests)
+    lm.loglikelihood_rolling = lambda requests, **_: score_text(requests)
+    if render is not None:
+        lm.apply_chat_template = lambda turns, **_: render(turns)
     return lm
 
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from evaluation.results import SuiteResult
 from evaluation.runners.asking import ask
 from evaluation.runners.local import LocalModel
 from evaluation.runners.rehearsal import rehearse
-from evaluation.runners.samples import digest_items, joined
+from evaluation.runners.samples import count_tokens, digest_items, joined
 from evaluation.runners.slices import positions
 from evaluation.runners.tasks import build_tasks, task_manager
 from evaluation.suites import SPLITS, Split, Suite
@@ -79,23 +79,17 @@ class Asks(Protocol):
 
     Attributes:
         conditions: fields of its SuiteResults that say how it runs.
+        tokenizer: transformers' tokenizer that reads its prompts, or None if that is not known.
     """
 
     conditions: Mapping[str, Any]
+    tokenizer: Any
 
-    def asked(self, *, chat: bool, seed: int | None) -> AbstractContextManager["LM"]:
-        """Return the context in which lm-eval asks it.
+    def asked(self, seed: int | None) -> AbstractContextManager["LM"]:
+        """Return the context in which lm-eval asks it; `seed` is where sampled answers begin."""
 
-        Args:
-            chat: whether the prompts are turns.
-            seed: where sampled answers begin.
-        """
-
-    def cost(self, texts: Sequence[str]) -> Mapping[str, Any]:
-        """Return the fields of a SuiteResult that say what it took to read and write `texts`, as far as is known."""
-
-    def template(self) -> str | None:
-        """Return the SHA-256 of its chat template, or None if that is not known."""
+    def peak_memory(self) -> int | None:
+        """Return the most memory that was in use since it began, in bytes, or None if that is not known."""
 
 
 class Harness:
@@ -131,10 +125,11 @@ class Harness:
                     limit=limit,
                     seconds=time.perf_counter() - started,
                     few_shot={name: int(task.get_config("num_fewshot")) for name, task in tasks.items()},
-                    chat_template=self._model.template() if suite.apply_chat_template else None,
+                    chat_template=_digest_template(self._model.tokenizer) if suite.apply_chat_template else None,
                     sandbox=suite.sandbox,
+                    peak_memory=self._model.peak_memory(),
+                    tokens=count_tokens(self._model.tokenizer, found),
                     **_kept(suite, found),
-                    **self._model.cost(list(_texts(found))),
                     **self._model.conditions,
                 )
                 results[suite.name, split] = result
@@ -164,14 +159,13 @@ class Harness:
         chosen: Mapping[str, list[int]] | None = None,
     ) -> list[dict[str, Any]]:
         """Return the samples of one split, sorted by id; `chosen` are positions of items by task, in place of all."""
-        chat = suite.apply_chat_template
         seeds: list[int | None] = [None]
         if suite.sampling is not None:
             seeds = [_seed(suite.name, split, str(number)) for number in range(suite.sampling.repeats)]
         found = []
         for seed in seeds:
-            with self._model.asked(chat=chat, seed=seed) as lm:
-                found.append(ask(lm, suite, split, tasks, limit=limit, chat=chat, chosen=chosen))
+            with self._model.asked(seed) as lm:
+                found.append(ask(lm, suite, split, tasks, limit=limit, chat=suite.apply_chat_template, chosen=chosen))
         return found[0] if suite.sampling is None else joined(found)
 
 
@@ -186,12 +180,11 @@ def _kept(suite: Suite, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return kept
 
 
-def _texts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield every prompt and every answer."""
-    for sample in found:
-        for answer in sample.get("answers", [sample]):
-            yield sample["prompt"]
-            yield answer["completion"]
+def _digest_template(tokenizer: Any) -> str | None:
+    """Return the SHA-256 of a tokenizer's chat template."""
+    if tokenizer is None:
+        return None
+    return hashlib.sha256(json.dumps(tokenizer.chat_template, sort_keys=True).encode()).hexdigest()
 
 
 def _seed(*names: str) -> int:

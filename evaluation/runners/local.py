@@ -3,10 +3,8 @@
 lm-eval and torch are imported by the first call.
 """
 
-import hashlib
-import json
 import resource
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LocalModel:
-    """A loaded model; `conditions` are the fields of its SuiteResults that say how it runs."""
+    """A loaded model; see `evaluation.runners.harness.Asks`."""
 
     def __init__(
         self, model_dir: Path, *, dtype: str, batch_size: int, device: str, model_digest: str | None = None
@@ -33,6 +31,7 @@ class LocalModel:
         loaded = load(model_dir, dtype=dtype, device=device)
         drop_decoding_settings(loaded.model)
         self._lm = asked(loaded.model, loaded.tokenizer, seq2seq=loaded.seq2seq, batch_size=batch_size)
+        self.tokenizer: Any = self._lm.tokenizer
         self.conditions: Mapping[str, Any] = {
             "dtype": dtype,
             "device": device,
@@ -44,7 +43,7 @@ class LocalModel:
         }
 
     @contextmanager
-    def asked(self, *, chat: bool, seed: int | None) -> Iterator["LM"]:  # noqa: ARG002  (the template is its own)
+    def asked(self, seed: int | None) -> Iterator["LM"]:
         """Return the context in which lm-eval asks it; the process's own random state is left alone."""
         import torch
 
@@ -53,17 +52,11 @@ class LocalModel:
                 torch.manual_seed(seed)
             yield self._lm
 
-    def cost(self, texts: Sequence[str]) -> Mapping[str, Any]:
-        """Return the number of tokens in `texts`, and the peak memory of the GPU or of this process in bytes."""
+    def peak_memory(self) -> int:
+        """Return the peak memory of the GPU or of this process, in bytes."""
         import torch
 
         device = self._lm.device
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         if device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(device)
-        ids = self._lm.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return {"tokens": sum(map(len, ids)), "peak_memory": peak}
-
-    def template(self) -> str:
-        """Return the SHA-256 of the model's chat template."""
-        return hashlib.sha256(json.dumps(self._lm.tokenizer.chat_template, sort_keys=True).encode()).hexdigest()
+            return torch.cuda.max_memory_allocated(device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

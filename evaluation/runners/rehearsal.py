@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from evaluation.backends.classes import text_model
 from evaluation.backends.transformers import check_decoding_settings, load_tokenizer
-from evaluation.runners.asking import ask, asked
+from evaluation.runners.asking import answering, ask, asked
 from evaluation.runners.patience import TookTooLongError
 from evaluation.runners.tasks import build_tasks, task_manager
 from evaluation.suites import SPLITS, Split, Suite, cluster_of
@@ -160,13 +160,11 @@ def _score_one(suite: Suite, split: Split, tasks: "Mapping[str, Task]") -> None:
 
 def _mute() -> "LM":
     """Return a model of lm-eval's that always says the same."""
-    from lm_eval.models.dummy import DummyLM
-
-    lm = DummyLM()
-    lm.generate_until = lambda requests, **_: [_ANSWER for _ in requests]
-    lm.loglikelihood = lambda requests, **_: [(-1.0, False) for _ in requests]
-    lm.loglikelihood_rolling = lambda requests, **_: [-1.0 for _ in requests]
-    return lm
+    return answering(
+        generate=lambda requests: [_ANSWER for _ in requests],
+        score=lambda requests: [(-1.0, False) for _ in requests],
+        score_text=lambda requests: [-1.0 for _ in requests],
+    )
 
 
 def _measure(

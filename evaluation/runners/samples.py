@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, SupportsFloat
 
@@ -42,6 +43,24 @@ def joined(repeats: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
 def digest_items(samples: Sequence[Mapping[str, Any]]) -> str:
     """SHA-256 over the ids and contents of the items: data fetched by lm-eval's library can change under one name."""
     return hashlib.sha256(json.dumps([[sample["id"], sample["item"]] for sample in samples]).encode()).hexdigest()
+
+
+def count_tokens(tokenizer: Any, samples: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return how many tokens the prompts and the answers are, as a tokenizer of transformers counts; None without it.
+
+    A prompt that was answered several times counts each time.
+    """
+    if tokenizer is None:
+        return None
+    texts = Counter(
+        text
+        for sample in samples
+        for answer in sample.get("answers", [sample])
+        for text in (sample["prompt"], answer["completion"])
+    )
+    # The masks would take as long as the tokens.
+    encoded = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)
+    return sum(times * len(ids) for times, ids in zip(texts.values(), encoded["input_ids"], strict=True))
 
 
 def _samples(suite: Suite, task: str, logged: Sequence[Mapping[str, Any]], *, prefix: bool) -> Iterator[dict[str, Any]]:

@@ -6,12 +6,14 @@ lm-eval is imported by the first call.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation.backends.served import Endpoint, Served
+from evaluation.backends.served import Endpoint, Kind, Served
 from evaluation.backends.transformers import PROMPT
+from evaluation.runners.asking import answering
 from evaluation.runners.harness import Harness, Results, preload
 from evaluation.runners.rehearsal import rehearse
 from evaluation.suites import SPLITS, Split, Suite
@@ -21,12 +23,10 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import LM
 
-# lm-eval's own, where a task does not say how long an answer may be.
-_ANSWER_TOKENS = 256
 # As many as the protocol takes. An answer is cut at the others when it is here.
 _MOST_STOPS = 4
 _SEEDS = 2**31
-_SETTINGS = ("do_sample", "until", "max_gen_toks", "max_tokens", "max_new_tokens", "max_length")
+_SETTINGS = ("do_sample", "until", "max_gen_toks", "max_length")  # have other names there, or none
 
 
 def evaluate_served(
@@ -58,10 +58,12 @@ def evaluate_served(
 
 
 class ServedModel:
-    """A model on a server; `conditions` are the fields of its SuiteResults that say how it runs.
+    """A model on a server; see `evaluation.runners.harness.Asks`.
 
     How the server computes is its own affair, so its dtype, its device and its libraries are not known.
     """
+
+    tokenizer: Any = None
 
     def __init__(self, endpoint: Endpoint, known: Mapping[str, Any]) -> None:
         """Ask nothing yet; InputError for an endpoint that cannot be meant. `known` replaces what is not known."""
@@ -83,70 +85,66 @@ class ServedModel:
             InputError: the server refuses the key, or does not know the model.
             RammergeError: the server does not answer.
         """
-        prompt = json.dumps([{"role": "user", "content": PROMPT}]) if chat else PROMPT
-        question = _question(prompt, {"max_gen_toks": 1}, chat=chat, seed=None)
-        self._served.generate("chat/completions" if chat else "completions", [question])
+        prompt = _turns([{"role": "user", "content": PROMPT}]) if chat else PROMPT
+        self._served.generate(_kind(prompt), [{**_asking(prompt), "temperature": 0.0, "max_tokens": 1}])
 
     @contextmanager
-    def asked(self, *, chat: bool, seed: int | None) -> Iterator["LM"]:
-        """Return the context in which lm-eval asks it; with `chat` the server renders the turns of a prompt."""
-        yield _view(self._served, chat=chat, seed=seed)
+    def asked(self, seed: int | None) -> Iterator["LM"]:
+        """Return the context in which lm-eval asks it; the server renders the turns of a chat."""
+        yield answering(partial(self._generate, seed), self._score, self._score_text, _turns)
 
-    def cost(self, texts: Sequence[str]) -> Mapping[str, Any]:  # noqa: ARG002  (the server has the tokenizer)
-        """Nothing is known of it here."""
-        return {}
+    def peak_memory(self) -> None:
+        """Return None: the server does not say."""
 
-    def template(self) -> None:
-        """Return None: the server does not say how it renders turns."""
+    def _generate(self, seed: int | None, requests: "Sequence[Instance]") -> list[str]:
+        from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 
+        prompts = [request.args[0] for request in requests]
+        settings = [normalize_gen_kwargs(request.args[1]) for request in requests]
+        asked = [_question(*each, seed) for each in zip(prompts, settings, strict=True)]
+        answers = self._served.generate(_kind(prompts[0]), asked)
+        return [
+            postprocess_generated_text(answer, each["until"], None)
+            for answer, each in zip(answers, settings, strict=True)
+        ]
 
-def _view(model: Served, *, chat: bool, seed: int | None) -> "LM":
-    from lm_eval.api.model import LM
+    def _score(self, requests: "Sequence[Instance]") -> list[tuple[float, bool]]:
+        if isinstance(requests[0].args[0], _Turns):
+            raise InputError(
+                f"the model '{self._served.endpoint.model}' on a server cannot be asked in its chat how likely an "
+                f"answer is; set apply_chat_template: false in the suite, or evaluate the model's directory"
+            )
+        return self._served.score([request.args for request in requests])
 
-    class View(LM):  # type: ignore[misc]  # lm-eval has no types
-        tokenizer_name = ""  # names lm-eval's cache of requests, which is never used
-
-        def apply_chat_template(self, chat_history: Any, **_: Any) -> str:
-            return json.dumps(chat_history, ensure_ascii=False)
-
-        def generate_until(self, requests: "list[Instance]", **_: Any) -> list[str]:
-            asked = [_question(*request.args, chat=chat, seed=seed) for request in requests]
-            answers = model.generate("chat/completions" if chat else "completions", asked)
-            return [_cut(answer, request.args[1]) for answer, request in zip(answers, requests, strict=True)]
-
-        def loglikelihood(self, requests: "list[Instance]", **_: Any) -> list[tuple[float, bool]]:
-            if chat:
-                raise InputError(
-                    f"the model '{model.endpoint.model}' on a server cannot be asked in its chat how likely an answer "
-                    f"is; set apply_chat_template: false in the suite, or evaluate the model's directory"
-                )
-            return model.score([request.args for request in requests])
-
-        def loglikelihood_rolling(self, requests: "list[Instance]", **_: Any) -> list[float]:
-            return [log for log, _ in model.score([("", *request.args) for request in requests])]
-
-    return View()
+    def _score_text(self, requests: "Sequence[Instance]") -> list[float]:
+        return [log for log, _ in self._served.score([("", *request.args) for request in requests])]
 
 
-def _question(prompt: str, settings: Mapping[str, Any], *, chat: bool, seed: int | None) -> dict[str, Any]:
-    asked: dict[str, Any] = {"messages": json.loads(prompt)} if chat else {"prompt": prompt}
-    lengths = [settings[key] for key in ("max_gen_toks", "max_tokens", "max_new_tokens") if key in settings]
+class _Turns(str):
+    """A prompt that is the turns of a chat, in JSON."""
+
+    __slots__ = ()
+
+
+def _turns(turns: Sequence[Mapping[str, str]]) -> _Turns:
+    return _Turns(json.dumps(turns, ensure_ascii=False))
+
+
+def _kind(prompt: str) -> Kind:
+    return "chat/completions" if isinstance(prompt, _Turns) else "completions"
+
+
+def _asking(prompt: str) -> dict[str, Any]:
+    return {"messages": json.loads(prompt)} if isinstance(prompt, _Turns) else {"prompt": prompt}
+
+
+def _question(prompt: str, settings: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
+    """Return the protocol's JSON for a prompt and lm-eval's settings."""
     # All tokens are likely enough, which is the protocol's default too, and not every server takes top_k.
     rest = {key: value for key, value in settings.items() if key not in _SETTINGS and (key, value) != ("top_k", 0)}
-    asked |= {"temperature": 0.0, "max_tokens": int(lengths[0]) if lengths else _ANSWER_TOKENS} | rest
+    asked = _asking(prompt) | {"max_tokens": settings["max_gen_toks"]} | rest
     if seed is not None:
         asked["seed"] = seed % _SEEDS
-    if stops := _stops(settings)[:_MOST_STOPS]:
+    if stops := settings["until"][:_MOST_STOPS]:
         asked["stop"] = stops
     return asked
-
-
-def _stops(settings: Mapping[str, Any]) -> Sequence[str]:
-    until = settings.get("until") or []
-    return [until] if isinstance(until, str) else list(until)
-
-
-def _cut(answer: str, settings: Mapping[str, Any]) -> str:
-    for stop in _stops(settings):
-        answer = answer.split(stop)[0] if stop else answer
-    return answer
