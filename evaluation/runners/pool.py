@@ -175,7 +175,7 @@ def _start(connection: socket.socket) -> subprocess.Popen[bytes]:
         # By default threads that wait for each other spin. On a busy machine they take the processor away from the very
         # thread that they wait for: a step of a small model then takes a hundred times as long.
         "OMP_WAIT_POLICY": "PASSIVE",
-        # Otherwise looking for a GPU initialises CUDA, which does not work in a fork.
+        # Otherwise looking for a GPU initializes CUDA, which does not work in a fork.
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     }
     command = [sys.executable, "-P", "-m", "evaluation.runners.worker", str(os.getpid()), str(connection.fileno())]

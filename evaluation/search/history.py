@@ -50,7 +50,7 @@ class History(BaseModel):
     """A finished search.
 
     Attributes:
-        objectives: what was maximised, by the names in `Trial.first`.
+        objectives: what was maximized, by the names in `Trial.first`.
         trials: in the order of their numbers.
         best, second: numbers of the winner and of the runner-up, if there are two.
         answers: how many answers to validation items all candidates gave together.

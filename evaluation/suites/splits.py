@@ -40,7 +40,7 @@ def refuse_shared_prompts(path: Path, validation: Sequence[TaskFile], test: Sequ
 
 
 def refuse_shared_clusters(path: Path, field: str, validation: Iterable[str], test: Iterable[str]) -> None:
-    """Refuse a suite at `path` with a cluster in both splits: the split would not be a fresh judgement."""
+    """Refuse a suite at `path` with a cluster in both splits: the split would not be a fresh judgment."""
     shared = sorted(set(validation) & set(test))
     if shared:
         raise InputError(

@@ -70,7 +70,7 @@ class Search(Section):
     )
     minutes: float | None = Field(default=None, gt=0, description="Time after which no further trial begins.")
     objectives: list[Objective] = Field(
-        default=["average"], min_length=1, description="What to maximise: `average`, `worst` suite, `retention`."
+        default=["average"], min_length=1, description="What to maximize: `average`, `worst` suite, `retention`."
     )
     keep: int = Field(default=4, ge=0, le=1000, description="Trial models that stay on the disk between comparisons.")
     database: str | None = Field(

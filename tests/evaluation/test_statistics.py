@@ -30,7 +30,7 @@ def test_wilson_limits_solve_its_equation(sample: tuple[int, int]) -> None:
 
 
 def likeliest_loss_rate(wins: int, losses: int, n: int, delta: float) -> float:
-    """The loss rate that maximises the likelihood of (wins, losses, ties) when the win rate is `delta` above it."""
+    """The loss rate that maximizes the likelihood of (wins, losses, ties) when the win rate is `delta` above it."""
 
     def surprise(rate: float) -> float:
         rates = (rate + delta, rate, 1 - 2 * rate - delta)
