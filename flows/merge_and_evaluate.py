@@ -15,7 +15,8 @@ from flows.run import artifacts
 from flows.run.champion import Challenge, challenge
 from flows.run.checking import check, require_answers, require_room
 from flows.run.outcome import Outcome
-from flows.run.planning import Plan, plan
+from flows.run.planned import Plan
+from flows.run.planning import plan
 from flows.run.searching import search
 from flows.run.settling import results, settle
 from rammerge.errors import InputError

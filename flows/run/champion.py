@@ -7,7 +7,7 @@ from prefect import task
 from prefect.futures import PrefectFuture
 
 from evaluation.judging.leaderboard import CHAMPION, Champion
-from flows.run.planning import Plan
+from flows.run.planned import Plan
 from rammerge.system.redaction import without_secrets
 from tasks.records.standing import find_standing
 from tasks.runtime.step import TRACKING_RETRIES, retrying

@@ -7,7 +7,7 @@ from rich.filesize import decimal
 
 from evaluation.runners.rehearsal import Rehearsed
 from evaluation.search.schedule import answers
-from flows.run.planning import Plan, PlannedSearch
+from flows.run.planned import Plan, PlannedSearch
 from flows.run.power import asked_by_gates, detectable, items_of
 from rammerge.checkpoints.companions import compare_companions
 from rammerge.checkpoints.family import Family

@@ -7,7 +7,7 @@ from pathlib import Path
 from evaluation.judging.demands import demands
 from evaluation.power import CORRELATION, POWER, Items, detectable_difference
 from evaluation.runners.rehearsal import Rehearsed
-from flows.run.planning import Plan
+from flows.run.planned import Plan
 from rammerge import store
 from rammerge.system.atomic import write_json
 

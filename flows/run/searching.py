@@ -9,7 +9,7 @@ from dataclasses import replace
 from evaluation.search.history import History, Trial, order
 from evaluation.search.schedule import answers, left
 from flows.run import artifacts
-from flows.run.planning import Plan, PlannedSearch
+from flows.run.planned import Plan, PlannedSearch
 from flows.run.settling import results, settle
 from flows.run.trials import Candidate, Trials
 from rammerge import store

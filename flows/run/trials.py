@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evaluation.search.schedule import SHARES
-from flows.run.planning import Plan
+from flows.run.planned import Plan
 from flows.run.settling import settle
 from tasks.runtime.progress import Event, emit
 from tasks.search.study import Proposal

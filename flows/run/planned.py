@@ -1,0 +1,121 @@
+"""The plan of a run: a recipe in which every name has been looked up, and what follows from it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.judging.gates import CHAMPION_RULES, Gate, parse_gate
+from evaluation.search.schedule import affordable, left
+from rammerge.recipe import Location, Recipe, Search
+from tasks.search.space import Space
+from tasks.search.study import TOGETHER
+from tasks.steps.activations import PromptsRef
+from tasks.steps.evaluating import SuiteRef
+from tasks.steps.merging import MethodRef
+from tasks.steps.sources import Origin
+
+
+@dataclass(frozen=True)
+class PlannedSearch:
+    """A search whose methods and parameters have been looked up.
+
+    Attributes:
+        written: as in the recipe.
+        names: of the variants that it finds, the winner and the runner-up.
+        space: what may be proposed.
+        location: its place in the recipe.
+    """
+
+    written: Search
+    names: tuple[str, str]
+    space: Space
+    location: Location
+
+    def steps(self, agents: int) -> int:
+        """Return the number of steps: every look of every trial, those of its references, and of its two variants."""
+        looks = sum(left(self.written.trials)) + agents * ("retention" in self.written.objectives)
+        return looks + len(["search", "record"]) + len(["merge", "smoke", "evaluate"]) * len(self.names)
+
+    @property
+    def models(self) -> int:
+        """The most trial models that are on the disk at the same time."""
+        return min(self.written.keep + TOGETHER, self.written.trials)
+
+    def trials(self, sizes: Sequence[int]) -> int:
+        """Return how many trials the budget allows on suites of so many validation items; 0 if not even two."""
+        budget = self.written.items
+        return self.written.trials if budget is None else affordable(budget, sizes, self.written.trials)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe in which every name has been looked up.
+
+    Attributes:
+        recipe: as written.
+        base: where the base comes from.
+        agents: where each agent comes from, and each member of a group, in the recipe's order.
+        groups: agent -> members, for agents that are the mean of several checkpoints.
+        variants: name -> method, in the recipe's order, sweeps expanded.
+        suites: opened and checked.
+        unfetched: sentences about suites whose items are not here and were not to be fetched; `suites` lacks them.
+        gates: checked, as plain data, with the rule about the champion that a promoting recipe has unless it gives one.
+        gate_code: digest of the code of each rule that an installed package offers.
+        search: what is searched besides, if anything.
+    """
+
+    recipe: Recipe
+    base: Origin
+    agents: Mapping[str, Origin]
+    groups: Mapping[str, list[str]]
+    variants: Mapping[str, MethodRef]
+    suites: list[SuiteRef]
+    unfetched: Mapping[str, str]
+    gates: list[dict[str, Any]]
+    gate_code: dict[str, str]
+    search: PlannedSearch | None = None
+
+    @property
+    def prompts(self) -> dict[str, PromptsRef]:
+        """The files of prompts that variants need, by what is in them."""
+        return {method.prompts.sha256: method.prompts for method in self.variants.values() if method.prompts}
+
+    def rules(self) -> list[Gate]:
+        """Return the gates as objects that judge."""
+        return [read_gate(self.recipe, gate) for gate in self.gates]
+
+    @property
+    def meets_champion(self) -> bool:
+        """Whether a gate compares the selected variant with the champion."""
+        return any(gate["rule"] in CHAMPION_RULES for gate in self.gates)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the recipe's words alone say against its variants."""
+        said = []
+        for variant in self.recipe.variants():
+            swept = self.recipe.merges[int(variant.location[1])].sweep
+            said += self.variants[variant.name].resolved().undone(swept)
+        return list(dict.fromkeys(said))
+
+    @property
+    def together(self) -> Mapping[str, MethodRef]:
+        """The variants that are merged in one read of the models; none if that would be one alone."""
+        found = {name: method for name, method in self.variants.items() if not method.whole_matrices}
+        return found if len(found) > 1 else {}
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of `merge_and_evaluate` if the gates pass."""
+        sources, variants = 1 + len(self.agents), len(self.variants)
+        searched = self.search.steps(len(self.agents)) if self.search else 0
+        merging = sources + len(["preflight", "extract", "track", "register"]) + len(self.prompts) + 2 * variants
+        merging += searched + bool(self.together or self.search)
+        if not self.recipe.evaluates:
+            return merging
+        return merging + sources + variants + len(["compare", "gate", "report"]) + self.recipe.promotes
+
+
+def read_gate(recipe: Recipe, gate: Mapping[str, Any]) -> Gate:
+    """Return a gate of `recipe` as an object that judges."""
+    return parse_gate(gate, trusted=recipe.trust, directory=recipe.directory)
