@@ -22,8 +22,8 @@ from tasks.steps.evaluating import Conditions
 from tasks.steps.history import Searched, searched
 from tasks.steps.merging import MethodRef, OverlapResult
 from tasks.steps.rehearsing import Rehearsal
-from tasks.steps.searching import reference
 from tasks.steps.sources import Model
+from tasks.steps.trials import reference
 
 _VERSION = 1
 _NAME_DIGITS = 12
@@ -59,7 +59,7 @@ class _Search:
         self, todo: Plan, asked: PlannedSearch, sources: Mapping[str, Model], trials: Trials, name: str
     ) -> None:
         self._todo, self._asked, self._trials = todo, asked, trials
-        self._sizes = validation_sizes(todo, sources)
+        self._sizes = _validation_sizes(todo, sources)
         self._planned = asked.trials(self._sizes)
         self._specialists = self._first_looks(sources) if "retention" in asked.written.objectives else {}
         self._study = Study(
@@ -166,7 +166,7 @@ class _Search:
         return self._trials.elapsed + self._trials.seconds(wanted) > 60 * self._asked.written.minutes
 
 
-def validation_sizes(todo: Plan, sources: Mapping[str, Model]) -> list[int]:
+def _validation_sizes(todo: Plan, sources: Mapping[str, Model]) -> list[int]:
     """Return the number of validation items of each suite."""
     paths = {name: model.path for name, model in sources.items()}
     return list(Rehearsal(todo.suites, paths, Conditions.of(todo.recipe)).found().validation_items.values())

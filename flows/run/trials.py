@@ -12,8 +12,8 @@ from tasks.runtime.progress import Event, emit
 from tasks.search.study import Proposal
 from tasks.steps.evaluating import Conditions
 from tasks.steps.merging import MethodRef, OverlapResult
-from tasks.steps.searching import Looked, forget, trial
 from tasks.steps.sources import Model
+from tasks.steps.trials import Looked, forget, trial
 
 
 @dataclass

@@ -103,12 +103,12 @@ def test_a_second_run_does_nothing(world: World) -> None:
 def test_a_rerun_needs_no_weights_for_answers_that_are_in_the_store(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.steps import searching
+    from tasks.steps import trials
 
     def refuse(*_: Any) -> None:
         raise AssertionError("merged again")
 
-    monkeypatch.setattr(searching, "write_merges", refuse)
+    monkeypatch.setattr(trials, "write_merges", refuse)
     (before,) = histories(world)
     for lost in ("trial", "searched"):
         shutil.rmtree(world.home / "store" / lost)
