@@ -35,16 +35,18 @@ class CheckpointDigest:
     files: Mapping[str, FileDigest]
 
 
-def digest_checkpoint(checkpoint: Checkpoint) -> CheckpointDigest:
+def digest_checkpoint(checkpoint: Checkpoint, known: Mapping[str, FileDigest] = {}) -> CheckpointDigest:
     """Hash the weight files and config.json of `checkpoint`, several at a time; remembered hashes are reused.
 
     The digest is the SHA-256 of the lines `name size sha256` sorted by name. It does not depend on the directory's path
-    or on tokenizer and documentation files. A patch has the digest of the agent that it stands for.
+    or on tokenizer and documentation files. A patch has the digest of the agent that it stands for. Files that are
+    `known` by their name are not read.
     """
     if checkpoint.originals is None:
         files = {path.name: path for path in _identity_files(checkpoint)}
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-            digests = dict(zip(files, pool.map(digest_file, files.values()), strict=True))
+            found = pool.map(lambda path: known.get(path.name) or digest_file(path), files.values())
+            digests = dict(zip(files, found, strict=True))
     else:
         digests = _digests_of_patch(checkpoint, checkpoint.originals, _digest_original)
     return CheckpointDigest(_digest_of(digests), dict(sorted(digests.items())))

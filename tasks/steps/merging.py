@@ -291,7 +291,7 @@ def write_merges(
         progress=_report(),
     )
     for report in reports:
-        digest, content = digests(open_checkpoint(report.path))
+        digest, content = digests(open_checkpoint(report.path), report.manifest.files)
         facts = {"digest": digest, "content": content, "warnings": list(report.warnings)}
         out = report.path.parent
         write_json(out / "report.json", facts | {"factors": dict(report.manifest.factors or {})})

@@ -17,6 +17,7 @@ from rammerge.checkpoints.digest import digest_checkpoint, digest_file
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.fetch import FETCH_VERSION
 from rammerge.checkpoints.fetch import fetch as fetch_checkpoint
+from rammerge.checkpoints.file_digest import FileDigest
 from rammerge.checkpoints.mergeable import Resize, notes_of
 from rammerge.errors import RammergeError
 from rammerge.patches.keeping import unpacked
@@ -215,8 +216,12 @@ def refuse_changed(model: Model) -> None:
         raise RammergeError(f"{model.path} changed while the run used it; run again once nothing writes to it")
 
 
-def digests(checkpoint: Checkpoint) -> tuple[str, str]:
-    """Return the digest of weights and config, and the digest that also covers the files that a merge copies."""
-    weights = digest_checkpoint(checkpoint).digest
-    sidecars = [f"{path.relative_to(checkpoint.path)} {digest_file(path).sha256}" for path in checkpoint.sidecars]
+def digests(checkpoint: Checkpoint, known: Mapping[str, FileDigest] = {}) -> tuple[str, str]:
+    """Return the digest of weights and config, and the digest that also covers the files that a merge copies.
+
+    Files that are `known`, by their path in the directory, are not read.
+    """
+    weights = digest_checkpoint(checkpoint, known).digest
+    files = {path.relative_to(checkpoint.path).as_posix(): path for path in checkpoint.sidecars}
+    sidecars = [f"{name} {(known.get(name) or digest_file(path)).sha256}" for name, path in files.items()]
     return weights, hashlib.sha256("\n".join([weights, *sidecars]).encode()).hexdigest()

@@ -10,9 +10,11 @@ from pkgutil import iter_modules
 import pytest
 
 from rammerge.checkpoints import forms
+from rammerge.checkpoints.checkpoint import open_checkpoint
+from rammerge.checkpoints.digest import digest_file
 from rammerge.checkpoints.fetch import FETCH_VERSION
 from rammerge.errors import RammergeError
-from tasks.steps.sources import model_at, refuse_changed
+from tasks.steps.sources import digests, model_at, refuse_changed
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,18 @@ def test_a_model_whose_files_change_during_a_step_is_refused(
         (path / file).write_bytes(content)
     with pytest.raises(RammergeError, match="changed while the run used it"):
         refuse_changed(model)
+
+
+def test_files_whose_hashes_are_known_are_not_read(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    path = shutil.copytree(tiny_model("llama"), tmp_path / "model")
+    (path / "tokenizer_config.json").write_text("{}")
+    model = open_checkpoint(path)
+    known, found = {file.name: digest_file(file) for file in path.iterdir()}, digests(model)
+    for file in path.iterdir():
+        file.write_bytes(b"changed")
+    assert digests(model, known) == found
+    weights, content = digests(model)
+    assert weights != found[0] and content != found[1]
 
 
 def test_every_new_reading_of_what_trainers_write_is_a_new_fetch() -> None:
