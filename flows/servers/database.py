@@ -7,17 +7,15 @@ to, for one version of Prefect, lies beside this file. Prefect migrates a databa
 """
 
 import os
-import sqlite3
 import subprocess
 import sys
 import tempfile
-from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
-from rammerge.errors import RammergeError
 from rammerge.system.atomic import write_text
 from rammerge.system.home import home
+from rammerge.system.sqlite import make_from, statements_of
 
 SCHEMA = Path(__file__).with_name("prefect.sql")
 _HEAD = "-- What the migrations of Prefect {} make of an empty SQLite database.\n"
@@ -39,11 +37,7 @@ def make_database() -> None:
         return
     beside = directory / f".{path.name}.new"
     beside.unlink(missing_ok=True)  # of an attempt that was killed
-    try:
-        with closing(sqlite3.connect(beside)) as database:
-            database.executescript(f"PRAGMA journal_mode = OFF;\n{script}")
-    except sqlite3.Error as error:
-        raise RammergeError(f"{path} cannot be made ({error}); make room there, or set RAMMERGE_HOME") from error
+    make_from(script, beside, what=str(path), fix="make room there, or set RAMMERGE_HOME")
     beside.replace(path)
 
 
@@ -56,9 +50,7 @@ def _is_elsewhere(directory: Path) -> bool:
 def write_schema() -> None:
     """Have the installed Prefect make a database, and write the statements that make the same one."""
     with tempfile.TemporaryDirectory() as scratch:
-        made = migrate(Path(scratch))
-        with closing(sqlite3.connect(made)) as database:
-            statements = "\n".join(database.iterdump())
+        statements = "\n".join(statements_of(migrate(Path(scratch))))
     write_text(SCHEMA, f"{_HEAD.format(version('prefect'))}{statements}\n")
 
 

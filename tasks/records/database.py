@@ -7,15 +7,14 @@ version of MLflow, lies beside this file.
 """
 
 import shutil
-import sqlite3
 import tempfile
-from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
-from rammerge.errors import InputError, RammergeError
+from rammerge.errors import InputError
 from rammerge.system.atomic import write_text
 from rammerge.system.interrupts import removed_afterwards
+from rammerge.system.sqlite import make_from, statements_of
 
 SCHEMA = Path(__file__).with_name("mlflow.sql")
 _HEAD = "-- What MLflow {} makes of an empty SQLite database.\n"
@@ -98,15 +97,11 @@ def make_database(uri: str) -> None:
     with removed_afterwards(beside):
         made = beside / path.name
         script = SCHEMA.read_text(encoding="utf-8")
-        if not script.startswith(_HEAD.format(version("mlflow"))):
-            let_mlflow_make(made)
+        if script.startswith(_HEAD.format(version("mlflow"))):
+            fix = "make room there, or correct MLFLOW_TRACKING_URI"
+            make_from(script, made, what=f"MLflow's database {path}", fix=fix)
         else:
-            try:
-                with closing(sqlite3.connect(made)) as database:
-                    database.executescript(f"PRAGMA journal_mode = OFF;\n{script}")
-            except sqlite3.Error as error:
-                fix = "make room there, or correct MLFLOW_TRACKING_URI"
-                raise RammergeError(f"MLflow's database {path} cannot be made ({error}); {fix}") from error
+            let_mlflow_make(made)
         made.replace(path)
 
 
@@ -125,8 +120,7 @@ def write_schema() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / "mlflow.db"
         let_mlflow_make(made)
-        with closing(sqlite3.connect(made)) as database:
-            statements = [each for each in database.iterdump() if not each.startswith('INSERT INTO "experiments"')]
+        statements = [each for each in statements_of(made) if not each.startswith('INSERT INTO "experiments"')]
     write_text(SCHEMA, "\n".join([_HEAD.format(version("mlflow")).rstrip(), *statements, ""]))
 
 
