@@ -8,7 +8,6 @@ from evaluation.judging.leaderboard import Leaderboard
 from evaluation.report.page import (
     AgentChange,
     Cost,
-    Figures,
     Flip,
     Page,
     VariantFacts,
@@ -20,6 +19,7 @@ from evaluation.report.page import (
 from rammerge.overlap.overlap import Overlap
 from rammerge.publishing.manifest import Manifest
 from rammerge.system.atomic import write_json, write_text
+from rammerge.system.tables import Table
 from rammerge.version import __version__
 from tasks.records.record import Judged, Record
 from tasks.runtime.step import Result, step
@@ -57,7 +57,7 @@ def report(out: Path, record: Record, judged: Judged, conditions: Conditions) ->
         board=board,
         decision=judged.decision.load(),
         agents=list(_agents(overlap)),
-        figures=list(_figures(overlap)),
+        figures=_figures(overlap),
         atlas=build_atlas(overlap),
         variants=[_variant(record, name) for name in board.names("variant")],
         flips=list(_flips(judged.scores, board)),
@@ -81,11 +81,9 @@ def _agents(overlap: Overlap) -> Iterator[AgentChange]:
         yield AgentChange(name, row["density"], row["unique_share"], to_others)
 
 
-def _figures(overlap: Overlap) -> Iterator[Figures]:
-    """Yield what `inspect` prints of the agents, but for what stands on the page already."""
-    for table in overlap.tables():
-        if table.title and table.title not in _SHOWN_ALREADY:
-            yield Figures(table.title, table.columns, table.rows)
+def _figures(overlap: Overlap) -> list[Table]:
+    """Return what `inspect` prints of the agents, but for what stands on the page already."""
+    return [table for table in overlap.tables() if table.title and table.title not in _SHOWN_ALREADY]
 
 
 def _variant(record: Record, name: str) -> VariantFacts:

@@ -11,6 +11,7 @@ from evaluation.judging.leaderboard import Leaderboard
 from evaluation.report.page.atlas import Atlas
 from evaluation.report.page.flips import Flip
 from evaluation.search.history import History
+from rammerge.system.tables import Table
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,6 @@ class AgentChange:
     density: float
     unique_share: float
     cosines: Mapping[str, float | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Figures:
-    """A table of text about the agents, as `rammerge inspect` prints it; the first column names the row."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ class Page:
         board: scores, intervals and comparisons.
         decision: of the gates on the selected variant; None on a page that compares two runs.
         agents: what each agent changed, in the recipe's order.
-        figures: what else is known of their changes.
+        figures: what else is known of their changes, as `rammerge inspect` prints it.
         atlas: where they changed it, if it was counted by tensor.
         variants: how each variant was made, in the leaderboard's order.
         flips: items on which the selected variant and another model differ.
@@ -104,7 +96,7 @@ class Page:
     board: Leaderboard
     decision: GateDecision | None
     agents: Sequence[AgentChange]
-    figures: Sequence[Figures]
+    figures: Sequence[Table]
     atlas: Atlas | None
     variants: Sequence[VariantFacts]
     flips: Sequence[Flip]

@@ -5,11 +5,12 @@ from typing import Any
 
 from evaluation.judging.gates import decide, parse_gate
 from evaluation.judging.leaderboard import Champion
-from evaluation.report.page import AgentChange, Cost, Figures, Page, VariantFacts, build_atlas, find_flips
+from evaluation.report.page import AgentChange, Cost, Page, VariantFacts, build_atlas, find_flips
 from evaluation.search.history import History, Trial
 from evaluation.search.schedule import SHARES
 from rammerge.numerics.masks import Mask
 from rammerge.overlap import Gram, Overlap
+from rammerge.system.tables import Table
 from tests.evaluation.boards import AGENTS, SUITES, board
 
 MARKUP = '<script>document.title="owned"</script><img src="http://127.0.0.1:9/x"><style>*{display:none}</style>'
@@ -67,7 +68,7 @@ def page(**changes: Any) -> Page:
             AgentChange("tool", 0.3, 1 / 3, {"tool": 1.0, "code": -0.0625}),
             AgentChange("code", 0.25, 0.2, {"tool": -0.0625, "code": 1.0}),
         ],
-        "figures": [Figures(MARKUP, ["module", "tool"], [["q_proj", "12.5 %"]])],
+        "figures": [Table(["module", "tool"], [["q_proj", "12.5 %"]], MARKUP)],
         "atlas": build_atlas(overlap(AGENTS, counts, TENSORS, {tensor: [4.0, -1.0, 1.0] for tensor in TENSORS})),
         "variants": [
             VariantFacts(name, "ram", {"tool": 1.25}, 0.5, {"tool": 0.75, "code": 1.0}, [MARKUP])
