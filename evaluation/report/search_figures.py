@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from evaluation.search.history import History
+from evaluation.search.history import History, Trial
 
 # Tol's bright scheme, which color-blind readers can tell apart.
 _COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
@@ -22,7 +22,7 @@ def history_png(history: History) -> bytes:
     numbers = [trial.number for trial in history.trials]
     values = [100 * trial.first["average"] for trial in history.trials]
     _draw_methods(axes, history, numbers, values)
-    best = [max(values[: end + 1]) for end in range(len(values))]
+    best = [100 * value for value in history.best_so_far]
     axes.step(numbers, best, where="post", color="black", label="best so far")
     return _png(figure)
 
@@ -30,15 +30,13 @@ def history_png(history: History) -> bytes:
 def pareto_png(history: History) -> bytes:
     """Return the figure of average and worst suite, and of the candidates that none dominates, as a PNG image."""
     figure, axes = _figure("average, percent", "worst suite, percent")
-    points = [(100 * trial.first["average"], 100 * trial.first["worst"]) for trial in history.trials]
-    _draw_methods(axes, history, *map(list, zip(*points, strict=True)))
-    front = sorted({point for point in points if not any(_dominates(other, point) for other in points)})
-    axes.plot(*zip(*front, strict=True), color="black", label="best trade-offs")
+    _draw_methods(axes, history, *_averages_and_worst(history.trials))
+    axes.plot(*_averages_and_worst(history.trade_offs), color="black", label="best trade-offs")
     return _png(figure)
 
 
-def _dominates(ours: tuple[float, float], theirs: tuple[float, float]) -> bool:
-    return ours != theirs and ours[0] >= theirs[0] and ours[1] >= theirs[1]
+def _averages_and_worst(trials: Sequence[Trial]) -> tuple[list[float], list[float]]:
+    return [100 * trial.first["average"] for trial in trials], [100 * trial.first["worst"] for trial in trials]
 
 
 def _figure(x: str, y: str) -> tuple[Figure, Axes]:

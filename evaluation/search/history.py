@@ -1,6 +1,7 @@
 """What became of the candidates of a search: how many items each saw, what it scored on them, and who won."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from pydantic import BaseModel, ConfigDict
 
@@ -77,6 +78,23 @@ class History(BaseModel):
             return (*chosen, -trial.looks, -trial.average, trial.number)
 
         return sorted(self.trials, key=rank)
+
+    @property
+    def best_so_far(self) -> list[float]:
+        """After each trial, the highest average on the items of the first look."""
+        return list(accumulate((trial.first["average"] for trial in self.trials), max))
+
+    @property
+    def trade_offs(self) -> list[Trial]:
+        """The trials that no other one dominates in average and worst suite, on the items of the first look.
+
+        They come from the best average to the worst, and of equal ones there is only the first.
+        """
+        front: list[Trial] = []
+        for trial in sorted(self.trials, key=lambda trial: (-trial.first["average"], -trial.first["worst"])):
+            if not front or trial.first["worst"] > front[-1].first["worst"]:
+                front.append(trial)
+        return front
 
     @property
     def sentence(self) -> str:

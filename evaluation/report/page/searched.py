@@ -12,20 +12,17 @@ _KINDS = {"winner": "variant", "runner-up": "agent"}
 def history_plot(history: History) -> Markup:
     """Draw each candidate's average on the items that all of them saw, and the best one so far."""
     points = [_point(history, trial, trial.number, trial.first["average"]) for trial in history.trials]
-    best: list[Point] = []
-    for point in points:
-        best.append(Point(point.x, max(point.y, best[-1].y) if best else point.y, ""))
+    best = [Point(point.x, value, "") for point, value in zip(points, history.best_so_far, strict=True)]
     shown = f"{len(points)} candidates; the best average on the first items is {100 * best[-1].y:.1f} percent."
     return scatter(_ordered(points), best, x="trial", y="average, %", shown=shown, percent=False)
 
 
 def trade_offs(history: History) -> Markup:
     """Draw each candidate's worst suite against its average on the items that all of them saw, and the best of both."""
-    points = [_point(history, trial, trial.first["average"], trial.first["worst"]) for trial in history.trials]
-    front: list[Point] = []
-    for point in sorted(points, key=lambda point: (-point.x, -point.y)):
-        if not front or point.y > front[-1].y:
-            front.append(point)
+    points, front = (
+        [_point(history, trial, trial.first["average"], trial.first["worst"]) for trial in trials]
+        for trials in (history.trials, history.trade_offs)
+    )
     shown = f"{len(front)} of {len(points)} candidates are the best trade-offs of average and worst suite."
     return scatter(_ordered(points), front, x="average, %", y="worst suite, %", shown=shown, percent=True)
 

@@ -1,5 +1,7 @@
 """Contract: candidates are ordered by what was asked for, and ties broken alike. Unfinished scores are marked."""
 
+import random
+
 from evaluation.report.searches import search_markdown
 from evaluation.search.history import History, Trial, order
 
@@ -36,3 +38,15 @@ def test_only_candidates_that_saw_every_item_are_shown_with_a_final_score() -> N
     assert "| 8 |" in rows["1"] and "*90.0*" in rows["1"]
     assert "*" not in rows["2"] + rows["0"]
     assert "75%" in lines[0]
+
+
+def test_trade_offs_are_the_candidates_that_no_other_one_beats_in_both() -> None:
+    rng = random.Random(1)
+    firsts = [{"average": rng.randrange(20) / 20, "worst": rng.randrange(20) / 20} for _ in range(40)]
+    trials = [trial(number, 0.5, 1).model_copy(update={"first": first}) for number, first in enumerate(firsts)]
+    history = History(objectives=["average"], trials=trials, best=0, second=1, answers=40, full=320)
+    points = {(first["average"], first["worst"]) for first in firsts}
+    front = [(x, y) for x, y in points if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)]
+    found = [(each.first["average"], each.first["worst"]) for each in history.trade_offs]
+    assert found == sorted(front, reverse=True) and 1 < len(found) < 40
+    assert history.best_so_far == [max(each["average"] for each in firsts[: end + 1]) for end in range(40)]
