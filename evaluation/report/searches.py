@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from evaluation.search.history import History, Trial
 
 # Rows of the table; the data have every trial.
-_SHOWN = 20
+SHOWN = 20
 
 NOT_FINAL = (
     "A candidate that was dropped has no final score: what is shown is its average on the items that it saw, without "
@@ -16,8 +16,13 @@ NOT_FINAL = (
 
 def search_markdown(history: History) -> str:
     """Return what a search came to, and its best trials, as GitHub Markdown."""
-    stopped = [f"It has fewer trials or comparisons than asked for: {history.stopped}.", ""] if history.stopped else []
-    return "\n".join([f"{history.sentence}.", "", *stopped, *_table(history), "", NOT_FINAL, ""])
+    return "\n\n".join([*outcome(history), "\n".join(_table(history)), f"{NOT_FINAL}\n"])
+
+
+def outcome(history: History) -> list[str]:
+    """Return what a search came to, and why it is smaller than asked for, if it is, as sentences."""
+    stopped = [f"It has fewer trials or comparisons than asked for: {history.stopped}."] if history.stopped else []
+    return [f"{history.sentence}.", *stopped]
 
 
 def standing(history: History, trial: Trial) -> str:
@@ -34,12 +39,12 @@ def _table(history: History) -> Iterator[str]:
     suites = list(ranked[0].suites)
     yield _line(["trial", "candidate", "standing", "items seen", *suites, "average"])
     yield _line(["---:", "---", "---", "---:", *("---:" for _ in (*suites, "average"))])
-    for trial in ranked[:_SHOWN]:
+    for trial in ranked[:SHOWN]:
         scores = [f"{100 * score:.1f}" for score in (*trial.suites.values(), trial.average)]
         shown = scores if trial.whole else [f"*{score}*" for score in scores]
         yield _line([str(trial.number), trial.words, standing(history, trial), str(trial.items), *shown])
-    if len(ranked) > _SHOWN:
-        yield _line(["", f"{len(ranked) - _SHOWN} more", "dropped", "", *("" for _ in (*suites, "average"))])
+    if len(ranked) > SHOWN:
+        yield _line(["", f"{len(ranked) - SHOWN} more", "dropped", "", *("" for _ in (*suites, "average"))])
 
 
 def _line(cells: list[str]) -> str:

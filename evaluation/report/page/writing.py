@@ -17,7 +17,7 @@ from evaluation.report.page.flips import Flip
 from evaluation.report.page.marks import Scale, dots, interval
 from evaluation.report.page.searched import history_plot, trade_offs
 from evaluation.report.render import best_cells, decoding, p_value, score_columns
-from evaluation.report.searches import NOT_FINAL, standing
+from evaluation.report.searches import NOT_FINAL, SHOWN, outcome, standing
 from evaluation.statistics import Difference, Estimate
 
 _ROLES: dict[Role, str] = {
@@ -93,8 +93,8 @@ def _template() -> jinja2.Template:
     }
     environment.globals |= {"score_mark": _score_mark, "difference_mark": _difference_mark}
     environment.globals |= {"specialist_mark": _specialist_mark, "detected": detected}
-    environment.globals |= {"decoding": decoding, "standing": standing}
-    environment.globals |= {"history_plot": history_plot, "trade_offs": trade_offs, "not_final": NOT_FINAL}
+    environment.globals |= {"decoding": decoding, "history_plot": history_plot, "trade_offs": trade_offs}
+    environment.globals |= {"standing": standing, "outcome": outcome, "not_final": NOT_FINAL, "trials_shown": SHOWN}
     return environment.get_template("page.html.j2")
 
 
