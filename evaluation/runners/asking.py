@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.runners.patience import TookTooLongError
 from evaluation.runners.samples import samples
+from evaluation.runners.tasks import draw_the_same_examples
 from evaluation.suites import Split, Suite
 from rammerge.errors import RammergeError
 
@@ -76,6 +77,7 @@ def ask(
     """
     from lm_eval.evaluator import evaluate
 
+    draw_the_same_examples(tasks.values())
     # bootstrap_iters=0: the intervals are ours, over paired items (evaluation.statistics).
     try:
         logged = evaluate(

@@ -16,7 +16,7 @@ from evaluation.backends.classes import text_model
 from evaluation.backends.transformers import check_decoding_settings, load_tokenizer
 from evaluation.runners.asking import answering, ask, asked
 from evaluation.runners.patience import TookTooLongError
-from evaluation.runners.tasks import build_tasks, task_manager
+from evaluation.runners.tasks import build_tasks, draw_the_same_examples, task_manager
 from evaluation.suites import SPLITS, Split, Suite, cluster_of
 from evaluation.suites.splits import refuse_shared_clusters
 from rammerge.errors import InputError, RammergeError
@@ -203,6 +203,7 @@ def _measure(
 
 def _requests(suite: Suite, task: "Task", reader: "HFLM", limit: int | None) -> "list[Instance]":
     """Return what the model will be asked."""
+    draw_the_same_examples([task])
     task.build_all_requests(
         limit=limit,
         apply_chat_template=suite.apply_chat_template,

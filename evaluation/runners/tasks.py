@@ -1,6 +1,6 @@
 """lm-eval's tasks of a suite: the suite's own, built from its task files, and those of lm-eval's library."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +28,6 @@ def task_manager(*, include_library: bool) -> "TaskManager":
 def build_tasks(manager: "TaskManager", suite: Suite, split: Split) -> "dict[str, Task]":
     """Return lm-eval's tasks of one split of a suite by name, decoding as the suite says.
 
-    Few-shot examples are the same every time.
-
     Raises:
         InputError: an unknown task, one that lm-eval cannot build, or one without answers that could be sampled.
     """
@@ -39,6 +37,15 @@ def build_tasks(manager: "TaskManager", suite: Suite, split: Split) -> "dict[str
     for name, task in tasks.items():
         _pin_decoding(suite, name, task)
     return tasks
+
+
+def draw_the_same_examples(tasks: "Iterable[Task]") -> None:
+    """Have the next requests show the examples that a new task's first requests would show.
+
+    lm-eval goes on drawing where the requests before ended.
+    """
+    for task in tasks:
+        task.set_fewshot_seed(_FEWSHOT_SEED)
 
 
 def _build(manager: "TaskManager", suite: Suite, name: str) -> "dict[str, Task]":
@@ -140,7 +147,6 @@ def _pin_decoding(suite: Suite, name: str, task: "Task") -> None:
         task.set_config("generation_kwargs", _decoding(suite), update=True)
     if task.get_config("num_fewshot") is None:
         task.set_config("num_fewshot", 0)
-    task.set_fewshot_seed(_FEWSHOT_SEED)
 
 
 def _decoding(suite: Suite) -> dict[str, Any]:

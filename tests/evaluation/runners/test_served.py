@@ -5,6 +5,7 @@ The server's answers come from transformers itself, over loopback, in the protoc
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,18 @@ def test_answers_are_greedy_and_cut_at_every_end_of_the_task(
     asked = [body for _, _, body in server.asked[1:]]
     assert all(body["temperature"] == 0.0 and body["model"] == "tiny" for body in asked)
     assert len(asked) == results["words", "test"].n
+
+
+def test_all_answers_to_an_item_are_to_one_prompt_with_the_same_examples(server: Answering, tmp_path: Path) -> None:
+    folder = write_suite(tmp_path / "words", sizes=(3, 6), sampling={"repeats": 3, "temperature": 1.0})
+    with (folder / "test.yaml").open("a") as task:
+        task.write("num_fewshot: 2\nfewshot_split: test\n")
+    server.answer = lambda _: "abc"
+
+    evaluate_served(Endpoint(server.url, "tiny"), [load_suite(folder)], splits=["test"])
+
+    asked = Counter(body["prompt"] for _, _, body in server.asked[1:])
+    assert list(asked.values()) == [3] * 6
 
 
 def test_what_is_wrong_with_a_server_is_known_before_any_suite_is_built(
