@@ -16,7 +16,7 @@ from evaluation.backends.classes import text_model
 from evaluation.backends.transformers import check_decoding_settings, load_tokenizer
 from evaluation.runners.asking import answering, ask, asked
 from evaluation.runners.patience import TookTooLongError
-from evaluation.runners.tasks import build_tasks, draw_the_same_examples, task_manager
+from evaluation.runners.tasks import build_tasks, count_items, draw_the_same_examples, task_manager
 from evaluation.suites import SPLITS, Split, Suite, cluster_of
 from evaluation.suites.splits import refuse_shared_clusters
 from rammerge.errors import InputError, RammergeError
@@ -85,7 +85,7 @@ def rehearse(
             for name, reader in readers.items():
                 found.warnings.extend(_measure(suite, split, tasks, name, reader, limit))
             items = found.test_items if split == "test" else found.validation_items
-            items[suite.name] = sum(_items(task, limit) for task in tasks.values())
+            items[suite.name] = sum(count_items(task, limit) for task in tasks.values())
     return found
 
 
@@ -130,11 +130,6 @@ def _clusters(manager: "TaskManager", suite: Suite, field: str, limit: int | Non
                 f"says nothing about others; add items of other clusters, or raise the recipe's limit"
             )
     return found
-
-
-def _items(task: "Task", limit: int | None) -> int:
-    count = len(task.eval_docs)
-    return count if limit is None else min(count, limit)
 
 
 def _require_examples(suite: Suite, split: Split, tasks: "Mapping[str, Task]") -> None:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from evaluation.runners.tasks import count_items
 from evaluation.search.schedule import slices
 from evaluation.suites import Suite
 
@@ -22,7 +23,7 @@ def positions(suite: Suite, tasks: "Mapping[str, Task]", look: int, limit: int |
     """
     found = {}
     for name, task in tasks.items():
-        items = len(task.eval_docs) if limit is None else min(len(task.eval_docs), limit)
+        items = count_items(task, limit)
         start, end = slices(items)[look]
         if start < end:
             found[name] = sorted(_order(f"{suite.name}\0{name}", items)[start:end])

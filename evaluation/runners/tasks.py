@@ -39,6 +39,12 @@ def build_tasks(manager: "TaskManager", suite: Suite, split: Split) -> "dict[str
     return tasks
 
 
+def count_items(task: "Task", limit: int | None) -> int:
+    """Return how many items a task has, if no more than the first `limit` are asked."""
+    count = len(task.eval_docs)
+    return count if limit is None else min(count, limit)
+
+
 def draw_the_same_examples(tasks: "Iterable[Task]") -> None:
     """Have the next requests show the examples that a new task's first requests would show.
 
