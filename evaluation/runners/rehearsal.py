@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from lm_eval.api.model import LM
     from lm_eval.api.task import Task
     from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
 
 
 @dataclass(frozen=True)
@@ -73,13 +72,16 @@ def rehearse(
     for suite in suites:
         for name, reader in readers.items():
             _require_template(suite, name, reader)
+        # A cluster may lie in a split that is not asked for.
+        needed = splits if suite.cluster is None else SPLITS
+        built = {split: build_tasks(manager, suite, split) for split in needed}
         if suite.cluster is not None:
-            clusters = _clusters(manager, suite, suite.cluster, limit)
+            clusters = _clusters(suite, suite.cluster, built, limit)
             found.test_clusters[suite.name] = list(Counter(clusters["test"]).values())
         if suite.sampling is not None:
             found.answers[suite.name] = suite.sampling.repeats
         for split in splits:
-            tasks = build_tasks(manager, suite, split)
+            tasks = built[split]
             _require_examples(suite, split, tasks)
             _score_one(suite, split, tasks)
             for name, reader in readers.items():
@@ -107,7 +109,9 @@ def _require_template(suite: Suite, name: str, reader: "HFLM") -> None:
         )
 
 
-def _clusters(manager: "TaskManager", suite: Suite, field: str, limit: int | None) -> dict[Split, list[str]]:
+def _clusters(
+    suite: Suite, field: str, built: "Mapping[Split, Mapping[str, Task]]", limit: int | None
+) -> dict[Split, list[str]]:
     """Return the cluster of each item by split, whatever made the items.
 
     Raises:
@@ -117,10 +121,10 @@ def _clusters(manager: "TaskManager", suite: Suite, field: str, limit: int | Non
     found: dict[Split, list[str]] = {
         split: [
             cluster_of(item, field, f"{where} '{name}'")
-            for name, task in build_tasks(manager, suite, split).items()
+            for name, task in tasks.items()
             for item in islice(task.eval_docs, limit)
         ]
-        for split in SPLITS
+        for split, tasks in built.items()
     }
     refuse_shared_clusters(suite.path, field, found["validation"], found["test"])
     for split, clusters in found.items():
