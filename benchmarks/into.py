@@ -2,7 +2,7 @@
 
     python -m benchmarks.into --scratch DIR [--size 0.5B] [--agents 3] [--runs 5]
 
-The reference is one copy of the base's and all agents' tensors: what a merge at least reads, and written besides.
+The reference is one copy of the tensors of the base and all agents: a merge reads at least as much, and writes less.
 """
 
 import argparse

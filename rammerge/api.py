@@ -215,7 +215,7 @@ def open_checkpoint(source: str | Path, *, revision: str | None = None, base: Ch
 def _family(base: Source | Family, agents: Agents | None, resize: Resize) -> Family:
     if isinstance(base, Family):
         if agents is not None:
-            raise InputError("a family has its agents; give none besides")
+            raise InputError("a family has its agents already; give no others")
         return base
     return _open_family(base, agents or {}, resize)
 

@@ -55,7 +55,7 @@ class Served:
         """Ask nothing yet.
 
         Raises:
-            InputError: an address or a number that cannot be meant.
+            InputError: the address or a number is not valid.
         """
         if not endpoint.url.startswith(("http://", "https://")):
             raise InputError(f"the server's address '{endpoint.url}' must begin with http:// or https://")
@@ -65,7 +65,7 @@ class Served:
         self._where = f"the model '{endpoint.model}' at {endpoint.url}"
 
     def generate(self, kind: Kind, questions: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Return the text that answers each question, in their order; a question is the protocol's JSON but the model.
+        """Return the answer to each question, in their order; questions are the protocol's JSON, without the model.
 
         Raises:
             InputError: the server is not there, refuses the key, or does not know the model.
@@ -169,7 +169,7 @@ class Served:
         try:
             response = await client.post(kind, json=body)
         except httpx.InvalidURL as error:
-            raise InputError(f"the server's address '{self.endpoint.url}' is none: {error}") from error
+            raise InputError(f"the server's address '{self.endpoint.url}' is not valid: {error}") from error
         except httpx.HTTPError as error:
             raise _NoAnswerError(f"{type(error).__name__} {error}".strip()) from error
         if response.status_code in _LATER:

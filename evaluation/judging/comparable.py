@@ -51,7 +51,7 @@ class Asked(BaseModel):
 
     @classmethod
     def of(cls, result: SuiteResult) -> "Asked":
-        """Return what a result says of it."""
+        """Return what a result says was asked, and how."""
         fields = {name: getattr(result, name) for name in cls.model_fields if name != "ids"}
         return cls(**fields, ids=list(result.scores))
 

@@ -59,7 +59,7 @@ def _demand(claim: Claim, suites: list[Items], gate: str, where: str, confidence
 
 
 def _counted(suites: list[Items]) -> tuple[str, str]:
-    """Return the items in words, and what their number is told by."""
+    """Return the number of items in words, and what was counted: items or clusters."""
     count = sum(suite.count for suite in suites)
     if not any(suite.clusters for suite in suites):
         return f"{count} test items", "items"

@@ -66,7 +66,7 @@ class ServedModel:
     tokenizer: Any = None
 
     def __init__(self, endpoint: Endpoint, known: Mapping[str, Any]) -> None:
-        """Ask nothing yet; InputError for an endpoint that cannot be meant. `known` replaces what is not known."""
+        """Ask nothing yet; InputError for an endpoint that is not valid. `known` replaces what is not known."""
         self._served = Served(endpoint)
         self.conditions: Mapping[str, Any] = {
             "dtype": "unknown",

@@ -55,9 +55,9 @@ class Channel:
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError):
-            raise NoAnswerError("it wrote what is no answer") from None
+            raise NoAnswerError("it wrote something that is not an answer") from None
         if not isinstance(answer, dict):
-            raise NoAnswerError("it wrote what is no answer")
+            raise NoAnswerError("it wrote something that is not an answer")
         return answer
 
     def close(self) -> None:

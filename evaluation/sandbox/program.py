@@ -43,5 +43,5 @@ class Program:
         nonce = secrets.token_hex(16)
         answer = self._channel.ask(request | {"nonce": nonce}, deadline)
         if answer.get("nonce") != nonce:
-            raise NoAnswerError("it wrote what is no answer")
+            raise NoAnswerError("it wrote something that is not an answer")
         return {"error": str(answer["error"])} if "error" in answer else {"value": answer.get("value")}

@@ -38,7 +38,7 @@ class Trial(BaseModel):
 
     @property
     def whole(self) -> bool:
-        """Whether it saw every item. If not, its score is no final one, and has no interval."""
+        """Whether it saw every item. If not, its score is not final, and has no interval."""
         return self.looks == len(SHARES)
 
     @property

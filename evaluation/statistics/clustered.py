@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from evaluation.statistics.estimates import Scores
 from evaluation.statistics.intervals import normal_quantile, wilson_interval
 
-# With fewer clusters that behave otherwise than the rest, their number says more than their scatter.
+# Where fewer clusters than this differ from the rest, their number says more than their scatter.
 FEW_CLUSTERS = 3
 
 

@@ -12,7 +12,7 @@ from rammerge.system.home import home
 if TYPE_CHECKING:
     from evaluation.report.page import Page
 
-_RUN = "A recipe or its name, for its last run, or the id of an MLflow run; :MODEL names another than the selected one."
+_RUN = "A recipe or its name, for its last run, or the id of an MLflow run. Default of :MODEL: the selected one."
 
 
 class _Side(NamedTuple):
@@ -25,7 +25,7 @@ class _Side(NamedTuple):
 
 def compare(
     first: Annotated[str, typer.Argument(help=_RUN, metavar="RUN[:MODEL]")],
-    second: Annotated[str, typer.Argument(help="The same, of what is compared with it.", metavar="RUN[:MODEL]")],
+    second: Annotated[str, typer.Argument(help="The run to compare with the first.", metavar="RUN[:MODEL]")],
     out: Annotated[Path | None, typer.Option(help="Write the page to this file.", metavar="FILE.html")] = None,
 ) -> None:
     """Compare two runs, or two models of one, on the items that both were asked: the second minus the first."""

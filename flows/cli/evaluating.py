@@ -41,7 +41,7 @@ JsonFile = Annotated[
 Limit = Annotated[
     int | None, typer.Option(metavar="N", help="Items of each suite and split.", show_default="all", min=1)
 ]
-Retries = Annotated[int, typer.Option(metavar="N", help="How often a silent server is asked again.", min=0)]
+Retries = Annotated[int, typer.Option(metavar="N", help="How often an unanswered question is asked again.", min=0)]
 Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="How long a server's answer may take.", min=0.001)]
 
 

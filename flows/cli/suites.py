@@ -1,4 +1,4 @@
-"""The command `suites`: what can be asked of models, and bringing the items of it here."""
+"""The command `suites`: it lists the suites that come with rammerge, and fetches their items."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

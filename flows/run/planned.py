@@ -42,7 +42,7 @@ class PlannedSearch:
         return min(self.written.keep + TOGETHER, self.written.trials)
 
     def trials(self, sizes: Sequence[int]) -> int:
-        """Return how many trials the budget allows on suites of so many validation items; 0 if not even two."""
+        """Return how many trials the budget pays for, given the items of each suite; 0 if not even two."""
         budget = self.written.items
         return self.written.trials if budget is None else affordable(budget, sizes, self.written.trials)
 
@@ -61,7 +61,7 @@ class Plan:
         unfetched: sentences about suites whose items are not here and were not to be fetched; `suites` lacks them.
         gates: checked, as plain data, with the rule about the champion that a promoting recipe has unless it gives one.
         gate_code: digest of the code of each rule that an installed package offers.
-        search: what is searched besides, if anything.
+        search: the search, if the recipe has one.
     """
 
     recipe: Recipe
@@ -77,7 +77,7 @@ class Plan:
 
     @property
     def prompts(self) -> dict[str, PromptsRef]:
-        """The files of prompts that variants need, by what is in them."""
+        """The files of prompts that variants need, by their content."""
         return {method.prompts.sha256: method.prompts for method in self.variants.values() if method.prompts}
 
     def rules(self) -> list[Gate]:

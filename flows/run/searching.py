@@ -159,7 +159,7 @@ class _Search:
         return MethodRef.of(settled, trusted=recipe.trust, directory=recipe.directory)
 
     def _is_late(self, more: int) -> bool:
-        """Whether the time is over, or will be if so many more candidates are proposed."""
+        """Whether the time is over, or will be if `more` candidates are proposed."""
         if self._asked.written.minutes is None or not self._trials.candidates:
             return False
         wanted = answers(len(self._trials.candidates) + more, self._sizes) - self._trials.answers if more else 0

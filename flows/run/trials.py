@@ -89,7 +89,7 @@ class Trials:
                 forget(method=candidate.method, owner=self._owner, **self._merging)
 
     def seconds(self, answers: int) -> float:
-        """Return how long so many answers, and the merges for them, take at the present pace; 0 if it is not known."""
+        """Return how long this many answers, and their merges, take at the present pace; 0 if it is not known."""
         return answers * self._seconds / self._answers if self._answers else 0.0
 
     @property

@@ -3,7 +3,7 @@
 Prefect makes a database by a hundred migrations, which take five seconds of processor time. The schema that they lead
 to, for one version of Prefect, lies beside this file. Prefect migrates a database of any other version itself.
 
-    python -m flows.servers.database    writes the schema anew, once constraints.txt names another version of Prefect
+    python -m flows.servers.database    writes the schema anew, once constraints.txt names a different Prefect
 """
 
 import os

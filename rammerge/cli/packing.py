@@ -14,7 +14,7 @@ _Agents = Annotated[
     list[str],
     typer.Argument(
         metavar="[NAME=]AGENT...",
-        help="The agent: a directory, or a hub id. Or several checkpoints of one run, in its order.",
+        help="The agent: a directory, or a hub id. Or several checkpoints of one run, oldest first.",
     ),
 ]
 _PatchOut = Annotated[
@@ -28,8 +28,8 @@ _Chain = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Of several checkpoints store each one's difference from the one before, in chains of N patches, of "
-        "which the first is relative to the base.",
+        help="Store the difference of each checkpoint from the one before, in chains of N patches. The first patch of "
+        "a chain is relative to the base.",
     ),
 ]
 

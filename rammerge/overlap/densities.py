@@ -9,7 +9,7 @@ class Densities:
     """Share of one agent's elements that changed, by several rules.
 
     Attributes:
-        dtypes: stored dtype -> elements stored so.
+        dtypes: stored dtype -> elements that have it.
         above: epsilon -> share with |delta| > epsilon.
         relative: share whose change exceeds 1e-3 of the weight.
         exact: share that differs once cast to the base's dtype.

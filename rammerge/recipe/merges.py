@@ -58,7 +58,7 @@ class Merge(Section):
         if self.search is None and not self.method:
             raise ValueError("the key 'method' is missing; add it, or `search`")
         if self.search is not None and (others := sorted(self.model_fields_set - {"search", "name"})):
-            raise ValueError(f"a search says itself what to merge; remove '{others[0]}'")
+            raise ValueError(f"a search itself says what to merge; remove '{others[0]}'")
         return self
 
     @model_validator(mode="after")

@@ -164,7 +164,7 @@ def _finish(kind: str, key: str, began: float, together: int) -> Entry:
 
 
 def drop(kind: str, key: str) -> None:
-    """Remove the entry of `key`, and what is unfinished of it. Only whoever alone uses this entry may call this."""
+    """Remove the entry of `key`, and what is unfinished of it. Call this only if nobody else uses the entry."""
     with locked(_lock(kind, key)):
         remove(root() / kind / key)
         remove(_staging(kind, key))

@@ -158,7 +158,7 @@ def read_text(file: Path) -> str:
         stat_file(file)  # refuses what would block, or act, when it is opened
     try:
         return file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # the latter of what is not UTF-8, or of a name with a zero byte
+    except (OSError, ValueError) as error:  # ValueError: it is not UTF-8, or the name has a zero byte
         raise InputError(f"{file} cannot be read: {error}") from None
 
 

@@ -3,7 +3,7 @@
 MLflow takes a second of processor time to make one, and waits for the disk at each table. What it makes, for one
 version of MLflow, lies beside this file.
 
-    python -m tasks.records.database    writes that file anew, once constraints.txt names another version of MLflow
+    python -m tasks.records.database    writes that file anew, once constraints.txt names a different MLflow
 """
 
 import shutil

@@ -52,13 +52,13 @@ def read_page(content: Mapping[str, Any], board: Mapping[str, Any], run: str) ->
     """Return what the report of a run said, from its two files.
 
     Raises:
-        InputError: another version of rammerge wrote them.
+        InputError: a different version of rammerge wrote them.
     """
     try:
         return Page.from_json(content, Leaderboard.from_json(board))
     except ValidationError as error:
         raise InputError(
-            f"the report of {run} was written by another version of rammerge; run its recipe again with this one"
+            f"the report of {run} was written by a different version of rammerge; run its recipe again with this one"
         ) from error
 
 

@@ -51,13 +51,13 @@ class Room:
             return given
 
     def expect(self, more: int) -> None:
-        """Count who will ask for places but does not yet, so that spare ones are not given away before."""
+        """Count models that will need places later, so that these are not given away as spare ones."""
         with self._changed:
             self._expected += more
             self._changed.notify_all()
 
     def take_spare(self, wanted: Callable[[], bool]) -> bool:
-        """Wait for one place that nobody waits for or will, while it is wanted, and say whether it was given."""
+        """Wait, while a place is `wanted`, for one that nobody needs or will need, and say whether it was given."""
         with self._changed:
             self._changed.wait_for(lambda: not wanted() or (not self._queue and not self._expected and self._free > 0))
             given = wanted()
@@ -65,7 +65,7 @@ class Room:
             return given
 
     def give_back(self, places: int) -> None:
-        """Give places to whoever waits. Whoever waits for a spare one looks again whether it is wanted."""
+        """Give places to those who wait. Those who wait for a spare one check again whether they still want it."""
         with self._changed:
             self._free += places
             self._changed.notify_all()
@@ -81,7 +81,7 @@ class Turn:
     """A step's turn to run a model. It begins before the step does, so that no step seems to run while it waits."""
 
     def __init__(self, *, expected: bool = False) -> None:
-        """Expect it to begin sometime, if a step will run a model."""
+        """Reserve nothing yet; `expected` says that a step will run a model, so the turn will begin."""
         self._taken = 0
         self._expected = expected
         _places.expect(int(expected))

@@ -161,7 +161,7 @@ def test_a_run_is_compared_with_another_by_recipe_name_or_id(
     found = find_page("tiny")
     assert found is not None and isinstance(found[1], Page)
     assert sorted(found[1].board.names("agent")) == ["code", "tool"]
-    with pytest.raises(InputError, match="the report of tiny was written by another version of rammerge"):
+    with pytest.raises(InputError, match="the report of tiny was written by a different version of rammerge"):
         read_page({"title": "old"}, {}, "tiny")
     with pytest.raises(InputError, match="'nobody' is no recipe"):
         compare("nobody:ram", "tiny", out=None)

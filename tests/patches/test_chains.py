@@ -84,7 +84,7 @@ def test_a_missing_link_is_refused(run: tuple[Checkpoint, dict[str, Path], Path]
     for name in ("step-0", "step-2"):
         shutil.copytree(chain / name, tmp_path / name)
     for call in (lambda: open_patch(tmp_path / "step-2", base), lambda: verify_patch(tmp_path / "step-2")):
-        with pytest.raises(InputError, match=r"step-2 was packed against the agent of .*step-1, which is no patch"):
+        with pytest.raises(InputError, match=r"step-2 was packed against the agent of .*step-1, which is not a patch"):
             call()
 
 
@@ -135,7 +135,7 @@ def test_a_chain_has_an_end(
         rammerge.pack_series(base, steps, tmp_path, chain=33)
     monkeypatch.setattr(opening, "MOST_LINKS", 3)
     copy = shutil.copytree(chain, tmp_path / "copy")
-    with pytest.raises(InputError, match=r"is the end of a chain of more than 3 patches; pack it again with less"):
+    with pytest.raises(InputError, match=r"is the end of a chain of more than 3 patches; pack a shorter one"):
         rammerge.pack(base, steps["step-3"], copy / "fourth", after=copy / "step-2")
     with pytest.raises(InputError, match=r"step-2 is not beside .*elsewhere/new, where the new patch would look"):
         rammerge.pack(base, steps["step-3"], tmp_path / "elsewhere" / "new", after=copy / "step-2")

@@ -50,7 +50,7 @@ bool inflate(uint8_t* to, int64_t size, const uint8_t* frame, uint32_t length) {
          ZSTD_decompressDCtx(scratch.context, to, static_cast<size_t>(size), frame, length) == static_cast<size_t>(size);
 }
 
-// The element that is so many steps, in zig-zag, from `bits`.
+// The element that is `zigzag` steps from `bits`.
 Element moved(Element bits, Element zigzag) {
   const Element step = static_cast<Element>((zigzag >> 1) ^ static_cast<Element>(0 - (zigzag & 1)));
   if (!IS_FLOAT) return static_cast<Element>(bits + step);

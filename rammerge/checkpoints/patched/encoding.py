@@ -13,10 +13,10 @@ from rammerge.numerics.dtypes import DType
 # cost more than they save. Bytes are compressed at the level at which a whole file would be.
 _STEPS_LEVEL, _BYTES_LEVEL = 1, 3
 _SAMPLE_BYTES = 1 << 12
-# Gaps take fewer bytes than a bitmap where at most one element in so many changed.
+# Gaps take fewer bytes than a bitmap where at most one element in eight changed.
 _SPARSE = 8
-# Where at least one element in so many changed, steps of all take no more bytes than a bitmap and steps of some, and
-# half the time to decode.
+# Where at least one element in 2.5 changed, steps of all take no more bytes than a bitmap and steps of some, and half
+# the time to decode.
 _DENSE = 2.5
 # The largest number of steps, in zig-zag, for which half a byte is enough.
 _HALF_BYTE = 16
@@ -64,7 +64,7 @@ def _encode_steps(values: Bytes, base: Bytes, dtype: DType) -> Stored:
 
 
 def _gaps(changed: NDArray[np.int64]) -> Bytes:
-    """Return the number of unchanged elements before each change; each `LONG` stands for so many more."""
+    """Return the number of unchanged elements before each change; each `LONG` adds that number to the next."""
     longs, rest = np.divmod(np.diff(changed, prepend=-1) - 1, LONG)
     gaps = np.full(len(changed) + int(longs.sum()), LONG, np.uint8)
     gaps[np.cumsum(longs + 1) - 1] = rest

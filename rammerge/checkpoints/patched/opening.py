@@ -76,9 +76,9 @@ def _parent_of(patch: Patch, place: int) -> Path | None:
     here = patch.file.parent
     parent = here.with_name(patch.contents.parent)
     if place >= MOST_LINKS:
-        raise InputError(f"{here} is the end of a chain of more than {MOST_LINKS} patches; pack it again with less")
+        raise InputError(f"{here} is the end of a chain of more than {MOST_LINKS} patches; pack a shorter one")
     if not is_patch(parent):
-        raise InputError(f"{here} was packed against the agent of {parent}, which is no patch; copy the whole chain")
+        raise InputError(f"{here} was packed against the agent of {parent}, which is not a patch; copy the whole chain")
     return parent
 
 

@@ -23,7 +23,7 @@ def steps_between(new: NDArray[Any], old: NDArray[Any], dtype: DType) -> NDArray
 
 
 def moved(bits: NDArray[Any], zigzag: NDArray[Any], dtype: DType) -> NDArray[Any]:
-    """Return the elements of `bits` after so many steps."""
+    """Return the elements that are `zigzag` steps from those of `bits`."""
     return _bits(_ordered(bits, dtype) + ((zigzag >> 1) ^ (zigzag.dtype.type(0) - (zigzag & 1))), dtype)
 
 

@@ -13,7 +13,7 @@ from rammerge.system.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-# So many rows of activations are seen at once. Sums go chunk by chunk, so this is a part of the result's last bits.
+# Rows of activations that are seen at once. Sums go chunk by chunk, so this number decides the result's last bits.
 CHUNK_TOKENS = 2048
 
 # Reads a block of each task vector in float64 [short, length of the block].

@@ -165,7 +165,7 @@ class _Model:
         return record is not None
 
     def write(self, chunk: Chunk, memory: memoryview, counts: Sequence[int]) -> None:
-        """Take over a chunk, and finish its shard if it is the last one of it."""
+        """Take over a chunk, and finish its shard if it is the shard's last one."""
         current = self._opened(chunk.shard)
         current.writer.write(chunk, memory)
         with self._lock:
