@@ -30,6 +30,8 @@ COMPILE_FROM_ELEMENTS = 1 << 26
 
 # The dtypes of the base and of each member.
 Dtypes = tuple[DType, ...]
+# What tells runners apart: a block function, the height of its coefficients, and whether it needs whole rows.
+RunnerKey = tuple[BlockFunction, int, bool]
 
 
 @dataclass

@@ -12,7 +12,7 @@ from rammerge.engine.matrices.method import method_for
 from rammerge.engine.matrices.updates import UpdateFile
 from rammerge.engine.passes.merge_block import MergeRule, UpdateBlock
 from rammerge.engine.passes.statistics import Statistics
-from rammerge.engine.running import Runner
+from rammerge.engine.running import Runner, RunnerKey
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session
 from rammerge.engine.work import Work
@@ -21,21 +21,19 @@ from rammerge.numerics.dtypes import DTYPES
 _ITEM = DTYPES["float32"].itemsize
 
 
-def update_runners(session: Session, rule: MergeRule) -> dict[UpdateBlock, Runner]:
+def update_runners(session: Session, rule: MergeRule) -> dict[RunnerKey, Runner]:
     """Return what makes the updates that are multiplied. Call this before the memory plan is made, which counts it."""
-    parts: dict[UpdateBlock, MergeRule] = {}
-    tensors: dict[UpdateBlock, list[str]] = {}
+    tensors: dict[RunnerKey, list[str]] = {}
     for name in session.floats:
         part = rule.part(name)
         method = method_for(part.matrices, name, session.base.tensors[name].shape)
         if part.copied is None and method is not None and method.of == "update":
-            function = UpdateBlock.of(part)
-            parts[function] = part
-            tensors.setdefault(function, []).append(name)
-    return {
-        function: Runner(session, function, part.height, part.by_rows, tensors[function])
-        for function, part in parts.items()
-    }
+            tensors.setdefault(_key(part), []).append(name)
+    return {key: Runner(session, *key, names) for key, names in tensors.items()}
+
+
+def _key(part: MergeRule) -> RunnerKey:
+    return UpdateBlock.of(part), part.height, part.by_rows
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class KernelUpdates:
     session: Session
     rule: MergeRule
     statistics: Statistics
-    runners: Mapping[UpdateBlock, Runner]
+    runners: Mapping[RunnerKey, Runner]
     file: UpdateFile
 
     def write(self, tensor: str) -> None:
@@ -63,7 +61,7 @@ class KernelUpdates:
             InputError: a NaN or an infinity in an input, or an update that is too large for float32.
         """
         part = self.rule.part(tensor)
-        runner, rows = self.runners[UpdateBlock.of(part)], part.rows(tensor, self.statistics)
+        runner, rows = self.runners[_key(part)], part.rows(tensor, self.statistics)
         seeds = tensor_seeds(self.session, tensor)
         memory = pages(min(self.session.plan.block, self.session.base.tensors[tensor].numel) * _ITEM)
         for unit in self.session.blocks([tensor]):

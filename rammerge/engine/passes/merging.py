@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rammerge.checkpoints.layout import Layout, Shard
-from rammerge.engine.blocks import BlockFunction, Numbers, Rows, added
+from rammerge.engine.blocks import Numbers, Rows, added
 from rammerge.engine.computing import compute
 from rammerge.engine.matrices.method import method_for
 from rammerge.engine.output.chunks import Chunk, Piece, Unit, cut
 from rammerge.engine.output.shards import Output, ShardRecord, ShardWriter, finished
 from rammerge.engine.passes.merge_block import MergeRule, block_function
 from rammerge.engine.passes.statistics import Statistics
-from rammerge.engine.running import Runner
+from rammerge.engine.running import Runner, RunnerKey
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session
 from rammerge.engine.work import Work
@@ -29,26 +29,23 @@ from rammerge.numerics.rounding import FLOAT_DTYPES
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What merges the tensors whose block function, with the height of its coefficients, is the key.
-Runners = Mapping[tuple[BlockFunction, int], Runner]
+# What merges the tensors of a key.
+Runners = Mapping[RunnerKey, Runner]
 
 
 def merge_runners(session: Session, rules: Sequence[MergeRule]) -> Runners:
     """Return what merges by all `rules`, of which one may do different things with different tensors."""
-    by_rows: dict[tuple[BlockFunction, int], bool] = {}
-    tensors: dict[tuple[BlockFunction, int], dict[str, None]] = {}
+    tensors: dict[RunnerKey, dict[str, None]] = {}
     for rule in rules:
         for name in session.floats:
-            part = rule.part(name)
-            key = _key(session, part, name)
-            by_rows[key] = part.by_rows and not _solved(session, part, name)
-            tensors.setdefault(key, {})[name] = None
-    return {key: Runner(session, *key, by_rows[key], tuple(names)) for key, names in tensors.items()}
+            tensors.setdefault(_key(session, rule.part(name), name), {})[name] = None
+    return {key: Runner(session, *key, tuple(names)) for key, names in tensors.items()}
 
 
-def _key(session: Session, part: MergeRule, tensor: str) -> tuple[BlockFunction, int]:
+def _key(session: Session, part: MergeRule, tensor: str) -> RunnerKey:
     solved, options = _solved(session, part, tensor), session.options
-    return block_function(part, options.dtype, options.rounding, solved=solved), part.height
+    function = block_function(part, options.dtype, options.rounding, solved=solved)
+    return function, part.height, part.by_rows and not solved
 
 
 def _solved(session: Session, part: MergeRule, tensor: str) -> bool:
