@@ -141,7 +141,4 @@ class _Solver:
 
 
 def _product(multipliers: Sequence[Multiplier], matrices: Sequence[Tensor]) -> Tensor:
-    update = multipliers[0] @ matrices[0]
-    for multiplier, matrix in zip(multipliers[1:], matrices[1:], strict=True):
-        update += multiplier @ matrix
-    return update
+    return added(multiplier @ matrix for multiplier, matrix in zip(multipliers, matrices, strict=True))
