@@ -123,8 +123,8 @@ class MergeBlock:
         those that differ from the base after the cast and, where there is a reference, those that differ from it.
         """
         own = agents[: len(agents) - self.has_updates]
-        block = read_block(base, own, self.mask_mode, arguments)
-        update = self.kernel(block.weighted() if self.has_weights else block)
+        block = read_block(base, own, self.mask_mode, arguments, weighted=self.has_weights)
+        update = self.kernel(block)
         if self.has_updates:
             update = Update(update.delta + agents[-1])
         if (wanted := arguments.wanted) is not None:
