@@ -4,7 +4,6 @@ import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.layout import Layout, TensorSpec, plan_layout
@@ -12,10 +11,9 @@ from rammerge.engine.matrices.elementwise import update_runners
 from rammerge.engine.matrices.memory import plan_matrices
 from rammerge.engine.matrices.updates import with_updates
 from rammerge.engine.options import MergeOptions, most_threads
-from rammerge.engine.passes.measuring import runners_for
+from rammerge.engine.passes.measuring import passes_of, runners_for
 from rammerge.engine.passes.merge_block import MergeRule
 from rammerge.engine.passes.merging import merge_runners
-from rammerge.engine.passes.statistics import Pass
 from rammerge.engine.session import Session
 from rammerge.numerics.rounding import FLOAT_DTYPES
 
@@ -62,11 +60,6 @@ def forecast_together(family: Family, rules: Sequence[MergeRule], options: Merge
         merge_runners(session, rules)
         runners_for(session, passes_of(rules))
         return Forecast(session.plan.forecast, len(rules) * output_layout(family, options).size)
-
-
-def passes_of(rules: Sequence[MergeRule]) -> list[Pass[Any]]:
-    """Return the statistics that rules read, each once."""
-    return list(dict.fromkeys(each for rule in rules for each in rule.passes))
 
 
 def most_outputs(family: Family, options: MergeOptions) -> int:

@@ -13,12 +13,12 @@ from rammerge.activations.activations import Activations
 from rammerge.checkpoints.companions import companions_of, compare_companions
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.layout import Layout
-from rammerge.engine.forecast import output_layout, passes_of
+from rammerge.engine.forecast import output_layout
 from rammerge.engine.matrices.solving import solve_matrices
 from rammerge.engine.matrices.updates import update_bytes
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.shards import ShardRecord
-from rammerge.engine.passes.measuring import measure_missing
+from rammerge.engine.passes.measuring import measure_missing, passes_of
 from rammerge.engine.passes.merging import Merging, Runners, merge_runners, merge_shards
 from rammerge.engine.passes.overlap import OverlapCounts, known_from
 from rammerge.engine.passes.statistics import Statistics

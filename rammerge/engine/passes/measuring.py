@@ -10,6 +10,7 @@ from rammerge.engine.matrices.ranks import measure_ranks
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.chunks import Unit
 from rammerge.engine.passes.densities import DensitiesByRule
+from rammerge.engine.passes.merge_block import MergeRule
 from rammerge.engine.passes.overlap import OverlapCounts
 from rammerge.engine.passes.statistics import Pass, Scan, Scans, Statistics
 from rammerge.engine.running import Runner
@@ -19,6 +20,11 @@ from rammerge.overlap import Overlap
 
 # Raise this when the counts of the same inputs change. It is part of cache keys.
 OVERLAP_VERSION = 3
+
+
+def passes_of(rules: Sequence[MergeRule]) -> list[Pass[Any]]:
+    """Return the statistics that rules read, each once."""
+    return list(dict.fromkeys(each for rule in rules for each in rule.passes))
 
 
 def runners_for(session: Session, passes: Sequence[Pass[Any]]) -> dict[Pass[Any], Runner]:
