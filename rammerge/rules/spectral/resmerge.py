@@ -64,9 +64,8 @@ def _heads_and_residuals(scale: float, least: float, head: float, grams: Grams) 
 
 def _residual_factors(products: Sequence[Sequence[float]], exponent_range: float) -> list[float]:
     """Return the factors of the residuals: their mean direction, at their mean length times coherence ** exponent."""
-    n = len(products)
-    lengths = [math.sqrt(max(0.0, products[at][at])) for at in range(n)]
-    units = [1.0 / length if length else 0.0 for length in lengths]
+    n, lengths = len(products), _lengths(products)
+    units = _units(lengths)
     together = math.sqrt(quadratic_form(products, units))  # length of the sum of directions
     coherence = min(1.0, together / n)
     if (coherence <= (1.0 + _EDGE) / math.sqrt(n) and n > 1) or not together:
@@ -79,8 +78,7 @@ def _residual_factors(products: Sequence[Sequence[float]], exponent_range: float
 
 def _head_factor(products: Sequence[Sequence[float]], wanted: float) -> float:
     """Return the factor of each head, so that the mean head has the length `wanted` times the heads' similarity."""
-    n = len(products)
-    lengths = [math.sqrt(max(0.0, products[at][at])) for at in range(n)]
+    n, lengths = len(products), _lengths(products)
     mean = math.sqrt(quadratic_form(products, [1.0 / n] * n))
     if not mean:
         return 0.0
@@ -91,6 +89,16 @@ def _head_factor(products: Sequence[Sequence[float]], wanted: float) -> float:
     ]
     similarity = math.fsum(cosines) / len(cosines) if cosines else 1.0
     return wanted * similarity / mean / n
+
+
+def _lengths(products: Sequence[Sequence[float]]) -> list[float]:
+    """Return the lengths of vectors from their inner products."""
+    return [math.sqrt(max(0.0, row[at])) for at, row in enumerate(products)]
+
+
+def _units(lengths: Sequence[float]) -> list[float]:
+    """Return the factors that make vectors of these lengths 1 long; 0 for one without length."""
+    return [1.0 / length if length else 0.0 for length in lengths]
 
 
 def _head_product(grams: Grams, firsts: Sequence[Tensor], i: int, j: int) -> float:
@@ -110,8 +118,7 @@ def _inner(left: Tensor, gram: Tensor | None, right: Tensor) -> float:
 def _on_the_edge(gram: Gram) -> list[str]:
     """Return a sentence if the task vectors are hardly more coherent than orthogonal ones, where the result jumps."""
     products, n = gram.matrix(), len(gram.agents)
-    units = [1.0 / math.sqrt(row[at]) if row[at] else 0.0 for at, row in enumerate(products)]
-    coherence = math.sqrt(quadratic_form(products, units)) / n
+    coherence = math.sqrt(quadratic_form(products, _units(_lengths(products)))) / n
     if n == 1 or coherence > _NEAR_EDGE / math.sqrt(n):
         return []
     return [
