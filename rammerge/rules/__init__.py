@@ -18,7 +18,7 @@ from rammerge.rules.rule import ResolvedMethod, Rule
 from rammerge.rules.span import awd, means
 from rammerge.rules.spec import Method, Params
 from rammerge.rules.spectral import essential, isotropic, resmerge, singular_vectors, wudi
-from rammerge.rules.spectral.merged import ChosenStep
+from rammerge.rules.spectral.steps import ChosenStep
 from rammerge.rules.tensors import TensorRule, read_rules
 from rammerge.rules.then import STEPS, read_steps
 from rammerge.system.plugins import entry_points, is_reference, load_object

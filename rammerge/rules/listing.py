@@ -3,7 +3,7 @@
 from typing import Any
 
 from rammerge.rules import STEPS, Method, all_methods
-from rammerge.rules.spectral.merged import Step
+from rammerge.rules.spectral.steps import ThenStep
 
 
 class MethodListing(dict[str, dict[str, Any]]):
@@ -52,6 +52,6 @@ def _describe(method: Method) -> dict[str, Any]:
     return _said(method) | {"presets": presets, "then": steps, "needs_prompts": method.needs_prompts}
 
 
-def _said(entry: Method | Step) -> dict[str, Any]:
+def _said(entry: Method | ThenStep) -> dict[str, Any]:
     parameters = entry.params.model_json_schema().get("properties", {})
     return {"summary": entry.summary, "source": entry.source, "parameters": parameters}

@@ -18,7 +18,7 @@ from rammerge.errors import InputError, closest
 from rammerge.numerics.masks import Mask
 from rammerge.overlap import Overlap, Survival
 from rammerge.rules.spec import Method, Params
-from rammerge.rules.spectral.merged import ChosenStep, followed
+from rammerge.rules.spectral.steps import ChosenStep, followed
 from rammerge.rules.tensors import TensorRule, check_matches, check_models
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from typing import Any
 
 from rammerge.errors import InputError, closest
 from rammerge.rules.spectral.calibration import SVC
-from rammerge.rules.spectral.merged import ChosenStep, Step
+from rammerge.rules.spectral.steps import ChosenStep, ThenStep
 from rammerge.system.schema import check
 
-STEPS: Mapping[str, Step] = MappingProxyType({step.name: step for step in (SVC,)})
+STEPS: Mapping[str, ThenStep] = MappingProxyType({step.name: step for step in (SVC,)})
 
 
 def read_steps(steps: Sequence[str | Mapping[str, Any]]) -> tuple[ChosenStep, ...]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from rammerge.rules.spec import Params
 from rammerge.rules.spectral.algebra import spectrum
-from rammerge.rules.spectral.merged import Merged, Step
+from rammerge.rules.spectral.steps import Merged, ThenStep
 from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _calibrated(params: SvcParams, merged: Merged) -> Tensor:
     return (vectors * (live / strengths)) @ vectors.T
 
 
-SVC = Step(
+SVC = ThenStep(
     name="svc",
     summary="Give each direction of a matrix back the strength that its agents gave it.",
     source="arXiv 2602.05536, Eq. 8",

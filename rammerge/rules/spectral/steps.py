@@ -38,7 +38,7 @@ class Merged:
 
 
 @dataclass(frozen=True)
-class Step:
+class ThenStep:
     """Something that is done with each matrix of a method's update, whatever the method.
 
     Attributes:
@@ -64,7 +64,7 @@ class Step:
 class ChosenStep:
     """A step with settled parameters."""
 
-    step: Step
+    step: ThenStep
     params: Params
 
     def to_json(self) -> dict[str, Any]:
