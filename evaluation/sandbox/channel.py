@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import select
 import time
@@ -71,7 +72,7 @@ class Channel:
     def _send(self, data: bytes, deadline: float) -> None:
         rest = memoryview(data)
         while rest:
-            _wait(deadline, write=self._requests)
+            _wait(self._requests, select.POLLOUT, deadline)
             try:
                 rest = rest[os.write(self._requests, rest[:_PIECE]) :]
             except BlockingIOError:
@@ -83,7 +84,7 @@ class Channel:
         while b"\n" not in self._kept:
             if len(self._kept) > self._limit:
                 raise NoAnswerError(f"it wrote an answer of more than {self._limit} bytes")
-            _wait(deadline, read=self._answers)
+            _wait(self._answers, select.POLLIN, deadline)
             piece = os.read(self._answers, _PIECE)
             if not piece:
                 raise NoAnswerError("it has ended")
@@ -92,8 +93,9 @@ class Channel:
         return line
 
 
-def _wait(deadline: float, *, read: int | None = None, write: int | None = None) -> None:
+def _wait(descriptor: int, event: int, deadline: float) -> None:
     left = deadline - time.monotonic()
-    wanted = [] if read is None else [read], [] if write is None else [write]
-    if left <= 0 or not any(select.select(*wanted, [], left)):
+    poll = select.poll()
+    poll.register(descriptor, event)
+    if left <= 0 or not poll.poll(math.ceil(1000 * left)):
         raise NoAnswerError("it took too long")

@@ -4,6 +4,7 @@ Every test is an attempt: to fool the judge, to use up the machine, or to reach 
 """
 
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -96,6 +97,18 @@ def test_programs_can_be_tested_from_threads_that_end() -> None:
     for _ in range(2):
         with ThreadPoolExecutor(1) as thread:
             assert thread.submit(run_tests, f"def f(a, b): return {SECRET}", "f", TESTS).result() is None
+
+
+def test_programs_can_be_tested_by_a_process_with_many_open_files() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, limits[1]))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1024)]
+    try:
+        assert run_tests(f"def f(a, b): return {SECRET}", "f", TESTS) is None
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 # To use up the machine, and to reach what is outside.
