@@ -4,9 +4,9 @@ httpx is imported by the first question.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rammerge.errors import InputError, RammergeError
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import httpx
 
 Kind = Literal["chat/completions", "completions"]
+T = TypeVar("T")
 
 # A server that is starting, busy, restarting, or behind a proxy that gave up.
 _LATER = (408, 409, 425, 429, 500, 502, 503, 504)
@@ -71,7 +72,7 @@ class Served:
             InputError: the server is not there, refuses the key, or does not know the model.
             RammergeError: a question got no answer, however often it was asked.
         """
-        return [_text(choice) for choice in self._choices(kind, questions, check=_text)]
+        return self._answers(kind, questions, _text)
 
     def score(self, questions: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
         """Return for each context and continuation the log-likelihood of it, and whether each token is the likeliest.
@@ -87,7 +88,7 @@ class Served:
             {"prompt": context + continuation, "max_tokens": 1, "temperature": 0.0, "logprobs": 1, "echo": True}
             for context, continuation in questions
         ]
-        choices = self._choices("completions", asked, check=lambda choice: choice)
+        choices = self._answers("completions", asked, dict)
         return [
             self._likelihood(choice, len(context), len(context) + len(continuation))
             for choice, (context, continuation) in zip(choices, questions, strict=True)
@@ -107,14 +108,19 @@ class Served:
             ) from error
         return sum(logs), all(log >= best for log, best in zip(logs, likeliest, strict=True))
 
-    def _choices(self, kind: Kind, questions: Sequence[Mapping[str, Any]], *, check: Any) -> list[Mapping[str, Any]]:
+    def _answers(
+        self, kind: Kind, questions: Sequence[Mapping[str, Any]], read: Callable[[Mapping[str, Any]], T]
+    ) -> list[T]:
+        """Return what `read` finds in the choice that answers each question; _NoAnswerError there asks again."""
         from anyio.from_thread import start_blocking_portal
 
         # A loop in a thread of its own: the caller may have one that runs, as notebooks do.
         with start_blocking_portal() as portal:
-            return portal.call(self._ask_all, kind, questions, check)
+            return portal.call(self._ask_all, kind, questions, read)
 
-    async def _ask_all(self, kind: Kind, questions: Sequence[Mapping[str, Any]], check: Any) -> list[Mapping[str, Any]]:
+    async def _ask_all(
+        self, kind: Kind, questions: Sequence[Mapping[str, Any]], read: Callable[[Mapping[str, Any]], T]
+    ) -> list[T]:
         import asyncio
 
         import httpx
@@ -128,9 +134,9 @@ class Served:
             limits=httpx.Limits(max_connections=self.endpoint.concurrency),
         ) as client:
 
-            async def ask(question: Mapping[str, Any]) -> Mapping[str, Any]:
+            async def ask(question: Mapping[str, Any]) -> T:
                 async with room:
-                    return await self._ask(client, kind, {"model": self.endpoint.model, **question}, check)
+                    return await self._ask(client, kind, {"model": self.endpoint.model, **question}, read)
 
             try:
                 async with asyncio.TaskGroup() as group:
@@ -140,8 +146,12 @@ class Served:
         return [task.result() for task in tasks]
 
     async def _ask(
-        self, client: "httpx.AsyncClient", kind: Kind, body: Mapping[str, Any], check: Any
-    ) -> Mapping[str, Any]:
+        self,
+        client: "httpx.AsyncClient",
+        kind: Kind,
+        body: Mapping[str, Any],
+        read: Callable[[Mapping[str, Any]], T],
+    ) -> T:
         import asyncio
 
         reason = ""
@@ -149,8 +159,7 @@ class Served:
             try:
                 async with asyncio.timeout(self.endpoint.timeout):
                     choice = await self._ask_once(client, kind, body)
-                check(choice)
-                return choice
+                return read(choice)
             except TimeoutError:
                 reason, wait = f"no answer within {self.endpoint.timeout:g} s", None
             except _NoAnswerError as error:

@@ -12,6 +12,8 @@ from evaluation.backends.served import Endpoint, Served
 from rammerge.errors import InputError, RammergeError
 from tests.fixtures.answering import Answering, answering
 
+NOWHERE = "http://127.0.0.1:1/v1"
+
 
 @pytest.fixture(autouse=True)
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,8 +26,8 @@ def server() -> Iterator[Answering]:
         yield there
 
 
-def model(server: Answering, **options: float) -> Served:
-    return Served(Endpoint(server.url, "tiny", **options))  # type: ignore[arg-type]  # of a test's keywords
+def model(server: Answering, concurrency: int = 8, retries: int = 5, timeout: float = 30.0) -> Served:
+    return Served(Endpoint(server.url, "tiny", concurrency, retries, timeout))
 
 
 def questions(count: int) -> list[dict[str, str]]:
@@ -100,10 +102,18 @@ def test_a_server_that_is_not_there_is_said() -> None:
         Served(gone).generate("completions", questions(1))
 
 
-@pytest.mark.parametrize("wrong", [{"url": "localhost:8000/v1"}, {"concurrency": 0}, {"retries": -1}, {"timeout": 0.0}])
-def test_an_endpoint_that_cannot_be_meant_is_refused(wrong: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Endpoint("localhost:8000/v1", "tiny"),
+        Endpoint(NOWHERE, "tiny", concurrency=0),
+        Endpoint(NOWHERE, "tiny", retries=-1),
+        Endpoint(NOWHERE, "tiny", timeout=0.0),
+    ],
+)
+def test_an_endpoint_that_cannot_be_meant_is_refused(wrong: Endpoint) -> None:
     with pytest.raises(InputError):
-        Served(Endpoint(**{"url": "http://127.0.0.1:1/v1", "model": "tiny", **wrong}))  # type: ignore[arg-type]  # wrong
+        Served(wrong)
 
 
 def test_the_key_is_sent_and_never_shown(server: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +135,7 @@ def test_likelihoods_count_every_token_that_lies_in_the_continuation_even_in_par
             "top_logprobs": [None, {"b": -1.0}, {"c": -0.5, "d": -2.0}, {"e": -4.0}],
         }
     }
-    there = Served(Endpoint("http://127.0.0.1:1/v1", "tiny"))
+    there = Served(Endpoint(NOWHERE, "tiny"))
 
     assert there._likelihood(choice, 2, 5) == (-1.0, True)
     assert there._likelihood(choice, 4, 7) == (-3.0, False)  # the token at 2 reaches into the continuation
