@@ -39,8 +39,9 @@ def main() -> None:
             for name, calls in _answers(item):
                 text = _written(calls)
                 ours = bool(process_results(item, [text])["acc"])
-                counts[name, ours, theirs.accepts(item, text)] += 1
-                if ours != theirs.accepts(item, text):
+                accepted = theirs.accepts(item, text)
+                counts[name, ours, accepted] += 1
+                if ours != accepted:
                     print(f"{item['id']} {name}: ours {ours}: {text[:300]}")
     print(f"{'answer':<12} {'both accept':>12} {'both refuse':>12} {'only ours':>10} {'only theirs':>12}")
     for name in sorted({name for name, *_ in counts}):
