@@ -65,9 +65,9 @@ def evaluate(
     from flows.cli.display import print_scores
     from rammerge.system.atomic import write_json
 
-    suites = [load_suite(name, progress=say) for name in suite]
     if (url is not None) != (backend == "openai"):
         raise InputError("--backend openai needs --url, the server's address, and no other backend has one")
+    suites = [load_suite(name, progress=say) for name in suite]
     if url is not None:
         results = _there(Endpoint(url, model, concurrency, retries, timeout), suites, limit)
     elif backend == "vllm":
