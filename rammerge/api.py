@@ -1,7 +1,7 @@
 """The library's front door: what `import rammerge` offers."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, overload
 
@@ -12,7 +12,7 @@ from rammerge.checkpoints.fetch import fetch
 from rammerge.checkpoints.mergeable import Resize
 from rammerge.engine.options import Compile, Dtype, MergeOptions
 from rammerge.engine.passes import measuring
-from rammerge.engine.session import Progress
+from rammerge.engine.session import OnProgress
 from rammerge.errors import InputError, check_choice
 from rammerge.numerics.masks import MaskMode, mask_from
 from rammerge.numerics.rounding import Rounding
@@ -28,7 +28,6 @@ from rammerge.rules import Method, ResolvedMethod, resolve
 from rammerge.rules.listing import MethodListing, list_methods
 from rammerge.system.sizes import parse_size
 
-OnProgress = Callable[[Progress], None]
 Agents = Mapping[str, Source | Sequence[Source]]
 
 

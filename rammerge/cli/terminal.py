@@ -3,14 +3,14 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rammerge.system.redaction import redact
 
 if TYPE_CHECKING:
-    from rammerge.engine.session import Progress
+    from rammerge.engine.session import OnProgress, Progress
 
 _PLAIN_EVERY_SECONDS = 10.0
 
@@ -21,7 +21,7 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def progress_display() -> "Iterator[Callable[[Progress], None]]":
+def progress_display() -> "Iterator[OnProgress]":
     """Yield a callback for engine progress, safe to call from any thread."""
     if sys.stderr.isatty():
         with _bars() as update:
@@ -31,7 +31,7 @@ def progress_display() -> "Iterator[Callable[[Progress], None]]":
 
 
 @contextmanager
-def _bars() -> "Iterator[Callable[[Progress], None]]":
+def _bars() -> "Iterator[OnProgress]":
     from rich.console import Console
     from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -50,7 +50,7 @@ def _bars() -> "Iterator[Callable[[Progress], None]]":
         yield update
 
 
-def _plain_lines() -> "Callable[[Progress], None]":
+def _plain_lines() -> "OnProgress":
     lock = threading.Lock()
     started = time.monotonic()
     last = {"at": started}

@@ -39,6 +39,9 @@ class Progress:
     total: int
 
 
+OnProgress = Callable[[Progress], None]
+
+
 class Job(Protocol):
     """The work that a thread does in one go."""
 
@@ -72,7 +75,7 @@ class Session:
         self,
         family: Family,
         options: MergeOptions,
-        progress: Callable[[Progress], None] | None = None,
+        progress: OnProgress | None = None,
         outputs: int = 1,
     ) -> None:
         self.base = family.base

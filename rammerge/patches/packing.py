@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -20,7 +20,7 @@ from rammerge.checkpoints.patched.encoding import encode
 from rammerge.checkpoints.patched.originals import SPAN_BLOCKS
 from rammerge.checkpoints.patched.place import FILE
 from rammerge.checkpoints.patched.tensors import read_reference
-from rammerge.engine.session import Progress
+from rammerge.engine.session import OnProgress, Progress
 from rammerge.patches.files import copy_companions, left_out
 from rammerge.patches.planning import Plan, open_base, open_source, plan_patch
 from rammerge.patches.writing import PatchWriter
@@ -65,7 +65,7 @@ def pack(
     after: str | Path | None = None,
     threads: int | None = None,
     force: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> PackReport:
     """Store an agent as its difference from the base, from which `unpack` makes the same files, bit for bit.
 
@@ -107,7 +107,7 @@ class _Span:
     stop: int
 
 
-def _fill(staging: Path, plan: Plan, threads: int, progress: Callable[[Progress], None] | None) -> int:
+def _fill(staging: Path, plan: Plan, threads: int, progress: OnProgress | None) -> int:
     """Write a patch into a staging directory, and return the size of its container."""
     keep_only(staging, ())
     model = staging / "model"
@@ -118,7 +118,7 @@ def _fill(staging: Path, plan: Plan, threads: int, progress: Callable[[Progress]
     return (model / FILE).stat().st_size
 
 
-def _write(path: Path, plan: Plan, threads: int, progress: Callable[[Progress], None] | None) -> None:
+def _write(path: Path, plan: Plan, threads: int, progress: OnProgress | None) -> None:
     names = [*(HEADER + name for name in plan.headers), *(TENSOR + name for name in plan.tensors)]
     pairs = plan.tensors.values()
     files = [file for pair in pairs for info in pair if info is not None for file in info.files]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint
@@ -10,7 +10,7 @@ from rammerge.checkpoints.family import Source
 from rammerge.checkpoints.patched.container import read_patch
 from rammerge.checkpoints.patched.opening import MOST_LINKS, chain_of
 from rammerge.checkpoints.patched.place import is_patch
-from rammerge.engine.session import Progress
+from rammerge.engine.session import OnProgress
 from rammerge.errors import InputError
 from rammerge.patches.packing import PackReport, pack
 from rammerge.patches.planning import open_base, open_source, plan_patch
@@ -24,7 +24,7 @@ def pack_series(
     chain: int = 1,
     threads: int | None = None,
     force: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, PackReport]:
     """Pack the checkpoints of one run into `out`/NAME each. Those that are there already are left as they are.
 

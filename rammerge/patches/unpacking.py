@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import accumulate
 from pathlib import Path
@@ -20,7 +20,7 @@ from rammerge.checkpoints.patched.originals import OriginalFile
 from rammerge.checkpoints.patched.tensors import PatchedTensor
 from rammerge.engine.output.chunks import Chunk, cut
 from rammerge.engine.output.shards import Output, ShardWriter
-from rammerge.engine.session import Progress
+from rammerge.engine.session import OnProgress, Progress
 from rammerge.patches.files import copy_companions
 from rammerge.patches.planning import open_source
 from rammerge.publishing.publish import publish
@@ -40,7 +40,7 @@ def unpack(
     *,
     threads: int | None = None,
     force: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> Path:
     """Write the files of the agent that was packed, bit for bit, and check them by their SHA-256. Return `out`.
 
@@ -76,7 +76,7 @@ def write_files(
     base: Checkpoint,
     staging: Path,
     threads: int | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> Path:
     """Write the agent's files into the directory `model` of an empty `staging`, and return it.
 
@@ -96,7 +96,7 @@ def write_files(
 class _Shown:
     """Shows the bytes that were written as elements."""
 
-    def __init__(self, originals: Sequence[OriginalFile], progress: Callable[[Progress], None] | None) -> None:
+    def __init__(self, originals: Sequence[OriginalFile], progress: OnProgress | None) -> None:
         self._progress, self._written, self._lock = progress, 0, threading.Lock()
         self._bytes = sum(original.claimed.size for original in originals)
         self._elements = sum(tensor.numel for original in originals for tensor in original.tensors)

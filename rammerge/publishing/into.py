@@ -17,11 +17,10 @@ from rammerge.engine.passes.measuring import measure_missing
 from rammerge.engine.passes.merging import Merging, merge_runners
 from rammerge.engine.passes.overlap import OverlapCounts, known_from
 from rammerge.engine.passes.statistics import Statistics
-from rammerge.engine.session import Session
+from rammerge.engine.session import OnProgress, Session
 from rammerge.errors import InputError
 from rammerge.overlap import Overlap, Survival
 from rammerge.publishing.finishing import warnings_of
-from rammerge.publishing.making import OnProgress
 from rammerge.publishing.parameters import parameters_of
 from rammerge.publishing.report import Trial
 from rammerge.rules import ResolvedMethod, Rule

@@ -1,7 +1,7 @@
 """From a family and methods to finished model directories."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
@@ -22,7 +22,7 @@ from rammerge.engine.passes.measuring import measure_missing, passes_of
 from rammerge.engine.passes.merging import Merging, Runners, merge_runners, merge_shards
 from rammerge.engine.passes.overlap import OverlapCounts, known_from
 from rammerge.engine.passes.statistics import Statistics
-from rammerge.engine.session import Progress, Session
+from rammerge.engine.session import OnProgress, Session
 from rammerge.overlap import Overlap, Survival
 from rammerge.publishing.finishing import complete, describe, warnings_of
 from rammerge.publishing.grouping import Group, grouped, note_of
@@ -33,8 +33,6 @@ from rammerge.publishing.report import MergeReport
 from rammerge.publishing.room import check_outputs
 from rammerge.publishing.staging import locked_staging, recall_statistics, remember_statistics, still_needed, take_up
 from rammerge.rules import ResolvedMethod, Rule
-
-OnProgress = Callable[[Progress], None]
 
 
 def merge_family(

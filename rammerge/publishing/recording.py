@@ -1,6 +1,5 @@
 """What the base does on a method's prompts, recorded in the directory in which a merge is prepared."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from rammerge.activations.activations import Activations
@@ -8,7 +7,7 @@ from rammerge.activations.prompts import Prompts
 from rammerge.activations.recording import record
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.engine.options import MergeOptions
-from rammerge.engine.session import Progress
+from rammerge.engine.session import OnProgress, Progress
 
 
 def recorded(
@@ -16,7 +15,7 @@ def recorded(
     prompts: Prompts,
     directory: Path,
     options: MergeOptions,
-    progress: Callable[[Progress], None] | None,
+    progress: OnProgress | None,
 ) -> Activations:
     """Return the activations of the base on prompts, which an earlier run may have left in `directory`."""
     if (found := Activations.open(directory)) is not None:

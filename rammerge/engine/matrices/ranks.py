@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rammerge.checkpoints.family import Family
@@ -11,7 +10,7 @@ from rammerge.engine.matrices.reading import task_vectors
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.chunks import Unit
-from rammerge.engine.session import Progress, Session
+from rammerge.engine.session import OnProgress, Session
 from rammerge.overlap import MatrixRanks, Ranks, ranks_of
 from rammerge.system.lazy import torch
 from rammerge.system.threads import single_threaded
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 _WORKING = 2
 
 
-def measure_ranks(family: Family, options: MergeOptions, progress: Callable[[Progress], None] | None = None) -> Ranks:
+def measure_ranks(family: Family, options: MergeOptions, progress: OnProgress | None = None) -> Ranks:
     """Measure the ranks of each agent's task vector in each matrix. Memory holds small squares and a block.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.chunks import Unit
 from rammerge.engine.passes.merge_block import MergeRule
 from rammerge.engine.passes.statistics import Statistics
-from rammerge.engine.session import Progress, Session
+from rammerge.engine.session import OnProgress, Session
 from rammerge.system.lazy import torch
 from rammerge.system.threads import single_threaded, work_through
 
@@ -36,7 +36,7 @@ def solve_matrices(
     statistics: Statistics,
     directory: Path,
     options: MergeOptions,
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress | None = None,
     activations: Activations | None = None,
 ) -> Family:
     """Return the family with its updates by `rule`, which are computed into `directory` but for those there already.

@@ -1,6 +1,6 @@
 """Pass 1: compute the statistics that a method, or a user, asks for."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from rammerge.engine.passes.merge_block import MergeRule
 from rammerge.engine.passes.overlap import OverlapCounts
 from rammerge.engine.passes.statistics import Pass, Scan, Scans, Statistics
 from rammerge.engine.running import Runner
-from rammerge.engine.session import Progress, Session
+from rammerge.engine.session import OnProgress, Session
 from rammerge.numerics.masks import Mask
 from rammerge.overlap import Overlap
 
@@ -104,7 +104,7 @@ def measure_overlap(
     *,
     densities: bool = True,
     ranks: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> Overlap:
     """Count which elements each agent changed, alone or with others (RAM paper Sec. 3.1), and compare directions.
 
