@@ -4,7 +4,8 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -21,8 +22,14 @@ def compiler() -> str | None:
     )
 
 
-def compile_library(arguments: Sequence[str], text: str = "") -> None:
-    """Run the compiler with `arguments`; a file `-` among them is `text`.
+def compile_library(path: Path, arguments: Sequence[str], check: Callable[[Path], None], text: str = "") -> None:
+    """Compile a library and put it at `path`, whole or not at all.
+
+    Args:
+        path: where the library goes.
+        arguments: of the compiler, without its output; a file `-` among them is `text`.
+        check: called with the library before it is at `path`; an error of it is passed on.
+        text: source code.
 
     Raises:
         RammergeError: there is no compiler, or it reports an error.
@@ -31,11 +38,19 @@ def compile_library(arguments: Sequence[str], text: str = "") -> None:
     program = compiler()
     if program is None:
         raise RammergeError("no C++ compiler found (g++ or clang++)")
-    command = [program, *arguments]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as scratch:
+        made = Path(scratch) / path.name
+        _run([program, *arguments, "-o", str(made)], text)
+        check(made)
+        made.replace(path)
+
+
+def _run(command: Sequence[str], text: str) -> None:
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=BUILD_SECONDS / 2)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if "error" in line]
-        raise RammergeError(f"{Path(program).name}: {errors[0] if errors else done.stderr.strip()[-200:]}")
+        raise RammergeError(f"{Path(command[0]).name}: {errors[0] if errors else done.stderr.strip()[-200:]}")
 
 
 @cache

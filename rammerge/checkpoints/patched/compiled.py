@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import subprocess
-import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -91,12 +90,8 @@ def load(dtype: DType) -> Decoder:
     """
     path = _path(dtype)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as scratch:
-            made = Path(scratch) / "decoder.so"
-            compile_library([*_FLAGS, *_kind(dtype), "-o", str(made), str(_SOURCE), _ZSTD])
-            check(Decoder(made), dtype)
-            made.replace(path)
+        arguments = [*_FLAGS, *_kind(dtype), str(_SOURCE), _ZSTD]
+        compile_library(path, arguments, lambda made: check(Decoder(made), dtype))
     return Decoder(path)
 
 

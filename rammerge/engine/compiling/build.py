@@ -44,16 +44,9 @@ def build(signature: Signature, path: Path) -> None:
     """
     base, agents, numbers = _sample(signature, _RECORDED_ELEMENTS)
     text = source(record(signature.run, base, agents, numbers.tensors()))
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as scratch:
-        library = Path(scratch) / "block.so"
-        _compile(text, library)
-        check(signature, Form(library, signature.results()))
-        library.replace(path)
-
-
-def _compile(text: str, library: Path) -> None:
     here = Path(__file__).parent
-    compile_library([*_FLAGS, f"-I{here}", "-o", str(library), "-x", "c++", "-", str(here / "tiles.cpp")], text)
+    arguments = [*_FLAGS, f"-I{here}", "-x", "c++", "-", str(here / "tiles.cpp")]
+    compile_library(path, arguments, lambda made: check(signature, Form(made, signature.results())), text)
 
 
 def _sample(signature: Signature, length: int) -> tuple[Tensor, list[Tensor], Numbers]:
