@@ -23,7 +23,7 @@ from rammerge.publishing.making import merge_family
 from rammerge.publishing.manifest import Manifest
 from rammerge.publishing.report import MergeReport, Trial
 from rammerge.publishing.room import check_output
-from rammerge.recipe import Recipe, load, member_names
+from rammerge.recipe import Recipe, load, name_members
 from rammerge.rules import Method, ResolvedMethod, resolve
 from rammerge.rules.listing import MethodListing, list_methods
 from rammerge.system.sizes import parse_size
@@ -220,14 +220,11 @@ def _family(base: Source | Family, agents: Agents | None, resize: Resize) -> Fam
 
 
 def _open_family(base: Source, agents: Agents, resize: Resize) -> Family:
-    members: dict[str, Source] = {}
-    groups: dict[str, list[str]] = {}
-    for name, given in agents.items():
-        if isinstance(given, str | Path | Checkpoint):
-            members[name] = given
-        else:
-            groups[name] = member_names(name, len(given))
-            members |= zip(groups[name], given, strict=True)
+    listed: dict[str, Source | list[Source]] = {
+        name: given if isinstance(given, str | Path | Checkpoint) else list(given) for name, given in agents.items()
+    }
+    members: dict[str, Source]
+    members, groups = name_members(listed)
     return Family.open(base, members, groups=groups, resize=resize)
 
 

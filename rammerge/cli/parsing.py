@@ -44,21 +44,15 @@ def split_groups(agents: Mapping[str, str]) -> tuple[dict[str, str], dict[str, l
     Raises:
         InputError: a member is missing, or the name of one is another agent's.
     """
-    members: dict[str, str] = {}
-    groups: dict[str, list[str]] = {}
-    for name, text in agents.items():
-        sources = [text] if Path(text).exists() else text.split(",")
+    several = {name: text.split(",") for name, text in agents.items() if "," in text and not Path(text).exists()}
+    if not several:
+        return dict(agents), {}
+    for name, sources in several.items():
         if not all(sources):
-            raise InputError(f"--agent '{name}={text}' names an empty member; write {name}=SOURCE,SOURCE")
-        if len(sources) > 1:
-            from rammerge.recipe import member_names  # imports much that few need
+            raise InputError(f"--agent '{name}={agents[name]}' names an empty member; write {name}=SOURCE,SOURCE")
+    from rammerge.recipe import name_members  # imports much that few need
 
-            groups[name] = member_names(name, len(sources))
-        for member, source in zip(groups.get(name, [name]), sources, strict=True):
-            if member in members or (name in groups and member in agents):
-                raise InputError(f"the name '{member}' of a member of '{name}' is an agent's; rename that agent")
-            members[member] = source
-    return members, groups
+    return name_members({**agents, **several})
 
 
 def parse_method(

@@ -6,7 +6,7 @@ from rammerge.recipe.model import Compute, Evaluation, Output, Recipe, schema
 from rammerge.recipe.reading import load, parse, quoted
 from rammerge.recipe.search import Domain, Search
 from rammerge.recipe.section import as_name, is_name
-from rammerge.recipe.sources import Source, member_names
+from rammerge.recipe.sources import Source, name_members
 
 __all__ = [
     "Compute",
@@ -22,7 +22,7 @@ __all__ = [
     "as_name",
     "is_name",
     "load",
-    "member_names",
+    "name_members",
     "parse",
     "quoted",
     "schema",

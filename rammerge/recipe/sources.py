@@ -1,10 +1,14 @@
 """The parts of a recipe that say where checkpoints come from."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
 
 from pydantic import Field, model_validator
 
+from rammerge.errors import InputError
 from rammerge.recipe.section import Section, short_form
+
+Model = TypeVar("Model")
 
 _SOURCE = "Directory (relative to the recipe file) or hub id `org/name`."
 _REVISION = "Branch, tag or commit SHA on the hub; a SHA pins it forever."
@@ -41,3 +45,24 @@ class Agent(Section):
 def member_names(agent: str, count: int) -> list[str]:
     """Return the names of the checkpoints of an agent that is a group."""
     return [f"{agent}.{number}" for number in range(1, count + 1)]
+
+
+def name_members(
+    agents: Mapping[str, Model | list[Model]],
+) -> tuple[dict[str, Model], dict[str, list[str]]]:
+    """Return the checkpoints of agents by name, and agent -> names of its members, for those that are several.
+
+    Raises:
+        InputError: the name of a member is another agent's.
+    """
+    members: dict[str, Model] = {}
+    groups: dict[str, list[str]] = {}
+    for name, given in agents.items():
+        if not isinstance(given, list):
+            members[name] = given
+            continue
+        groups[name] = member_names(name, len(given))
+        if taken := sorted(agents.keys() & set(groups[name])):
+            raise InputError(f"the name '{taken[0]}' of a member of '{name}' is an agent's; rename that agent")
+        members |= zip(groups[name], given, strict=True)
+    return members, groups

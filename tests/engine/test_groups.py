@@ -93,6 +93,8 @@ def test_python_takes_a_list(models: Models, tmp_path: Path) -> None:
     assert all(torch.equal(values, read(expected.path)[name]) for name, values in read(report.path).items())
     assert report.manifest.settings.groups == {"tool": ["tool.1", "tool.2", "tool.3"]}
     assert list(report.manifest.sources) == ["base", "tool.1", "tool.2", "tool.3", "agent1"]
+    with pytest.raises(InputError, match=r"the name 'tool\.1' of a member of 'tool' is an agent's; rename that agent"):
+        rammerge.merge(base.path, {"tool": group, "tool.1": agents["agent1"]}, out=tmp_path / "other")
 
 
 @pytest.mark.parametrize(
