@@ -25,9 +25,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A world in which `ram` is champion as version 1."""
     world = World(tmp_path_factory.mktemp("world"))
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in world.environment().items():
-            patch.setenv(name, value)
-        (world.home / "mlflow").mkdir(parents=True, exist_ok=True)
+        world.enter(patch)
         first = run(world.write(merges=["ram"], gates=[]))
         assert first.passed and first.champion == "tiny version 1 is champion now"
         yield world
@@ -35,8 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(autouse=True)
 def environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in world.environment().items():
-        monkeypatch.setenv(name, value)
+    world.enter(monkeypatch)
 
 
 def run(recipe: Path) -> Any:

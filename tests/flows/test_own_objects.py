@@ -26,14 +26,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     for name in ("own_gate.py", "own_suite.py"):
         shutil.copy(EXAMPLES / name, world.root / name)
     shutil.copytree(EXAMPLES / "sums", world.root / "sums")
-    (world.home / "mlflow").mkdir(parents=True, exist_ok=True)
     return world
 
 
 @pytest.fixture(autouse=True)
 def environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in world.environment().items():
-        monkeypatch.setenv(name, value)
+    world.enter(monkeypatch)
 
 
 def run(recipe: Path) -> Any:

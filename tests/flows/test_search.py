@@ -34,9 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(autouse=True)
 def environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Share one home among the tests of this module: each test starts where the test before it ended."""
-    (world.home / "mlflow").mkdir(parents=True, exist_ok=True)
-    for name, value in world.environment().items():
-        monkeypatch.setenv(name, value)
+    world.enter(monkeypatch)
 
 
 def write(world: World, **changes: Any) -> Path:

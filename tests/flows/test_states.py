@@ -26,9 +26,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(autouse=True)
 def environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    (world.home / "mlflow").mkdir(parents=True, exist_ok=True)
-    for name, value in world.environment().items():
-        monkeypatch.setenv(name, value)
+    world.enter(monkeypatch)
 
 
 def run(recipe: Path) -> Any:
