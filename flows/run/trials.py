@@ -59,6 +59,7 @@ class Trials:
         self._began = time.monotonic()
         self._answers, self._seconds = 0, 0.0  # of what no earlier run had done
         self.candidates: list[Candidate] = []
+        self._holding: list[Candidate] = []  # whose weights may be on the disk
 
     @property
     def answers(self) -> int:
@@ -68,6 +69,7 @@ class Trials:
     def look(self, candidates: Sequence[Candidate], look: int) -> None:
         """Ask candidates, all at the same time, the items of the looks up to `look`."""
         began, before = time.monotonic(), sum(candidate.items for candidate in candidates)
+        self._holding += candidates
         given = [self._given(candidate, look) for candidate in candidates]
         new = sum(trial.find(**each) is None for each in given)
         futures = [
@@ -84,9 +86,10 @@ class Trials:
 
     def keep(self, kept: Sequence[Candidate]) -> None:
         """Remove the weights of all other candidates."""
-        for candidate in self.candidates:
+        for candidate in self._holding:
             if candidate not in kept:
                 forget(method=candidate.method, owner=self._owner, **self._merging)
+        self._holding = list(kept)
 
     def seconds(self, answers: int) -> float:
         """Return how long this many answers, and their merges, take at the present pace; 0 if it is not known."""
