@@ -64,6 +64,7 @@ def read_page(content: Mapping[str, Any], board: Mapping[str, Any], run: str) ->
 
 def _run(run: str) -> Any:
     from mlflow.exceptions import MlflowException
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     mlflow = client()
     if _RUN_ID.fullmatch(run):
@@ -76,4 +77,4 @@ def _run(run: str) -> Any:
         return None
     wanted = f"tags.`{TAG_PIPELINE}` != '' and attributes.status = 'FINISHED'"
     parents = mlflow.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time DESC"])
-    return next((each for each in parents if "mlflow.parentRunId" not in each.data.tags), None)
+    return next((each for each in parents if MLFLOW_PARENT_RUN_ID not in each.data.tags), None)

@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from evaluation.backends.transformers import is_small
 from evaluation.runners.pool import Pool, Worker
-from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.errors import RammergeError
 from rammerge.system.interrupts import hearing
 
@@ -111,9 +112,10 @@ class Turn:
         _places.expect(-int(expected))
 
 
-def fills_the_machine(model: Checkpoint, device: str) -> bool:
-    """Tell whether a model needs the room of all."""
-    return device != "cpu" or not is_small(sum(tensor.numel for tensor in model.tensors.values()))
+def fills_the_machine(model: Path, device: str) -> bool:
+    """Tell whether the model in a directory needs the room of all."""
+    elements = sum(tensor.numel for tensor in open_checkpoint(model).tensors.values())
+    return device != "cpu" or not is_small(elements)
 
 
 @contextmanager

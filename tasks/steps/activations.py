@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict
 from rammerge import store
 from rammerge.activations.activations import Activations
 from rammerge.activations.prompts import Prompts
-from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.errors import RammergeError
 from rammerge.recipe import Compute
 from rammerge.store import Entry
@@ -101,7 +100,7 @@ def _opened(path: Path) -> Activations:
 
 
 def _fills_the_machine(*, base: Model, compute: Compute, **_: Any) -> bool:
-    return fills_the_machine(open_checkpoint(base.path), compute.device)
+    return fills_the_machine(base.path, compute.device)
 
 
 @step(

@@ -16,7 +16,6 @@ from evaluation.results import SuiteResult
 from evaluation.runners.pool import Worker
 from evaluation.suites import Split, Suite
 from rammerge import store
-from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.errors import InputError
 from rammerge.recipe import Recipe
 from rammerge.system.atomic import write_json, write_text
@@ -119,8 +118,9 @@ class Scores(Result):
         return all(store.find("suite", directory.parent.name) for directory in self.directories.values())
 
 
-def _fills_the_machine(*, model: Model, conditions: Conditions, **_: Any) -> bool:
-    return fills_the_machine(open_checkpoint(model.path), conditions.device)
+def model_fills(*, model: Model, conditions: Conditions, **_: Any) -> bool:
+    """Tell whether the model that a step asks needs the room of all."""
+    return fills_the_machine(model.path, conditions.device)
 
 
 @step(
@@ -129,7 +129,7 @@ def _fills_the_machine(*, model: Model, conditions: Conditions, **_: Any) -> boo
     run_name="evaluate {name}",
     result=Scores,
     ignore=["name"],
-    runs_a_model=_fills_the_machine,
+    runs_a_model=model_fills,
 )
 def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], conditions: Conditions) -> None:
     """Run the model on every suite with lm-eval; a suite that these very weights were run on before is not run again.
@@ -151,7 +151,7 @@ def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], con
 
     # A process is taken before any of the store's locks: another step might wait for room while it holds one.
     work = [partial(ask, number, suite) for number, suite in enumerate(suites)]
-    found = share_out(work, alone=_fills_the_machine(model=model, conditions=conditions))
+    found = share_out(work, alone=model_fills(model=model, conditions=conditions))
     entries = {suite.name: entry for suite, entry in zip(suites, found, strict=True)}
     scores = {
         "directories": {suite: str(entry.path / suite) for suite, entry in entries.items()},

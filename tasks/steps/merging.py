@@ -311,7 +311,7 @@ class Smoked(Result):
 
 
 def _fills_the_machine(*, model: Model, compute: Compute, **_: Any) -> bool:
-    return fills_the_machine(open_checkpoint(model.path), compute.device)
+    return fills_the_machine(model.path, compute.device)
 
 
 @step(

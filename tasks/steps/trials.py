@@ -12,7 +12,6 @@ from typing import Any, Self
 
 from evaluation.runners.pool import Worker
 from rammerge import store
-from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.publishing.identity import MERGE_VERSION
 from rammerge.recipe import Compute, Output
 from rammerge.store import Entry
@@ -20,7 +19,7 @@ from rammerge.system.atomic import write_json
 from tasks.runtime.progress import progress
 from tasks.runtime.slots import fills_the_machine, model_process
 from tasks.runtime.step import Result, step
-from tasks.steps.evaluating import Conditions, SuiteRef, harness_arguments
+from tasks.steps.evaluating import Conditions, SuiteRef, harness_arguments, model_fills
 from tasks.steps.merging import Merged, MethodRef, OverlapResult, merge, write_merges
 from tasks.steps.sources import Groups, Model, open_family, refuse_changed
 
@@ -51,11 +50,7 @@ class Looked(Result):
 
 
 def _base_fills(*, base: Model, conditions: Conditions, **_: Any) -> bool:
-    return fills_the_machine(open_checkpoint(base.path), conditions.device)
-
-
-def _model_fills(*, model: Model, conditions: Conditions, **_: Any) -> bool:
-    return fills_the_machine(open_checkpoint(model.path), conditions.device)
+    return fills_the_machine(base.path, conditions.device)
 
 
 @step(
@@ -112,7 +107,7 @@ def trial(
     run_name="{name} on the first items",
     result=Looked,
     ignore=["name"],
-    runs_a_model=_model_fills,
+    runs_a_model=model_fills,
 )
 def reference(
     out: Path, name: str, model: Model, suites: Sequence[SuiteRef], conditions: Conditions, look: int
@@ -150,7 +145,7 @@ def _known(
 def _ask(model: Model, suites: Sequence[SuiteRef], conditions: Conditions, look: int) -> dict[str, list[float]]:
     scores = {}
     # The process is taken before any of the store's locks: another step might wait for room while it holds one.
-    with model_process(alone=_model_fills(model=model, conditions=conditions)) as process:
+    with model_process(alone=model_fills(model=model, conditions=conditions)) as process:
         for number, suite in enumerate(suites):
             progress()(number / len(suites), suite.name)
             scores[suite.name] = _joined([_asked(process, model, suite, conditions, each) for each in range(look + 1)])

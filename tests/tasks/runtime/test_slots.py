@@ -13,7 +13,6 @@ from typing import Any, cast
 import pytest
 
 from evaluation.runners.pool import Worker
-from rammerge.checkpoints.checkpoint import open_checkpoint
 from tasks.runtime import slots
 from tasks.runtime.slots import Room, Turn, fills_the_machine, share_out
 from tests.evaluation.made import write_model
@@ -61,7 +60,7 @@ def test_whoever_gives_up_waiting_leaves_the_place_to_others() -> None:
 
 @pytest.mark.parametrize(("device", "alone"), [("cpu", False), ("cuda:1", True)])
 def test_a_small_model_shares_the_processors_and_none_the_gpu(tmp_path: Path, device: str, alone: bool) -> None:
-    assert fills_the_machine(open_checkpoint(write_model(tmp_path)), device) is alone
+    assert fills_the_machine(write_model(tmp_path), device) is alone
 
 
 _SECONDS = 60.0
