@@ -1,7 +1,7 @@
 """The page's text: the template filled with a run's content, drawings included."""
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,10 +33,9 @@ _WHOLE = Scale(0.0, 1.0)
 
 @dataclass(frozen=True)
 class _Forest:
-    """One panel of differences: variants minus one model, whose name is left out if the heading says it."""
+    """One panel of differences: variants minus the model that the heading names."""
 
     heading: str
-    other: str | None
     scale: Scale
     rows: Sequence[ShownComparison]
 
@@ -56,14 +55,15 @@ class _Specialist:
 def to_page(page: Page) -> str:
     """Return the report as one HTML document, the same bytes for the same content."""
     board = page.board
+    headline = [shown for role in _ROLES for shown in _shown(board, role) if shown.comparison.ours == board.selected]
     return _template().render(
         page=page,
         board=board,
         selected=board.row(board.selected),
-        headline=[shown for role in _ROLES for shown in _shown(board, role) if shown.comparison.ours == board.selected],
+        headline=headline,
         roles=_ROLES,
-        forests=_forests(board, page),
-        by_suite=_by_suite(board, page),
+        forests=_forests(page),
+        by_suite=_by_suite(page, headline),
         specialists=_specialists(board),
         suites=board.suites,
         columns=score_columns(board),
@@ -92,7 +92,7 @@ def _template() -> jinja2.Template:
         "mebibytes": lambda value: f"{value / 2**20:,.0f}",
     }
     environment.globals |= {"score_mark": _score_mark, "difference_mark": _difference_mark}
-    environment.globals |= {"specialist_mark": _specialist_mark, "detected": detected}
+    environment.globals |= {"specialist_mark": _specialist_mark, "detected": detected, "rival": _rival}
     environment.globals |= {"decoding": decoding, "history_plot": history_plot, "trade_offs": trade_offs}
     environment.globals |= {"standing": standing, "outcome": outcome, "not_final": NOT_FINAL, "trials_shown": SHOWN}
     return environment.get_template("page.html.j2")
@@ -117,41 +117,43 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def _forests(board: Leaderboard, page: Page) -> list[_Forest]:
-    forests = []
-    for role, heading in _headings(page).items():
+def _forests(page: Page) -> list[_Forest]:
+    """Return one panel for each model that variants are compared with, its rows being the variants."""
+    board, forests = page.board, []
+    for role in _ROLES:
         if rows := _shown(board, role):
             scale = _scale([row.comparison.average for row in rows], board.confidence)
-            forests.append(_Forest(heading, _name(board, role, rows[0]), scale, rows))
+            forests.append(_Forest(_heading(page, rows[0]), scale, rows))
     return forests
 
 
-def _by_suite(board: Leaderboard, page: Page) -> list[_Forest]:
+def _by_suite(page: Page, headline: Sequence[ShownComparison]) -> list[_Forest]:
     """Return one panel for each model that the selected variant is compared with, its rows being the suites."""
-    forests = []
-    for role, heading in _headings(page).items():
-        for shown in _shown(board, role):
-            if shown.comparison.ours == board.selected and role != "reference":
-                scale = _scale(list(shown.comparison.suites.values()), board.confidence)
-                forests.append(_Forest(heading, _name(board, role, shown), scale, [shown]))
-    return forests
+    return [
+        _Forest(_heading(page, shown), _scale(list(shown.comparison.suites.values()), page.board.confidence), [shown])
+        for shown in headline
+        if shown.role != "reference"
+    ]
 
 
-def _headings(page: Page) -> Mapping[Role, str]:
-    """Return the headings of comparisons; where two runs are compared, the other model is no champion."""
-    return _ROLES if page.decision else _ROLES | {"champion": "Against"}
+def _heading(page: Page, shown: ShownComparison) -> str:
+    """Return the heading of a comparison; where two runs are compared, the other model is no champion."""
+    if shown.role == "base":
+        return _ROLES["base"]
+    if shown.role == "champion" and not page.decision:
+        return f"Against {shown.comparison.theirs}"
+    return f"{_ROLES[shown.role]}: {_rival(page.board, shown)}"
+
+
+def _rival(board: Leaderboard, shown: ShownComparison) -> str:
+    champion = board.champion if shown.role == "champion" else None
+    return champion.name if champion else shown.comparison.theirs
 
 
 def _scale(differences: Sequence[Difference], confidence: float) -> Scale:
     bands = [detected(difference, confidence=confidence) for difference in differences]
     low = min(0.0, *(difference.low for difference in differences), *(-band for band in bands))
     return Scale(low, max(0.0, *(difference.high for difference in differences), *bands))
-
-
-def _name(board: Leaderboard, role: Role, shown: ShownComparison) -> str | None:
-    if role == "champion" and board.champion is not None:
-        return board.champion.name
-    return None if role == "base" else shown.comparison.theirs
 
 
 def _shown(board: Leaderboard, role: Role) -> list[ShownComparison]:
