@@ -13,11 +13,16 @@ _COLORS = {"base": "#7f7f7f", "agent": "#4477aa", "champion": "#aa3377", "varian
 _MARKERS = "o^sDvP*X<>"
 
 
-def leaderboard_png(leaderboard: Leaderboard, *, dots_per_inch: int = 120) -> bytes:
+def leaderboard_png(leaderboard: Leaderboard) -> bytes:
     """Return `leaderboard_figure` as a PNG image."""
+    return to_png(leaderboard_figure(leaderboard))
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG image."""
     buffer = io.BytesIO()
-    # Without the library's version in the file, the same leaderboard gives the same bytes.
-    leaderboard_figure(leaderboard).savefig(buffer, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    # Without the library's version in the file, the same figure gives the same bytes.
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -3,13 +3,13 @@
 All points are scores on the items of the first look, because all candidates saw these.
 """
 
-import io
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from evaluation.report.figures import to_png
 from evaluation.search.history import History, Trial
 
 # Tol's bright scheme, which color-blind readers can tell apart.
@@ -72,7 +72,4 @@ def _draw_methods(axes: Axes, history: History, x: Sequence[float], y: Sequence[
 def _png(figure: Figure) -> bytes:
     figure.suptitle("Validation items of the first look, which all candidates saw", x=0.01, ha="left", fontsize=11)
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
-    buffer = io.BytesIO()
-    # Without the library's version in the file, the same history gives the same bytes.
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
-    return buffer.getvalue()
+    return to_png(figure)
