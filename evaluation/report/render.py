@@ -131,11 +131,10 @@ def suites_to_rich(leaderboard: Leaderboard) -> Table:
     parts = {**shown.comparison.suites, "average": shown.comparison.average}
     for suite, difference in parts.items():
         both = (row.average["test"] if suite == "average" else row.suites["test"][suite] for row in (ours, theirs))
-        low, high = 100 * difference.low, 100 * difference.high
         table.add_row(
             suite,
             *(f"{100 * estimate.value:.1f}" for estimate in both),
-            f"{100 * difference.value:+.1f} ({low:+.1f}, {high:+.1f})",
+            _in_points(difference),
             f"±{100 * detected(difference, confidence=leaderboard.confidence):.1f}",
             f"{difference.wins}, {difference.losses} of {difference.n}",
             p_value(difference.p_value),
@@ -182,11 +181,13 @@ def _shown(estimate: Estimate) -> str:
 def _shown_difference(leaderboard: Leaderboard, name: str, role: Role) -> str:
     for shown in leaderboard.comparisons:
         if shown.comparison.ours == name and shown.role == role:
-            average: Difference = shown.comparison.average
-            low, high = 100 * average.low, 100 * average.high
             p = p_value(shown.holm_p)
-            return f"{100 * average.value:+.1f} ({low:+.1f}, {high:+.1f}) p{'' if p.startswith('<') else '='}{p}"
+            return f"{_in_points(shown.comparison.average)} p{'' if p.startswith('<') else '='}{p}"
     return "itself"
+
+
+def _in_points(difference: Difference) -> str:
+    return f"{100 * difference.value:+.1f} ({100 * difference.low:+.1f}, {100 * difference.high:+.1f})"
 
 
 def _marked(leaderboard: Leaderboard, name: str) -> str:
