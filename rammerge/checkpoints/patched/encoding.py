@@ -13,10 +13,10 @@ from rammerge.numerics.dtypes import DType
 # cost more than they save. Bytes are compressed at the level at which a whole file would be.
 _STEPS_LEVEL, _BYTES_LEVEL = 1, 3
 _SAMPLE_BYTES = 1 << 12
-# Gaps take fewer bytes than a bitmap where at most one element in eight changed.
+# Gaps take fewer bytes than a bitmap where at most one element in this many changed.
 _SPARSE = 8
-# Where at least one element in 2.5 changed, steps of all take no more bytes than a bitmap and steps of some, and half
-# the time to decode.
+# Where at least one element in this many changed, steps of all take no more bytes than a bitmap and steps of some, and
+# half the time to decode.
 _DENSE = 2.5
 # The largest number of steps, in zig-zag, for which half a byte is enough.
 _HALF_BYTE = 16
