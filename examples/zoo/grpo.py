@@ -1,37 +1,18 @@
-"""Train one agent: TRL's GRPO with verifiable rewards, on one domain, from the exported base.
-
-The optimizer is plain SGD with momentum on float32 master weights. AdamW moves every weight by about the same amount,
-whatever its gradient. After a few steps it would have changed all elements, or, with weights in bfloat16, the same
-small ones in every agent. On-policy RL of large models leaves sparse task vectors that differ between agents; SGD does
-too.
-"""
+"""Train one agent: TRL's GRPO with verifiable rewards, on one domain, from the exported base."""
 
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from examples.zoo.domains import Domain
-
-
-@dataclass(frozen=True)
-class GrpoSettings:
-    """How an agent is trained; `learning_rate` and `momentum` are those of SGD."""
-
-    seed: int
-    steps: int
-    prompts: int = 24
-    samples: int = 8
-    learning_rate: float = 0.01
-    momentum: float = 0.9
+from examples.zoo.regimes import GrpoSettings, build_optimizer
 
 
 def train(
@@ -52,7 +33,7 @@ def train(
     items = islice(domain.stream("train", settings.seed), settings.steps * settings.prompts)
     # As JSON, because the fields of a document differ between items and a data set gives every row the same columns.
     rows = [{"prompt": item.prompt, "doc": json.dumps(item.doc)} for item in items]
-    optimizer = torch.optim.SGD(model.parameters(), lr=settings.learning_rate, momentum=settings.momentum)
+    optimizer = build_optimizer(model.parameters(), settings)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = GRPOTrainer(
             model=model,

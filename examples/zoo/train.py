@@ -25,36 +25,37 @@ from examples.zoo import grpo, pretrain
 from examples.zoo.checkpoint import CHECKPOINTS, load, read_record, save, write_record
 from examples.zoo.domains import DOMAINS
 from examples.zoo.measure import accuracies, sparsities
+from examples.zoo.regimes import AGENTS, REGIMES, GrpoSettings, settings_of
 from examples.zoo.tokenizer import build_tokenizer
 
-BASE = pretrain.PretrainSettings()
-AGENTS = {
-    "tool": grpo.GrpoSettings(seed=11, steps=160, prompts=40, samples=12),
-    "code": grpo.GrpoSettings(seed=12, steps=40),
-    "memory": grpo.GrpoSettings(seed=13, steps=200, learning_rate=0.005),
-}
 STAGES = ("base", *AGENTS)
 
 
-def make_base(out: Path) -> None:
-    """Pre-train the base and write it to `out/base`."""
+def make_base(folder: Path, settings: pretrain.PretrainSettings) -> None:
+    """Pre-train the base and write it to `folder`."""
     started = time.monotonic()
     tokenizer = build_tokenizer()
-    model = pretrain.build_model(tokenizer, BASE.seed)
+    model = pretrain.build_model(tokenizer, settings.seed)
     curve = []
-    for step, losses in enumerate(pretrain.train(model, tokenizer, BASE), 1):
+    for step, losses in enumerate(pretrain.train(model, tokenizer, settings), 1):
         if step % 100 == 0:
             curve.append({"step": step, **{name: round(loss, 4) for name, loss in losses.items()}})
-            _say("base", step, BASE.steps, started, " ".join(f"{name} {loss:.3f}" for name, loss in losses.items()))
-    record = {"method": "next-token prediction", "settings": asdict(BASE), "loss": curve}
-    _finish(out / "base", model, tokenizer, record, started)
+            _say(
+                folder.name,
+                step,
+                settings.steps,
+                started,
+                " ".join(f"{name} {loss:.3f}" for name, loss in losses.items()),
+            )
+    record = {"method": "next-token prediction", "settings": asdict(settings), "loss": curve}
+    _finish(folder, model, tokenizer, record, started)
 
 
-def make_agent(out: Path, name: str) -> None:
-    """Train the agent of one domain from `out/base` and write it to `out/<name>`."""
+def make_agent(base: Path, folder: Path, settings: GrpoSettings) -> None:
+    """Train the agent of the domain that `folder` is named after from `base`, and write it to `folder`."""
     started = time.monotonic()
-    settings = AGENTS[name]
-    model, tokenizer = load(out / "base")
+    name = folder.name
+    model, tokenizer = load(base)
     curve: list[float] = []
 
     def note(step: int, reward: float) -> None:
@@ -64,7 +65,7 @@ def make_agent(out: Path, name: str) -> None:
 
     grpo.train(model, tokenizer, DOMAINS[name], settings, note)
     record = {"method": "GRPO", "settings": asdict(settings), "reward": curve}
-    _finish(out / name, model, tokenizer, record, started)
+    _finish(folder, model, tokenizer, record, started)
 
 
 def record_sparsities(out: Path) -> None:
@@ -101,18 +102,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the zoo's base and its three agents from seeds.")
     parser.add_argument("--out", type=Path, default=CHECKPOINTS, help="folder for the checkpoints")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, help="stages to run; agents need a base")
+    parser.add_argument("--seed", type=int, default=1, help="of the base; those of the agents derive from it")
+    parser.add_argument("--regime", choices=REGIMES, default="sgd", help="how the agents are trained")
     arguments = parser.parse_args()
+    out: Path = arguments.out
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     for stage in STAGES:
         if stage not in arguments.only:
             continue
         if stage == "base":
-            make_base(arguments.out)
+            make_base(out / stage, pretrain.PretrainSettings(seed=arguments.seed))
         else:
-            make_agent(arguments.out, stage)
-    if all((arguments.out / stage).is_dir() for stage in STAGES):
-        record_sparsities(arguments.out)
+            make_agent(out / "base", out / stage, settings_of(stage, arguments.seed, arguments.regime))
+    if all((out / stage).is_dir() for stage in STAGES):
+        record_sparsities(out)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,15 @@
 
 import itertools
 import string
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from examples.zoo import grpo, pretrain
 from examples.zoo.domains import DOMAINS, Domain
+from examples.zoo.families import Family, missing
+from examples.zoo.regimes import REGIMES, GrpoSettings, build_optimizer, settings_of
 from examples.zoo.tokenizer import build_tokenizer
 
 TINY = pretrain.PretrainSettings(steps=2, documents=1)
@@ -49,8 +53,38 @@ def test_grpo_raises_the_probability_of_what_is_rewarded() -> None:
 
     before = probability()
     seen: list[tuple[int, float]] = []
-    settings = grpo.GrpoSettings(seed=1, steps=8, prompts=4, samples=16)
+    settings = GrpoSettings(seed=1, steps=8, prompts=4, samples=16)
     grpo.train(model, tokenizer, domain, settings, lambda step, reward: seen.append((step, reward)))
     assert [step for step, _ in seen] == list(range(1, 9))
     assert all(0.0 <= reward <= 1.0 for _, reward in seen)
     assert probability() > before + 0.05, (before, probability())
+
+
+def test_with_adamw_on_bfloat16_only_small_weights_change() -> None:
+    start = torch.tensor([1.5 * 2.0**power for power in range(-12, 1)])
+    moved = {}
+    for regime in REGIMES:
+        weights = start.clone().requires_grad_()
+        optimizer = build_optimizer([weights], replace(settings_of("code", 1, regime), learning_rate=1e-3))
+        for _ in range(3):
+            weights.grad = torch.ones_like(weights)
+            optimizer.step()
+        moved[regime] = weights.detach() != start
+        if regime == "adamw-bf16":
+            assert torch.equal(weights, weights.bfloat16().float())
+    # The step is 0.001, and half the distance between two values above 0.5 is 2^-9: there it is lost.
+    assert torch.equal(moved["adamw-bf16"], start < 0.5)
+    assert moved["adamw-float32"].all()
+    assert moved["sgd"].all()
+
+
+def test_families_train_only_what_is_missing_and_never_the_committed_zoo(tmp_path: Path) -> None:
+    bases, agents = missing([Family(tmp_path, seed, regime) for seed in (1, 2) for regime in REGIMES])
+    assert [training.folder for training in bases] == [tmp_path / "seed-2" / "base"]
+    assert len(agents) == (2 * len(REGIMES) - 1) * len(DOMAINS)
+    assert [training.samples for training in agents] == sorted((each.samples for each in agents), reverse=True)
+    assert len({training.settings.seed for training in agents}) == 2 * len(DOMAINS)
+    done = agents[0].folder
+    done.mkdir(parents=True)
+    (done / "training.json").write_text("{}")
+    assert done not in {training.folder for training in missing([Family(tmp_path, 2, "sgd")])[1]}
