@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.backends.transformers import drop_decoding_settings, load, threads_for
-from evaluation.runners.asking import asked
+from evaluation.runners.views import asked
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from evaluation.backends.classes import text_model
 from evaluation.backends.transformers import check_decoding_settings, load_tokenizer
-from evaluation.runners.asking import answering, ask, asked
+from evaluation.runners.asking import ask
 from evaluation.runners.patience import TookTooLongError
+from evaluation.runners.sizes import measure
 from evaluation.runners.tasks import build_tasks, count_items, draw_the_same_examples, task_manager
+from evaluation.runners.views import answering, asked
 from evaluation.suites import SPLITS, Split, Suite, cluster_of
 from evaluation.suites.splits import refuse_shared_clusters
 from rammerge.errors import InputError, RammergeError
@@ -48,8 +50,6 @@ class Rehearsed:
 
 # What is scored in place of an answer.
 _ANSWER = "none"
-# More than a tokenizer adds to a text.
-_SPECIAL_TOKENS = 16
 
 
 def rehearse(
@@ -163,6 +163,7 @@ def _mute() -> "LM":
         generate=lambda requests: [_ANSWER for _ in requests],
         score=lambda requests: [(-1.0, False) for _ in requests],
         score_text=lambda requests: [-1.0 for _ in requests],
+        render=lambda turns: turns[-1]["content"],
     )
 
 
@@ -179,7 +180,7 @@ def _measure(
         context = f"the context of {name}, {reader.max_length} tokens"
         try:
             requests = _requests(suite, task, reader, limit)
-            sizes = [_size(reader, request) for request in requests]
+            sizes = [measure(reader, request) for request in requests]
         # Templates and functions of the suite's and of the model's.
         except (Exception, SystemExit, TookTooLongError) as error:
             raise InputError(f"{where} cannot be asked of {name}: {error!r}; correct the suite or the model") from error
@@ -211,37 +212,3 @@ def _requests(suite: Suite, task: "Task", reader: "HFLM", limit: int | None) -> 
         tokenizer_name=reader.tokenizer_name if suite.apply_chat_template else "",
     )
     return list(task.instances)
-
-
-class _Size(NamedTuple):
-    """Tokens of a prompt, of the longest answer to it, and the room that the context has for the prompt."""
-
-    prompt: int
-    answer: int
-    room: int
-
-
-def _size(reader: "HFLM", request: "Instance") -> _Size:
-    if request.request_type == "generate_until":
-        from lm_eval.models.utils import normalize_gen_kwargs
-
-        prompt, settings = request.args
-        answer = int(normalize_gen_kwargs(settings, reader.max_gen_toks)["max_gen_toks"])
-        room = reader.max_length - answer
-        if reader.backend == "seq2seq":
-            positions = getattr(reader.config, "max_position_embeddings", None)  # which the decoder has of its own
-            room = 0 if positions is not None and answer >= positions else reader.max_length
-        return _Size(_count(reader, prompt, room), answer, room)
-    if request.request_type == "loglikelihood":
-        prompt, continuation = request.args
-        answer = 0 if reader.backend == "seq2seq" else len(reader.tok_encode(continuation, add_special_tokens=False))
-        # The last token of an answer is compared, and not read.
-        room = reader.max_length - max(0, answer - 1)
-        return _Size(_count(reader, prompt, room), answer, room)
-    return _Size(0, 0, reader.max_length)  # lm-eval cuts a long text into windows
-
-
-def _count(reader: "HFLM", text: str, room: int) -> int:
-    """Return the number of tokens; where there is room to spare, the number of bytes, which is larger."""
-    size = len(text.encode())
-    return size if 2 * size + _SPECIAL_TOKENS < room else len(reader.tok_encode(text))

@@ -7,15 +7,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, SupportsFloat
 
+from evaluation.runners.acting import Conversation
 from evaluation.suites import Suite, cluster_of
 from rammerge.errors import InputError, closest
+
+_OF_AN_ANSWER = ("completion", "score", "turns")
 
 
 def samples(suite: Suite, logged: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Return the samples of one split, sorted by id, from lm-eval's log by task.
 
     An id is the item's own, or else its position in the data. With several tasks it begins with the task's name.
-    `item` is lm-eval's digest of the item's content, `cluster` is there where the suite declares clusters.
+    `item` is lm-eval's digest of the item's content, `cluster` is there where the suite declares clusters, and `turns`
+    where the completion is a conversation.
 
     Raises:
         InputError: a task lacks the suite's metric or filter, or scored an item outside [0, 1].
@@ -34,7 +38,7 @@ def joined(repeats: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
         {
             **answers[0],
             "score": math.fsum(answer["score"] for answer in answers) / len(answers),
-            "answers": [{key: answer[key] for key in ("completion", "score")} for answer in answers],
+            "answers": [{key: answer[key] for key in _OF_AN_ANSWER if key in answer} for answer in answers],
         }
         for answers in zip(*repeats, strict=True)
     ]
@@ -86,6 +90,7 @@ def _samples(suite: Suite, task: str, logged: Sequence[Mapping[str, Any]], *, pr
                 "completion": _completion(entry),
                 "score": _score(where, metric, entry),
                 "item": entry["doc_hash"],
+                **_turns(entry),
                 **({} if suite.cluster is None else {"cluster": cluster_of(entry["doc"], suite.cluster, where)}),
             }
 
@@ -97,6 +102,11 @@ def _completion(entry: Mapping[str, Any]) -> str:
         return str(responses[0])
     likeliest = max(range(len(responses)), key=lambda choice: float(responses[choice][0]))
     return str(entry["arguments"][likeliest][1])
+
+
+def _turns(entry: Mapping[str, Any]) -> dict[str, Any]:
+    response = entry["filtered_resps"][0]
+    return {"turns": response.turns} if isinstance(response, Conversation) else {}
 
 
 def _score(where: str, metric: str, entry: Mapping[str, Any]) -> float:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.backends.served import Endpoint, Kind, Served
 from evaluation.backends.transformers import PROMPT
-from evaluation.runners.asking import answering
 from evaluation.runners.harness import Harness, Results, preload
 from evaluation.runners.rehearsal import rehearse
+from evaluation.runners.views import answering
 from evaluation.suites import SPLITS, Split, Suite
 from rammerge.errors import InputError
 

@@ -62,7 +62,7 @@ def _build(manager: "TaskManager", suite: Suite, name: str) -> "dict[str, Task]"
         raise InputError(f"{suite.path / 'suite.yaml'} names the unknown lm-eval task '{name}'{closest(name, known)}")
     kept: list[int] = []
     try:
-        loaded: dict[str, Task] = manager.load([_config(file, kept) if file is not None else name])["tasks"]
+        loaded: dict[str, Task] = manager.load([_config(suite, file, kept) if file is not None else name])["tasks"]
     except InputError:
         raise
     # lm-eval has no error class of its own, and the suite's code runs here.
@@ -85,7 +85,7 @@ def _is_out_of_reach(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _config(file: TaskFile, kept: list[int]) -> dict[str, Any]:
+def _config(suite: Suite, file: TaskFile, kept: list[int]) -> dict[str, Any]:
     """Return lm-eval's configuration of a suite's own task, with its functions loaded and its local data named.
 
     Each call of its `process_docs` adds to `kept` how many items are left.
@@ -93,12 +93,19 @@ def _config(file: TaskFile, kept: list[int]) -> dict[str, Any]:
     config: dict[str, Any] = _resolve(dict(file.config))
     if callable(process := config.get("process_docs")):
         config["process_docs"] = _counting(process, kept)
+    if suite.environment is not None:
+        config["process_results"] = partial(_score_of, suite.metric.partition(",")[0])
     if file.data_files is not None:
         # lm-eval would read the files through the Arrow library's cache below the user's home, and every item would get
         # the keys of all the others. This way the scoring function meets the items as they are in the file.
         config["custom_dataset"] = partial(_local_dataset, file.data_files, as_arrow="process_docs" in config)
         config.pop("dataset_kwargs")
     return config
+
+
+def _score_of(metric: str, _doc: Any, results: Sequence[Any]) -> dict[str, float]:
+    """Return the score that the environment gave; see `evaluation.runners.acting.Conversation`."""
+    return {metric: results[0].score}
 
 
 def _counting(process: Callable[..., Any], kept: list[int]) -> Callable[..., Any]:

@@ -37,6 +37,20 @@ class Sampling(BaseModel):
         return f"{self.repeats} answers at temperature {self.temperature:g}"
 
 
+class EnvironmentClass(BaseModel):
+    """What a suite.yaml says of an environment.
+
+    Attributes:
+        name: its class, `module.Class`.
+        turns: the most answers to an item.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(alias="class", pattern=r"^[A-Za-z_][\w.]*\.[A-Za-z_]\w*$")
+    turns: int = Field(ge=1, le=1000)
+
+
 class _Tasks(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,6 +71,7 @@ class SuiteFile(BaseModel):
     cluster: str | None = Field(default=None, min_length=1)
     sampling: Sampling | None = None
     sandbox: bool = False
+    environment: EnvironmentClass | None = None
     licence: str | None = None
     wheel: Wheel | None = None
     tasks: _Tasks

@@ -7,9 +7,10 @@ from types import MappingProxyType
 
 from evaluation.sandbox import find_sandbox
 from evaluation.suites.catalogue import available_suites, ready
-from evaluation.suites.format import FILE, SPLITS, Sampling, Split, digest_suite, read_suite_file
+from evaluation.suites.environment import World
+from evaluation.suites.format import FILE, SPLITS, Sampling, Split, SuiteFile, digest_suite, read_suite_file
 from evaluation.suites.splits import local_clusters, refuse_shared_clusters, refuse_shared_prompts
-from evaluation.suites.taskfile import TaskFile, read_task_files
+from evaluation.suites.taskfile import FunctionReference, TaskFile, read_task_files
 from rammerge.errors import InputError, closest
 from rammerge.system.plugins import entry_points, is_reference, load_object
 
@@ -21,6 +22,7 @@ class Suite:
     `task_files` holds the suite's own tasks by name; a name in `tasks` that is not there is one of lm-eval's library.
     Items with the same value of the key `cluster` are related. Without `sampling` decoding is greedy.
     `sandbox` is the name and version of what runs the programs that models write, where the suite asks for programs.
+    With an `environment` an answer is a conversation, which the environment scores.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Suite:
     cluster: str | None
     sampling: Sampling | None
     sandbox: str | None
+    environment: World | None
     path: Path
     digest: str
     task_files: Mapping[str, TaskFile]
@@ -96,6 +99,7 @@ def _open(path: Path) -> Suite:
             f"on: give validation and test different tasks"
         )
     task_files = read_task_files(path)
+    world = _world(path, content, task_files)
     suite = Suite(
         name=content.name,
         title=content.title,
@@ -106,12 +110,37 @@ def _open(path: Path) -> Suite:
         cluster=content.cluster,
         sampling=content.sampling,
         sandbox=find_sandbox().label if content.sandbox else None,
+        environment=world,
         path=path,
-        digest=digest_suite(path, (file for task in task_files.values() for file in task.files)),
+        digest=digest_suite(path, _named(task_files, world)),
         task_files=MappingProxyType(task_files),
     )
     _keep_splits_apart(suite)
     return suite
+
+
+def _world(path: Path, content: SuiteFile, task_files: Mapping[str, TaskFile]) -> World | None:
+    """Return the suite's environment, if it has one; InputError if its tasks cannot be asked in it."""
+    if content.environment is None:
+        return None
+    if not content.apply_chat_template:
+        raise InputError(f"{path / FILE}: an environment talks with a model in a chat; set apply_chat_template: true")
+    for name in (*content.tasks.validation, *content.tasks.test):
+        config = task_files[name].config if name in task_files else {}
+        if config.get("output_type") != "generate_until" or "process_results" in config:
+            raise InputError(
+                f"{path / FILE} has an environment, which scores the answers of the suite's own tasks; give the task "
+                f"'{name}' a file with output_type: generate_until and without process_results"
+            )
+    module, _, name = content.environment.name.rpartition(".")
+    return World(FunctionReference(path, module, name), content.environment.turns)
+
+
+def _named(task_files: Mapping[str, TaskFile], world: World | None) -> set[Path]:
+    """Return the files that make the suite what it is, in its directory or not."""
+    files = {file for task in task_files.values() for file in task.files}
+    module = world.reference.file if world is not None else None
+    return files | ({module} if module is not None else set())
 
 
 def _keep_splits_apart(suite: Suite) -> None:

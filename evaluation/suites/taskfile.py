@@ -52,11 +52,11 @@ class FunctionReference:
         except (Exception, SystemExit) as error:  # the suite's own code runs here and may raise anything
             function_name = f"{self.module}.{self.name}"
             raise InputError(
-                f"a task in {self.folder} names the function '{function_name}', which cannot be imported: {error}"
+                f"a file in {self.folder} names the function '{function_name}', which cannot be imported: {error}"
             ) from error
         if not callable(function):
             raise InputError(
-                f"a task in {self.folder} names the function '{self.module}.{self.name}', which is {function!r}; "
+                f"a file in {self.folder} names the function '{self.module}.{self.name}', which is {function!r}; "
                 f"give a function"
             )
         return function

@@ -53,10 +53,31 @@ def write_tokenizer(directory: Path, *, characters: str = string.printable[:95],
     return len(tokens)
 
 
+WORLD = """
+from evaluation.suites.environment import Reply
+
+class Mirror:
+    def reset(self, item):
+        self.said, self.item = [], item
+
+    def step(self, answer):
+        self.said.append(answer)
+        if len(self.said) == 3:
+            return Reply(score=len(set("".join(self.said))) / 18)
+        return Reply(f"{answer[::-1]}={self.item['id'][-1]}", forget=len(self.said) == 2)
+"""
+
+
 def write_suite(directory: Path, *, kind: str = "generate", sizes: tuple[int, int] = (5, 12), **extra: object) -> Path:
-    """Write a suite of random prompts, `sizes` of them for validation and test; `extra` goes into suite.yaml."""
+    """Write a suite of random prompts, `sizes` of them for validation and test; `extra` goes into suite.yaml.
+
+    Of the kind `world` three answers to each, of which the last knows only what it was told before it.
+    """
     directory.mkdir(parents=True)
     name = directory.name
+    if kind == "world":
+        extra = {"apply_chat_template": True, "environment": {"class": "world.Mirror", "turns": 5}} | extra
+        (directory / "world.py").write_text(WORLD)
     tasks = {split: [f"{name}_{split}"] for split in ("validation", "test")}
     suite = {"name": name, "title": name.title(), "domain": "made", "metric": "acc", "tasks": tasks, **extra}
     (directory / "suite.yaml").write_text(yaml.safe_dump(suite))
@@ -84,6 +105,11 @@ def write_suite(directory: Path, *, kind: str = "generate", sizes: tuple[int, in
         task = yaml.safe_dump(shared | data)
         if kind == "choice":
             task += "output_type: multiple_choice\ndoc_to_choice: choices\nmetric_list: [{metric: acc}]\n"
+        elif kind == "world":
+            task += (
+                "output_type: generate_until\ngeneration_kwargs: {until: [], max_gen_toks: 6}\n"
+                "metric_list: [{metric: acc, aggregation: mean}]\n"
+            )
         else:
             task += (
                 "output_type: generate_until\nprocess_results: !function scoring.process_results\n"

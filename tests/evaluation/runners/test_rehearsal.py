@@ -90,7 +90,7 @@ def test_each_function_that_a_task_can_name_is_loaded(
         (folder / "own.py").write_text(module)
     edit_task(folder, **{"process_results": "scoring.process_results", key: "own.function"})
     said = refusal(folder, {"base": model})
-    assert f"a task in {folder} names the function 'own.function', " in said
+    assert f"a file in {folder} names the function 'own.function', " in said
     assert reason in said
 
 

@@ -2,11 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evaluation.runners.harness import evaluate_model
 from evaluation.suites import Suite, load_suite
+from evaluation.suites.environment import Environment, Reply
 from evaluation.suites.format import SuiteFile
 from tests.evaluation.made import write_model
 
@@ -46,3 +48,14 @@ def test_the_scoring_of_the_page_tells_right_from_wrong(suite: Suite) -> None:
     item = task.items()[0]
     assert score(item, [" 7"]) == {"acc": 1.0}
     assert score(item, ["8"]) == {"acc": 0.0}
+
+
+def test_the_environment_of_the_page_is_one() -> None:
+    names: dict[str, Any] = {}
+    exec(PAGE.partition("<!-- world -->\n```python\n")[2].partition("```")[0], names)
+    lights: Environment = names["Lights"]()
+    lights.reset({"lamps": ["red", "green"]})
+    assert [lights.step("red "), lights.step("green")] == [
+        Reply("1 lamps are off."),
+        Reply("0 lamps are off.", score=1),
+    ]
