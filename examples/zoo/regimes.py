@@ -6,9 +6,9 @@ below half the distance to the next value, so every agent changes the same eleme
 masters the steps add up, and almost every element changes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ AGENTS = {
     "code": GrpoSettings(seed=12, steps=40),
     "memory": GrpoSettings(seed=13, steps=200, learning_rate=0.005),
 }
-_ADAMW_STEPS = {"tool": 60, "code": 30, "memory": 50}
+_ADAMW_STEPS = {"tool": 80, "code": 40, "memory": 80}
 
 
 def settings_of(name: str, seed: int = 1, regime: Regime = "sgd") -> GrpoSettings:
@@ -46,7 +46,7 @@ def settings_of(name: str, seed: int = 1, regime: Regime = "sgd") -> GrpoSetting
     """
     settings = replace(AGENTS[name], seed=AGENTS[name].seed + 10 * (seed - 1), regime=regime)
     if regime != "sgd":
-        return replace(settings, steps=_ADAMW_STEPS[name], prompts=24, samples=8, learning_rate=3e-4)
+        return replace(settings, steps=_ADAMW_STEPS[name], prompts=24, samples=8, learning_rate=2e-4)
     return settings if seed == 1 else replace(settings, prompts=24, samples=8)
 
 
@@ -54,17 +54,15 @@ def build_optimizer(parameters: Iterable[Tensor], settings: GrpoSettings) -> tor
     """Return the optimizer of a regime for `parameters`, which are float32."""
     if settings.regime == "sgd":
         return torch.optim.SGD(parameters, lr=settings.learning_rate, momentum=settings.momentum)
-    kind = _RoundedAdamW if settings.regime == "adamw-bf16" else torch.optim.AdamW
-    return kind(parameters, lr=settings.learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
+    if settings.regime == "adamw-bf16":
+        optimizer.register_step_post_hook(_round_weights)
+    return optimizer
 
 
-class _RoundedAdamW(torch.optim.AdamW):
-    """AdamW on parameters that have bfloat16 values after each step, although they are computed with in float32."""
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        loss = super().step(closure)
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.copy_(parameter.bfloat16())
-        return loss
+@torch.no_grad()
+def _round_weights(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Give every weight the bfloat16 value that it would have been stored as; computing stays in float32."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.copy_(parameter.bfloat16())
