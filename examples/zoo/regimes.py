@@ -35,7 +35,7 @@ AGENTS = {
     "code": GrpoSettings(seed=12, steps=40),
     "memory": GrpoSettings(seed=13, steps=200, learning_rate=0.005),
 }
-_ADAMW_STEPS = {"tool": 80, "code": 40, "memory": 80}
+_ADAMW_STEPS = {"tool": 100, "code": 40, "memory": 100}
 
 
 def settings_of(name: str, seed: int = 1, regime: Regime = "sgd") -> GrpoSettings:
@@ -46,7 +46,7 @@ def settings_of(name: str, seed: int = 1, regime: Regime = "sgd") -> GrpoSetting
     """
     settings = replace(AGENTS[name], seed=AGENTS[name].seed + 10 * (seed - 1), regime=regime)
     if regime != "sgd":
-        return replace(settings, steps=_ADAMW_STEPS[name], prompts=24, samples=8, learning_rate=2e-4)
+        return replace(settings, steps=_ADAMW_STEPS[name], prompts=24, samples=8, learning_rate=1.5e-4)
     return settings if seed == 1 else replace(settings, prompts=24, samples=8)
 
 
