@@ -70,6 +70,11 @@ def check_device(name: str) -> str:
         raise InputError(f"unknown device '{name}'; use cpu, cuda or cuda:N") from error
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device '{name}' is not supported; use cpu, cuda or cuda:N")
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if device.type == "cpu":
+        return device.type
+    if not torch.cuda.is_available():
         raise InputError(f"device '{name}' cannot be used, because this machine has no CUDA device; use --device cpu")
-    return device.type if device.type == "cpu" else name
+    if (device.index or 0) >= (there := torch.cuda.device_count()):
+        known = "cuda:0" if there == 1 else f"cuda:0 to cuda:{there - 1}"
+        raise InputError(f"device '{name}' cannot be used, because this machine does not have it; use {known}")
+    return name
