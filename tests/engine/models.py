@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from rammerge.checkpoints.family import Family
+from rammerge.checkpoints.family import Family, Source
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes import measuring
 from rammerge.numerics.masks import Mask
@@ -66,8 +66,8 @@ def write_family(root: Path, base: Tensors, agents: Sequence[Tensors]) -> Models
 
 
 def merge(
-    base: Checkpoint,
-    agents: Agents,
+    base: Source,
+    agents: Mapping[str, Source],
     method: ResolvedMethod,
     out: Path,
     options: MergeOptions | None = None,

@@ -10,8 +10,9 @@ import os
 import random
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,14 @@ def expected(family: Models, tmp_path: Path) -> dict[str, bytes]:
 
 
 def merge_in_child(family: Models, method: ResolvedMethod, out: Path, moment: int | None) -> bool:
-    """Merge in a forked process, killed before its call number `moment` to the disk; return whether it finished."""
-    return in_child(lambda: merge(*family, method, out, OPTIONS), moment)
+    """Merge in another process, killed before its call number `moment` to the disk; return whether it finished."""
+    base, agents = family
+    sources = {name: agent.path for name, agent in agents.items()}
+    return in_child(partial(merge_by_name, base.path, sources, method.method.name, out), moment)
+
+
+def merge_by_name(base: Path, agents: Mapping[str, Path], method: str, out: Path) -> None:
+    merge(base, agents, resolve(method), out, OPTIONS)
 
 
 # The second also keeps updates of matrices beside its output.

@@ -5,7 +5,7 @@ This holds for any mixture of methods, compiled or eager, in one group or severa
 
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -162,10 +162,16 @@ def test_kill_9_at_any_moment(family: Family, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         note_disk_calls(patch, lambda: calls.append(None))
         expected = together(family, methods, tmp_path / "counted", options)
-    chances = random.Random(0)
+    chances, sources = random.Random(0), {name: member.path for name, member in family.members.items()}
     for attempt in range(4):
         root = tmp_path / f"out{attempt}"
         root.mkdir()
         for moment in (chances.randrange(len(calls)), chances.randrange(len(calls)), None):
-            in_child(partial(together, family, methods, root, options, force=True), moment)
+            in_child(partial(merge_again, family.base.path, sources, tuple(methods), root, options), moment)
         assert {name: weight_bytes(root / name) for name in methods} == expected
+
+
+def merge_again(
+    base: Path, agents: Mapping[str, Path], names: Sequence[str], root: Path, options: MergeOptions
+) -> None:
+    together(Family.open(base, agents), {name: METHODS[name] for name in names}, root, options, force=True)

@@ -5,6 +5,7 @@ A chain with a missing, foreign or damaged link is refused.
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -148,7 +149,7 @@ def test_a_series_goes_on_after_a_kill(run: tuple[Checkpoint, dict[str, Path], P
         note_disk_calls(patch, lambda: calls.append(None))
         rammerge.pack_series(base, steps, tmp_path / "expected", chain=3)
     out = tmp_path / "out"
-    in_child(lambda: rammerge.pack_series(base, steps, out, chain=3), len(calls) // 2)
+    in_child(partial(rammerge.pack_series, base.path, steps, out, chain=3), len(calls) // 2)
     present = [path.name for path in out.iterdir() if not path.name.startswith(".")]
     assert 0 < len(present) < STEPS
     reports = rammerge.pack_series(base, steps, out, chain=3)

@@ -28,8 +28,8 @@ def works(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Work]:
     base, agent = odd_family(root)
     rammerge.pack(base, agent, root / "patch")
     return {
-        "pack": lambda out: rammerge.pack(base, agent, out),
-        "unpack": lambda out: rammerge.unpack(base, root / "patch", out),
+        "pack": partial(rammerge.pack, base, agent),
+        "unpack": partial(rammerge.unpack, base, root / "patch"),
     }
 
 
