@@ -13,7 +13,7 @@ from prefect.states import Completed
 
 from flows.run import artifacts
 from flows.run.champion import Challenge, challenge
-from flows.run.checking import check, require_answers, require_room
+from flows.run.checking import against_adapters, check, require_answers, require_room
 from flows.run.outcome import Outcome
 from flows.run.planned import Plan
 from flows.run.planning import plan
@@ -124,7 +124,8 @@ def _bring(todo: Plan) -> _Family:
     overlap = extract.submit(base, agents, todo.groups, spec.output.resize, spec.compute, checked)
     settle(checked, overlap)
     artifacts.publish_overlap(spec.name, overlap.result())
-    warnings = [*checked.result().warnings, *heard, *overlap.result().warnings]
+    adapted = against_adapters(todo, sources)
+    warnings = [*checked.result().warnings, *heard, *adapted, *overlap.result().warnings]
     return _Family(base, agents, overlap, unmade, warnings)
 
 

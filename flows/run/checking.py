@@ -17,14 +17,15 @@ from rammerge.errors import InputError
 from rammerge.publishing.grouping import Group, grouped
 from rammerge.recipe import Location
 from rammerge.rules import ResolvedMethod
+from rammerge.rules.low_rank import about_directions, declared_directions
 from rammerge.system.home import home
 from rammerge.system.space import free_bytes, require_space
 from tasks.records.connection import require_mlflow
 from tasks.search.study import open_database
 from tasks.steps.evaluating import Conditions
-from tasks.steps.merging import extract, merge, merge_options
+from tasks.steps.merging import extract, merge, merge_options, said_of
 from tasks.steps.rehearsing import Rehearsal
-from tasks.steps.sources import Model, Origin, fetch, open_family
+from tasks.steps.sources import Fetched, Model, Origin, fetch, open_family
 
 
 def check(plan: Plan) -> list[str]:
@@ -64,7 +65,21 @@ def check(plan: Plan) -> list[str]:
     models = {name: model.path for name, model in family.sources.items()}
     found = Rehearsal(plan.suites, models, conditions).found()
     lines += [prompts.described(family.sources["base"].path) for prompts in plan.prompts.values()]
-    return [*lines, *_told(plan, found, *family.warnings, *heard, *_measured(plan, fetched)), work]
+    heard += [*_adapted(plan, family), *_measured(plan, fetched)]
+    return [*lines, *_told(plan, found, *family.warnings, *heard), work]
+
+
+def against_adapters(plan: Plan, sources: Mapping[str, Fetched]) -> list[str]:
+    """Return what the ranks of agents that were adapters say against variants, now that all models are here."""
+    if all(model.rank is None for model in sources.values()):
+        return []
+    agents = {name: sources[name] for name in plan.agents}
+    return _adapted(plan, open_family(sources["base"], agents, plan.groups, plan.recipe.output.resize))
+
+
+def _adapted(plan: Plan, family: Family) -> list[str]:
+    directions = declared_directions(family)
+    return said_of(plan.variants, lambda method: about_directions(method.bind(family.agents), directions))
 
 
 def _measured(plan: Plan, sources: Mapping[str, Model]) -> list[str]:

@@ -42,6 +42,7 @@ class Checkpoint:
         tensors: the tensors by sorted name; a tied tensor is listed once.
         tied: alias -> canonical name, for tensors that are stored under two names (rammerge.checkpoints.tying).
         notes: how the checkpoint was found and converted, as sentences for the user.
+        rank: the highest rank of the updates, for an agent that was an adapter; None if it is not known.
         originals: the weight files that a patch stands for (rammerge.checkpoints.patched); None for other checkpoints.
     """
 
@@ -52,6 +53,7 @@ class Checkpoint:
     tensors: Mapping[str, TensorInfo]
     tied: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    rank: int | None = None
     originals: tuple[OriginalFile, ...] | None = None
 
     @property
@@ -99,8 +101,8 @@ def open_checkpoint(path: Path, *, source: str | None = None, revision: str | No
     if not tensors:
         raise InputError(f"{path} stores no tensors; save the model again")
     checkpoint = checkpoint_of(path, config, tensors)
-    notes = _read_notes(path) if RECORD in names else ()
-    return replace(checkpoint, source=source or str(path), revision=revision, notes=notes)
+    notes, rank = _read_record(path) if RECORD in names else ((), None)
+    return replace(checkpoint, source=source or str(path), revision=revision, notes=notes, rank=rank)
 
 
 def checkpoint_of(path: Path, config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> Checkpoint:
@@ -112,6 +114,9 @@ def checkpoint_of(path: Path, config: Mapping[str, Any], tensors: Mapping[str, T
     )
 
 
-def _read_notes(path: Path) -> tuple[str, ...]:
-    notes = read_json_object(path / RECORD).get("notes")
-    return tuple(str(note) for note in notes) if isinstance(notes, list) else ()
+def _read_record(path: Path) -> tuple[tuple[str, ...], int | None]:
+    """Return what a conversion noted for the user, and the rank of an adapter."""
+    record = read_json_object(path / RECORD)
+    notes, rank = record.get("notes"), record.get("rank")
+    said = tuple(str(note) for note in notes) if isinstance(notes, list) else ()
+    return said, rank if isinstance(rank, int) else None

@@ -9,6 +9,7 @@ from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.layout import Layout
 from rammerge.checkpoints.stored import INDEX
+from rammerge.engine.matrices.directions import Directions
 from rammerge.engine.output.shards import ShardRecord
 from rammerge.engine.passes.overlap import OverlapCounts
 from rammerge.engine.passes.statistics import Statistics
@@ -19,6 +20,7 @@ from rammerge.publishing.identity import Settings
 from rammerge.publishing.manifest import Manifest, SourceRecord
 from rammerge.publishing.staging import keep_only
 from rammerge.rules import Rule
+from rammerge.rules.low_rank import about_directions, known_directions
 from rammerge.system.atomic import write_json
 from rammerge.version import __version__
 
@@ -43,10 +45,22 @@ def describe(family: Family, rule: Rule, settings: Settings, statistics: Statist
     )
 
 
-def warnings_of(family: Family, rule: Rule, statistics: Statistics, survival: Survival, dtype: str) -> list[str]:
+def warnings_of(
+    family: Family,
+    rule: Rule,
+    statistics: Statistics,
+    survival: Survival,
+    dtype: str,
+    directions: Sequence[Directions] = (),
+) -> list[str]:
     """Return what the user should know of a merge whose float tensors have `dtype`, one sentence each."""
-    fits = [*rule.misfits(survival, family.elements), *rule.cautions(statistics)]
-    return [*fits, *survival.losses(rule.name, dtype)]
+    few = about_directions(rule, known_directions(family, directions))
+    return [
+        *rule.misfits(survival, family.elements),
+        *rule.cautions(statistics),
+        *few,
+        *survival.losses(rule.name, dtype),
+    ]
 
 
 def complete(

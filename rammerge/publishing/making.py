@@ -14,6 +14,7 @@ from rammerge.checkpoints.companions import companions_of, compare_companions
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.layout import Layout
 from rammerge.engine.forecast import output_layout
+from rammerge.engine.matrices.directions import Directions
 from rammerge.engine.matrices.solving import solve_matrices
 from rammerge.engine.matrices.updates import update_bytes
 from rammerge.engine.options import MergeOptions
@@ -140,7 +141,7 @@ class _Work:
                 yield self._finish(model, statistics, records, [*said, *session.notes], clock)
 
     def _solved(self, model: "_Model", clock: "_Clock") -> tuple[Family, list["_Model"]]:
-        """Return the family with the updates of whole matrices, and the model with what became known of its prompts.
+        """Return the family with the updates of whole matrices, and the model with what became known on the way.
 
         The statistics, which the updates may need, are made before.
         """
@@ -156,7 +157,8 @@ class _Work:
         updates = model.staging / "updates"
         solved = solve_matrices(family, model.rule, statistics, updates, options, progress, seen)
         clock.lap("solve matrices")
-        return solved, [replace(model, settings=model.settings.of_tokens(seen.tokens if seen else None))]
+        settings = model.settings.of_tokens(seen.tokens if seen else None)
+        return solved.family, [replace(model, settings=settings, directions=solved.directions)]
 
     def _compute(
         self, session: Session, models: Sequence["_Model"], clock: "_Clock"
@@ -197,7 +199,7 @@ class _Work:
         family, rule = self.family, model.rule
         survival = _survival(rule, records)
         manifest = describe(family, rule, model.settings, statistics, survival)
-        warnings = warnings_of(family, rule, statistics, survival, self.options.dtype)
+        warnings = warnings_of(family, rule, statistics, survival, self.options.dtype, model.directions)
         companions = companions_of(family.sources, self.tokenizer_from)
         content = model.staging / "model"
         manifest = complete(content, manifest, family.base, companions, self.layout, records, warnings)
@@ -211,12 +213,16 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Model:
-    """A model that is being made: where, by which rule, with which settings, and where its work is until then."""
+    """A model that is being made: where, by which rule, with which settings, and where its work is until then.
+
+    `directions` says in how many directions each agent changed most matrices, for a rule that sees them.
+    """
 
     out: Path
     rule: Rule
     settings: Settings
     staging: Path
+    directions: Sequence[Directions] = ()
 
 
 def _survival(rule: Rule, records: Sequence[ShardRecord]) -> Survival:

@@ -52,6 +52,8 @@ class Method:
         cautions: (parameters, statistics) -> sentences about agents for which this method is not worth its name.
         forewarns: (inner products of the task vectors) -> sentences of the same kind for a method that does not read
             these itself, told where they are known.
+        low_rank: what it does to agents that changed matrices in few directions, as the end of a sentence with what to
+            do; None if that does no harm.
         improves_on: the method that the kernel's `reference` computes.
         matrices: (parameters) -> how whole matrices are merged, if they are. The kernel then merges other tensors.
         refuses_steps: why no step may follow, as a sentence with the way out; None if they may.
@@ -76,6 +78,7 @@ class Method:
     misfits: Callable[[Mapping[str, tuple[int, int]], int], list[str]] = lambda _counts, _elements: []
     cautions: Callable[[Any, Statistics], list[str]] = lambda _params, _statistics: []
     forewarns: Callable[[Gram], list[str]] = lambda _gram: []
+    low_rank: str | None = None
     improves_on: str | None = None
     matrices: Callable[[Any], MatrixMethod] | None = None
     refuses_steps: str | None = None

@@ -108,6 +108,15 @@ class MethodRef(BaseModel):
         return found
 
 
+def said_of(methods: Mapping[str, MethodRef], sentences: Callable[[ResolvedMethod], Sequence[str]]) -> list[str]:
+    """Return what `sentences` say of variants' methods, each once with the names of its variants."""
+    said: dict[str, list[str]] = {}
+    for name, method in methods.items():
+        for sentence in sentences(method.resolved()):
+            said.setdefault(sentence, []).append(name)
+    return [f"{', '.join(names)}: {sentence}" for sentence, names in said.items()]
+
+
 class OverlapResult(Result):
     """The elements that the agents changed: `overlap.json` in `path`, and its summary by agent."""
 
@@ -117,11 +126,7 @@ class OverlapResult(Result):
     def against(self, methods: Mapping[str, MethodRef]) -> list[str]:
         """Return what these agents' statistics say against variants, before any of them is merged."""
         overlap = Overlap.from_json(json.loads(self.json_file.read_text(encoding="utf-8")))
-        said: dict[str, list[str]] = {}
-        for name, method in methods.items():
-            for sentence in method.resolved().bind(overlap.agents).forewarnings(overlap):
-                said.setdefault(sentence, []).append(name)
-        return [f"{', '.join(names)}: {sentence}" for sentence, names in said.items()]
+        return said_of(methods, lambda method: method.bind(overlap.agents).forewarnings(overlap))
 
     @property
     def json_file(self) -> Path:

@@ -89,11 +89,13 @@ class Fetched(Model):
         settled: whether the origin is a directory or a commit, and not a branch, which can move.
         state: the state of the files in `path`, by `directory_state`.
         notes: how it was found and converted, as sentences for the user.
+        rank: the highest rank of the updates, for an agent that was an adapter.
     """
 
     settled: bool
     state: str | None
     notes: tuple[str, ...]
+    rank: int | None = None
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
@@ -134,7 +136,7 @@ def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> No
         path=checkpoint.path, digest=digest, content=content, source=origin.written, revision=checkpoint.revision
     )
     settled = Path(origin.source).is_dir() or _COMMIT.fullmatch(origin.revision or "") is not None
-    record = {"settled": settled, "state": state, "notes": list(checkpoint.notes)}
+    record = {"settled": settled, "state": state, "notes": list(checkpoint.notes), "rank": checkpoint.rank}
     write_json(out / "checkpoint.json", {"model": model.model_dump(mode="json"), **record})
 
 

@@ -124,10 +124,10 @@ def test_an_interruption_before_a_matrix_is_whole_costs_no_bytes(
     expected = weight_bytes(merge(*models, settled, tmp_path / "expected", options).path)
     finish, finished = UpdateFile.finish, list[str]()
 
-    def interrupted(self: UpdateFile, name: str, norm: float) -> None:
+    def interrupted(self: UpdateFile, name: str, *found: Any) -> None:
         if finished:  # its product has replaced what the kernel made, and nothing says so
             raise KeyboardInterrupt
-        finish(self, name, norm)
+        finish(self, name, *found)
         finished.append(name)
 
     with monkeypatch.context() as patch:

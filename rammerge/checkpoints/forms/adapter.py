@@ -55,6 +55,12 @@ def merge_lora(
     return weights
 
 
+def adapter_rank(where: Path, tensors: Mapping[str, LazyTensor]) -> int | None:
+    """Return the highest rank of the adapter's updates of matrices, None if it only trains tokens or whole tensors."""
+    parts = split_state(where, tensors).parts
+    return max((_rank(where, module, each) for module, each in parts.items() if lora.TOKENS not in each), default=None)
+
+
 def adds_nothing(where: Path, settings: LoraSettings, tensors: Mapping[str, LazyTensor]) -> str | None:
     """Return why the adapter in `tensors` changes no weight, or None if it changes some."""
     state = split_state(where, tensors)

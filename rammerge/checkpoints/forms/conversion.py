@@ -102,7 +102,7 @@ def _convert(form: Form, source: str, base: Checkpoint | None, progress: Callabl
         write_model(directory, found.tensors)
         _write_sidecars(directory, sidecars, untied=found.untied)
         record = {"source": source, "form": form.name, "version": VERSION, "files": digests, "base": inputs["base"]}
-        write_json(directory / RECORD, {**record, "notes": list(found.notes)})
+        write_json(directory / RECORD, {**record, "notes": list(found.notes), "rank": found.rank})
 
     try:
         return store.materialise("converted", store.key_of("convert", VERSION, inputs), build).path

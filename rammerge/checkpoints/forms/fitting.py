@@ -9,7 +9,7 @@ from typing import Any
 
 from rammerge.checkpoints.buffers import is_computed
 from rammerge.checkpoints.checkpoint import Checkpoint
-from rammerge.checkpoints.forms.adapter import adds_nothing, merge_lora
+from rammerge.checkpoints.forms.adapter import adapter_rank, adds_nothing, merge_lora
 from rammerge.checkpoints.forms.adapter_base import check_base
 from rammerge.checkpoints.forms.adapter_files import CONFIG
 from rammerge.checkpoints.forms.architecture import Architecture
@@ -35,11 +35,13 @@ class Fitted:
         tensors: the tensors, which are computed when read.
         untied: whether both a head and an embedding are among them although the base ties the two.
         notes: sentences about the agent for the user.
+        rank: the highest rank of an adapter's updates; None for models that are no adapter.
     """
 
     tensors: Mapping[str, LazyTensor]
     untied: bool
     notes: tuple[str, ...]
+    rank: int | None = None
 
 
 def fit(form: Form, base: Checkpoint | None) -> Fitted:
@@ -67,7 +69,7 @@ def fit(form: Form, base: Checkpoint | None) -> Fitted:
     untied = bool(merged.keys() - base.tensors.keys())
     if untied:
         notes.append("it changes its embedding and its head differently, so they are stored apart")
-    return Fitted(merged, untied, (*notes, *rounding))
+    return Fitted(merged, untied, (*notes, *rounding), adapter_rank(where, tensors))
 
 
 def needs_base(form: Form) -> InputError:

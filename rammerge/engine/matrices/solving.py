@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rammerge.activations.activations import Activations
 from rammerge.checkpoints.family import Family
+from rammerge.engine.matrices.directions import Directions, few_directions, few_in_most
 from rammerge.engine.matrices.elementwise import KernelUpdates, update_runners
 from rammerge.engine.matrices.memory import matrices_of, plan_matrices
 from rammerge.engine.matrices.method import Grams, MatrixMethod, Moments, Multiplier, Of, added
@@ -30,6 +31,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@dataclass(frozen=True)
+class Solved:
+    """A family with the updates of its matrices.
+
+    Attributes:
+        family: the family, with its updates as one more member.
+        directions: of each task vector, or of their sum alone, in most matrices; see `few_in_most`.
+    """
+
+    family: Family
+    directions: Sequence[Directions]
+
+
 def solve_matrices(
     family: Family,
     rule: MergeRule,
@@ -38,7 +52,7 @@ def solve_matrices(
     options: MergeOptions,
     progress: OnProgress | None = None,
     activations: Activations | None = None,
-) -> Family:
+) -> Solved:
     """Return the family with its updates by `rule`, which are computed into `directory` but for those there already.
 
     `statistics` are those of the rule's passes, `activations` the base's, for methods that need moments.
@@ -62,7 +76,7 @@ def solve_matrices(
         solver = _Solver(session, methods, rule.weights, file, made, activations)
         session.run("solve matrices", units, solver.solve, threads=plan.threads, ahead=plan.threads)
         work_through(list(solver.factors().items()), lambda each: file.scale(*each), plan.threads)
-    return extended
+        return Solved(extended, few_in_most(file.known(name).directions for name in methods))
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,8 @@ class _Solver:
         grams = self._grams(view, method.of)
         if not all(bool(torch.isfinite(gram).all()) for gram in grams.pairs.values()):
             self.session.refuse_non_finite(unit)
+        seen = 1 if method.of == "sum" else len(self.session.agents)
+        directions = [few_directions(grams[at, at], min(view.short, view.long)) for at in range(seen)]
         solution = method.solve(grams)
         make = solution if callable(solution) else partial(_product, solution)
         del grams
@@ -92,7 +108,7 @@ class _Solver:
             update = make(matrices)
             squares.append(float(update.square().sum()))
             view.write(block, update.float().cpu(), lambda start, memory: self.file.write(view.name, start, memory))
-        self.file.finish(view.name, math.sqrt(math.fsum(squares)))
+        self.file.finish(view.name, math.sqrt(math.fsum(squares)), directions)
 
     def factors(self) -> dict[str, float]:
         """Return the factors of updates by methods that compare all of theirs, once all are finished."""
@@ -100,7 +116,7 @@ class _Solver:
         for method in dict.fromkeys(self.methods.values()):
             if method.across is not None:
                 names = [name for name, other in self.methods.items() if other is method and self._has_data(name)]
-                found |= method.across({name: self.file.norm(name) for name in names})
+                found |= method.across({name: self.file.known(name).norm for name in names})
         return found
 
     def _has_data(self, name: str) -> bool:

@@ -6,15 +6,16 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.checkpoints.layout import TensorSpec, plan_layout
+from rammerge.engine.matrices.directions import Directions
 from rammerge.engine.output.disk import allocate, write_from
 from rammerge.numerics.dtypes import DTYPES
 from rammerge.system.lazy import torch
@@ -45,6 +46,19 @@ def update_bytes(family: Family) -> int:
     return family.elements * FLOAT32.itemsize
 
 
+@dataclass(frozen=True)
+class Finished:
+    """What is known of a tensor whose update is whole.
+
+    Attributes:
+        norm: the Frobenius norm of the update, before it was scaled.
+        directions: of each task vector, or of their sum.
+    """
+
+    norm: float
+    directions: tuple[Directions, ...]
+
+
 class UpdateFile:
     """Updates that are being written. A tensor that none was written for has the update zero."""
 
@@ -54,22 +68,22 @@ class UpdateFile:
         self._descriptor = descriptor
         self._journal = journal
         self._lock = threading.Lock()
-        self._norms: dict[str, float] = {}
+        self._known: dict[str, Finished] = {}
         self._scaled: set[str] = set()
 
     def finished(self) -> set[str]:
         """Return the tensors that an earlier run finished, if their bytes are those that it wrote."""
         for line in self._journal.read_text(encoding="utf-8").splitlines() if self._journal.exists() else ():
             with suppress(ValueError, TypeError):  # of a line that was cut off
-                name, digest, norm, scaled = json.loads(line)
+                name, digest, norm, directions, scaled = json.loads(line)
                 if name in self._infos and self._digest(name) == digest:
-                    self._norms[name] = norm
+                    self._known[name] = Finished(norm, tuple(directions))
                     (self._scaled.add if scaled else self._scaled.discard)(name)
-        return set(self._norms)
+        return set(self._known)
 
-    def norm(self, name: str) -> float:
-        """Return the Frobenius norm of a finished tensor's update, before it was scaled."""
-        return self._norms[name]
+    def known(self, name: str) -> Finished:
+        """Return what is known of a finished tensor."""
+        return self._known[name]
 
     def write(self, name: str, start: int, memory: memoryview) -> None:
         """Write elements of a tensor's update from `start` on."""
@@ -79,9 +93,9 @@ class UpdateFile:
         """Read elements of a tensor's update from `start` on."""
         read_into(self._descriptor, memory, self._infos[name].offset + start * FLOAT32.itemsize)
 
-    def finish(self, name: str, norm: float) -> None:
-        """Record that a tensor's update, of that Frobenius norm, is whole."""
-        self._norms[name] = norm
+    def finish(self, name: str, norm: float, directions: Sequence[Directions] = ()) -> None:
+        """Record that a tensor's update is whole, and what is known of it; see `Finished`."""
+        self._known[name] = Finished(norm, tuple(directions))
         self._record(name, scaled=False)
 
     def scale(self, name: str, factor: float) -> None:
@@ -98,7 +112,8 @@ class UpdateFile:
         self._record(name, scaled=True)
 
     def _record(self, name: str, *, scaled: bool) -> None:
-        line = json.dumps([name, self._digest(name), self._norms[name], scaled]) + "\n"
+        known = self._known[name]
+        line = json.dumps([name, self._digest(name), known.norm, known.directions, scaled]) + "\n"
         with self._lock, self._journal.open("a", encoding="utf-8") as journal:
             journal.write(line)
 

@@ -19,7 +19,7 @@ from rammerge.engine.matrices.view import MatrixView
 from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.spec import Method
 from rammerge.rules.spectral.algebra import row_products, spectrum
-from rammerge.rules.spectral.parameters import FLAT, SpectralParams, scaled_mean
+from rammerge.rules.spectral.parameters import FLAT, ROUNDING, SpectralParams, scaled_mean
 from rammerge.rules.spectral.singular_vectors import orthogonalize
 from rammerge.system.lazy import torch
 
@@ -148,6 +148,7 @@ METHODS: Sequence[Method] = (
         kernel=weighted_sum,
         coefficients=scaled_mean,
         matrices=_esm,
+        low_rank=ROUNDING,
         refuses_steps=FLAT,
         needs_prompts=True,
         presets={"authors": {"rank": 1.0, "component_exponent": 0.15, "layer_exponent": 2.0}},

@@ -13,7 +13,7 @@ from rammerge.engine.matrices.method import Grams, MatrixMethod
 from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.spec import Method
 from rammerge.rules.spectral.algebra import TOLERANCE, polar, spectrum
-from rammerge.rules.spectral.parameters import FLAT, SpectralParams, scaled_mean
+from rammerge.rules.spectral.parameters import FLAT, ROUNDING, SpectralParams, scaled_mean
 from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ METHODS: Sequence[Method] = (
         kernel=weighted_sum,
         coefficients=scaled_mean,
         matrices=_iso_c,
+        low_rank="its strength is spread over all directions, so that little is left in these few, and what it adds in "
+        "the others is rounding; use task_arithmetic",
         refuses_steps=FLAT,
         presets={"fusion-bench": {"scale": 1.0}},
         preset_sources={"fusion-bench": "FusionBench's default"},
@@ -126,6 +128,7 @@ METHODS: Sequence[Method] = (
         kernel=weighted_sum,
         coefficients=scaled_mean,
         matrices=_iso_cts,
+        low_rank=ROUNDING,
         refuses_steps=FLAT,
         presets={"paper": {"common": 0.8}},
         preset_sources={"paper": "Sec. 5"},

@@ -150,6 +150,8 @@ METHODS: Sequence[Method] = (
         coefficients=scaled_mean,
         matrices=_resmerge,
         forewarns=_on_the_edge,
+        low_rank="a fifth is kept of the first direction of each matrix, which is much of such a change, and all of it "
+        "at rank 1; use average or task_arithmetic",
         presets={"authors": {"least_exponent": 0.7, "head": 0.2}},
         preset_sources={"authors": "defaults of the authors' script"},
     ),

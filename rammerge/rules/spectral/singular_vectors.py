@@ -13,7 +13,7 @@ from rammerge.engine.matrices.method import Factored, Grams, MatrixMethod
 from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.spec import Method
 from rammerge.rules.spectral.algebra import polar_rows, spectrum
-from rammerge.rules.spectral.parameters import SpectralParams, scaled_mean
+from rammerge.rules.spectral.parameters import ROUNDING, SpectralParams, scaled_mean
 from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ METHODS: Sequence[Method] = (
         kernel=weighted_sum,
         coefficients=scaled_mean,
         matrices=_tsv_m,
+        low_rank=ROUNDING,
         presets={"fusion-bench": {"scale": 1.0, "rank": 1.0}},
         preset_sources={"fusion-bench": "FusionBench's default"},
     ),

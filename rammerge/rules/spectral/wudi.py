@@ -147,6 +147,8 @@ METHODS: Sequence[Method] = (
         kernel=weighted_sum,
         coefficients=scaled_mean,
         matrices=_wudi,
+        low_rank="it takes their rounding for inputs that they learned from, about a quarter of its result in "
+        "bfloat16; give such agents in float32, or use task_arithmetic",
     ),
     Method(
         name="wudi_adam",

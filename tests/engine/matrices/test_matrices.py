@@ -120,10 +120,10 @@ def test_what_an_interrupted_run_solved_is_taken_up(
     finish = UpdateFile.finish
     finished: list[str] = []
 
-    def interrupted(self: UpdateFile, name: str, norm: float) -> None:
+    def interrupted(self: UpdateFile, name: str, *found: Any) -> None:
         if finished:
             raise KeyboardInterrupt
-        finish(self, name, norm)
+        finish(self, name, *found)
         finished.append(name)
 
     with monkeypatch.context() as patch:
@@ -132,8 +132,8 @@ def test_what_an_interrupted_run_solved_is_taken_up(
             content(models, tmp_path / "out", threads=1)
     again: list[str] = []
 
-    def noted(self: UpdateFile, name: str, norm: float) -> None:
-        finish(self, name, norm)
+    def noted(self: UpdateFile, name: str, *found: Any) -> None:
+        finish(self, name, *found)
         again.append(name)
 
     monkeypatch.setattr(UpdateFile, "finish", noted)
@@ -145,7 +145,7 @@ def test_what_an_interrupted_run_solved_is_taken_up(
 def test_damaged_updates_are_solved_again(models: Models, tmp_path: Path) -> None:
     family, rule, none = Family.open(*models), METHOD.bind(models[1]), Statistics()
     solved = solve_matrices(family, rule, none, tmp_path / "updates", OPTIONS)
-    info = solved.members[UPDATE].tensors["tall.q_proj"]
+    info = solved.family.members[UPDATE].tensors["tall.q_proj"]
     whole = info.file.read_bytes()
     with info.file.open("r+b") as file:
         file.seek(info.offset + 8)
