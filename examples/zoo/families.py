@@ -3,15 +3,16 @@
 A family is one base and the agents that one regime makes of it. Bases lie in `DIR/seed-N/base`, agents in
 `DIR/seed-N/REGIME/DOMAIN`; the base of seed 1, and its agents under SGD, are the committed zoo. What is there is not
 trained again, so a run that was killed goes on with the models that are missing. Each model is trained in a process of
-its own with one thread, and the longest trainings start first.
+its own with one thread. The longest trainings start first, and an agent's as soon as its base is there.
 """
 
 import argparse
 import contextlib
 import multiprocessing
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from multiprocessing.pool import AsyncResult
 from pathlib import Path
 
 import torch
@@ -104,18 +105,25 @@ def train(training: Training) -> Path:
     return training.folder
 
 
-def train_all(trainings: Sequence[Training], jobs: int) -> list[str]:
-    """Train `jobs` models at once, and return a line for each that failed."""
+def train_all(of: Sequence[Family], jobs: int) -> list[str]:
+    """Train what is missing, `jobs` models at once, and return a line for each that failed."""
+    bases, agents = missing(of)
     failed = []
     # Forked from here, where everything is imported; one task for each process, so none sees what another left behind.
     with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
-        begun = [(each.folder, pool.apply_async(train, (each,))) for each in trainings]
-        for count, (folder, result) in enumerate(begun, start=1):
+
+        def begin(trainings: Iterable[Training]) -> list[tuple[Training, AsyncResult[Path]]]:
+            return [(each, pool.apply_async(train, (each,))) for each in trainings]
+
+        waiting = {base.folder for base in bases}
+        begun = begin([*bases, *(agent for agent in agents if agent.base not in waiting)])
+        for training, result in begun:  # which becomes longer when a base is there
             try:
-                result.get()
-                print(f"{count} of {len(begun)}: {folder}", flush=True)
+                print(f"{result.get()} is trained", flush=True)
             except Exception as error:  # the others go on
-                failed.append(f"{folder}: {type(error).__name__}: {error}")
+                failed.append(f"{training.folder}: {type(error).__name__}: {error}")
+            else:
+                begun += begin(agent for agent in agents if training in bases and agent.base == training.folder)
     return failed
 
 
@@ -127,9 +135,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=REGIMES)
     arguments = parser.parse_args()
-    found = families(arguments.out, arguments.seeds, arguments.regimes)
-    failed = [failure for trainings in missing(found) for failure in train_all(trainings, arguments.jobs)]
-    sys.exit("\n".join(failed) or 0)
+    of = families(arguments.out, arguments.seeds, arguments.regimes)
+    sys.exit("\n".join(train_all(of, arguments.jobs)) or 0)
 
 
 if __name__ == "__main__":

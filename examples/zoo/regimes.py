@@ -35,7 +35,7 @@ AGENTS = {
     "code": GrpoSettings(seed=12, steps=40),
     "memory": GrpoSettings(seed=13, steps=200, learning_rate=0.005),
 }
-_ADAMW_STEPS = {"tool": 100, "code": 40, "memory": 100}
+_ADAMW_STEPS = {"tool": 80, "code": 40, "memory": 100}
 
 
 def settings_of(name: str, seed: int = 1, regime: Regime = "sgd") -> GrpoSettings:
