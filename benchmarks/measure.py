@@ -5,6 +5,7 @@ import shutil
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,20 +22,29 @@ class Measurement:
     output: str
 
 
-def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Measurement:
+def run(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, *, limit: float | None = None
+) -> Measurement:
     """Run a command once.
 
     Raises:
+        TimeoutError: it took more than `limit` seconds, and was killed.
         RuntimeError: the command failed; the message ends with its last lines of output.
     """
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        timer = threading.Timer(limit or 0.0, process.kill)
+        if limit is not None:
+            timer.start()
         _, status, usage = os.wait4(process.pid, 0)
+        timer.cancel()
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         text = output.read().decode(errors="replace")
+    if limit is not None and seconds >= limit:
+        raise TimeoutError(f"{' '.join(command[:6])} ... took more than {limit:.0f} s")
     if process.returncode != 0:
         raise RuntimeError(f"{' '.join(command[:6])} ... ended with {process.returncode}:\n{text[-2000:]}")
     return Measurement(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, text)
@@ -50,7 +60,9 @@ def median(runs: Sequence[Measurement]) -> Measurement:
     )
 
 
-def repeat(command: Callable[[Path], Sequence[str]], runs: int, scratch: Path, *, cold: bool) -> list[Measurement]:
+def repeat(
+    command: Callable[[Path], Sequence[str]], runs: int, scratch: Path, *, cold: bool, limit: float | None = None
+) -> list[Measurement]:
     """Run `command(out)` several times with a fresh `out`. With `cold`, drop the page cache before each run."""
     measured = []
     for _ in range(runs):
@@ -59,6 +71,6 @@ def repeat(command: Callable[[Path], Sequence[str]], runs: int, scratch: Path, *
         os.sync()
         if cold:
             Path("/proc/sys/vm/drop_caches").write_text("3\n")
-        measured.append(run(command(out)))
+        measured.append(run(command(out), limit=limit))
     shutil.rmtree(scratch / "out", ignore_errors=True)
     return measured

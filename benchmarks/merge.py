@@ -15,7 +15,6 @@ the base, which does not wait for the disk, and beside the same with a last `syn
 """
 
 import argparse
-import json
 import os
 import platform
 import re
@@ -27,11 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import Measurement, median, repeat, run
+from benchmarks.mergekit import RIVALS, Rival, command
 from benchmarks.variants import VARIANTS
 
 METHODS = {"ram": (), "ram_plus": (), "task_arithmetic": (), "ties": ()}
-MERGEKIT = {"ram": {"epsilon": 1e-5}, "ramplus_tl": {"r": 0.1, "alpha": 0.2, "epsilon": 1e-5}, "ties": {"density": 0.2}}
-RIVAL = {"ram": "ram", "ram_plus": "ramplus_tl", "ties": "ties"}
 READS = {"ram": 1, "task_arithmetic": 1, "ram_plus": 2, "ties": 3}
 _STAGE = re.compile(r"(?P<stage>statistics|merge and write|publish|digest inputs) (?P<seconds>[0-9.]+) s")
 
@@ -66,15 +64,15 @@ def _measure_size(arguments: argparse.Namespace, size: str) -> list[list[str]]:
         [size, "`cat` of all inputs", _s(models.read.seconds), "", "", "", ""],
         [size, "`cp` of the base", _s(models.copy.seconds), "", "", "", ""],
     ]
-    wanted = [RIVAL[method] for method in arguments.methods if method in RIVAL]
-    rivals = {name: _mergekit(arguments, name, models.base, list(models.agents.values())) for name in wanted}
+    wanted = [method for method in arguments.methods if method in RIVALS]
+    rivals = {name: _mergekit(arguments, RIVALS[name], models.base, list(models.agents.values())) for name in wanted}
     for method in arguments.methods:
-        rows.append(_measure_method(arguments, models, method, rivals.get(RIVAL.get(method, ""))))
+        rows.append(_measure_method(arguments, models, method, rivals.get(method)))
         print(" | ".join(rows[-1]), flush=True)
     for name, measured in rivals.items():
         if measured:
             cells = ["", f"{measured.peak / 2**20:.0f} MiB", "", ""]
-            rows.append([size, f"mergekit {name}", _s(measured.seconds), *cells])
+            rows.append([size, f"mergekit {RIVALS[name].name}", _s(measured.seconds), *cells])
             print(" | ".join(rows[-1]), flush=True)
     return rows
 
@@ -158,21 +156,14 @@ def _timed(arguments: argparse.Namespace, command: Callable[[Path], Sequence[str
     return repeat(command, runs, arguments.scratch, cold=arguments.cold)
 
 
-def _mergekit(arguments: argparse.Namespace, method: str, base: Path, agents: list[Path]) -> Measurement | None:
+def _mergekit(arguments: argparse.Namespace, rival: Rival, base: Path, agents: list[Path]) -> Measurement | None:
     if arguments.mergekit is None:
         return None
-    entry = {"models": [{"model": str(agent)} for agent in agents], "base_model": str(base), "merge_method": method}
-    if method == "ties":
-        entry["models"] = [{"model": str(agent), "parameters": {"weight": 1.0}} for agent in agents]
-    config = arguments.scratch / f"mergekit-{method}.yaml"
-    # JSON is YAML. Without out_dtype, ramplus_tl would write float32; the other methods keep the input's dtype.
-    config.write_text(json.dumps({**entry, "parameters": MERGEKIT[method], "out_dtype": "bfloat16"}))
-    program = arguments.mergekit.parent / "mergekit-yaml"
 
-    def command(out: Path) -> list[str]:
-        return [str(program), str(config), str(out), "--no-copy-tokenizer", "--lazy-unpickle"]
+    def words(out: Path) -> list[str]:
+        return command(arguments.mergekit, rival, base, agents, out, arguments.scratch / f"mergekit-{rival.name}.yaml")
 
-    return median(repeat(command, arguments.mergekit_runs, arguments.scratch, cold=arguments.cold))
+    return median(repeat(words, arguments.mergekit_runs, arguments.scratch, cold=arguments.cold))
 
 
 def _markdown(rows: list[list[str]], arguments: argparse.Namespace) -> str:
