@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rammerge.engine.compiling.loop import FormCall, Source, run_tiles
 from rammerge.engine.eager import EagerCall
+from rammerge.errors import InputError
 from rammerge.numerics.dtypes import DType
 
 if TYPE_CHECKING:
@@ -17,8 +18,24 @@ if TYPE_CHECKING:
     from rammerge.engine.work import Work
 
 
-def compute(session: Session, unit: Unit, works: Sequence[tuple[Runner, Work]]) -> list[list[int]]:
+def _raise(_at: int, error: InputError) -> None:
+    raise error
+
+
+def compute(
+    session: Session,
+    unit: Unit,
+    works: Sequence[tuple[Runner, Work]],
+    on_overflow: Callable[[int, InputError], None] = _raise,
+) -> list[list[int]]:
     """Run functions on a unit, which is read once, and return the counts of each.
+
+    Args:
+        session: the inputs.
+        unit: what to run them on.
+        works: the functions, and their work.
+        on_overflow: called with the number of a function whose result has an infinity, though no input has, and the
+            error, which is raised by default. The counts of such a function have no meaning.
 
     Raises:
         InputError: a NaN or an infinity in an input or in a result.
@@ -31,8 +48,11 @@ def compute(session: Session, unit: Unit, works: Sequence[tuple[Runner, Work]]) 
     else:
         _run_in_turn(session, unit, begun, dtypes)
     counted = [each.counts for each in begun]
-    if not all(math.isfinite(counts[-1]) for counts in counted):
-        session.refuse_non_finite(unit)
+    if failed := [at for at, counts in enumerate(counted) if not math.isfinite(counts[-1])]:
+        session.check_finite(unit)
+        for at in failed:
+            on_overflow(at, session.overflow(unit))
+            counted[at] = [0.0] * len(counted[at])
     return [[int(count) for count in counts[:-1]] for counts in counted]
 
 

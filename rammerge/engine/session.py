@@ -248,8 +248,12 @@ class Session:
                 if info.held is None:
                     self.files.will_read(info, unit.start, unit.stop)
 
-    def refuse_non_finite(self, unit: Unit) -> None:
-        """Raise the error that names which input of a unit has a NaN or an infinity, or that the result overflowed."""
+    def check_finite(self, unit: Unit) -> None:
+        """Check that no input of a unit has a NaN or an infinity.
+
+        Raises:
+            InputError: names the first that has one.
+        """
         labels = ["the base", *(f"agent '{name}'" for name in self.members)]
         for _, base, members in self.tiles(unit):
             for label, values in zip(labels, [base, *members], strict=True):
@@ -258,4 +262,12 @@ class Session:
                         f"{label} has a NaN or an infinity in '{unit.tensor}'; its training diverged or its file is "
                         "damaged: use an earlier checkpoint"
                     )
-        raise InputError(f"the merged '{unit.tensor}' overflows {self.options.dtype}; use dtype bfloat16 or float32")
+
+    def overflow(self, unit: Unit) -> InputError:
+        """Return the error of a result with an infinity, though no input has one."""
+        return InputError(f"the merged '{unit.tensor}' overflows {self.options.dtype}; use dtype bfloat16 or float32")
+
+    def refuse_non_finite(self, unit: Unit) -> None:
+        """Raise the error that names which input of a unit has a NaN or an infinity, or that the result overflowed."""
+        self.check_finite(unit)
+        raise self.overflow(unit)

@@ -1,7 +1,7 @@
 """From a family and methods to finished model directories."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
@@ -24,6 +24,7 @@ from rammerge.engine.passes.merging import Merging, Runners, merge_runners, merg
 from rammerge.engine.passes.overlap import OverlapCounts, known_from
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.session import OnProgress, Session
+from rammerge.errors import InputError
 from rammerge.overlap import Overlap, Survival
 from rammerge.publishing.finishing import complete, describe, warnings_of
 from rammerge.publishing.grouping import Group, grouped, note_of
@@ -54,6 +55,7 @@ def merge_together(
     tokenizer_from: str = "base",
     force: bool = False,
     progress: OnProgress | None = None,
+    names: Mapping[Path, str] | None = None,
 ) -> Iterator[MergeReport]:
     """Merge a family by several methods and write a complete model directory for each, in one read of the inputs.
 
@@ -73,15 +75,26 @@ def merge_together(
         tokenizer_from: whose tokenizer, generation config and chat template to copy: `base` or an agent's name.
         force: replace existing directories, each in one step at the end.
         progress: called from worker threads.
+        names: what sentences call models, by directory, in place of the directories.
 
     Raises:
-        InputError: anything wrong with the inputs or the output, found before work begins; or a NaN or an infinity.
+        InputError: anything wrong with the inputs or the output, found before work begins; or a NaN or an infinity. If
+            only some of several results overflow the output dtype, that is said once the others are made.
         RammergeError: the disk is full, or an input changed; after a full disk the next call takes up finished shards.
     """
     work = _Work(family, options or MergeOptions(), overlap, activations, tokenizer_from, force, progress)
     groups = work.divided(methods)
+    failed: dict[Path, InputError] = {}
     for group in groups:
-        yield from work.merge(group.rules, note_of(groups))
+        failed |= yield from work.merge(group.rules, note_of(groups))
+    if failed:
+        raise _told(failed, names or {}, many=len(methods) > 1)
+
+
+def _told(failed: Mapping[Path, InputError], names: Mapping[Path, str], *, many: bool) -> InputError:
+    """Return one error for all models that could not be made."""
+    called = {out: f"{names.get(out, out)}: " if many else "" for out in failed}
+    return InputError("; ".join(f"{called[out]}{error}" for out, error in failed.items()))
 
 
 @dataclass(frozen=True)
@@ -118,8 +131,14 @@ class _Work:
         needed = {out: still_needed(out, each) for out, each in sizes.items()}
         check_outputs(needed, force=self.force, inputs=[source.path for source in self.family.sources.values()])
 
-    def merge(self, group: Mapping[Path, Rule], said: Sequence[str]) -> Iterator[MergeReport]:
-        """Make and publish models that are written at the same time; `said` are sentences for the user."""
+    def merge(
+        self, group: Mapping[Path, Rule], said: Sequence[str]
+    ) -> Generator[MergeReport, None, dict[Path, InputError]]:
+        """Make and publish models that are written at the same time; `said` are sentences for the user.
+
+        Returns:
+            Why some could not be made.
+        """
         clock = _Clock()
         rules = list(group.values())
         settings = [Settings.of(rule.settled, self.options, self.tokenizer_from, self.family) for rule in rules]
@@ -137,8 +156,13 @@ class _Work:
             session = stack.enter_context(Session(merged, self.options, self.progress, len(models)))
             made = self._compute(session, models, clock)
             self.family.check_unchanged()
+            failed = {}
             for model, (statistics, records) in zip(models, made, strict=True):
-                yield self._finish(model, statistics, records, [*said, *session.notes], clock)
+                if isinstance(records, InputError):
+                    failed[model.out] = records
+                else:
+                    yield self._finish(model, statistics, records, [*said, *session.notes], clock)
+            return failed
 
     def _solved(self, model: "_Model", clock: "_Clock") -> tuple[Family, list["_Model"]]:
         """Return the family with the updates of whole matrices, and the model with what became known on the way.
@@ -162,8 +186,8 @@ class _Work:
 
     def _compute(
         self, session: Session, models: Sequence["_Model"], clock: "_Clock"
-    ) -> list[tuple[Statistics, list[ShardRecord]]]:
-        """Make the statistics and the shards that the models do not have yet."""
+    ) -> list[tuple[Statistics, list[ShardRecord] | InputError]]:
+        """Make the statistics and the shards that the models do not have yet, unless a model's result overflows."""
         runners = merge_runners(session, [model.rule for model in models])
         statistics = self._statistics(session, models, runners)
         clock.lap("statistics")

@@ -268,7 +268,8 @@ def merge_together(
         family = open_family(base, agents, groups, output.resize)
         names = {directory: name for name, directory in directories.items()}
         wanted = {directory: methods[name] for directory, name in names.items()}
-        yield from (names[made] for made in write_merges(family, wanted, output, compute, overlap))
+        called = {directory: f"variant '{name}'" for directory, name in names.items()}
+        yield from (names[made] for made in write_merges(family, wanted, output, compute, overlap, names=called))
 
     given = {name: {**common, "method": method} for name, method in methods.items()}
     entries, made = merge.make_together(given, build)
@@ -282,8 +283,12 @@ def write_merges(
     compute: Compute,
     overlap: OverlapResult,
     activations: Recorded | None = None,
+    names: Mapping[Path, str] | None = None,
 ) -> Iterator[Path]:
-    """Merge into the directories that are given, and yield each as soon as it has its model and its report."""
+    """Merge into the directories that are given, and yield each as soon as it has its model and its report.
+
+    `names` are what an error calls them.
+    """
     expect_models()  # a new model will be evaluated
     reports = merge_variants(
         family,
@@ -294,6 +299,7 @@ def write_merges(
         tokenizer_from=output.tokenizer,
         force=True,  # a kill may have come between this and the store's own rename
         progress=_report(),
+        names={out / "model": name for out, name in (names or {}).items()},
     )
     for report in reports:
         digest, content = digests(open_checkpoint(report.path), report.manifest.files)

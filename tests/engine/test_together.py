@@ -155,6 +155,28 @@ def test_too_little_room_for_all_is_refused_before(family: Family, tmp_path: Pat
             list(merge_together(family, {tmp_path / name: METHODS["ram"] for name in ("a", "b", "c")}))
 
 
+@pytest.mark.parametrize("threads", [1, 16])
+def test_a_result_that_overflows_is_named_and_the_others_are_made(tmp_path: Path, threads: int) -> None:
+    base, (agent,) = sparse_family({"wide.weight": (300, 700), "late.weight": (40, 50)}, [0.5])
+    agent["wide.weight"][200:] += 9000.0  # from a chunk in the middle on
+    family = Family.open(*write_family(tmp_path, base, [agent]))
+    scales = {"half": 0.5, "tenfold": 10.0, "one": 1.0, "more": 20.0}
+    methods = {tmp_path / name: resolve("task_arithmetic", None, {"scale": scale}) for name, scale in scales.items()}
+    options = MergeOptions("float16", shard_size=100_000, compile="never", threads=threads, memory=1 << 30)
+    made = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "DEFAULT_BLOCK", memory.MIN_BLOCK)
+        with pytest.raises(InputError) as raised:
+            for report in merge_together(family, methods, options, names={tmp_path / "tenfold": "variant 'tenfold'"}):
+                made.append(report.path.name)
+    assert made == ["half", "one"]
+    problem = "the merged 'wide.weight' overflows float16; use dtype bfloat16 or float32"
+    assert str(raised.value) == f"variant 'tenfold': {problem}; {tmp_path / 'more'}: {problem}"
+    expected = merge_family(family, methods[tmp_path / "one"], tmp_path / "alone", options)
+    assert weight_bytes(tmp_path / "one") == weight_bytes(expected.path)
+    assert not (tmp_path / "tenfold").exists()
+
+
 def test_kill_9_at_any_moment(family: Family, tmp_path: Path) -> None:
     methods = {name: METHODS[name] for name in ("ram_plus", "ties", "dare")}
     options = MergeOptions("bfloat16", shard_size=60_000, compile="never", threads=2)

@@ -148,14 +148,14 @@ class ShardWriter:
         self._buffered = threading.Lock()
         self._unhashed: list[_Written] = []
         self._hashed = self._on_disk = 0
-        self._hashing = False
+        self._hashing = self._abandoned = False
         self._sha256 = hashlib.sha256()
 
     def write(self, chunk: Chunk, memory: memoryview) -> None:
         """Take over a chunk in memory from `Output.memory`. Each chunk of the shard is handed over once.
 
-        Cannot deadlock as long as chunks are started in order and each started chunk is handed over, or `Output.stop`
-        is called.
+        Cannot deadlock as long as chunks are started in order and each started chunk is handed over, or the shard is
+        abandoned, or `Output.stop` is called.
 
         Raises:
             OSError: an earlier chunk could not be written.
@@ -170,6 +170,13 @@ class ShardWriter:
                 self._hash_next()
             output.changed.wait_for(output.has_room)
             output.raise_failure()
+
+    def abandon(self) -> None:
+        """Wait for no chunk that is missing, because the shard will not be finished."""
+        with self._output.changed:
+            self._abandoned = True
+            while self._can_hash():
+                self._hash_next()
 
     def put(self, written: _Written) -> None:
         """Write a chunk. The output's threads call this."""
@@ -223,7 +230,8 @@ class ShardWriter:
         return True
 
     def _can_hash(self) -> bool:
-        return not self._hashing and bool(self._unhashed) and self._unhashed[0].start == self._hashed
+        is_next = bool(self._unhashed) and (self._abandoned or self._unhashed[0].start == self._hashed)
+        return is_next and not self._hashing
 
     def _hash_next(self) -> None:
         """Hash the next chunk. The caller holds `changed`, which is released while hashing."""

@@ -24,6 +24,7 @@ from rammerge.engine.running import Runner, RunnerKey
 from rammerge.engine.seeds import tensor_seeds
 from rammerge.engine.session import Session
 from rammerge.engine.work import Work
+from rammerge.errors import InputError
 from rammerge.numerics.rounding import FLOAT_DTYPES
 
 if TYPE_CHECKING:
@@ -108,8 +109,12 @@ def _coefficients(session: Session, part: MergeRule, tensor: str, statistics: St
     return [[*row, 0.0] for row in part.rows(tensor, statistics)]
 
 
-def merge_shards(session: Session, mergings: Mapping[Path, Merging], layout: Layout) -> dict[Path, list[ShardRecord]]:
+def merge_shards(
+    session: Session, mergings: Mapping[Path, Merging], layout: Layout
+) -> dict[Path, list[ShardRecord] | InputError]:
     """Merge into staging directories. Afterwards the `model` in each contains every shard of `layout`.
+
+    A model whose result overflows the output dtype is given up, and the others are made.
 
     Args:
         session: the inputs.
@@ -117,10 +122,10 @@ def merge_shards(session: Session, mergings: Mapping[Path, Merging], layout: Lay
         layout: of each model.
 
     Returns:
-        The records of all shards, by staging directory.
+        By staging directory the records of all shards, or why there is no model.
 
     Raises:
-        InputError: a NaN or an infinity in an input, or a result outside the output dtype.
+        InputError: a NaN or an infinity in an input.
         OSError: the disk is full or failed.
     """
     size = session.plan.block * FLOAT_DTYPES[session.options.dtype].itemsize
@@ -140,16 +145,19 @@ def merge_shards(session: Session, mergings: Mapping[Path, Merging], layout: Lay
         output.close()
         for model in models:
             model.close()
-    return {model.directory: [model.records[shard.file] for shard in layout.shards] for model in models}
+    return {
+        model.directory: model.failure or [model.records[shard.file] for shard in layout.shards] for model in models
+    }
 
 
 @dataclass(eq=False)
 class _Model:
-    """A model that is being written."""
+    """A model that is being written. After a `failure` its shards are no longer finished."""
 
     merging: Merging
     directory: Path
     output: Output
+    failure: InputError | None = None
     records: dict[str, ShardRecord] = field(default_factory=dict)
     left: Counter[str] = field(default_factory=Counter)
     _open: dict[str, _OpenShard] = field(default_factory=dict)
@@ -161,14 +169,22 @@ class _Model:
             self.records[shard.file] = record
         return record is not None
 
+    def fail(self, error: InputError) -> None:
+        with self._lock:
+            self.failure = self.failure or error
+            for current in self._open.values():
+                current.writer.abandon()
+
     def write(self, chunk: Chunk, memory: memoryview, counts: Sequence[int]) -> None:
         """Take over a chunk, and finish its shard if it is the shard's last one."""
         current = self._opened(chunk.shard)
+        if self.failure is not None:  # after opening, because `fail` abandons what is open
+            current.writer.abandon()
         current.writer.write(chunk, memory)
         with self._lock:
             current.counts = added(current.counts, counts)
             self.left[chunk.shard.file] -= 1
-            last = not self.left[chunk.shard.file]
+            last = not self.left[chunk.shard.file] and self.failure is None
         if last:
             self.records[chunk.shard.file] = current.writer.finish(current.counts)
             with self._lock:
@@ -209,28 +225,31 @@ class _Job:
 
 
 def _work(session: Session, output: Output, job: _Job) -> None:
+    models = [model for model in job.models if model.failure is None]
     try:
-        memories = [output.memory() for _ in job.models]
-        counts = [[0] * model.merging.width for model in job.models]
+        memories = [output.memory() for _ in models]
+        counts = [[0] * model.merging.width for model in models]
         for memory in memories:
             memory[: len(job.chunk.header)] = job.chunk.header
-        for piece in job.chunk.pieces:
-            for at, found in enumerate(_compute(session, job, piece, memories)):
+        for piece in job.chunk.pieces if models else ():
+            for at, found in enumerate(_compute(session, models, piece, memories)):
                 counts[at] = added(counts[at], found)
-        for model, memory, found in zip(job.models, memories, counts, strict=True):
+        for model, memory, found in zip(models, memories, counts, strict=True):
             model.write(job.chunk, memory, found)
     except BaseException:
         output.stop()
         raise
 
 
-def _compute(session: Session, job: _Job, piece: Piece, memories: Sequence[memoryview]) -> list[list[int]]:
+def _compute(
+    session: Session, models: Sequence[_Model], piece: Piece, memories: Sequence[memoryview]
+) -> list[list[int]]:
     unit, info = piece.unit, session.base.tensors[piece.unit.tensor]
     dtype = FLOAT_DTYPES[session.options.dtype] if info.dtype.is_floating_point else info.dtype
     results = [memory[piece.offset :][: (unit.stop - unit.start) * dtype.itemsize] for memory in memories]
     if info.dtype.is_floating_point:
-        pairs = zip(job.models, results, strict=True)
-        return compute(session, unit, [model.merging.work(unit, result) for model, result in pairs])
+        works = [model.merging.work(unit, result) for model, result in zip(models, results, strict=True)]
+        return compute(session, unit, works, lambda at, error: models[at].fail(error))
     session.files.read(info, unit.start, results[0])
     for result in results[1:]:
         result[:] = results[0]
