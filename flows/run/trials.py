@@ -72,8 +72,9 @@ class Trials:
         self._holding += candidates
         given = [self._given(candidate, look) for candidate in candidates]
         new = sum(trial.find(**each) is None for each in given)
+        methods = [candidate.method for candidate in candidates]
         futures = [
-            trial.submit(_named(candidate, look), **each, **self._machine)
+            trial.submit(_named(candidate, look), **each, **self._machine, beside=methods)
             for candidate, each in zip(candidates, given, strict=True)
         ]
         settle(*futures)

@@ -2,16 +2,19 @@
 
 The weights of a candidate are in the store for as long as the search wants them (kind `trial-model`). What it is and
 what it answered stay (kinds `candidate` and `look`), so a search that is run again needs no weights for what it knows.
+Candidates that are asked at the same time are merged in one read of the models, by the trial that comes first.
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from evaluation.runners.pool import Worker
 from rammerge import store
+from rammerge.errors import RammergeError
 from rammerge.publishing.identity import MERGE_VERSION
 from rammerge.recipe import Compute, Output
 from rammerge.store import Entry
@@ -58,7 +61,7 @@ def _base_fills(*, base: Model, conditions: Conditions, **_: Any) -> bool:
     version=(_VERSION, MERGE_VERSION),
     run_name="{name}",
     result=Looked,
-    ignore=["name", "overlap", "compute", "owner"],
+    ignore=["name", "overlap", "compute", "owner", "beside"],
     runs_a_model=_base_fills,
 )
 def trial(
@@ -75,30 +78,76 @@ def trial(
     conditions: Conditions,
     look: int,
     owner: str,
+    beside: Sequence[MethodRef] = (),
 ) -> None:
     """Ask the merge by `method` the validation items of the looks up to `look`; write `scores.json`.
 
     Nothing is merged if these answers are known. Else the merged weights stay the `owner`'s, until `forget` removes
-    them.
+    them. Those of the candidates `beside` this one, which are asked the same at the same time, are made with them.
     """
-    given = {"base": base, "agents": agents, "groups": groups, "method": method, "output": output}
-    key = merge.key(**given)
-
-    def make(directory: Path) -> None:
-        family = open_family(base, agents, groups, output.resize)
-        list(write_merges(family, {directory: method}, output, compute, overlap))
+    merges = _Merges(base, agents, groups, output, owner)
 
     def weights() -> Merged:
-        return merge.find(**given) or Merged.read(store.materialise(_MODEL, _weights_key(key, owner), make))
+        others = [other for other in beside if _answered(merges.key(other), suites, conditions, look) is None]
+        return merges.weights(method, others, compute, overlap)
 
     def describe(directory: Path) -> None:
         write_json(directory / "content.json", weights().content)
 
-    entry = store.materialise(_CANDIDATE, store.key_of(_CANDIDATE, _VERSION, {"merge": key}), describe)
-    content = json.loads((entry.path / "content.json").read_text("utf-8"))
-    if (scores := _known(content, suites, conditions, look)) is None:
+    key = merges.key(method)
+    store.materialise(_CANDIDATE, _candidate_key(key), describe)
+    if (scores := _answered(key, suites, conditions, look)) is None:
         scores = _ask(weights(), suites, conditions, look)
     write_json(out / "scores.json", scores)
+
+
+@dataclass(frozen=True)
+class _Merges:
+    """The merges of one search."""
+
+    base: Model
+    agents: Mapping[str, Model]
+    groups: Groups
+    output: Output
+    owner: str
+
+    def key(self, method: MethodRef) -> str:
+        """Return the key of the step `merge` by a method."""
+        return merge.key(**self._given(method))
+
+    def weights(
+        self, method: MethodRef, others: Sequence[MethodRef], compute: Compute, overlap: OverlapResult
+    ) -> Merged:
+        """Return the merge by a method. If it is missing it is made, with those of `others` that are missing."""
+        own = _weights_key(self.key(method), self.owner)
+        if (found := merge.find(**self._given(method))) is not None:
+            return found
+        if (entry := store.find(_MODEL, own)) is not None:
+            return Merged.read(entry)
+        wanted = {_weights_key(self.key(each), self.owner): each for each in others if self._is_missing(each)}
+        wanted[own] = method
+
+        def build(directories: Mapping[str, Path]) -> Iterator[str]:
+            family = open_family(self.base, self.agents, self.groups, self.output.resize)
+            keys = {directory: key for key, directory in directories.items()}
+            methods = {directory: wanted[key] for directory, key in keys.items()}
+            names = {directory: f"trial of {method.name} {method.params}" for directory, method in methods.items()}
+            made = write_merges(family, methods, self.output, compute, overlap, names=names)
+            yield from (keys[directory] for directory in made)
+
+        try:
+            return Merged.read(store.materialise_together(_MODEL, wanted, build)[own])
+        except RammergeError:  # which is said by its own trial, if it is one of the others that cannot be merged
+            if (entry := store.find(_MODEL, own)) is None:
+                raise
+            return Merged.read(entry)
+
+    def _is_missing(self, method: MethodRef) -> bool:
+        return merge.find(**self._given(method)) is None
+
+    def _given(self, method: MethodRef) -> dict[str, Any]:
+        given = {"base": self.base, "agents": self.agents, "groups": self.groups, "output": self.output}
+        return {**given, "method": method}
 
 
 @step(
@@ -129,10 +178,18 @@ def _weights_key(merge_key: str, owner: str) -> str:
     return store.key_of(_MODEL, _VERSION, {"merge": merge_key, "owner": owner})
 
 
-def _known(
-    content: str, suites: Sequence[SuiteRef], conditions: Conditions, look: int
+def _candidate_key(merge_key: str) -> str:
+    return store.key_of(_CANDIDATE, _VERSION, {"merge": merge_key})
+
+
+def _answered(
+    merge_key: str, suites: Sequence[SuiteRef], conditions: Conditions, look: int
 ) -> dict[str, list[float]] | None:
-    """Return the scores of a model of this content, if all are in the store."""
+    """Return the scores of a candidate, if all are in the store."""
+    entry = store.find(_CANDIDATE, _candidate_key(merge_key))
+    if entry is None:
+        return None
+    content = json.loads((entry.path / "content.json").read_text("utf-8"))
     found = {
         suite.name: [store.find(_LOOK, _key(content, suite, conditions, each)) for each in range(look + 1)]
         for suite in suites

@@ -5,6 +5,7 @@ It reads no test item, does nothing twice, and needs no weights for what it know
 
 import json
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,22 @@ def weights(world: World) -> list[Path]:
     return list((world.home / "store" / "trial-model").glob("*/model"))
 
 
-def test_the_winner_and_the_runner_up_are_variants_like_any_other(world: World) -> None:
+def test_the_winner_and_the_runner_up_are_variants_like_any_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from flows.run.planning import plan
+    from tasks.steps import trials
+    from tasks.steps.merging import write_merges
 
+    read: list[int] = []
+
+    def noted(family: Any, methods: Mapping[Path, Any], *rest: Any, **named: Any) -> Iterator[Path]:
+        read.append(len(methods))
+        return write_merges(family, methods, *rest, **named)
+
+    monkeypatch.setattr(trials, "write_merges", noted)
     outcome, steps = run(write(world))
+    assert read[0] == TRIALS  # in one read of the models
     assert sum(map(len, steps.values())) == plan(world.recipe).steps and "failed" not in steps
     assert {row.name for row in outcome.leaderboard.rows if row.kind == "variant"} == {
         "average",
