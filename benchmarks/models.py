@@ -7,16 +7,20 @@ steps of bfloat16.
 import json
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 
+from rammerge.system.threads import work_through
+
 DENSITIES = (0.032, 0.462, 0.543)
 SHARD_SIZE = "1GB"
 # hidden, layers, intermediate, attention heads, key-value heads, vocabulary (tied head)
 SHAPES = {
+    "tiny": (64, 2, 128, 4, 2, 1000),
     "0.1B": (512, 8, 2048, 8, 2, 151936),
     "0.5B": (896, 24, 4864, 14, 2, 151936),
     "1.5B": (1536, 28, 8960, 12, 2, 151936),
@@ -46,12 +50,15 @@ def tensor_shapes(size: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def make(root: Path, size: str, agents: int) -> None:
-    """Write the models base, agent0, agent1, ... below `root`/`size`, except those that exist."""
-    for agent in (None, *range(agents)):
+def make(root: Path, size: str, agents: int, at_once: int = 1) -> None:
+    """Write the models base, agent0, agent1, ... below `root`/`size`, except those that exist; `at_once` at a time."""
+
+    def write(agent: int | None) -> None:
         directory = root / size / ("base" if agent is None else f"agent{agent}")
         if not (directory / "config.json").exists():
             _write(directory, size, agent)
+
+    work_through([None, *range(agents)], write, at_once)
 
 
 def _write(directory: Path, size: str, agent: int | None) -> None:
@@ -60,7 +67,8 @@ def _write(directory: Path, size: str, agent: int | None) -> None:
     meta = {name: torch.empty(shape, dtype=torch.bfloat16, device="meta") for name, shape in shapes.items()}
     split = split_torch_state_dict_into_shards(meta, max_shard_size=SHARD_SIZE)
     for file, names in split.filename_to_tensors.items():
-        tensors = {name: _tensor(name, shapes[name], agent) for name in names}
+        with ThreadPoolExecutor() as pool:
+            tensors = dict(zip(names, pool.map(lambda name: _tensor(name, shapes[name], agent), names), strict=True))
         save_file(tensors, directory / file, metadata={"format": "pt"})
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
