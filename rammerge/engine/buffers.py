@@ -9,6 +9,7 @@ from contextlib import suppress
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from rammerge.engine.gpu import page_locked
 from rammerge.numerics.dtypes import DType
 from rammerge.system.lazy import torch
 
@@ -40,9 +41,9 @@ class Buffer:
 
 
 def buffers(sizes: Sequence[int], *, pinned: bool) -> list[Buffer]:
-    """Return a thread's buffers of the given sizes in bytes; for a CUDA device pinned, so that copies overlap."""
+    """Return a thread's buffers of the given sizes in bytes; `pinned` for a GPU (rammerge.engine.gpu)."""
     if pinned:
-        return [Buffer(torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy().data) for size in sizes]
+        return [Buffer(page_locked(size)) for size in sizes]
     # Side by side, so that together they fill huge pages.
     *starts, end = accumulate((-(-size // _CACHE_LINE) * _CACHE_LINE for size in sizes), initial=0)
     memory = pages(end)

@@ -12,6 +12,8 @@ from rammerge.errors import InputError
 from rammerge.numerics.dtypes import DType
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from rammerge.engine.output.chunks import Unit
     from rammerge.engine.running import Runner
     from rammerge.engine.session import Session
@@ -59,14 +61,20 @@ def compute(
 def _run_in_turn(session: Session, unit: Unit, begun: Sequence[FormCall | EagerCall], dtypes: Sequence[DType]) -> None:
     """Run functions one after the other on each tile. The tiles are whole rows if one of the functions needs rows."""
     row = max(each.row for each in begun if isinstance(each, EagerCall))
-    for start, base, members in session.tiles(session.rows_of(unit, row), row):
-        inner = slice(max(unit.start - start, 0), unit.stop - start)
-        own, others = base[inner], [member[inner] for member in members]
-        for each in begun:
-            if isinstance(each, FormCall):
-                sources = [Source(dtype, read.data_ptr()) for dtype, read in zip(dtypes, [own, *others], strict=True)]
-                run_tiles(sources, [each], start + inner.start, len(own), len(own))
-            elif each.by_rows:
-                each.run(start, base, members)
-            else:
-                each.run(start + inner.start, own, others)
+    for start, first, rest in session.tiles(session.rows_of(unit, row), row):
+        with session.lane():
+            base, *members = map(session.there, [first, *rest])
+            inner = slice(max(unit.start - start, 0), unit.stop - start)
+            own, others = base[inner], [member[inner] for member in members]
+            for each in begun:
+                if isinstance(each, FormCall):
+                    _run_compiled(each, dtypes, [own, *others], start + inner.start)
+                elif each.by_rows:
+                    each.run(start, base, members)
+                else:
+                    each.run(start + inner.start, own, others)
+
+
+def _run_compiled(call: FormCall, dtypes: Sequence[DType], read: Sequence[Tensor], start: int) -> None:
+    sources = [Source(dtype, values.data_ptr()) for dtype, values in zip(dtypes, read, strict=True)]
+    run_tiles(sources, [call], start, len(read[0]), len(read[0]))

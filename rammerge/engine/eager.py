@@ -63,7 +63,8 @@ class EagerCall:
         made, counts = self.function(base, agents, arguments)
         place = max(unit.start, first) - unit.start
         for result, values in zip(self.filled, made, strict=False):
-            result[place : place + len(values)] = values
+            # From a GPU this does not wait. Whoever asked for the tile does (Session.lane).
+            result[place : place + len(values)].copy_(values, non_blocking=True)
         self.counts = added(self.counts, counts.tolist())
         if self.sums is not None:
             self.sums.add(made)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.engine import gpu
 from rammerge.engine.buffers import page_bytes
 from rammerge.engine.options import MergeOptions, most_threads
 from rammerge.engine.output.shards import most_waiting
@@ -54,7 +55,8 @@ class Needs:
         outputs: how many models are written at the same time.
         reserved: bytes that each thread needs in addition to inputs and results.
         longest_row: elements that a tile has at least.
-        in_tiles: whether blocks are computed in tiles that fit into a core's cache.
+        room: of the GPU where blocks are computed whole; None on a CPU, where they are in tiles that fit into a cache.
+        gpu_element: bytes for each element of a block on the GPU, in addition to the inputs.
     """
 
     checkpoints: Sequence[Checkpoint]
@@ -62,7 +64,8 @@ class Needs:
     outputs: int
     reserved: int
     longest_row: int
-    in_tiles: bool
+    room: gpu.Room | None = None
+    gpu_element: int = 0
 
     @property
     def largest(self) -> int:
@@ -71,14 +74,30 @@ class Needs:
 
     def plan(self, resident: int, block: int, threads: int) -> MemoryPlan:
         """Return the plan of a process that holds `resident` bytes, for a length of blocks and a number of threads."""
-        tile = max(self.longest_row, min(block, TILE_ELEMENTS) if self.in_tiles else block)
-        inputs = page_bytes(sum(largest_block_bytes(checkpoint, tile) for checkpoint in self.checkpoints))
+        tile = max(self.longest_row, block if self.room else min(block, TILE_ELEMENTS))
+        sizes = [largest_block_bytes(checkpoint, tile) for checkpoint in self.checkpoints]
+        inputs = sum(map(gpu.page_locked_bytes, sizes)) if self.room else page_bytes(sum(sizes))
         inputs += sum(decoded_bytes(checkpoint, block) for checkpoint in self.checkpoints)
         result = page_bytes(FLOAT_DTYPES[self.options.dtype].itemsize * min(block, self.largest))
         # Chunks that are filled, and those that wait to be hashed or written.
         results = (threads * self.outputs + most_waiting(self.outputs)) * result
         added = threads * (inputs + self.reserved) + results + _FIXED_BYTES
         return MemoryPlan(block, tile, threads, resident + added)
+
+    def on_gpu(self, plan: MemoryPlan) -> int:
+        """Return the bytes that the blocks of a plan take on the GPU."""
+        inputs = sum(largest_block_bytes(checkpoint, plan.tile) for checkpoint in self.checkpoints)
+        return gpu.LANES * (inputs + min(plan.tile, max(self.largest, 1)) * self.gpu_element)
+
+    def fit(self, plan: MemoryPlan, limit: int) -> bool:
+        """Return whether a plan stays below the memory limit, and on a GPU below that of the GPU."""
+        return plan.forecast <= limit and (self.room is None or self.on_gpu(plan) <= self.room.nbytes)
+
+    @property
+    def most_threads(self) -> int:
+        """The largest number of worker threads."""
+        most = most_threads(self.options)
+        return most if self.room is None or self.options.threads else min(most, gpu.MOST_THREADS)
 
 
 def plan_memory(needs: Needs) -> MemoryPlan:
@@ -88,10 +107,11 @@ def plan_memory(needs: Needs) -> MemoryPlan:
         InputError: not even the smallest blocks fit; the message says how much memory is enough.
     """
     options, resident, limit = needs.options, resident_bytes(), memory_limit(needs.options)
-    threads, least_threads = most_threads(options), options.threads or 1
-    block = min(DEFAULT_BLOCK, max(MIN_BLOCK, 1 << (needs.largest - 1).bit_length()))
+    threads, least_threads = needs.most_threads, options.threads or 1
+    largest_block = DEFAULT_BLOCK if needs.room is None else gpu.BLOCK
+    block = min(largest_block, max(MIN_BLOCK, 1 << (needs.largest - 1).bit_length()))
     found = needs.plan(resident, block, threads)
-    while found.forecast > limit and (block > MIN_BLOCK or threads > least_threads):
+    while not needs.fit(found, limit) and (block > MIN_BLOCK or threads > least_threads):
         if block > MIN_BLOCK:
             block //= 2
         else:
@@ -100,6 +120,8 @@ def plan_memory(needs: Needs) -> MemoryPlan:
     if found.forecast > limit:
         needed = -(-found.forecast // (1 << 20))
         raise InputError(f"--memory {limit / 2**20:.0f}MiB is too little: this merge needs {needed}MiB")
+    if needs.room and not needs.fit(found, limit):
+        raise needs.room.refuse(needs.on_gpu(found))
     return found
 
 

@@ -26,6 +26,7 @@ class MergeOptions:
             on top of what the process already holds, whichever is larger.
         threads: worker threads; default: one for each processor that this process may use and `memory` has room for.
         compile: auto (where the work repays it), always or never.
+        device_memory: limit of what blocks and matrices take on a GPU, in bytes; default: half of what is free there.
 
     Raises:
         InputError: a value is none of these, or a number is too small.
@@ -39,13 +40,14 @@ class MergeOptions:
     memory: int | None = None
     threads: int | None = None
     compile: Compile = "auto"
+    device_memory: int | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("dtype", Dtype), ("rounding", Rounding), ("compile", Compile)):
             check_choice(name, getattr(self, name), get_args(choices))
         if not 0 <= self.seed < 1 << 63:
             raise InputError(f"seed {self.seed} is out of range; use a number from 0 to 2**63 - 1")
-        for name, least in (("shard_size", 1), ("memory", 1), ("threads", 1)):
+        for name, least in (("shard_size", 1), ("memory", 1), ("threads", 1), ("device_memory", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InputError(f"{name} {value} is too small; give at least {least}")

@@ -15,6 +15,7 @@ from rammerge.engine.compiling.cache import Build
 from rammerge.engine.compiling.loop import Form, FormCall
 from rammerge.engine.compiling.signature import Signature
 from rammerge.engine.eager import EagerCall
+from rammerge.engine.gpu import element_bytes
 from rammerge.engine.memory import EAGER_BYTES, EAGER_ELEMENTS
 from rammerge.engine.session import Session
 from rammerge.engine.sums import GRAIN
@@ -59,6 +60,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.session.closing.callback(self.close)
+        self.session.reserve_on_gpu(element_bytes(self.function, len(self.session.agents)))
         if self.by_rows:
             self.session.need_rows()
         if self._may_compile:
@@ -92,7 +94,7 @@ class Runner:
         # A histogram has more bins than an eager step has elements; small steps would mostly clear and add bins. A GPU
         # computes a whole tile at once.
         step = 0 if session.device != "cpu" or work.histogram is not None else EAGER_ELEMENTS
-        if self.by_rows:
+        if step and self.by_rows:
             step = max(1, EAGER_ELEMENTS // row) * row
         elif step and work.sums is not None:
             step = -(-step // GRAIN) * GRAIN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
@@ -14,6 +14,7 @@ from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.engine.buffers import Buffer, address, as_tensor, buffers, pages
 from rammerge.engine.compiling.loop import Source
+from rammerge.engine.gpu import Lanes, Room, page_locked
 from rammerge.engine.input import Files
 from rammerge.engine.memory import EAGER_BYTES, EAGER_ELEMENT_BYTES, MemoryPlan, Needs, largest_block_bytes, plan_memory
 from rammerge.engine.options import MergeOptions, check_device
@@ -69,6 +70,7 @@ class Session:
         files: the open files of base and agents.
         notes: sentences about the run that the user should read.
         closing: closes at the end what the merge opened.
+        room: memory of the GPU; None on a CPU.
     """
 
     def __init__(
@@ -92,7 +94,9 @@ class Session:
         self.closing = ExitStack()
         self.closing.callback(self.files.close)
         self._progress = progress
-        self._reserved = 0
+        self.room = None if self.device == "cpu" else Room.of(options, self.device)
+        self._lanes = None if self.device == "cpu" else Lanes.of(self.device)
+        self._reserved = self._gpu_element = 0
         self._longest_row = 1
         self._buffers = threading.local()
 
@@ -110,8 +114,8 @@ class Session:
             InputError: `options.memory` is too little.
         """
         checkpoints = (self.base, *self.members.values())
-        in_tiles = self.device == "cpu"
-        needs = Needs(checkpoints, self.options, self.outputs, self._reserved, self._longest_row, in_tiles=in_tiles)
+        reserved, element = self._reserved, self._gpu_element
+        needs = Needs(checkpoints, self.options, self.outputs, reserved, self._longest_row, self.room, element)
         return plan_memory(needs)
 
     @property
@@ -123,10 +127,15 @@ class Session:
         """Reserve `nbytes` for each thread, in addition to inputs and results. The largest request counts."""
         self._reserved = max(self._reserved, nbytes)
 
+    def reserve_on_gpu(self, nbytes: int) -> None:
+        """Reserve `nbytes` for each element of a block on the GPU. The largest request counts."""
+        self._gpu_element = max(self._gpu_element, nbytes)
+
     def need_rows(self) -> None:
         """Make tiles long enough for the longest row."""
         self._longest_row = max((self.row(name) for name in self.floats), default=1)
-        self.reserve(self._longest_row * EAGER_ELEMENT_BYTES)
+        if self.device == "cpu":
+            self.reserve(self._longest_row * EAGER_ELEMENT_BYTES)
 
     def rows_of(self, unit: Unit, row: int) -> Unit:
         """Return the rows of `row` elements that a unit is a part of."""
@@ -162,15 +171,31 @@ class Session:
     def tiles(self, unit: Unit, row: int = 1) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
         """Read a unit tile by tile. Yield the index of the first element, the base's elements and each member's.
 
-        The elements are valid until the same thread reads the next tile. Tiles are whole rows of `row` elements.
+        The elements are in this process's memory, and valid until the same thread reads the next tile. Tiles are whole
+        rows of `row` elements.
         """
         infos, tile = self.inputs(unit.tensor), self.plan.tile // row * row if row > 1 else self.tile
         for start in range(unit.start, unit.stop, tile):
             stop = min(unit.stop, start + tile)
             read = [self._read(info, start, stop, buffer) for info, buffer in zip(infos, self._own(), strict=True)]
-            if self.device != "cpu":
-                read = [values.to(self.device, non_blocking=True) for values in read]
             yield start, read[0], read[1:]
+
+    @contextmanager
+    def lane(self) -> Iterator[None]:
+        """Have the thread compute where the session does: on a GPU on a stream of its own, which is done at the end."""
+        if self._lanes is None:
+            yield
+            return
+        with self._lanes.one():
+            yield
+
+    def there(self, read: Tensor) -> Tensor:
+        """Return elements that were read where they are computed. Call this in a lane."""
+        return read if self._lanes is None else read.to(self.device, non_blocking=True)
+
+    def result_memory(self, nbytes: int) -> memoryview:
+        """Return aligned memory for what is computed."""
+        return pages(nbytes) if self._lanes is None else page_locked(nbytes)
 
     def _read(self, info: TensorInfo, start: int, stop: int, buffer: Buffer) -> Tensor:
         if info.held is not None and self.device == "cpu":

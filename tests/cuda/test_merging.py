@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from rammerge.checkpoints.family import Family
-from rammerge.engine import memory
+from rammerge.engine import gpu, memory
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.measuring import measure_overlap
 from rammerge.errors import InputError
@@ -45,6 +45,7 @@ OTHERS: list[tuple[str, dict[str, Any]]] = [
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Models:
     monkeypatch.setattr(memory, "DEFAULT_BLOCK", memory.MIN_BLOCK)
+    monkeypatch.setattr(gpu, "BLOCK", memory.MIN_BLOCK)
     return mixed_family(tmp_path)
 
 
@@ -73,7 +74,7 @@ def test_stochastic_float16_at_all_magnitudes(tmp_path: Path) -> None:
 
 def test_weights_rules_for_tensors_and_groups(models: Models, tmp_path: Path) -> None:
     base, agents = models
-    rules = [{"match": "norm", "use": "agent2"}, {"match": "*v_proj", "params": {"r": 0.9}}]
+    rules: list[dict[str, Any]] = [{"match": "norm", "use": "agent2"}, {"match": "*v_proj", "params": {"r": 0.9}}]
     method = resolve("ram_plus", weights={"pair": 0.5}, tensors=rules)
     family = Family.open(base, agents, groups={"pair": ["agent0", "agent1"]})
     expected = merge_family(family, method, tmp_path / "cpu", OPTIONS)
@@ -110,6 +111,19 @@ def test_an_overflow_and_a_nan_are_named(models: Models, tmp_path: Path) -> None
     for method in ("ram_plus", "ties", "tsv_m"):
         with pytest.raises(InputError, match=r"agent 'agent1' has a NaN or an infinity in 'layers.0.v_proj'"):
             merge(*others, resolve(method), tmp_path / "out", on_gpu)
+
+
+@pytest.mark.parametrize("method", ["ram_plus", "ties", "dare", "awd", "della"])
+def test_blocks_stay_below_the_limit_of_the_gpu(tmp_path: Path, method: str) -> None:
+    models = write_family(tmp_path, *sparse_family({"w": (3000, 1500)}, [0.1, 0.6]))
+    options = replace(OPTIONS, device=DEVICE, device_memory=100 << 20)
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    found = merge(*models, resolve(method), tmp_path / "gpu", options)
+    assert torch.cuda.max_memory_allocated() - before <= 100 << 20
+    assert_same_merge(merge(*models, resolve(method), tmp_path / "cpu", OPTIONS), found)
+    with pytest.raises(InputError, match=r"--device-memory 1MiB of cuda is too little: .* needs \d+MiB there"):
+        merge(*models, resolve(method), tmp_path / "out", replace(options, device_memory=1 << 20))
 
 
 def test_a_device_that_is_not_there_is_named(models: Models, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import heapq
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,12 +61,15 @@ class Output:
         allocated: bytes of memory for chunks.
     """
 
-    def __init__(self, chunk_bytes: int, models: int = 1) -> None:
-        """Prepare for chunks of `models` models, of at most `chunk_bytes`, which is a multiple of `ALIGNMENT`."""
+    def __init__(self, chunk_bytes: int, models: int = 1, make_memory: Callable[[int], memoryview] = pages) -> None:
+        """Prepare for chunks of `models` models, of at most `chunk_bytes`, which is a multiple of `ALIGNMENT`.
+
+        `make_memory` returns aligned memory of so many bytes.
+        """
         self.changed = threading.Condition()
         self.failure: BaseException | None = None
         self.allocated = 0
-        self._chunk_bytes, self._most = chunk_bytes, most_waiting(models)
+        self._chunk_bytes, self._most, self._make_memory = chunk_bytes, most_waiting(models), make_memory
         self._free: list[memoryview] = []
         self._held = 0
         self._stopped = False
@@ -78,7 +81,7 @@ class Output:
             if self._free:
                 return self._free.pop()
             self.allocated += self._chunk_bytes
-            return pages(self._chunk_bytes)
+            return self._make_memory(self._chunk_bytes)
 
     def stop(self) -> None:
         """Wake all threads that wait for room, because something else has failed."""
@@ -220,10 +223,11 @@ class ShardWriter:
         try:
             write_from(self._descriptor, content, offset)
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            if error.errno not in (errno.EINVAL, errno.EFAULT):
                 raise
-            # Setting the flag was allowed, but writing is not, as on a disk with larger blocks. Clear the file's flag
-            # first: a writer that finds `_direct` cleared must not take the refusal of a direct write for a failure.
+            # Setting the flag was allowed, but writing is not, as on a disk with larger blocks or from the memory of a
+            # GPU's driver. Clear the file's flag first: a writer that finds `_direct` cleared must not take the refusal
+            # of a direct write for a failure.
             _set_direct(self._descriptor, on=False)
             self._direct = False
             return False

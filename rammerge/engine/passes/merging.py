@@ -129,7 +129,7 @@ def merge_shards(
         OSError: the disk is full or failed.
     """
     size = session.plan.block * FLOAT_DTYPES[session.options.dtype].itemsize
-    output = Output(size, len(mergings))
+    output = Output(size, len(mergings), session.result_memory)
     models = [_Model(merging, directory, output) for directory, merging in mergings.items()]
     jobs = [
         _Job(chunk, missing)
