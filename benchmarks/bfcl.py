@@ -37,7 +37,7 @@ def main() -> None:
         theirs = _Theirs(Path(folder))
         for item in items:
             for name, calls in _answers(item):
-                text = _written(calls)
+                text = written(calls)
                 ours = bool(process_results(item, [text])["acc"])
                 accepted = theirs.accepts(item, text)
                 counts[name, ours, accepted] += 1
@@ -101,7 +101,8 @@ def _first(values: Any) -> Any:
     return value
 
 
-def _written(calls: list[Call]) -> str:
+def written(calls: list[Call]) -> str:
+    """Return calls as a model may write them."""
     words = (f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})" for name, given in calls)
     return f"[{', '.join(words)}]"
 

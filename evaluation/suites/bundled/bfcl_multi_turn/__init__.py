@@ -1,0 +1,1 @@
+"""BFCL's conversations: several requests of a user, and functions that change a world."""
