@@ -1,4 +1,4 @@
-"""Prompts that ask for one fact among many, at chosen lengths. All of them are made here, from seeds that are names.
+"""Items that ask for one fact among many, at chosen lengths. All of them are made here, from seeds that are names.
 
 Everything else in a prompt is a fact of the same kind, so no style sets the wanted one apart.
 """
@@ -18,25 +18,43 @@ Facts = tuple[list[str], str, str]
 
 
 def items(lengths: Sequence[int], counts: Mapping[Split, int]) -> dict[Split, list[dict[str, Any]]]:
-    """Return `counts[split]` items for each kind of fact and each length, in tokens, about."""
+    """Return `counts[split]` items for each kind of fact and each length, in tokens, about; all notes in one prompt."""
     return {
         split: [
-            _item(kind, length, f"{split}-{number}")
-            for number, kind, length in product(range(counts[split]), _KINDS, lengths)
+            {
+                **known,
+                "prompt": "\n".join(
+                    ["Remember these notes.", "", *lines, "", f"{question} Answer with the number only."]
+                ),
+            }
+            for known, lines, question in _facts(lengths, split, counts[split])
         ]
         for split in counts
     }
 
 
-def _item(kind: str, length: int, name: str) -> dict[str, Any]:
-    rng = random.Random(f"long_memory {kind} {length} {name}")
-    lines, question, target = _KINDS[kind](rng, length // _TOKENS[kind])
+def items_in_parts(lengths: Sequence[int], counts: Mapping[Split, int], part: int) -> dict[Split, list[dict[str, Any]]]:
+    """Return the same items with `parts` of the notes, of about `part` tokens, and the `question`."""
     return {
-        "id": f"{kind}-{length}-{name}",
-        "kind": kind,
-        "prompt": "\n".join(["Remember these notes.", "", *lines, "", f"{question} Answer with the number only."]),
-        "target": target,
+        split: [
+            {**known, "question": question, "parts": _parts(lines, part // _TOKENS[known["kind"]])}
+            for known, lines, question in _facts(lengths, split, counts[split])
+        ]
+        for split in counts
     }
+
+
+def _facts(lengths: Sequence[int], split: Split, count: int) -> Iterator[tuple[dict[str, str], list[str], str]]:
+    """Yield what is known of each item, its notes, and its question."""
+    for number, kind, length in product(range(count), _KINDS, lengths):
+        name = f"{split}-{number}"
+        rng = random.Random(f"long_memory {kind} {length} {name}")
+        lines, question, target = _KINDS[kind](rng, length // _TOKENS[kind])
+        yield {"id": f"{kind}-{length}-{name}", "kind": kind, "target": target}, lines, question
+
+
+def _parts(lines: Sequence[str], size: int) -> list[str]:
+    return ["\n".join(lines[start : start + size]) for start in range(0, len(lines), size)]
 
 
 def _lookup(rng: random.Random, notes: int) -> Facts:

@@ -5,10 +5,12 @@ The oracle reads the notes one after the other and knows nothing of how they wer
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evaluation.suites import Suite, load_suite
+from evaluation.suites.environment import Environment
 from evaluation.suites.making.memory import items
 
 
@@ -62,3 +64,35 @@ def test_prompts_grow_with_the_length_asked_for() -> None:
 def test_only_the_number_asked_for_counts(suite: Suite, said: str, score: float) -> None:
     scoring = suite.task_files["long_memory_short_test"].config["process_results"].load()
     assert scoring({"target": "12345"}, [said]) == {"acc": score}
+
+
+def test_in_parts_a_memory_of_all_notes_answers_and_one_of_the_last_part_seldom_does(suite: Suite) -> None:
+    whole = {item["id"]: item for file in suite.task_files.values() for item in file.items()}
+    parts = load_suite("long_memory_chunked_short")
+    assert parts.environment is not None
+    right = {"all": 0, "last": 0}
+    for item in (item for file in parts.task_files.values() for item in file.items()):
+        assert "\n".join(item["parts"]) in whole[item["id"]]["prompt"]
+        for keeps in right:
+            right[keeps] += read(parts.environment.load()(), item, keeps) == 1.0
+    assert right["all"] == 288
+    assert right["last"] < 288 / 3
+
+
+def read(environment: Environment, item: dict[str, Any], keeps: str) -> float | None:
+    """Return the score of a reader whose memory keeps the notes of all parts, or of the last one."""
+    environment.reset(item)
+    told, notes = item["prompt"], ""
+    for part in item["parts"]:
+        assert item["question"] in told
+        assert part in told
+        assert notes in told
+        notes = f"{notes}\n{part}" if keeps == "all" else part
+        reply = environment.step(notes)
+        assert reply.forget
+        assert reply.score is None
+        told = reply.text
+    try:
+        return environment.step(answer(f"{notes}\n{item['question']}")).score
+    except (AssertionError, KeyError):  # the memory lacks it
+        return environment.step("unknown").score

@@ -1,0 +1,1 @@
+"""Memory that is rewritten part by part, and answers alone."""
