@@ -32,6 +32,7 @@ from tasks.runtime.slots import ended_by_interrupt
 from tasks.steps.activations import activations
 from tasks.steps.evaluating import Conditions, Scores, compare, evaluate, gate
 from tasks.steps.merging import Merged, OverlapResult, Smoked, Together, extract, merge, merge_together, smoke
+from tasks.steps.packing import directory_of, pack
 from tasks.steps.sources import Fetched, fetch, preflight
 
 
@@ -194,11 +195,14 @@ def _release(record: Record, conditions: Conditions, rival: Challenge, warnings:
         selected=record.variant,
         passed=record.verdict != "refused",
         refusals=judged.decision.refusals if judged else [],
-        model=record.selected.path,
+        model=directory_of(record.selected),
         registered=(release.result().name, release.result().version),
         champion=champion,
         run_id=runs.result().run_id,
         warnings=[*warnings, *record.selected.warnings],
     )
     outcome.keep()
+    if spec.store.pack:
+        agents = {name: source for name, source in record.sources.items() if name != "base"}
+        settle(pack.submit(record.sources["base"], agents, record.variants, record.variant))
     return outcome

@@ -110,7 +110,7 @@ class Plan:
         sources, variants = 1 + len(self.agents), len(self.variants)
         searched = self.search.steps(len(self.agents)) if self.search else 0
         merging = sources + len(["preflight", "extract", "track", "register"]) + len(self.prompts) + 2 * variants
-        merging += searched + bool(self.together or self.search)
+        merging += searched + bool(self.together or self.search) + self.recipe.store.pack
         if not self.recipe.evaluates:
             return merging
         return merging + sources + variants + len(["compare", "gate", "report"]) + self.recipe.promotes

@@ -54,7 +54,8 @@ def _origin(recipe: Recipe, source: Source, location: Location) -> Origin:
         siblings = [entry.name for entry in Path(resolved).parent.glob("*/")]
         hint = closest(Path(resolved).name, siblings) or "; give a directory, or a hub id ORG/NAME"
         raise recipe.error(location, f"{resolved} does not exist{hint}")
-    return Origin(source=resolved, revision=source.revision, written=source.source)
+    packed = recipe.store.pack
+    return Origin(source=resolved, revision=source.revision, written=source.source, packed=packed)
 
 
 def _methods(recipe: Recipe) -> dict[str, MethodRef]:

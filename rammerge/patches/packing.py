@@ -91,7 +91,7 @@ def pack(
     check_output(out, force=force, needed_bytes=0, inputs=[opened_base.path, opened_agent.path])
     plan = plan_patch(opened_base, opened_agent, parent)
     with locked_staging(out, kept="") as staging:
-        nbytes = _fill(staging, plan, threads or os.cpu_count() or 1, progress)
+        nbytes = write_patch(staging, plan, threads, progress)
         publish(staging, out)
     weights = sum(file.size for file in plan.contents.weights.values())
     return PackReport(out, nbytes, weights, tuple(left_out(opened_agent)))
@@ -107,12 +107,15 @@ class _Span:
     stop: int
 
 
-def _fill(staging: Path, plan: Plan, threads: int, progress: OnProgress | None) -> int:
-    """Write a patch into a staging directory, and return the size of its container."""
+def write_patch(staging: Path, plan: Plan, threads: int | None = None, progress: OnProgress | None = None) -> int:
+    """Write a patch into the directory `model` of `staging`, and return the size of its container.
+
+    The other arguments and the errors are those of `pack`.
+    """
     keep_only(staging, ())
     model = staging / "model"
     model.mkdir()
-    _write(model / FILE, plan, threads, progress)
+    _write(model / FILE, plan, threads or os.cpu_count() or 1, progress)
     copy_companions(plan.agent.path, model, plan.contents.companions)
     plan.check_unchanged()
     return (model / FILE).stat().st_size

@@ -77,8 +77,8 @@ def write_files(
     staging: Path,
     threads: int | None = None,
     progress: OnProgress | None = None,
-) -> Path:
-    """Write the agent's files into the directory `model` of an empty `staging`, and return it.
+) -> None:
+    """Write the agent's files into the directory `model` of `staging`, which has none.
 
     The other arguments and the errors are those of `unpack`.
     """
@@ -90,7 +90,6 @@ def write_files(
         _write(staging, original, threads or os.cpu_count() or 1, shown)
     shutil.rmtree(records)
     copy_companions(patch, model, read_patch(patch).contents.companions)
-    return model
 
 
 class _Shown:

@@ -121,6 +121,16 @@ class Registry(Section):
     promote: bool = Field(default=True, description="Move the alias `champion` when every gate passes.")
 
 
+class Store(Section):
+    """How the store keeps models between runs; no byte of a result depends on it."""
+
+    pack: bool = Field(
+        default=False,
+        description="Keep the variants that were not selected as patches of the base, and use agents that are patches "
+        "as they are. Registered models stay whole.",
+    )
+
+
 class Recipe(Section):
     """A whole recipe, as `rammerge.recipe.load` returns it."""
 
@@ -143,6 +153,7 @@ class Recipe(Section):
         default=[], description="All must pass before promotion."
     )
     registry: Registry = Registry()
+    store: Store = Store()
     trust: list[str] = Field(
         default=[],
         description="Modules whose code may run, for what is named `module:name`; beside the recipe or installed.",
@@ -179,7 +190,7 @@ class Recipe(Section):
     @property
     def digest(self) -> str:
         """SHA-256 of the recipe with its defaults filled in; comments, layout and the order of keys do not count."""
-        said = self.model_dump(mode="json", exclude=None if self.trust else {"trust"})
+        said = self.model_dump(mode="json", exclude={"store"} if self.trust else {"store", "trust"})
         content = json.dumps(said, sort_keys=True, allow_nan=False)
         return hashlib.sha256(content.encode()).hexdigest()
 

@@ -6,6 +6,7 @@ Layout below `home()/store`. A whole kind, or any single entry, may be deleted a
     <kind>/<key>/.manifest    size, SHA-256 and file status of each file, checked at each use of the entry
     <kind>/.staging/<key>/    an unfinished output; it survives its maker, so that the next one can resume
     <kind>/.locks/<key>       locked by the process that makes the entry; the kernel frees it on any death
+    <kind>/.locks/<key>.use   shared by those who use the files of an entry that others may exchange (store.exchanging)
     .in-use                   shared by the processes that use entries, so that none is pruned under them
 
 Nothing here knows what an output contains.
@@ -126,7 +127,7 @@ def materialise_together(
     with ExitStack() as locks:
         ordered = sorted(set(keys))  # so that no two processes wait for one another
         for key in ordered:
-            locks.enter_context(locked(_lock(kind, key)))
+            locks.enter_context(locked(lock_path(kind, key)))
         entries = {key: entry for key in ordered if (entry := find(kind, key)) is not None and valid(entry)}
         missing = {key: _begin(kind, key) for key in ordered if key not in entries}
         began = time.monotonic()
@@ -144,30 +145,36 @@ def materialise_together(
 def _begin(kind: str, key: str) -> Path:
     """Return the directory in which an entry is made, with what an earlier attempt left there."""
     remove(root() / kind / key)
-    staging = _staging(kind, key)
+    staging = staging_path(kind, key)
     staging.mkdir(parents=True, exist_ok=True)
     return staging
 
 
 def _finish(kind: str, key: str, began: float, together: int) -> Entry:
     """Make an entry of the directory in which it was made, since the time `began`, as one of `together`."""
-    final, staging = root() / kind / key, _staging(kind, key)
-    files = {
-        name: {"size": path.stat().st_size, "sha256": _sha256(path), "status": file_status(path.stat())}
-        for name, path in _files(staging)
-    }
-    manifest = {"files": files, "seconds": round((time.monotonic() - began) / together, 3)}
-    write_json(staging / MANIFEST, manifest)
+    final, staging = root() / kind / key, staging_path(kind, key)
+    manifest = write_manifest(staging, round((time.monotonic() - began) / together, 3))
     staging.rename(final)
     sync(final.parent)
     return _entry(final, manifest, reused=False)
 
 
+def write_manifest(directory: Path, seconds: float | None) -> dict[str, Any]:
+    """Write, and return, the manifest of a finished output that took `seconds` to make."""
+    files = {
+        name: {"size": path.stat().st_size, "sha256": _sha256(path), "status": file_status(path.stat())}
+        for name, path in _files(directory)
+    }
+    manifest = {"files": files, "seconds": seconds}
+    write_json(directory / MANIFEST, manifest)
+    return manifest
+
+
 def drop(kind: str, key: str) -> None:
     """Remove the entry of `key`, and what is unfinished of it. Call this only if nobody else uses the entry."""
-    with locked(_lock(kind, key)):
+    with locked(lock_path(kind, key)):
         remove(root() / kind / key)
-        remove(_staging(kind, key))
+        remove(staging_path(kind, key))
 
 
 def is_new() -> bool:
@@ -181,7 +188,7 @@ def generation(kind: str, key: str, *, valid: bool) -> str:
     A cache that remembers results by key, such as Prefect's, makes this name a part of its own key. So it forgets a
     result whose entry was lost or damaged, also where the whole kind was deleted.
     """
-    with locked(_lock(kind, f"{key}.generation")):
+    with locked(lock_path(kind, f"{key}.generation")):
         kept = root() / kind / ".generations" / key
         if valid:
             with suppress(OSError, ValueError):
@@ -209,11 +216,13 @@ def hold(store: Path) -> IO[bytes]:
     return file
 
 
-def _lock(kind: str, key: str) -> Path:
+def lock_path(kind: str, key: str) -> Path:
+    """Return the lock file of whoever makes an entry."""
     return root() / kind / ".locks" / key
 
 
-def _staging(kind: str, key: str) -> Path:
+def staging_path(kind: str, key: str) -> Path:
+    """Return the directory in which an entry is made."""
     return root() / kind / ".staging" / key
 
 

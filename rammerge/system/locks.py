@@ -8,11 +8,20 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Wait for the lock file `path`, then hold it. The file is made if it is missing."""
+def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Wait for the lock file `path`, then hold it. The file is made if it is missing, and stays.
+
+    Args:
+        path: the file.
+        shared: whether others may share the lock at the same time.
+        wait: whether to wait for whoever holds it.
+
+    Raises:
+        BlockingIOError: without `wait`, somebody holds the lock.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         yield
 
 

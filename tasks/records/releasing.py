@@ -12,6 +12,7 @@ from tasks.records.record import NOT_EVALUATED, Record
 from tasks.records.tracking import Tracked
 from tasks.records.trouble import explained
 from tasks.runtime.step import TRACKING_RETRIES, Result, step
+from tasks.steps.packing import in_files
 
 
 class Registered(Result):
@@ -65,20 +66,21 @@ def register(out: Path, record: Record, runs: Tracked, flow_run: str) -> None:
     refusals = " ".join(decision.refusals) if decision else ""
     run = pages.run_fragment(runs.experiment, runs.run_id)
     links = f"[The run in MLflow]({run}), [in Prefect]({pages.flow_run_page(flow_run)})"
-    release = registry.register(
-        record.recipe.model_name,
-        record.selected.path,
-        digest=record.selected.content,
-        run_id=runs.children[record.variant],
-        description=f"{decision.markdown if decision else NOT_EVALUATED}\n{links}\n",
-        tags={
-            **record.tags,
-            "rammerge.variant": record.variant,
-            "rammerge.weights": record.selected.digest,
-            "rammerge.gates": f"{record.verdict}: {refusals}" if refusals else record.verdict,
-            "rammerge.prefect_run": pages.flow_run_page(flow_run),
-        },
-    )
+    with in_files(record.selected) as selected:
+        release = registry.register(
+            record.recipe.model_name,
+            selected.path,
+            digest=record.selected.content,
+            run_id=runs.children[record.variant],
+            description=f"{decision.markdown if decision else NOT_EVALUATED}\n{links}\n",
+            tags={
+                **record.tags,
+                "rammerge.variant": record.variant,
+                "rammerge.weights": record.selected.digest,
+                "rammerge.gates": f"{record.verdict}: {refusals}" if refusals else record.verdict,
+                "rammerge.prefect_run": pages.flow_run_page(flow_run),
+            },
+        )
     tracking.link_version(runs, release.name, release.version)
     write_json(out / "release.json", release.model_dump(mode="json"))
 

@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 from evaluation.backends.transformers import is_small
 from evaluation.runners.pool import Pool, Worker
 from rammerge.checkpoints.checkpoint import open_checkpoint
+from rammerge.checkpoints.patched.place import is_patch
 from rammerge.errors import RammergeError
 from rammerge.system.interrupts import hearing
 
@@ -114,8 +115,15 @@ class Turn:
 
 def fills_the_machine(model: Path, device: str) -> bool:
     """Tell whether the model in a directory needs the room of all."""
-    elements = sum(tensor.numel for tensor in open_checkpoint(model).tensors.values())
-    return device != "cpu" or not is_small(elements)
+    return device != "cpu" or not is_small(_elements(model))
+
+
+def _elements(model: Path) -> int:
+    if is_patch(model):
+        from rammerge.checkpoints.patched.opening import count_elements  # only patches need numpy and pyarrow
+
+        return count_elements(model)
+    return sum(tensor.numel for tensor in open_checkpoint(model).tensors.values())
 
 
 @contextmanager

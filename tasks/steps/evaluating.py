@@ -22,6 +22,7 @@ from rammerge.system.atomic import write_json, write_text
 from tasks.runtime.progress import progress
 from tasks.runtime.slots import fills_the_machine, share_out
 from tasks.runtime.step import Result, step
+from tasks.steps.packing import in_files
 from tasks.steps.sources import Model, refuse_changed
 
 _SUITE_VERSION = 2
@@ -162,8 +163,9 @@ def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], con
 
 
 def _run(out: Path, *, process: Worker, model: Model, suite: SuiteRef, conditions: Conditions) -> None:
-    process.ask("evaluate", **harness_arguments(model, suite, conditions), out=str(out))
-    refuse_changed(model)
+    with in_files(model) as whole:
+        process.ask("evaluate", **harness_arguments(whole, suite, conditions), out=str(out))
+        refuse_changed(whole)
 
 
 def harness_arguments(model: Model, suite: SuiteRef, conditions: Conditions) -> dict[str, Any]:

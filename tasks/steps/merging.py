@@ -26,6 +26,7 @@ from tasks.runtime.progress import progress
 from tasks.runtime.slots import expect_models, fills_the_machine, model_process
 from tasks.runtime.step import Result, step
 from tasks.steps.activations import PromptsRef, Recorded
+from tasks.steps.packing import in_files, is_usable
 from tasks.steps.sources import Checked, Groups, Model, digests, open_family
 
 
@@ -157,6 +158,10 @@ class Merged(Model):
         """Return the result that `merge` wrote."""
         report = json.loads((entry.path / "report.json").read_text(encoding="utf-8"))
         return cls(path=entry.path / "model", **report)
+
+    def holds(self) -> bool:
+        """Return whether the model has its files, or can be unpacked."""
+        return is_usable(self)
 
 
 @step(
@@ -304,6 +309,7 @@ def write_merges(
     for report in reports:
         digest, content = digests(open_checkpoint(report.path), report.manifest.files)
         facts = {"digest": digest, "content": content, "warnings": list(report.warnings)}
+        facts["base"] = str(family.sources["base"].path)
         out = report.path.parent
         write_json(out / "report.json", facts | {"factors": dict(report.manifest.factors or {})})
         yield out
@@ -340,8 +346,9 @@ def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
         RammergeError: one of these fails; then nothing is registered.
     """
     try:
-        with model_process(alone=_fills_the_machine(model=model, compute=compute)) as process:
-            text, finite = process.ask("try_out", model_dir=str(model.path), device=compute.device)
+        alone = _fills_the_machine(model=model, compute=compute)
+        with in_files(model) as whole, model_process(alone=alone) as process:
+            text, finite = process.ask("try_out", model_dir=str(whole.path), device=compute.device)
     except RammergeError as error:
         raise RammergeError(f"the merge '{name}' does not run in transformers: {error}") from error
     if not finite:

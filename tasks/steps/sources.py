@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
@@ -19,6 +20,7 @@ from rammerge.checkpoints.fetch import FETCH_VERSION
 from rammerge.checkpoints.fetch import fetch as fetch_checkpoint
 from rammerge.checkpoints.file_digest import FileDigest
 from rammerge.checkpoints.mergeable import Resize, notes_of
+from rammerge.checkpoints.patched.place import is_patch
 from rammerge.errors import RammergeError
 from rammerge.patches.keeping import unpacked
 from rammerge.recipe import Output
@@ -43,6 +45,7 @@ class Origin(BaseModel):
         source: an absolute directory, or a hub id.
         revision: the revision on the hub.
         written: the source as the recipe writes it; reports and model cards show this.
+        packed: whether a patch is used as it is, and not unpacked into the store.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,26 +53,30 @@ class Origin(BaseModel):
     source: str
     revision: str | None = None
     written: str
+    packed: bool = False
 
     @property
     def identity(self) -> list[str | None]:
         """All fields, and for a directory the status of its files: a changed directory is a different origin."""
-        return [self.source, self.revision, self.written, directory_state(Path(self.source))]
+        given = [self.source, self.revision, self.written, directory_state(Path(self.source))]
+        return [*given, "packed"] if self.packed else given
 
 
 class Model(Result):
-    """A model directory that transformers can load.
+    """A model directory that transformers can load, or a patch that `in_files` makes one of.
 
     Attributes:
         path: the directory.
         digest: digest of weights and config.json, by `digest_checkpoint`.
         content: digest that also covers the files that a merge copies, such as tokenizer and chat template.
         source, revision: the model's origin; empty for a merged model.
+        base: of a merged model, or a patch, the directory of the base that it can be unpacked with.
     """
 
     content: str
     source: str = ""
     revision: str | None = None
+    base: Path | None = None
 
     @property
     def identity(self) -> list[str | None]:
@@ -124,16 +131,21 @@ def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> No
         name: its name in the recipe.
         origin: its origin.
         base: for an agent, the base that it was trained from; a LoRA adapter is merged into it. A patch is unpacked
-            with it, because models are evaluated from their files.
+            with it, because models are evaluated from their files, or else when it is evaluated (`Origin.packed`).
     """
-    opened_base = open_checkpoint(base.path, source=base.source, revision=base.revision) if base else None
+    opened_base = open_model(base) if base else None
     checkpoint = fetch_checkpoint(origin.source, origin.revision, base=opened_base, progress=partial(progress(), None))
-    if checkpoint.originals is not None and opened_base is not None:
+    if checkpoint.originals is not None and opened_base is not None and not origin.packed:
         checkpoint = unpacked(checkpoint, opened_base)
     state = directory_state(checkpoint.path)
     digest, content = digests(checkpoint)
     model = Model(
-        path=checkpoint.path, digest=digest, content=content, source=origin.written, revision=checkpoint.revision
+        path=checkpoint.path,
+        digest=digest,
+        content=content,
+        source=origin.written,
+        revision=checkpoint.revision,
+        base=opened_base.path if opened_base is not None and checkpoint.originals is not None else None,
     )
     settled = Path(origin.source).is_dir() or _COMMIT.fullmatch(origin.revision or "") is not None
     record = {"settled": settled, "state": state, "notes": list(checkpoint.notes), "rank": checkpoint.rank}
@@ -196,10 +208,18 @@ def _open_family(
     groups: Sequence[tuple[str, Sequence[str]]],
     resize: Resize,
 ) -> Family:
-    base, *agents = (
-        (name, open_checkpoint(model.path, source=model.source, revision=model.revision)) for name, model in models
-    )
-    return Family.open(base[1], dict(agents), groups=dict(groups), resize=resize)
+    base, *agents = models
+    opened = open_model(base[1])
+    members = {name: open_model(agent, opened) for name, agent in agents}
+    return Family.open(opened, members, groups=dict(groups), resize=resize)
+
+
+def open_model(model: Model, base: Checkpoint | None = None) -> Checkpoint:
+    """Return a model as the library takes it; `base` is that of a patch."""
+    if is_patch(model.path):
+        opened = fetch_checkpoint(str(model.path), base=base)
+        return replace(opened, source=model.source, revision=model.revision)
+    return open_checkpoint(model.path, source=model.source, revision=model.revision)
 
 
 def model_at(path: Path) -> Model:

@@ -24,6 +24,7 @@ from tasks.runtime.slots import fills_the_machine, model_process
 from tasks.runtime.step import Result, step
 from tasks.steps.evaluating import Conditions, SuiteRef, harness_arguments, model_fills
 from tasks.steps.merging import Merged, MethodRef, OverlapResult, merge, write_merges
+from tasks.steps.packing import in_files
 from tasks.steps.sources import Groups, Model, open_family, refuse_changed
 
 _MODEL, _CANDIDATE, _LOOK = "trial-model", "candidate", "look"
@@ -211,9 +212,10 @@ def _ask(model: Model, suites: Sequence[SuiteRef], conditions: Conditions, look:
 
 def _asked(process: Worker, model: Model, suite: SuiteRef, conditions: Conditions, look: int) -> Entry:
     def ask(out: Path) -> None:
-        arguments = harness_arguments(model, suite, conditions)
-        write_json(out / "scores.json", process.ask("look", **arguments, look=look))
-        refuse_changed(model)
+        with in_files(model) as whole:
+            arguments = harness_arguments(whole, suite, conditions)
+            write_json(out / "scores.json", process.ask("look", **arguments, look=look))
+            refuse_changed(whole)
 
     return store.materialise(_LOOK, _key(model.content, suite, conditions, look), ask)
 

@@ -54,6 +54,16 @@ def open_patch(directory: Path, base: Checkpoint | None, *, links: int = 1) -> C
     return replace(checkpoint_of(patch.file.parent, config, tensors), originals=originals)
 
 
+def count_elements(directory: Path) -> int:
+    """Return the number of elements of the agent of the patch in `directory`, which its base is not needed for.
+
+    Raises:
+        InputError: the patch is damaged.
+    """
+    patch = read_patch(directory)
+    return sum(tensor.numel for name in patch.contents.weights for tensor in _headers(patch, name))
+
+
 def chain_of(directory: Path) -> Iterator[Patch]:
     """Yield the patch in `directory`, and then each one that the one before is relative to.
 
@@ -117,9 +127,14 @@ def _elements(tensors: Iterable[TensorInfo]) -> Counter[DType]:
 
 
 def _original(patch: Patch, name: str, base: Checkpoint) -> OriginalFile:
-    claimed, header = patch.contents.weights[name], patch.header(name)
     tensors: list[PatchedTensor] = []
-    for tensor in parse_header(header, patch.file.with_name(name), claimed.size)[0].values():
+    for tensor in _headers(patch, name):
         reference = reference_of(tensor.name, base, patch.contents.references)
         tensors.append(patched_tensor(patch, tensor, reference))
-    return OriginalFile(name, patch.file, claimed, header, tuple(tensors))
+    return OriginalFile(name, patch.file, patch.contents.weights[name], patch.header(name), tuple(tensors))
+
+
+def _headers(patch: Patch, name: str) -> Iterable[TensorInfo]:
+    """Return the tensors of an original file by its header."""
+    size = patch.contents.weights[name].size
+    return parse_header(patch.header(name), patch.file.with_name(name), size)[0].values()
