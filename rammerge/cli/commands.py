@@ -71,7 +71,7 @@ def inspect(
     threads: options.Threads = None,
     resize: options.Resize = "refuse",
 ) -> None:
-    """Show how densely each agent changed the base and how the changes overlap."""
+    """Show how densely each agent changed the base, how the changes overlap, and which method is likely to win."""
     from rammerge.checkpoints.family import Family
     from rammerge.cli.printing import print_overlap
     from rammerge.engine.options import MergeOptions
@@ -83,13 +83,15 @@ def inspect(
     family = Family.open(base, members, groups=groups, resize=resize, progress=say)
     with progress_display() as progress:
         overlap = measure_overlap(family, mask_from(mask, epsilon, eta, ulps), how, ranks=rank, progress=progress)
-    if json_file is not None and str(json_file) == "-":
-        print(json.dumps(overlap.to_json(), indent=2))
-        return
     if json_file is not None:
+        from rammerge.overlap.advisor import advice_json
         from rammerge.system.atomic import write_json
 
-        write_json(json_file, overlap.to_json())
+        found = overlap.to_json() | {"advice": advice_json(overlap.features())}
+        if str(json_file) == "-":
+            print(json.dumps(found, indent=2))
+            return
+        write_json(json_file, found)
     print_overlap(overlap)
 
 

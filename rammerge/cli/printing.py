@@ -22,11 +22,14 @@ def print_merge(report: "MergeReport") -> None:
 
 
 def print_overlap(overlap: "Overlap") -> None:
-    """Print how densely each agent changed the base, alone and with others."""
+    """Print how densely each agent changed the base, alone and with others, and which method this speaks for."""
+    from rammerge.overlap.advisor import advice_for
+
     console = Console(soft_wrap=True)
     for table in overlap.tables():
         console.print(table.to_rich())
-    console.print(overlap.note(), highlight=False)
+    for sentence in (overlap.note(), *advice_for(overlap.features())):
+        console.print(escape(sentence), highlight=False)
     _print_warnings(console, overlap.warnings())
 
 

@@ -1,8 +1,9 @@
 """Task-vector overlap: which elements each agent changed, alone or with others, and the part that a merge keeps."""
 
+from rammerge.overlap.advice import DENSE, FEW_UNIQUE, poor_fits
 from rammerge.overlap.densities import Densities
 from rammerge.overlap.gram import Gram, cosines
-from rammerge.overlap.overlap import DENSE, FEW_UNIQUE, Overlap, poor_fits
+from rammerge.overlap.overlap import Overlap
 from rammerge.overlap.pairs import Pairs
 from rammerge.overlap.parts import Part
 from rammerge.overlap.ranks import MatrixRanks, Ranks, ranks_of

@@ -8,6 +8,8 @@ from rammerge.overlap.gram import Gram
 # Runs of one domain with different seeds are far below this, copies that were trained a little further are above.
 ALIKE = 0.99
 MUCH = 0.01
+# What makes an agent fit RAM poorly: changes of a larger share of the weights, or fewer of them that are its own.
+DENSE, FEW_UNIQUE = 0.6, 0.01
 _NAMED = 3
 
 
@@ -42,6 +44,29 @@ def frozen(agents: Sequence[str], by_tensor: Mapping[str, Sequence[Sequence[int]
                 "training froze them, give it no say there: with `tensors`, copy them or merge them differently"
             )
     return said
+
+
+def poor_fits(counts: Mapping[str, tuple[int, int]], elements: int) -> list[str]:
+    """Return one sentence for each agent that RAM fits poorly, saying why.
+
+    Args:
+        counts: per agent, the elements that it changed, and those of them that no other agent changed.
+        elements: float elements of the model.
+    """
+    found = []
+    for name, (changed, unique) in counts.items():
+        if changed > DENSE * elements:
+            found.append(
+                f"agent '{name}' changed {changed / elements:.0%} of the weights: RAM expects sparse updates, and a "
+                "dense one (exported in float32, merged from LoRA, or trained with Adam in float32) leaves it little "
+                "to separate; compare with task_arithmetic"
+            )
+        if len(counts) > 1 and unique < FEW_UNIQUE * changed:
+            found.append(
+                f"agent '{name}' shares all but {unique / changed:.1%} of its changes: for it RAM is close to "
+                "averaging; compare with task_arithmetic"
+            )
+    return found
 
 
 def _changed_by_any(rows: Sequence[Sequence[int]]) -> int:

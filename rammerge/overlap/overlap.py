@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from rammerge.numerics.masks import Mask
-from rammerge.overlap.advice import alike, frozen
+from rammerge.overlap.advice import alike, frozen, poor_fits
+from rammerge.overlap.advisor import Features, advice_for
 from rammerge.overlap.chance import both_by_chance
 from rammerge.overlap.densities import Densities
 from rammerge.overlap.gram import Gram
@@ -17,9 +18,6 @@ from rammerge.overlap.ranks import Ranks
 from rammerge.overlap.ratio import overlap_ratio
 from rammerge.overlap.showing import cosine_table, density_table, pair_table, part_table, rank_table
 from rammerge.system.tables import Shown, Table, percent
-
-DENSE = 0.6
-FEW_UNIQUE = 0.01
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,6 +126,18 @@ class Overlap(Shown):
         found = [both_by_chance(self.active(name), self.sizes[name]) for name in self.by_tensor]
         return [math.fsum(column) for column in zip(*found, strict=True)]
 
+    def whole(self) -> Part:
+        """Return what agents changed in the whole model."""
+        return self._parts(lambda _: "whole model")[0]
+
+    def features(self) -> Features | None:
+        """Return what the advisor looks at; None if no two agents changed the same, or it was not measured."""
+        whole = self.whole()
+        shares = (whole.shared_share, whole.chance_share, whole.cosine, whole.same_sign)
+        if any(share is None for share in shares):
+            return None
+        return Features(math.fsum(whole.densities) / len(whole.densities), *(share or 0.0 for share in shares))
+
     def modules(self) -> list[Part]:
         """Return what agents changed in each kind of module."""
         return self._parts(module_of)
@@ -156,7 +166,12 @@ class Overlap(Shown):
 
     def parts(self) -> list[Table | str]:
         """Return what a shell or a notebook shows."""
-        return [*self.tables(), self.note(), *(f"warning: {warning}" for warning in self.warnings())]
+        return [
+            *self.tables(),
+            self.note(),
+            *advice_for(self.features()),
+            *(f"warning: {said}" for said in self.warnings()),
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON, with the summary for readers that want no arithmetic."""
@@ -187,26 +202,3 @@ class Overlap(Shown):
             pairs=None if content["pairs"] is None else Pairs.from_json(content["pairs"]),
             ranks=None if content["ranks"] is None else Ranks.from_json(content["ranks"]),
         )
-
-
-def poor_fits(counts: Mapping[str, tuple[int, int]], elements: int) -> list[str]:
-    """Return one sentence for each agent that RAM fits poorly, saying why.
-
-    Args:
-        counts: per agent, the elements that it changed, and those of them that no other agent changed.
-        elements: float elements of the model.
-    """
-    found = []
-    for name, (changed, unique) in counts.items():
-        if changed > DENSE * elements:
-            found.append(
-                f"agent '{name}' changed {changed / elements:.0%} of the weights: RAM expects sparse updates, and a "
-                "dense one (exported in float32, merged from LoRA, or trained with Adam in float32) leaves it little "
-                "to separate; compare with task_arithmetic"
-            )
-        if len(counts) > 1 and unique < FEW_UNIQUE * changed:
-            found.append(
-                f"agent '{name}' shares all but {unique / changed:.1%} of its changes: for it RAM is close to "
-                "averaging; compare with task_arithmetic"
-            )
-    return found

@@ -16,6 +16,7 @@ from evaluation.report.page import (
     read_samples,
     to_page,
 )
+from rammerge.overlap.advisor import advice_for
 from rammerge.overlap.overlap import Overlap
 from rammerge.publishing.manifest import Manifest
 from rammerge.system.atomic import write_json, write_text
@@ -40,7 +41,7 @@ class Reported(Result):
         return self.path / PAGE
 
 
-@step("report", version=3, run_name="write the report", result=Reported)
+@step("report", version=4, run_name="write the report", result=Reported)
 def report(out: Path, record: Record, judged: Judged, conditions: Conditions) -> None:
     """Write `report.html`, which needs no script, no server and no network, and `report.json`.
 
@@ -69,6 +70,7 @@ def report(out: Path, record: Record, judged: Judged, conditions: Conditions) ->
         search=record.searched.load() if record.searched else None,
         domains={suite.name: suite.domain for suite in record.suites},
         samples={name: _answers(scores) for name, scores in judged.scores.items()},
+        advice=advice_for(overlap.features()),
     )
     write_json(out / CONTENT, content.to_json())
     write_text(out / PAGE, to_page(content))

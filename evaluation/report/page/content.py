@@ -90,6 +90,7 @@ class Page:
         search: what became of the candidates, if variants were searched for.
         domains: what each suite measures, in a word.
         samples: model -> suite -> file with what it answered on test, on the machine of the run.
+        advice: which method is likely to win on such agents, and what this advice was worth, as sentences.
     """
 
     title: str
@@ -108,6 +109,7 @@ class Page:
     search: History | None = None
     domains: Mapping[str, str] = field(default_factory=dict)
     samples: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    advice: Sequence[str] = field(default_factory=tuple)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the leaderboard, which is written elsewhere, as a JSON object for `from_json`."""

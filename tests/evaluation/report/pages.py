@@ -84,5 +84,6 @@ def page(**changes: Any) -> Page:
         "recipe": MARKUP,
         "search": searched(),
         "warnings": [TERMINAL],
+        "advice": [f"likely to win: {MARKUP}"],
     }
     return Page(**fields | changes)

@@ -67,6 +67,7 @@ def test_nothing_on_the_page_acts_or_leads_outside() -> None:
 def test_the_text_of_models_and_users_is_shown_and_not_obeyed() -> None:
     html = to_page(page())
     assert MARKUP not in html and words(html).count(MARKUP) > 10
+    assert f"likely to win: {MARKUP}" in words(html)
     assert not set(html) & set(TERMINAL[:1] + "\x07\u202e\x00")
     assert r"\x1b[31mred\x07\u202eback\x00" in words(html)
 

@@ -75,6 +75,10 @@ def test_inspect_prints_tables_and_writes_json(models: list[Path], tmp_path: Pat
         assert content["summary"][name]["density"] == pytest.approx(density, abs=0.03)
         row = content["summary"][name]
         assert row["active"] == row["unique"] + row["shared"] == sum(row["co_active"])
+    # The record is beside the advice, whatever it says.
+    assert f"likely to win: {content['advice']['best']}" in done.stdout
+    for record in content["advice"]["records"]:
+        assert f"record with every {record['held_out']} left out in turn: {record['hits']} hits" in done.stdout
     printed = rammerge("inspect", "--base", base, *agents, "--json", "-")
     assert json.loads(printed.stdout) == content
 
