@@ -1,0 +1,1 @@
+"""A desk with drawers, some of them locked: find the keys, then what is wanted."""
