@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 # A server that is starting, busy, restarting, or behind a proxy that gave up.
 _LATER = (408, 409, 425, 429, 500, 502, 503, 504)
+# What servers answer to a question that does not fit, with a sentence about their context.
+_TOO_LONG = (400, 413, 422)
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _KEY = "OPENAI_API_KEY"
 
@@ -39,6 +41,19 @@ class Endpoint:
     concurrency: int = 8
     retries: int = 5
     timeout: float = 300.0
+
+
+class TooLongError(RammergeError):
+    """The server's context is too short for questions.
+
+    Attributes:
+        answers: those to the other questions, in the order of all; None for questions that are too long.
+    """
+
+    def __init__(self, message: str, answers: Sequence[Any] = ()) -> None:
+        """Say why; who asked adds the answers."""
+        super().__init__(message)
+        self.answers = answers
 
 
 class _NoAnswerError(Exception):
@@ -70,7 +85,8 @@ class Served:
 
         Raises:
             InputError: the server is not there, refuses the key, or does not know the model.
-            RammergeError: a question got no answer, however often it was asked.
+            RammergeError: a question got no answer, however often it was asked; a TooLongError if it does not fit into
+                the server's context, when all others are answered.
         """
         return self._answers(kind, questions, _text)
 
@@ -134,16 +150,19 @@ class Served:
             limits=httpx.Limits(max_connections=self.endpoint.concurrency),
         ) as client:
 
-            async def ask(question: Mapping[str, Any]) -> T:
+            async def ask(question: Mapping[str, Any]) -> T | TooLongError:
                 async with room:
-                    return await self._ask(client, kind, {"model": self.endpoint.model, **question}, read)
+                    try:
+                        return await self._ask(client, kind, {"model": self.endpoint.model, **question}, read)
+                    except TooLongError as error:
+                        return error
 
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(ask(question)) for question in questions]
             except* (InputError, RammergeError) as failed:
                 raise failed.exceptions[0] from None
-        return [task.result() for task in tasks]
+        return _all_answered([task.result() for task in tasks])
 
     async def _ask(
         self,
@@ -200,8 +219,19 @@ class Served:
                 f"{self._where} is not there: /{kind} answers with status 404 ({said!r}); correct the address, which "
                 f"usually ends in /v1, or the model's name"
             )
+        if status in _TOO_LONG and "context" in said.lower():
+            raise TooLongError(
+                f"{self._where} has too short a context for a question: {said!r}; shorten the suite's prompts"
+            )
         if status != 200:
             raise RammergeError(f"{self._where} refuses a question with status {status}: {said!r}")
+
+
+def _all_answered(answers: Sequence[T | TooLongError]) -> list[T]:
+    refused = next((answer for answer in answers if isinstance(answer, TooLongError)), None)
+    if refused is not None:
+        raise TooLongError(str(refused), [None if isinstance(answer, TooLongError) else answer for answer in answers])
+    return [answer for answer in answers if not isinstance(answer, TooLongError)]
 
 
 def _text(choice: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from evaluation.backends.served import TooLongError
 from evaluation.runners.patience import limited
 from evaluation.runners.sizes import measure
 from evaluation.runners.views import answering
@@ -66,15 +67,29 @@ def _converse(lm: Any, make: Callable[[], Environment], turns: int, requests: "S
     """Return the conversation about each request."""
     episodes = [_Episode(make(), request) for request in requests]
     for turn in range(turns):
-        asked = [(episode, episode.question(lm)) for episode in episodes if episode.score is None]
-        # The beginning of a first prompt that is too long is cut, as that of every suite's.
-        fitting = [(episode, question) for episode, question in asked if turn == 0 or _fits(lm, question)]
-        if not fitting:
+        live = [episode for episode in episodes if not episode.over]
+        if not live:
             break
-        answers = lm.generate_until([question for _, question in fitting])
-        for (episode, _), answer in zip(fitting, answers, strict=True):
+        answers = _ask(lm, [episode.question(lm) for episode in live], first=turn == 0)
+        for episode, answer in zip(live, answers, strict=True):
             episode.take(answer)
-    return [Conversation.of(episode.said, episode.score or 0.0) for episode in episodes]
+    return [Conversation.of(episode.said, episode.score) for episode in episodes]
+
+
+def _ask(lm: Any, questions: "Sequence[Instance]", *, first: bool) -> "Sequence[str | None]":
+    """Return the answers; None to a question that does not fit into the model's context.
+
+    First questions are the suite's prompts, which are treated as those of every suite.
+    """
+    if first:
+        return list(lm.generate_until(questions))
+    fits = [_fits(lm, question) for question in questions]
+    asked = [question for question, fitting in zip(questions, fits, strict=True) if fitting]
+    try:
+        answers = iter(lm.generate_until(asked) if asked else ())
+    except TooLongError as error:
+        answers = iter(error.answers)
+    return [next(answers) if fitting else None for fitting in fits]
 
 
 def _fits(lm: Any, question: "Instance") -> bool:
@@ -95,7 +110,7 @@ class _Episode:
         # A rehearsal has no template.
         self._known = list(getattr(prompt, "turns", None) or [{"role": "user", "content": prompt}])
         self.said: list[Turn] = []
-        self.score: float | None = None
+        self.over, self.score = False, 0.0
         limited(environment.reset)(request.doc)
 
     def question(self, lm: Any) -> "Instance":
@@ -106,15 +121,19 @@ class _Episode:
         prompt = lm.apply_chat_template(self._known)
         return Instance(request.request_type, request.doc, (prompt, self._settings), 0, metadata=request.metadata)
 
-    def take(self, answer: str) -> None:
-        """Take an answer to the environment, and keep what it says."""
+    def take(self, answer: str | None) -> None:
+        """Take an answer to the environment, and keep what it says. Without an answer the item is over."""
+        if answer is None:
+            self.over = True
+            return
         reply = self._step(answer)
         if not isinstance(reply, Reply):
             raise TypeError(f"step returned {reply!r}, which is no Reply")
         told = {"role": "user", "content": reply.text}
         said = [{"role": "assistant", "content": answer}, told]
         self._known = [told] if reply.forget else [*self._known, *said]
-        self.score = reply.score
+        if reply.score is not None:
+            self.over, self.score = True, reply.score
         if reply.text:
             self.said += [said[0], told | ({"forget": True} if reply.forget else {})]
         else:

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation.backends.served import Endpoint, Kind, Served
+from evaluation.backends.served import Endpoint, Kind, Served, TooLongError
 from evaluation.backends.transformers import PROMPT
 from evaluation.runners.harness import Harness, Results, preload
 from evaluation.runners.rehearsal import rehearse
@@ -102,11 +102,16 @@ class ServedModel:
         prompts = [request.args[0] for request in requests]
         settings = [normalize_gen_kwargs(request.args[1]) for request in requests]
         asked = [_question(*each, seed) for each in zip(prompts, settings, strict=True)]
-        answers = self._served.generate(_kind(prompts[0]), asked)
-        return [
-            postprocess_generated_text(answer, each["until"], None)
-            for answer, each in zip(answers, settings, strict=True)
-        ]
+        ends = [each["until"] for each in settings]
+        try:
+            answers = self._served.generate(_kind(prompts[0]), asked)
+        except TooLongError as error:
+            error.answers = [
+                answer if answer is None else postprocess_generated_text(answer, end, None)
+                for answer, end in zip(error.answers, ends, strict=True)
+            ]
+            raise
+        return [postprocess_generated_text(answer, end, None) for answer, end in zip(answers, ends, strict=True)]
 
     def _score(self, requests: "Sequence[Instance]") -> list[tuple[float, bool]]:
         if isinstance(requests[0].args[0], _Turns):

@@ -22,7 +22,7 @@ from evaluation.runners.served import evaluate_served
 from evaluation.runners.views import answering as answering_by
 from evaluation.suites import Suite, load_suite
 from evaluation.suites.environment import Reply, World
-from rammerge.errors import InputError
+from rammerge.errors import InputError, RammergeError
 from tests.evaluation.made import write_model, write_suite
 from tests.fixtures.answering import answering
 
@@ -165,6 +165,30 @@ def test_a_conversation_that_outgrows_the_context_is_over(model: Path, tmp_path:
     result = evaluate_model(model, [load_suite(folder)], splits=["test"], out=tmp_path / "out")["mirror", "test"]
     assert set(result.scores.values()) == {0.0}
     assert {len(sample["turns"]) for sample in samples(tmp_path / "out", "mirror")} == {2}
+
+
+def test_a_conversation_that_outgrows_the_context_of_a_server_is_over(suite: Suite, tmp_path: Path) -> None:
+    """And the others go on."""
+
+    def answer(question: dict[str, Any]) -> str | int:
+        turns = question["messages"]
+        first = str(turns[0]["content"])
+        return 400 if len(turns) > 1 and len(first) % 2 else "abc"
+
+    with answering() as server:
+        server.answer = answer
+        evaluate_served(Endpoint(server.url, "tiny"), [suite], splits=["test"], out=tmp_path)
+
+    kept = samples(tmp_path, "mirror")
+    lengths = {len(json.loads(sample["prompt"])[0]["content"]) % 2: len(sample["turns"]) for sample in kept}
+    assert lengths == {0: 5, 1: 2}
+    assert {sample["score"] for sample in kept if len(sample["turns"]) == 2} == {0.0}
+
+
+def test_a_prompt_that_outgrows_the_context_of_a_server_stops_the_run(suite: Suite) -> None:
+    with answering() as server, pytest.raises(RammergeError, match="has too short a context for a question"):
+        server.answer = lambda question: 400 if question["max_tokens"] > 1 else "a"
+        evaluate_served(Endpoint(server.url, "tiny"), [suite], splits=["test"])
 
 
 @pytest.mark.parametrize(
