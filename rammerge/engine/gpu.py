@@ -7,6 +7,7 @@ further ones are read or written. No more blocks than lanes are on the GPU. A bl
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class Lanes:
     def __init__(self, streams: Sequence[Stream], used: Callable[[Any], AbstractContextManager[object]]) -> None:
         """Lend `streams`; in the context `used` of one, what a thread asks of the GPU goes to that stream."""
         self._used = used
+        self._own = threading.local()
         self._free: SimpleQueue[Stream] = SimpleQueue()
         for stream in streams:
             self._free.put(stream)
@@ -55,16 +57,29 @@ class Lanes:
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Wait for a free stream and use it in this thread. At the end, all that was asked of it is done."""
-        stream = self._free.get()
+        """Wait for a free stream and use it in this thread. At the end, all that was asked of it is done.
+
+        A thread that has a lane already goes on in it.
+        """
+        if (held := getattr(self._own, "stream", None)) is not None:
+            with _done(held):
+                yield
+            return
+        self._own.stream = stream = self._free.get()
         try:
-            with self._used(stream):
-                try:
-                    yield
-                finally:  # after an error too: memory that a copy still reads must not be used again
-                    stream.synchronize()
+            with self._used(stream), _done(stream):
+                yield
         finally:
+            self._own.stream = None
             self._free.put(stream)
+
+
+@contextmanager
+def _done(stream: Stream) -> Iterator[None]:
+    try:
+        yield
+    finally:  # after an error too: memory that a copy still reads must not be used again
+        stream.synchronize()
 
 
 def page_locked(nbytes: int) -> memoryview:

@@ -193,6 +193,23 @@ class Session:
         """Return elements that were read where they are computed. Call this in a lane."""
         return read if self._lanes is None else read.to(self.device, non_blocking=True)
 
+    def whole(self, tensor: str) -> list[Tensor]:
+        """Return a tensor of the base and of each member on the GPU, as vectors. They are the thread's last such."""
+        if getattr(self._buffers, "tensor", None) != tensor:
+            self._buffers.elements = None  # before others take its place
+            self._buffers.elements, self._buffers.tensor = self._sent(tensor), tensor
+        own: list[Tensor] = self._buffers.elements
+        return own
+
+    def _sent(self, tensor: str) -> list[Tensor]:
+        infos = self.inputs(tensor)
+        made = [torch.empty(info.numel, dtype=info.dtype.torch_dtype, device=self.device) for info in infos]
+        for start, base, members in self.tiles(Unit(tensor, 0, infos[0].numel)):
+            with self.lane():
+                for target, read in zip(made, [base, *members], strict=True):
+                    target[start : start + len(read)].copy_(read, non_blocking=True)
+        return made
+
     def result_memory(self, nbytes: int) -> memoryview:
         """Return aligned memory for what is computed."""
         return pages(nbytes) if self._lanes is None else page_locked(nbytes)

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rammerge.activations.activations import Activations
+from rammerge.engine.gpu import LANES, Room
 from rammerge.engine.matrices.method import MatrixMethod, method_for
 from rammerge.engine.matrices.moments import CHUNK_TOKENS
+from rammerge.engine.matrices.reading import keeps_whole, stored_bytes
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.engine.memory import memory_limit, resident_bytes
 from rammerge.engine.options import most_threads
@@ -63,6 +65,8 @@ def share_out(session: Session, needs: Mapping[MatrixView, int], before: int = 0
         InputError: not even one fits; the message says how much memory is enough.
     """
     importlib.import_module("torch")  # now, so that what the process holds already counts its memory
+    if session.room is not None:
+        return _share_out_gpu(session, session.room, needs)
     need = max(needs.values(), default=0)
     resident, limit = max(before, resident_bytes()), memory_limit(session.options)
     threads = min(most_threads(session.options), max(1, len(needs)))
@@ -77,6 +81,16 @@ def share_out(session: Session, needs: Mapping[MatrixView, int], before: int = 0
             f"needs {-(-forecast // (1 << 20))}MiB; give that, or do without whole matrices"
         )
     return MatrixPlan(threads, forecast)
+
+
+def _share_out_gpu(session: Session, room: Room, needs: Mapping[MatrixView, int]) -> MatrixPlan:
+    """Choose how many matrices are worked on at once on a GPU. This process only holds what is read and written."""
+    need = max(needs.values(), default=0)
+    threads = max(1, min(most_threads(session.options), LANES, len(needs), room.nbytes // max(1, need)))
+    if need > room.nbytes:
+        worst = max(needs, key=lambda view: needs[view])
+        raise room.refuse(need, f"'{worst.name}' ({worst.rows} x {worst.columns})")
+    return MatrixPlan(threads, session.plan.forecast)
 
 
 def matrices_of(session: Session, rule: MergeRule) -> Iterator[tuple[MatrixView, MatrixMethod]]:
@@ -99,4 +113,5 @@ def block_bytes(view: MatrixView, session: Session, squares: float) -> int:
     stored = sum(info.dtype.itemsize for info in session.inputs(view.name))
     # Elements as they are stored, each task vector in float64, and two more such blocks on the way there or back.
     block = view.short * view.width * (stored + (len(session.agents) + 2) * _FLOAT64)
-    return int(squares * view.short**2 * _FLOAT64) + block + _LIBRARY_BYTES
+    whole = stored_bytes(session, view) if keeps_whole(session, view) else 0
+    return int(squares * view.short**2 * _FLOAT64) + block + whole + _LIBRARY_BYTES

@@ -36,7 +36,8 @@ def measure_ranks(family: Family, options: MergeOptions, progress: OnProgress | 
         found: dict[str, MatrixRanks] = {}
 
         def measure(unit: Unit) -> None:
-            found[unit.tensor] = _ranks(session, unit, views[unit.tensor])
+            with session.lane():
+                found[unit.tensor] = _ranks(session, unit, views[unit.tensor])
 
         units = [Unit(name, 0, session.base.tensors[name].numel) for name in views]
         session.run("measure ranks", units, measure, threads=plan.threads, ahead=plan.threads)

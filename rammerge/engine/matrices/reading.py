@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.engine.blocks import averaged
+from rammerge.engine.gpu import LANES
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.engine.session import Session
 
@@ -20,12 +21,25 @@ def task_vectors(session: Session, view: MatrixView, block: slice, weights: Sequ
     The difference is that of float32.
     """
     groups = session.groups
-    base, *members = (_read(session, info, view, block) for info in session.inputs(view.name))
+    if keeps_whole(session, view):
+        base, *members = (view.part(elements, block) for elements in session.whole(view.name))
+    else:
+        base, *members = (_read(session, info, view, block) for info in session.inputs(view.name))
     agents, before = averaged(base, members, groups) if groups else members, base.float()
     deltas = [(agent.float() - before).double() for agent in agents]
     for delta, weight in zip(deltas, weights, strict=False):
         delta *= weight
     return deltas
+
+
+def keeps_whole(session: Session, view: MatrixView) -> bool:
+    """Return whether a tensor is read once and stays on the GPU while it is solved: if that is a small part of it."""
+    return session.room is not None and LANES * stored_bytes(session, view) <= session.room.nbytes // 4
+
+
+def stored_bytes(session: Session, view: MatrixView) -> int:
+    """Return the bytes of a tensor in all inputs."""
+    return sum(info.nbytes for info in session.inputs(view.name))
 
 
 def _read(session: Session, info: TensorInfo, view: MatrixView, block: slice) -> Tensor:

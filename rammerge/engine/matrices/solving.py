@@ -89,6 +89,10 @@ class _Solver:
     activations: Activations | None
 
     def solve(self, unit: Unit) -> None:
+        with self.session.lane():
+            self._solve(unit)
+
+    def _solve(self, unit: Unit) -> None:
         method = self.methods[unit.tensor]
         view = method.view(unit.tensor, self.session.base.tensors[unit.tensor].shape)
         if method.of == "update":

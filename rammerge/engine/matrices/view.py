@@ -66,6 +66,11 @@ class MatrixView:
         elements = as_tensor(memory, dtype)
         return elements.view(-1, self.short).T if self.transposed else elements.view(self.short, -1)
 
+    def part(self, elements: Tensor, block: slice) -> Tensor:
+        """Return the elements of a block, [short, length of the block], of a whole tensor."""
+        matrix = elements.view(self.rows, self.columns)
+        return matrix[block].T if self.transposed else matrix[:, block]
+
     def write(self, block: slice, values: Tensor, transfer: Transfer) -> None:
         """Write the elements of a block, float32 [short, length of the block]."""
         stored = (values.T if self.transposed else values).contiguous()
