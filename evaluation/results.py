@@ -24,6 +24,7 @@ class SuiteResult:
         sandbox: what kept the code that models wrote away from the machine, where a suite runs such code.
         tokens: tokens of the prompts and of the answers, if they were counted.
         peak_memory: of the process, or of its GPU, in bytes, since it began, if it was measured.
+        backend: what ran the model: `transformers`, `vllm`, or `unknown` of a server.
     """
 
     suite: str
@@ -48,6 +49,7 @@ class SuiteResult:
     sandbox: str | None = None
     tokens: int | None = None
     peak_memory: int | None = None
+    backend: str = "transformers"
 
     @property
     def n(self) -> int:

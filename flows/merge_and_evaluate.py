@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from flows.run.planned import Plan
 from flows.run.planning import plan
 from flows.run.searching import search
 from flows.run.settling import results, settle
+from flows.run.yardsticks import ask_yardsticks, described, fetch_yardsticks, meet_servers, route_agents
 from rammerge.errors import InputError
 from rammerge.recipe import load
 from tasks.records.layout import expect_records
@@ -56,6 +57,7 @@ def carry_out(todo: Plan) -> "State[Outcome]":
     """Do what is planned, in the flow that calls this, and return the flow's final state."""
     started = time.time()
     check(todo)
+    todo = replace(todo, servers=meet_servers(todo))
     spec, conditions = todo.recipe, Conditions.of(todo.recipe)
     family = _bring(todo)
     todo, searched = search(todo, family.sources, family.overlap.result())  # by the validation items alone
@@ -63,6 +65,7 @@ def carry_out(todo: Plan) -> "State[Outcome]":
     everyone: dict[str, PrefectFuture[Any]] = {"base": family.base, **family.agents, **made.variants}
     models = everyone if spec.evaluates else {}
     scores = {name: evaluate.submit(name, model, todo.suites, conditions) for name, model in models.items()}
+    scores |= ask_yardsticks(todo, family.yardsticks, conditions)
     settle(*made.together, *made.variants.values(), *made.smoked.values())
     variants = results(made.variants)
     if family.unmade:
@@ -80,6 +83,7 @@ def carry_out(todo: Plan) -> "State[Outcome]":
         overlap=family.overlap.result(),
         judged=judged,
         searched=searched,
+        yardsticks=results(family.yardsticks) | dict(todo.servers),
         started=started,
     )
     against = record.overlap.against(todo.variants)
@@ -94,6 +98,7 @@ class _Family:
     Attributes:
         base: the base.
         agents: by name.
+        yardsticks: checkpoints to measure the merges against, by name.
         overlap: the elements that each agent changed.
         unmade: the variants that no earlier run merged.
         warnings: what the user should know.
@@ -101,6 +106,7 @@ class _Family:
 
     base: PrefectFuture[Fetched]
     agents: Mapping[str, PrefectFuture[Fetched]]
+    yardsticks: Mapping[str, PrefectFuture[Fetched]]
     overlap: PrefectFuture[OverlapResult]
     unmade: Sequence[str]
     warnings: list[str]
@@ -116,10 +122,11 @@ def _bring(todo: Plan) -> _Family:
     spec = todo.recipe
     base = fetch.submit("base", todo.base)
     agents = {name: fetch.submit(name, origin, base) for name, origin in todo.agents.items()}
-    settle(base, *agents.values())
+    yardsticks = fetch_yardsticks(todo)
+    settle(base, *agents.values(), *yardsticks.values())
     sources = results({"base": base, **agents})
     unmade = require_room(todo, sources)
-    heard = require_answers(todo, sources)
+    heard = require_answers(todo, sources | results(yardsticks))
     notes = {name: agent.result().notes for name, agent in agents.items()}
     checked = preflight.submit(base, agents, todo.groups, spec.output, notes)
     overlap = extract.submit(base, agents, todo.groups, spec.output.resize, spec.compute, checked)
@@ -127,7 +134,7 @@ def _bring(todo: Plan) -> _Family:
     artifacts.publish_overlap(spec.name, overlap.result())
     adapted = against_adapters(todo, sources)
     warnings = [*checked.result().warnings, *heard, *adapted, *overlap.result().warnings]
-    return _Family(base, agents, overlap, unmade, warnings)
+    return _Family(base, agents, yardsticks, overlap, unmade, warnings)
 
 
 @dataclass(frozen=True)
@@ -160,10 +167,12 @@ def _merge(todo: Plan, family: _Family) -> _Merges:
 def _judge(todo: Plan, scores: Mapping[str, PrefectFuture[Scores]], rival: Challenge) -> Judged:
     """Compare everyone, choose a variant on validation, and judge it by the gates on test."""
     spec = todo.recipe
-    settle(*scores.values())
+    routed = route_agents(todo, scores)
+    settle(*scores.values(), *routed.values())
     methods = {name: method.name for name, method in todo.variants.items()}
-    everyone = {**scores, **rival.scores}
-    board = compare.submit(everyone, list(todo.agents), methods, spec.evaluation.confidence, rival.extra)
+    everyone = {**scores, **routed, **rival.scores}
+    confidence, beside = spec.evaluation.confidence, described(todo, results(routed))
+    board = compare.submit(everyone, list(todo.agents), methods, confidence, rival.extra, beside)
     settle(board)
     opponent = rival.opponent(board.result().selected)
     decision = gate.submit(board, todo.gates, opponent, todo.gate_code, spec.trust, spec.directory)

@@ -34,6 +34,7 @@ class Endpoint:
         concurrency: questions at a time.
         retries: how often a question is asked again if it got no answer.
         timeout: seconds that a whole answer may take.
+        key: the environment variable that holds its key; empty if none is to be sent.
     """
 
     url: str
@@ -41,6 +42,18 @@ class Endpoint:
     concurrency: int = 8
     retries: int = 5
     timeout: float = 300.0
+    key: str = _KEY
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is sent with every question: the key, if there is one."""
+        key = os.environ.get(self.key)
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+    @property
+    def way_in(self) -> str:
+        """What to do if the server refuses the key, or that there is none."""
+        return f"set {self.key} to one that it accepts" if self.key else "name the variable that holds one by `key`"
 
 
 class TooLongError(RammergeError):
@@ -142,10 +155,9 @@ class Served:
         import httpx
 
         room = asyncio.Semaphore(self.endpoint.concurrency)
-        key = os.environ.get(_KEY)
         async with httpx.AsyncClient(
             base_url=f"{self.endpoint.url.rstrip('/')}/",
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers=self.endpoint.headers,
             timeout=None,  # the whole answer has one, below
             limits=httpx.Limits(max_connections=self.endpoint.concurrency),
         ) as client:
@@ -213,7 +225,7 @@ class Served:
         status = response.status_code
         said = " ".join(response.text.split())[:200]
         if status in (401, 403):
-            raise InputError(f"{self._where} refuses the key ({status}); set {_KEY} to one that it accepts")
+            raise InputError(f"{self._where} refuses the key ({status}); {self.endpoint.way_in}")
         if status == 404:
             raise InputError(
                 f"{self._where} is not there: /{kind} answers with status 404 ({said!r}); correct the address, which "

@@ -1,8 +1,11 @@
 """A server of vLLM for one model directory, in a process of its own."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from evaluation.backends.served import Endpoint
@@ -12,6 +15,27 @@ from rammerge.system.servers import LOOPBACK, free_port, running
 
 # A large model is loaded, compiled and measured before the first answer.
 _START_SECONDS = 1800.0
+
+
+def find_vllm() -> str:
+    """Return the path of vLLM's program; InputError if it is not installed."""
+    if (program := shutil.which("vllm")) is None:
+        raise InputError("vLLM is not installed here; run `pip install vllm`, or use the backend transformers")
+    return program
+
+
+@cache
+def vllm_version() -> str:
+    """Return the version of vLLM, which may be installed in an environment of its own.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    program = find_vllm()
+    with suppress(PackageNotFoundError):
+        return version("vllm")
+    done = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 @contextmanager
@@ -24,9 +48,7 @@ def vllm(model_dir: Path, *, dtype: str, concurrency: int) -> Iterator[Endpoint]
         InputError: vLLM is not installed.
         RammergeError: its server ended or did not answer; the sentence names the log.
     """
-    if (program := shutil.which("vllm")) is None:
-        raise InputError("vLLM is not installed here; run `pip install vllm`, or use the backend transformers")
-    port = free_port()
+    program, port = find_vllm(), free_port()
     command = [program, "serve", str(model_dir), "--served-model-name", model_dir.name, "--dtype", dtype]
     command += ["--host", LOOPBACK, "--port", str(port), "--seed", "0", "--generation-config", "vllm"]
     log = home() / "logs" / f"vllm-{port}.log"

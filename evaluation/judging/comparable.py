@@ -13,6 +13,7 @@ Results = Mapping[str, Mapping[str, Mapping[Split, SuiteResult]]]
 # What has to be the same, in the order in which differences are named.
 _WHAT = {
     "dtype": "dtype",
+    "backend": "backend",
     "lm_eval_version": "lm-eval version",
     "suite_digest": "suite digest",
     "limit": "limit",
@@ -23,6 +24,10 @@ _WHAT = {
     "ids": "list of item ids",
     "items_digest": "items digest",
 }
+
+
+# What a server does not tell, such as its dtype.
+_UNTOLD = "unknown"
 
 
 class IncomparableError(InputError):
@@ -43,6 +48,7 @@ class Asked(BaseModel):
     sandbox: str | None
     ids: list[str]
     items_digest: str
+    backend: str = "transformers"
 
     @property
     def n(self) -> int:
@@ -79,7 +85,8 @@ def refuse_incomparable(results: Results, names: Sequence[str]) -> None:
                     raise InputError(f"'{name}' has no {split} result on {suite}: evaluate both splits")
                 where = f"'{name}' and '{first}' on {suite} ({split})"
                 refuse_difference(where, Asked.of(by_split[split]), Asked.of(results[first][suite][split]))
-                dtypes[by_split[split].dtype] = (suite, split)
+                if by_split[split].dtype != _UNTOLD:
+                    dtypes[by_split[split].dtype] = (suite, split)
     if len(dtypes) > 1:
         raise InputError(
             "the suites do not average: "
@@ -89,10 +96,13 @@ def refuse_incomparable(results: Results, names: Sequence[str]) -> None:
 
 
 def refuse_difference(where: str, ours: Asked, theirs: Asked) -> None:
-    """Require that two results are of the same items, asked in the same way; `where` says which results they are."""
+    """Require that two results are of the same items, asked in the same way; `where` says which results they are.
+
+    What a server does not tell is taken for the same.
+    """
     for name, what in _WHAT.items():
         our, their = getattr(ours, name), getattr(theirs, name)
-        if our != their:
+        if our != their and _UNTOLD not in (our, their):
             shown = "" if name == "ids" else f" ({our} against {their})"
             raise InputError(
                 f"the results of {where} cannot be compared: the {what} differs{shown}; evaluate both again"

@@ -1,6 +1,6 @@
 """Differences of two models on the same items, and the family of them that a leaderboard shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from evaluation.statistics import Difference, holm, macro_difference, paired_difference, resampling_seed
 from evaluation.suites import Split
 
-Role = Literal["base", "best_agent", "champion", "reference"]
+Role = Literal["base", "best_agent", "champion", "reference", "yardstick"]
 # Of each item, or of each answer to each item.
 ItemScores = list[float] | list[list[float]]
 
@@ -61,13 +61,16 @@ def compare_family(
     )
 
 
-def reference_roles(base: str, best_agent: str, champion: str | None, reference: str | None) -> list[tuple[Role, str]]:
+def reference_roles(
+    base: str, best_agent: str, champion: str | None, reference: str | None, yardsticks: Iterable[str] = ()
+) -> list[tuple[Role, str]]:
     """Return the models that variants are compared with, and what each stands for; None where there is none."""
     references: list[tuple[Role, str | None]] = [
         ("base", base),
         ("best_agent", best_agent),
         ("champion", champion),
         ("reference", reference),
+        *(("yardstick", name) for name in yardsticks),
     ]
     return [(role, name) for role, name in references if name is not None]
 

@@ -1,4 +1,4 @@
-"""Base, agents and variants on every suite: selected on validation, reported on test, differences with intervals.
+"""All models on every suite: selected on validation, reported on test, differences with intervals.
 
 The leaderboard keeps the scores of every item, so that a later question (another gate, another pair of models) is
 answered without evaluating anything again.
@@ -23,7 +23,9 @@ from evaluation.statistics import Estimate, macro_average, mean, resampling_seed
 from evaluation.suites import SPLITS, Split
 from rammerge.errors import InputError, closest
 
-Kind = Literal["base", "agent", "champion", "variant"]
+# An ensemble keeps all agents; a bound is what no ensemble of them can surpass.
+YardstickKind = Literal["yardstick", "ensemble", "bound"]
+Kind = Literal["base", "agent", "champion", "variant"] | YardstickKind
 
 # The row of a champion that is none of the run's own models.
 CHAMPION = "champion"
@@ -59,8 +61,15 @@ class Champion(_Part):
     problem: str | None = None
 
 
+class Yardstick(_Part):
+    """What variants are measured against, and what is never selected: its kind, and a sentence that says what it is."""
+
+    kind: YardstickKind
+    note: str
+
+
 class Leaderboard(_Part):
-    """Rows in order: base, agents, champion, variants from best to worst on validation.
+    """Rows in order: base, agents, champion, yardsticks, variants from best to worst on validation.
 
     There is no row of the champion if none serves, or if it is one of the variants. `best_agent` and `reference` (the
     best variant of `reference_method`, if there is one) were chosen on validation, as `selected` was; `comparisons` are
@@ -70,7 +79,8 @@ class Leaderboard(_Part):
         asked: what the items are, and how they were asked, by suite and split.
         scores: what each model scored on the items, in the order of ids, by split and suite.
         clusters: the cluster of each item, by split and suite that declares clusters.
-        templates: digest of each model's chat template, by suite that uses it.
+        templates: digest of each model's chat template, by suite that uses it; a server does not tell its own.
+        yardsticks: by the names of their rows.
     """
 
     rows: tuple[Row, ...]
@@ -87,6 +97,7 @@ class Leaderboard(_Part):
     scores: dict[str, dict[Split, dict[str, ItemScores]]]
     clusters: dict[Split, dict[str, list[str]]]
     templates: dict[str, dict[str, str]]
+    yardsticks: dict[str, Yardstick] = {}
 
     def select(self) -> str:
         """Return the variant with the best validation average (for ties, see TIES)."""
@@ -118,7 +129,8 @@ class Leaderboard(_Part):
         """
         our_scores, their_scores = (self.scores[self.row(name).name][split] for name in (ours, theirs))
         for suite in self.suites:
-            if self.templates[ours].get(suite) != self.templates[theirs].get(suite):
+            templates = {self.templates[name].get(suite) for name in (ours, theirs)} - {None}
+            if len(templates) > 1:
                 raise IncomparableError(
                     f"{ours} and {theirs} were asked with different chat templates on {suite}; give both the same "
                     f"template, or set apply_chat_template: false in the suite"
@@ -142,6 +154,7 @@ def build_leaderboard(
     agents: Sequence[str],
     variants: Mapping[str, str],
     champion: Champion | None = None,
+    yardsticks: Mapping[str, Yardstick] = {},
     reference_method: str = "task_arithmetic",
     confidence: float = 0.95,
 ) -> Leaderboard:
@@ -155,7 +168,7 @@ def build_leaderboard(
     """
     if not agents or not variants:
         raise InputError("a leaderboard needs at least one agent and one variant besides the base")
-    kinds = _kinds(base, agents, champion.row if champion else None, variants)
+    kinds = _kinds(base, agents, champion.row if champion else None, yardsticks, variants)
     refuse_incomparable(results, list(kinds))
     scores = {name: {split: _scores(results[name], split) for split in SPLITS} for name in kinds}
     clusters = {split: _clusters(results[base], split) for split in SPLITS}
@@ -165,7 +178,8 @@ def build_leaderboard(
     ranked = sorted((rows[name] for name in variants), key=_rank)
     best_agent = min((rows[name] for name in agents), key=_rank).name
     reference = next((row.name for row in ranked if row.method == reference_method), None)
-    references = reference_roles(base, best_agent, champion.row if champion else None, reference)
+    compared = [name for name, yardstick in yardsticks.items() if yardstick.kind != "bound"]
+    references = reference_roles(base, best_agent, champion.row if champion else None, reference, compared)
     some = next(iter(results[base].values()))["test"]
     return Leaderboard(
         rows=(*(row for row in rows.values() if row.kind != "variant"), *ranked),
@@ -185,14 +199,22 @@ def build_leaderboard(
         scores=scores,
         clusters=clusters,
         templates={name: _templates(results[name]) for name in kinds},
+        yardsticks=dict(yardsticks),
     )
 
 
-def _kinds(base: str, agents: Sequence[str], champion: str | None, variants: Iterable[str]) -> dict[str, Kind]:
+def _kinds(
+    base: str,
+    agents: Sequence[str],
+    champion: str | None,
+    yardsticks: Mapping[str, Yardstick],
+    variants: Iterable[str],
+) -> dict[str, Kind]:
     """Return the kind of each row, in the leaderboard's order: a champion has its own only if it is no other model."""
     kinds: dict[str, Kind] = {base: "base", **dict.fromkeys(agents, "agent")}
     if champion is not None and champion not in {*kinds, *variants}:
         kinds[champion] = "champion"
+    kinds |= {name: yardstick.kind for name, yardstick in yardsticks.items()}
     return kinds | dict.fromkeys(variants, "variant")
 
 

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 
 from evaluation.judging.leaderboard import Leaderboard
 
-# Tol's bright scheme, which color-blind readers can tell apart.
+# Tol's bright and medium-contrast schemes, which color-blind readers can tell apart.
 _COLORS = {"base": "#7f7f7f", "agent": "#4477aa", "champion": "#aa3377", "variant": "#228833"}
+_COLORS |= dict.fromkeys(("yardstick", "ensemble", "bound"), "#997700")
 _MARKERS = "o^sDvP*X<>"
 
 

@@ -75,6 +75,7 @@ class ServedModel:
             "lm_eval_version": version("lm_eval"),
             "transformers_version": "unknown",
             "torch_version": "unknown",
+            "backend": "unknown",
             **known,
         }
 

@@ -17,14 +17,17 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
+from evaluation.backends.served import Endpoint
 from evaluation.backends.transformers import try_out
 from evaluation.runners.harness import Harness, preload
-from evaluation.runners.local import LocalModel
+from evaluation.runners.loaded import open_model
 from evaluation.runners.rehearsal import rehearse
+from evaluation.runners.served import ServedModel
 from evaluation.suites import Suite, load_suite
 from rammerge.activations.prompts import Prompts
 from rammerge.activations.recording import record
@@ -84,6 +87,7 @@ def _serve(connection: socket.socket, template: int) -> NoReturn:
         with connection, connection.makefile("rb") as requests:
             for line in requests:
                 connection.sendall(json.dumps(asked.answer(json.loads(line))).encode() + b"\n")
+        asked.close()
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -99,12 +103,14 @@ class Asked:
         """Start without a model."""
         self._key: Mapping[str, Any] | None = None
         self._model: Harness | None = None
+        self._open = ExitStack()
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Do what `request` says and return the answer."""
         known: dict[str, Callable[..., Any]] = {
             "rehearse": self.rehearse,
             "evaluate": self.evaluate,
+            "evaluate_served": self.evaluate_served,
             "look": self.look,
             "try_out": self.try_out,
             "count_tokens": self.count_tokens,
@@ -118,14 +124,26 @@ class Asked:
         except Exception:
             return {"error": "Exception", "message": traceback.format_exc()}
 
+    def close(self) -> None:
+        """Let go of the model; a server that was started for it ends."""
+        self._model = None
+        self._open.close()
+
     def rehearse(self, models: Mapping[str, str], suites: Mapping[str, str], limit: int | None) -> dict[str, Any]:
         """See `evaluation.runners.rehearsal.rehearse`; the suites are given as digests by path."""
         opened = [_opened(path, digest) for path, digest in suites.items()]
         return asdict(rehearse(opened, {name: Path(model) for name, model in models.items()}, limit=limit))
 
     def evaluate(self, model: Mapping[str, Any], suite: str, suite_digest: str, limit: int | None, out: str) -> None:
-        """Evaluate a model (the arguments of `LocalModel`) on a suite; results and samples go below `out`."""
+        """Evaluate a model (the arguments of `open_model`) on a suite; results and samples go below `out`."""
         self._loaded(model).evaluate([_opened(suite, suite_digest)], limit=limit, out=Path(out))
+
+    def evaluate_served(
+        self, server: Mapping[str, Any], suite: str, suite_digest: str, limit: int | None, out: str
+    ) -> None:
+        """Evaluate a model on a server (the arguments of `Endpoint`) on a suite; see `evaluate`."""
+        model = Harness(ServedModel(Endpoint(**server), {}))
+        model.evaluate([_opened(suite, suite_digest)], limit=limit, out=Path(out))
 
     def look(
         self, model: Mapping[str, Any], suite: str, suite_digest: str, limit: int | None, look: int
@@ -136,8 +154,9 @@ class Asked:
     def _loaded(self, model: Mapping[str, Any]) -> Harness:
         if self._model is None or self._key != model:
             self._key, self._model = model, None  # the one before has to go first
+            self._open.close()
             settings = {name: value for name, value in model.items() if name != "model_dir"}
-            self._model = Harness(LocalModel(Path(model["model_dir"]), **settings))
+            self._model = Harness(self._open.enter_context(open_model(Path(model["model_dir"]), **settings)))
         return self._model
 
     def try_out(self, model_dir: str, device: str) -> list[Any]:

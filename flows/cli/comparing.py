@@ -29,8 +29,8 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Write the page to this file.", metavar="FILE.html")] = None,
 ) -> None:
     """Compare two runs, or two models of one, on the items that both were asked: the second minus the first."""
+    from evaluation.report.differences import suites_to_rich
     from evaluation.report.page import facing, to_page
-    from evaluation.report.render import suites_to_rich
     from flows.cli.display import console
     from rammerge.system.atomic import write_text
     from tasks.runtime.environment import activate, quiet

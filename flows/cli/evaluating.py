@@ -106,7 +106,7 @@ def _by_vllm(model: str, suites: "list[Suite]", *, dtype: str, concurrency: int,
     from rammerge.checkpoints.fetch import fetch
 
     checkpoint = fetch(model, progress=say)
-    known = {"dtype": dtype, "device": "vllm", "model_digest": digest_checkpoint(checkpoint).digest}
+    known = {"dtype": dtype, "device": "vllm", "backend": "vllm", "model_digest": digest_checkpoint(checkpoint).digest}
     with vllm(checkpoint.path, dtype=dtype, concurrency=concurrency) as endpoint:
         return evaluate_served(endpoint, suites, limit=limit, known=known, progress=say)
 

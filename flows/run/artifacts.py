@@ -11,8 +11,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from evaluation.report.render import percent
 from evaluation.report.searches import search_markdown
+from evaluation.report.words import percent
 from evaluation.search.history import History
 from tasks.records.pages import file_fragment, mlflow_page, run_fragment, version_fragment
 from tasks.records.promotion import Promotion

@@ -9,6 +9,7 @@ from evaluation.runners.rehearsal import Rehearsed
 from evaluation.search.schedule import answers
 from flows.run.planned import Plan, PlannedSearch
 from flows.run.power import asked_by_gates, detectable, items_of
+from flows.run.yardsticks import meet_servers
 from rammerge.checkpoints.companions import compare_companions
 from rammerge.checkpoints.family import Family
 from rammerge.engine.forecast import output_layout
@@ -35,11 +36,13 @@ def check(plan: Plan) -> list[str]:
         InputError: a part of the recipe cannot work; the message names it and the fix.
     """
     conditions = Conditions.of(plan.recipe)
-    remote = [origin.source for origin in (plan.base, *plan.agents.values()) if not _is_local(origin)]
+    origins = {"base": plan.base, **plan.agents, **plan.yardsticks}
+    remote = [origin.source for origin in origins.values() if not _is_local(origin)]
     if not remote:  # most models lie where the recipe says
-        here = {name: Path(origin.source) for name, origin in {"base": plan.base, **plan.agents}.items()}
+        here = {name: Path(origin.source) for name, origin in origins.items()}
         Rehearsal(plan.suites, here, conditions).expect()
     require_mlflow()
+    meet_servers(plan)
     if plan.search:
         _require_database(plan, plan.search)
     suites = [*(suite.name for suite in plan.suites), *plan.unfetched]
@@ -50,6 +53,8 @@ def check(plan: Plan) -> list[str]:
         if suites
         else "evaluation: none, so nothing is scored, and nothing is promoted",
     ]
+    if plan.recipe.beside:
+        lines.append(f"measured against: {', '.join(plan.recipe.beside)}")
     if remote:
         found = Rehearsal(plan.suites, {}, conditions).found()
         return [*lines, *_told(plan, found), f"from the hub, checked after the download: {', '.join(remote)}"]
@@ -63,6 +68,7 @@ def check(plan: Plan) -> list[str]:
         memory = max(group.forecast.memory for group in _groups(plan, family, unmade))
         work = f"memory: {memory / 2**20:.0f} MiB for the merges; {_room(plan, family, unmade)}"
     models = {name: model.path for name, model in family.sources.items()}
+    models |= {name: Path(origin.source) for name, origin in plan.yardsticks.items()}
     found = Rehearsal(plan.suites, models, conditions).found()
     lines += [prompts.described(family.sources["base"].path) for prompts in plan.prompts.values()]
     heard += [*_adapted(plan, family), *_measured(plan, fetched)]

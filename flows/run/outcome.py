@@ -12,7 +12,8 @@ from rich.text import Text
 
 from evaluation.judging.gates import GateDecision
 from evaluation.judging.leaderboard import Leaderboard
-from evaluation.report.render import differences_to_rich, to_rich
+from evaluation.report.differences import differences_to_rich
+from evaluation.report.render import to_rich
 from rammerge.errors import InputError
 from rammerge.system.atomic import write_text
 from rammerge.system.home import home

@@ -1,7 +1,7 @@
 """The plan of a run: a recipe in which every name has been looked up, and what follows from it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from evaluation.judging.gates import CHAMPION_RULES, Gate, parse_gate
@@ -12,6 +12,7 @@ from tasks.search.study import TOGETHER
 from tasks.steps.activations import PromptsRef
 from tasks.steps.evaluating import SuiteRef
 from tasks.steps.merging import MethodRef
+from tasks.steps.serving import Server
 from tasks.steps.sources import Origin
 
 
@@ -62,6 +63,8 @@ class Plan:
         gates: checked, as plain data, with the rule about the champion that a promoting recipe has unless it gives one.
         gate_code: digest of the code of each rule that an installed package offers.
         search: the search, if the recipe has one.
+        yardsticks: where each checkpoint comes from that merges are only measured against.
+        servers: the models on servers that they are measured against.
     """
 
     recipe: Recipe
@@ -74,6 +77,8 @@ class Plan:
     gates: list[dict[str, Any]]
     gate_code: dict[str, str]
     search: PlannedSearch | None = None
+    yardsticks: Mapping[str, Origin] = field(default_factory=dict)
+    servers: Mapping[str, Server] = field(default_factory=dict)
 
     @property
     def prompts(self) -> dict[str, PromptsRef]:
@@ -113,7 +118,8 @@ class Plan:
         merging += searched + bool(self.together or self.search) + self.recipe.store.pack
         if not self.recipe.evaluates:
             return merging
-        return merging + sources + variants + len(["compare", "gate", "report"]) + self.recipe.promotes
+        beside = len(["fetch", "evaluate"]) * len(self.yardsticks) + len(self.servers) + len(self.recipe.routed)
+        return merging + sources + variants + beside + len(["compare", "gate", "report"]) + self.recipe.promotes
 
 
 def read_gate(recipe: Recipe, gate: Mapping[str, Any]) -> Gate:

@@ -14,6 +14,7 @@ from rammerge.rules import resolve
 from tasks.search.space import Space
 from tasks.steps.evaluating import SuiteRef
 from tasks.steps.merging import MethodRef
+from tasks.steps.serving import Server
 from tasks.steps.sources import Origin
 
 
@@ -33,7 +34,7 @@ def look_up(recipe: Recipe, *, fetch: bool = True) -> Plan:
     suites = _suites(recipe, but=unfetched)
     names = [*(suite.name for suite in suites), *unfetched]
     variants = [*methods, *(search.names if search else ())]
-    gates = _gates(recipe, models=["base", *recipe.members(), *variants], suites=names)
+    gates = _gates(recipe, models=["base", *recipe.members(), *recipe.beside, *variants], suites=names)
     return Plan(
         recipe=recipe,
         base=_origin(recipe, recipe.base, ("base",)),
@@ -45,6 +46,12 @@ def look_up(recipe: Recipe, *, fetch: bool = True) -> Plan:
         gates=gates,
         gate_code=own_code([read_gate(recipe, gate) for gate in gates]),
         search=search,
+        yardsticks={
+            name: _origin(recipe, written.checkpoint, ("yardsticks", name))
+            for name, written in recipe.yardsticks.items()
+            if written.checkpoint
+        },
+        servers={name: Server.of(written) for name, written in recipe.yardsticks.items() if written.url},
     )
 
 

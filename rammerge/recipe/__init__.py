@@ -7,8 +7,11 @@ from rammerge.recipe.reading import load, parse, quoted
 from rammerge.recipe.search import Domain, Search
 from rammerge.recipe.section import as_name, is_name
 from rammerge.recipe.sources import Source, name_members
+from rammerge.recipe.yardsticks import ORACLE, ROUTER, Yardstick
 
 __all__ = [
+    "ORACLE",
+    "ROUTER",
     "Compute",
     "Domain",
     "Evaluation",
@@ -19,6 +22,7 @@ __all__ = [
     "Search",
     "Source",
     "Variant",
+    "Yardstick",
     "as_name",
     "is_name",
     "load",

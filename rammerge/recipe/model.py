@@ -9,7 +9,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,9 +28,10 @@ from rammerge.recipe.location import Location, error_at
 from rammerge.recipe.merges import Merge, Variant, variant_name
 from rammerge.recipe.section import RESERVED, Name, Section, short_form
 from rammerge.recipe.sources import Agent, Source, member_names
+from rammerge.recipe.yardsticks import ROUTED, Yardstick
 from rammerge.system.sizes import parse_size
 
-MAX_VARIANTS = 256
+MAX_VARIANTS, MAX_BATCH = 256, 65536
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
@@ -82,13 +83,30 @@ class Evaluation(Section):
     dtype: Dtype = Field(
         default="float32", description="Every model is loaded in this dtype, so that scores can be compared."
     )
-    batch_size: int = Field(
-        default=100, ge=1, le=65536, description="Fixed, because it can change the last bit of a score."
+    backend: Literal["transformers", "vllm"] = Field(
+        default="transformers", description="What runs the models; `vllm` starts a server of it for each model."
+    )
+    batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH)] | Literal["auto"] = Field(
+        default=100,
+        description="Prompts at a time, the same for all models, because it can change the last bit of a score; "
+        "`auto`: for each suite as many as fit into memory beside the base.",
+    )
+    router: bool = Field(
+        default=False,
+        description="Whether the leaderboard shows what keeping all agents would score: `router` asks the agent that "
+        "is best in the domain that a question seems to be of, `oracle` the best agent for each item.",
     )
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Level of every interval.")
     limit: int | None = Field(
         default=None, ge=1, description="Number of items per suite and split, for a quick look; default: all."
     )
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _is_a_size(cls, size: Any) -> Any:
+        if size != "auto" and not (type(size) is int and 1 <= size <= MAX_BATCH):
+            raise ValueError(f"must be a whole number from 1 to {MAX_BATCH}, or auto")
+        return size
 
     @field_validator("suites")
     @classmethod
@@ -144,6 +162,9 @@ class Recipe(Section):
     merges: list[Annotated[Merge, short_form("method", Merge)]] = Field(
         min_length=1, description="The variants to make."
     )
+    yardsticks: dict[Name, Annotated[Yardstick, short_form("source", Yardstick)]] = Field(
+        default={}, description="Models to measure the merges against; they are never merged."
+    )
     output: Output = Output()
     compute: Compute = Compute()
     evaluation: Annotated[
@@ -190,7 +211,8 @@ class Recipe(Section):
     @property
     def digest(self) -> str:
         """SHA-256 of the recipe with its defaults filled in; comments, layout and the order of keys do not count."""
-        said = self.model_dump(mode="json", exclude={"store"} if self.trust else {"store", "trust"})
+        unused = {key for key in ("trust", "yardsticks") if not getattr(self, key)}
+        said = self.model_dump(mode="json", exclude={"store", *unused})
         content = json.dumps(said, sort_keys=True, allow_nan=False)
         return hashlib.sha256(content.encode()).hexdigest()
 
@@ -230,6 +252,16 @@ class Recipe(Section):
         return found
 
     @property
+    def routed(self) -> Sequence[str]:
+        """The names of the rows that stand for all agents together, if the leaderboard shows them."""
+        return ROUTED if self.evaluation.router else ()
+
+    @property
+    def beside(self) -> list[str]:
+        """The names on the leaderboard of what is never merged and never promoted."""
+        return [*self.yardsticks, *self.routed]
+
+    @property
     def searches(self) -> dict[Location, Merge]:
         """The parts of the file that search, by their places; there is at most one."""
         return {("merges", index): merge for index, merge in enumerate(self.merges) if merge.search}
@@ -240,7 +272,7 @@ class Recipe(Section):
         What a search finds is not among them; its names are taken.
         """
         variants: dict[str, Variant] = {}
-        taken = {*self.agents, *self.members(), *RESERVED}
+        taken = {*self.agents, *self.members(), *self.beside, *RESERVED}
         for location, merge in self.searches.items():
             if both := sorted(taken & set(merge.found)):
                 raise self.error(location, f"the variant name '{both[0]}' is taken; add another `name:`")

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rammerge.recipe.merges import Merge
 from rammerge.recipe.model import Recipe, WrittenGate
 from rammerge.recipe.section import NAME_PATTERN, RESERVED
 from rammerge.recipe.sources import Agent, Source
+from rammerge.recipe.yardsticks import Yardstick
 from rammerge.system.schema import first_problem, keys, reason
 
 MAX_BYTES = 1 << 20
@@ -35,9 +36,8 @@ def parse(path: Path, text: str) -> Recipe:
         recipe = Recipe.model_validate(content).place(path, lines)
     except ValidationError as error:
         raise _explain(path, lines, unquoted, first_problem(error)) from None
-    for name in recipe.agents.keys() & RESERVED:
-        raise recipe.error(("agents", name), "the name is reserved; choose another")
     models = ["base", *recipe.members()]
+    _check_names(recipe, models)
     if (whose := recipe.output.tokenizer) not in models:
         near = closest(whose, models)
         raise recipe.error(("output", "tokenizer"), f"'{whose}' is neither base nor an agent{near}")
@@ -49,11 +49,24 @@ def parse(path: Path, text: str) -> Recipe:
     return recipe
 
 
+def _check_names(recipe: Recipe, models: Sequence[str]) -> None:
+    """Refuse names of agents and yardsticks that mean something else on the leaderboard."""
+    for name in recipe.yardsticks.keys() & {*models, *recipe.agents}:
+        raise recipe.error(("yardsticks", name), "the name is an agent's; choose another")
+    for section in ("agents", "yardsticks"):
+        for name in getattr(recipe, section).keys() & {*recipe.routed, *RESERVED}:
+            raise recipe.error((section, name), "the name is reserved; choose another")
+
+
 def _check_unevaluated(recipe: Recipe, variants: int) -> None:
     """Refuse what only scores decide in a recipe without an evaluation."""
     for location in recipe.searches:
         raise recipe.error(
             location, "a search chooses by scores, and evaluation is none; name a method, or give suites"
+        )
+    if recipe.yardsticks:
+        raise recipe.error(
+            ("yardsticks",), "yardsticks are evaluated, and evaluation is none; remove them, or give suites"
         )
     if recipe.gates:
         raise recipe.error(("gates",), "gates judge scores, and evaluation is none; remove the gates, or give suites")
@@ -206,5 +219,5 @@ def _explain(
 
 def _text_will_do(error: ErrorDetails) -> bool:
     """Tell whether plain text is allowed in place of the section that `error` is about."""
-    sections = {section.__name__ for section in (Source, Agent, Merge, WrittenGate)}
+    sections = {section.__name__ for section in (Source, Agent, Yardstick, Merge, WrittenGate)}
     return error["type"] == "model_type" and error["ctx"]["class_name"] in sections

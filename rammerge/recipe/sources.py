@@ -10,22 +10,22 @@ from rammerge.recipe.section import Section, short_form
 
 Model = TypeVar("Model")
 
-_SOURCE = "Directory (relative to the recipe file) or hub id `org/name`."
-_REVISION = "Branch, tag or commit SHA on the hub; a SHA pins it forever."
+SOURCE = "Directory (relative to the recipe file) or hub id `org/name`."
+REVISION = "Branch, tag or commit SHA on the hub; a SHA pins it forever."
 
 
 class Source(Section):
     """Where a checkpoint comes from. A plain string is the source."""
 
-    source: str = Field(min_length=1, description=_SOURCE)
-    revision: str | None = Field(default=None, description=_REVISION)
+    source: str = Field(min_length=1, description=SOURCE)
+    revision: str | None = Field(default=None, description=REVISION)
 
 
 class Agent(Section):
     """One checkpoint, or several of one domain that are averaged while they are read. A plain string is the source."""
 
-    source: str | None = Field(default=None, min_length=1, description=_SOURCE)
-    revision: str | None = Field(default=None, description=_REVISION)
+    source: str | None = Field(default=None, min_length=1, description=SOURCE)
+    revision: str | None = Field(default=None, description=REVISION)
     group: list[Annotated[Source, short_form("source", Source)]] | None = Field(
         default=None, min_length=2, description="Of an agent, instead of `source`: checkpoints to average."
     )

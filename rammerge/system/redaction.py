@@ -41,6 +41,11 @@ def without_credentials(address: str) -> str:
     return _USERINFO.sub("", address)
 
 
+def names_a_secret(variable: str) -> bool:
+    """Tell whether `variable` can be the name of an environment variable that `redact` takes for a secret."""
+    return re.fullmatch(r"[A-Z_][A-Z0-9_]*", variable) is not None and _SECRET_NAME.search(variable) is not None
+
+
 def redact_log_records() -> None:
     """Redact every log record of this process from now on, before any handler sees it."""
     make = logging.getLogRecordFactory()

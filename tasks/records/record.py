@@ -13,6 +13,7 @@ from tasks.runtime.step import Result, identity
 from tasks.steps.evaluating import Compared, Decision, Scores, SuiteRef
 from tasks.steps.history import Searched
 from tasks.steps.merging import Merged, MethodRef, OverlapResult, Smoked
+from tasks.steps.serving import Server
 from tasks.steps.sources import Model
 
 NOT_EVALUATED = "Not evaluated: the recipe has `evaluation: none`."
@@ -52,6 +53,7 @@ class Record(BaseModel):
         overlap: what each agent changed.
         judged: what the evaluation came to; None if the recipe has none.
         searched: what a search came to; None if the recipe has none.
+        yardsticks: the models that merges are only measured against.
         started: when the run started, in seconds since 1970. It is no part of the identity.
     """
 
@@ -66,6 +68,7 @@ class Record(BaseModel):
     overlap: OverlapResult
     judged: Judged | None
     searched: Searched | None = None
+    yardsticks: Mapping[str, Model | Server] = {}
     started: float
 
     @property

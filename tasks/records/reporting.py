@@ -134,7 +134,7 @@ def _facts(record: Record, conditions: Conditions) -> dict[str, str]:
     return {
         "rammerge": __version__,
         "recipe": record.recipe.digest,
-        **{name: model.provenance for name, model in record.sources.items()},
+        **{name: model.provenance for name, model in {**record.sources, **record.yardsticks}.items()},
         record.variant: record.selected.digest,
         **{f"suite {suite.name}": suite.digest for suite in record.suites},
         **{name: str(value) for name, value in conditions.model_dump().items() if value is not None},

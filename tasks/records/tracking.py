@@ -116,7 +116,7 @@ def _write_parent(log: "_Log", record: Record, rows: Mapping[str, Row], made: Se
             "rammerge.selected": selected,
             MLFLOW_RUN_NOTE: f"{log.tags[MLFLOW_RUN_NOTE]}\n\n{words}",
         },
-        params={f"source.{name}": model.provenance for name, model in record.sources.items()}
+        params={f"source.{name}": model.provenance for name, model in {**record.sources, **record.yardsticks}.items()}
         | _evaluation_params(recipe),
         metrics=_metrics(rows.get(selected), record.seconds())
         | {

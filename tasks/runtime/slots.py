@@ -158,6 +158,13 @@ def model_process(*, alone: bool) -> Iterator[Worker]:
 
 
 @contextmanager
+def process_beside() -> Iterator[Worker]:
+    """Yield a process for a model that runs elsewhere, and so needs no room here; see `model_process`."""
+    with _process(keep=True) as worker:
+        yield worker
+
+
+@contextmanager
 def _process(*, keep: bool) -> Iterator[Worker]:
     if _interrupted.is_set():
         raise RammergeError("the run was interrupted before the model had its turn")

@@ -9,8 +9,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from evaluation.backends.serving import vllm_version
 from evaluation.judging.gates import GateDecision, decide, own_code, parse_gate
-from evaluation.judging.leaderboard import Champion, Leaderboard, build_leaderboard
+from evaluation.judging.leaderboard import Champion, Leaderboard, Yardstick, build_leaderboard
 from evaluation.report.render import to_markdown
 from evaluation.results import SuiteResult
 from evaluation.runners.pool import Worker
@@ -38,6 +39,7 @@ class SuiteRef(BaseModel):
         digest: digest of its items and its scoring.
         sandbox: what runs the programs that models write, where it asks for programs.
         domain: what it measures, in a word.
+        chat: whether its prompts are turns of a chat.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,6 +49,7 @@ class SuiteRef(BaseModel):
     digest: str
     sandbox: str | None = None
     domain: str = ""
+    chat: bool = False
 
     @property
     def identity(self) -> list[str]:
@@ -56,35 +59,64 @@ class SuiteRef(BaseModel):
     @classmethod
     def of(cls, suite: Suite) -> "SuiteRef":
         """Return what the steps need to know of an opened suite."""
-        return cls(name=suite.name, path=suite.path, digest=suite.digest, sandbox=suite.sandbox, domain=suite.domain)
+        return cls(
+            name=suite.name,
+            path=suite.path,
+            digest=suite.digest,
+            sandbox=suite.sandbox,
+            domain=suite.domain,
+            chat=suite.apply_chat_template,
+        )
 
 
 class Conditions(BaseModel):
-    """Everything that scores depend on, except the model and the suite."""
+    """Everything that scores depend on, except the model and the suite.
+
+    Attributes:
+        batch_size: prompts at a time; None if each suite has its own.
+        batches: prompts at a time by suite, where they are not the same for all.
+        backend: what runs the models.
+        vllm: its version, if it does.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     dtype: str
-    batch_size: int
+    batch_size: int | None
     limit: int | None
     device: str
     lm_eval: str
     transformers: str
     torch: str
+    batches: dict[str, int] = {}
+    backend: str = "transformers"
+    vllm: str | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All fields that say something."""
+        return self.model_dump(exclude_defaults=True)
 
     @classmethod
     def of(cls, recipe: Recipe) -> "Conditions":
-        """Return the conditions of a recipe on this installation."""
+        """Return the conditions of a recipe on this installation; batches that are to be chosen are not known yet."""
         asked = recipe.evaluation
         return cls(
             dtype=asked.dtype,
-            batch_size=asked.batch_size,
+            batch_size=None if asked.batch_size == "auto" else asked.batch_size,
             limit=asked.limit,
             device=recipe.compute.device,
             lm_eval=installed("lm_eval"),
             transformers=installed("transformers"),
             torch=installed("torch"),
+            backend=asked.backend,
+            vllm=vllm_version() if asked.backend == "vllm" else None,
         )
+
+    def of_suite(self, suite: SuiteRef) -> "Conditions":
+        """Return the conditions of one suite."""
+        size = self.batches.get(suite.name, self.batch_size)
+        return self.model_copy(update={"batch_size": size, "batches": {}})
 
 
 class Scores(Result):
@@ -121,7 +153,7 @@ class Scores(Result):
 
 def model_fills(*, model: Model, conditions: Conditions, **_: Any) -> bool:
     """Tell whether the model that a step asks needs the room of all."""
-    return fills_the_machine(model.path, conditions.device)
+    return conditions.backend != "transformers" or fills_the_machine(model.path, conditions.device)
 
 
 @step(
@@ -146,14 +178,18 @@ def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], con
 
     def ask(number: int, suite: SuiteRef, process: Worker) -> store.Entry:
         report(number / len(suites), suite.name)
-        inputs = {"model": model.content, "suite": suite.identity, "conditions": conditions.model_dump()}
+        inputs = {"model": model.content, "suite": suite.identity, "conditions": conditions.of_suite(suite).identity}
         run = partial(_run, process=process, model=model, suite=suite, conditions=conditions)
         return store.materialise("suite", store.key_of("suite", _SUITE_VERSION, inputs), run)
 
     # A process is taken before any of the store's locks: another step might wait for room while it holds one.
     work = [partial(ask, number, suite) for number, suite in enumerate(suites)]
     found = share_out(work, alone=model_fills(model=model, conditions=conditions))
-    entries = {suite.name: entry for suite, entry in zip(suites, found, strict=True)}
+    write_scores(out, {suite.name: entry for suite, entry in zip(suites, found, strict=True)})
+
+
+def write_scores(out: Path, entries: Mapping[str, store.Entry]) -> None:
+    """Write `scores.json`, which `Scores` reads; `entries`, of the kind `suite`, have a model's results by suite."""
     scores = {
         "directories": {suite: str(entry.path / suite) for suite, entry in entries.items()},
         "digests": {suite: entry.digest for suite, entry in entries.items()},
@@ -173,8 +209,9 @@ def harness_arguments(model: Model, suite: SuiteRef, conditions: Conditions) -> 
     loaded = {
         "model_dir": str(model.path),
         "dtype": conditions.dtype,
-        "batch_size": conditions.batch_size,
+        "batch_size": conditions.of_suite(suite).batch_size,
         "device": conditions.device,
+        "backend": conditions.backend,
         "model_digest": model.digest,
     }
     return {"model": loaded, "suite": str(suite.path), "suite_digest": suite.digest, "limit": conditions.limit}
@@ -215,6 +252,7 @@ def compare(
     variants: Mapping[str, str],
     confidence: float,
     champion: Champion | None = None,
+    yardsticks: Mapping[str, Yardstick] = {},
 ) -> None:
     """Compare all models item by item, and choose a variant on the validation split.
 
@@ -225,12 +263,19 @@ def compare(
         variants: name -> method of the variants.
         confidence: level of the intervals.
         champion: the present champion, if it has a separate row in `scores`.
+        yardsticks: what else variants are measured against, by its row in `scores`.
     """
     from evaluation.report.figures import leaderboard_png  # matplotlib takes a second to import
 
     results = {name: model.load() for name, model in scores.items()}
     board = build_leaderboard(
-        results, base="base", agents=agents, variants=variants, champion=champion, confidence=confidence
+        results,
+        base="base",
+        agents=agents,
+        variants=variants,
+        champion=champion,
+        yardsticks=yardsticks,
+        confidence=confidence,
     )
     write_json(out / BOARD, board.to_json())
     write_text(out / "leaderboard.md", to_markdown(board))

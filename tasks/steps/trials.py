@@ -20,7 +20,7 @@ from rammerge.recipe import Compute, Output
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from tasks.runtime.progress import progress
-from tasks.runtime.slots import fills_the_machine, model_process
+from tasks.runtime.slots import model_process
 from tasks.runtime.step import Result, step
 from tasks.steps.evaluating import Conditions, SuiteRef, harness_arguments, model_fills
 from tasks.steps.merging import Merged, MethodRef, OverlapResult, merge, write_merges
@@ -54,7 +54,7 @@ class Looked(Result):
 
 
 def _base_fills(*, base: Model, conditions: Conditions, **_: Any) -> bool:
-    return fills_the_machine(base.path, conditions.device)
+    return model_fills(model=base, conditions=conditions)
 
 
 @step(
@@ -221,7 +221,8 @@ def _asked(process: Worker, model: Model, suite: SuiteRef, conditions: Condition
 
 
 def _key(content: str, suite: SuiteRef, conditions: Conditions, look: int) -> str:
-    inputs = {"model": content, "suite": suite.identity, "conditions": conditions.model_dump(), "look": look}
+    asked = conditions.of_suite(suite).identity
+    inputs = {"model": content, "suite": suite.identity, "conditions": asked, "look": look}
     return store.key_of(_LOOK, _VERSION, inputs)
 
 

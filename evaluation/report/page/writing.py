@@ -16,8 +16,9 @@ from evaluation.report.page.content import Page
 from evaluation.report.page.flips import Flip
 from evaluation.report.page.marks import Scale, dots, interval
 from evaluation.report.page.searched import history_plot, trade_offs
-from evaluation.report.render import best_cells, decoding, p_value, score_columns
+from evaluation.report.render import best_cells, score_columns, yardstick_notes
 from evaluation.report.searches import NOT_FINAL, SHOWN, outcome, standing
+from evaluation.report.words import decoding, p_value
 from evaluation.statistics import Difference, Estimate
 
 _ROLES: dict[Role, str] = {
@@ -25,6 +26,7 @@ _ROLES: dict[Role, str] = {
     "best_agent": "Against the best agent",
     "base": "Against the base",
     "reference": "Against the reference",
+    "yardstick": "Against the yardstick",
 }
 # Unicode's categories of characters that are obeyed rather than shown.
 _ACTING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -67,6 +69,7 @@ def to_page(page: Page) -> str:
         specialists=_specialists(board),
         suites=board.suites,
         columns=score_columns(board),
+        notes=yardstick_notes(board),
         best=best_cells(board),
         flips=_grouped(page.flips),
         power=POWER,
@@ -121,7 +124,9 @@ def _forests(page: Page) -> list[_Forest]:
     """Return one panel for each model that variants are compared with, its rows being the variants."""
     board, forests = page.board, []
     for role in _ROLES:
-        if rows := _shown(board, role):
+        shown = _shown(board, role)
+        for model in dict.fromkeys(each.comparison.theirs for each in shown):
+            rows = [each for each in shown if each.comparison.theirs == model]
             scale = _scale([row.comparison.average for row in rows], board.confidence)
             forests.append(_Forest(_heading(page, rows[0]), scale, rows))
     return forests

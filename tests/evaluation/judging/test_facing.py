@@ -61,11 +61,12 @@ def test_runs_that_asked_otherwise_are_refused(changes: dict[str, Any], sentence
 
 
 def test_other_templates_and_other_suites_are_refused() -> None:
-    results = all_results()
-    for split in SPLITS:
-        results["ram"]["zoo_code"][split] = replace(results["ram"]["zoo_code"][split], chat_template="b")
+    results = {template: all_results() for template in ("a", "b")}
+    for template, models in results.items():
+        for split in SPLITS:
+            models["ram"]["zoo_code"][split] = replace(models["ram"]["zoo_code"][split], chat_template=template)
     with pytest.raises(IncomparableError, match="asked with different chat templates on zoo_code"):
-        face(board(), "ram", board(results), "ram", called="before")
+        face(board(results["a"]), "ram", board(results["b"]), "ram", called="before")
     fewer = {name: {"zoo_code": by_suite["zoo_code"]} for name, by_suite in all_results().items()}
     with pytest.raises(InputError, match="one was evaluated on zoo_tool, zoo_code, the other on zoo_code"):
         face(board(), "ram", board(fewer), "ram", called="before")

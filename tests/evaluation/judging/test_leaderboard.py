@@ -12,8 +12,9 @@ from rich.table import Table
 
 from evaluation import statistics
 from evaluation.judging.leaderboard import CHAMPION, Champion, Leaderboard, build_leaderboard
+from evaluation.report.differences import differences_to_rich
 from evaluation.report.figures import leaderboard_figure, leaderboard_png
-from evaluation.report.render import differences_to_rich, to_markdown, to_rich
+from evaluation.report.render import to_markdown, to_rich
 from evaluation.results import SuiteResult
 from evaluation.suites import SPLITS
 from rammerge.errors import InputError
