@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.run import artifacts
+from flows.run.batches import with_batches
 from flows.run.champion import Challenge, challenge
 from flows.run.checking import against_adapters, check, require_answers, require_room
 from flows.run.outcome import Outcome
@@ -58,19 +59,19 @@ def carry_out(todo: Plan) -> "State[Outcome]":
     started = time.time()
     check(todo)
     todo = replace(todo, servers=meet_servers(todo))
-    spec, conditions = todo.recipe, Conditions.of(todo.recipe)
-    family = _bring(todo)
+    spec, family = todo.recipe, _bring(todo)
+    todo = with_batches(todo, family.base)
     todo, searched = search(todo, family.sources, family.overlap.result())  # by the validation items alone
     made = _merge(todo, family)
     everyone: dict[str, PrefectFuture[Any]] = {"base": family.base, **family.agents, **made.variants}
     models = everyone if spec.evaluates else {}
-    scores = {name: evaluate.submit(name, model, todo.suites, conditions) for name, model in models.items()}
-    scores |= ask_yardsticks(todo, family.yardsticks, conditions)
+    scores = {name: evaluate.submit(name, model, todo.suites, todo.conditions) for name, model in models.items()}
+    scores |= ask_yardsticks(todo, family.yardsticks)
     settle(*made.together, *made.variants.values(), *made.smoked.values())
     variants = results(made.variants)
     if family.unmade:
         expect_records(next(iter(variants.values())).path)  # beside the evaluations, which are in other processes
-    rival = challenge(todo, variants, conditions)
+    rival = challenge(todo, variants)
     judged = _judge(todo, scores, rival) if spec.evaluates else None
     artifacts.publish_variants(spec.name, variants)
     record = Record(
@@ -87,7 +88,7 @@ def carry_out(todo: Plan) -> "State[Outcome]":
         started=started,
     )
     against = record.overlap.against(todo.variants)
-    outcome = _release(record, conditions, rival, [*family.warnings, *against])
+    outcome = _release(record, todo.conditions, rival, [*family.warnings, *against])
     return Completed(name="Completed" if outcome.passed else "Refused", message=outcome.sentence, data=outcome)
 
 
@@ -170,7 +171,7 @@ def _judge(todo: Plan, scores: Mapping[str, PrefectFuture[Scores]], rival: Chall
     routed = route_agents(todo, scores)
     settle(*scores.values(), *routed.values())
     methods = {name: method.name for name, method in todo.variants.items()}
-    everyone = {**scores, **routed, **rival.scores}
+    everyone: dict[str, PrefectFuture[Any]] = {**scores, **routed, **rival.scores}
     confidence, beside = spec.evaluation.confidence, described(todo, results(routed))
     board = compare.submit(everyone, list(todo.agents), methods, confidence, rival.extra, beside)
     settle(board)

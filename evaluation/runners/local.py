@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.backends.transformers import drop_decoding_settings, load, threads_for
+from evaluation.runners.batches import choose_batch
 from evaluation.runners.views import asked
+from evaluation.suites import Suite
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -51,6 +53,16 @@ class LocalModel:
             if seed is not None:
                 torch.manual_seed(seed)
             yield self._lm
+
+    def resize(self, batch_size: int) -> None:
+        """Ask that many prompts at a time from now on."""
+        self._lm.batch_size_per_gpu = batch_size
+        self.conditions = {**self.conditions, "batch_size": batch_size}
+
+    def choose_batch(self, suite: Suite, limit: int | None) -> int:
+        """Return how many prompts of a suite are best asked at a time; see `evaluation.runners.batches`."""
+        with threads_for(self._lm.model):
+            return choose_batch(self._lm, suite, limit)
 
     def peak_memory(self) -> int:
         """Return the peak memory of the GPU or of this process, in bytes."""

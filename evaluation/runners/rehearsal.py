@@ -179,7 +179,7 @@ def _measure(
         where = f"the {split} task '{task_name}' of the suite {suite.path}"
         context = f"the context of {name}, {reader.max_length} tokens"
         try:
-            requests = _requests(suite, task, reader, limit)
+            requests = requests_of(suite, task, reader, limit)
             sizes = [measure(reader, request) for request in requests]
         # Templates and functions of the suite's and of the model's.
         except (Exception, SystemExit, TookTooLongError) as error:
@@ -201,7 +201,7 @@ def _measure(
             )
 
 
-def _requests(suite: Suite, task: "Task", reader: "HFLM", limit: int | None) -> "list[Instance]":
+def requests_of(suite: Suite, task: "Task", reader: "HFLM", limit: int | None) -> "list[Instance]":
     """Return what the model will be asked."""
     draw_the_same_examples([task])
     task.build_all_requests(

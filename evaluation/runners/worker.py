@@ -24,8 +24,9 @@ from typing import Any, NoReturn
 
 from evaluation.backends.served import Endpoint
 from evaluation.backends.transformers import try_out
-from evaluation.runners.harness import Harness, preload
+from evaluation.runners.harness import Asks, Harness, preload
 from evaluation.runners.loaded import open_model
+from evaluation.runners.local import LocalModel
 from evaluation.runners.rehearsal import rehearse
 from evaluation.runners.served import ServedModel
 from evaluation.suites import Suite, load_suite
@@ -38,6 +39,8 @@ from rammerge.system import libc
 from rammerge.system.allocator import keep_freed_blocks
 
 _PR_SET_PDEATHSIG = 1
+# Questions at a time to a server of vLLM, which makes its own batches of them.
+_AT_SERVERS = 256
 
 
 def main(parent: int, descriptor: int) -> None:
@@ -101,8 +104,8 @@ class Asked:
 
     def __init__(self) -> None:
         """Start without a model."""
-        self._key: Mapping[str, Any] | None = None
-        self._model: Harness | None = None
+        self._key: tuple[str, Mapping[str, Any]] | None = None
+        self._asked: Asks | None = None
         self._open = ExitStack()
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,6 +115,7 @@ class Asked:
             "evaluate": self.evaluate,
             "evaluate_served": self.evaluate_served,
             "look": self.look,
+            "choose_batch": self.choose_batch,
             "try_out": self.try_out,
             "count_tokens": self.count_tokens,
             "record": self.record,
@@ -126,7 +130,7 @@ class Asked:
 
     def close(self) -> None:
         """Let go of the model; a server that was started for it ends."""
-        self._model = None
+        self._asked = None
         self._open.close()
 
     def rehearse(self, models: Mapping[str, str], suites: Mapping[str, str], limit: int | None) -> dict[str, Any]:
@@ -151,13 +155,23 @@ class Asked:
         """Return what a model scores on the validation items that one look of a search adds; test items stay unread."""
         return self._loaded(model).look(_opened(suite, suite_digest), look, limit=limit)
 
+    def choose_batch(self, model: Mapping[str, Any], suite: str, suite_digest: str, limit: int | None) -> int:
+        """Return how many prompts of a suite a model is best asked at a time; see `evaluation.runners.batches`."""
+        self._loaded(model)
+        asked = self._asked
+        return asked.choose_batch(_opened(suite, suite_digest), limit) if isinstance(asked, LocalModel) else _AT_SERVERS
+
     def _loaded(self, model: Mapping[str, Any]) -> Harness:
-        if self._model is None or self._key != model:
-            self._key, self._model = model, None  # the one before has to go first
-            self._open.close()
-            settings = {name: value for name, value in model.items() if name != "model_dir"}
-            self._model = Harness(self._open.enter_context(open_model(Path(model["model_dir"]), **settings)))
-        return self._model
+        """Return the model, loaded unless it is already; the batch size alone needs no loading."""
+        settings = {name: value for name, value in model.items() if name not in ("model_dir", "batch_size")}
+        size = model["batch_size"] or 1
+        if self._asked is None or self._key != (model["model_dir"], settings):
+            self.close()  # the one before has to go first
+            opened = open_model(Path(model["model_dir"]), batch_size=size, **settings)
+            self._key, self._asked = (model["model_dir"], settings), self._open.enter_context(opened)
+        if isinstance(self._asked, LocalModel):
+            self._asked.resize(size)
+        return Harness(self._asked)
 
     def try_out(self, model_dir: str, device: str) -> list[Any]:
         """See `evaluation.backends.transformers.try_out`."""

@@ -11,7 +11,7 @@ from flows.run.planned import Plan
 from rammerge.system.redaction import without_secrets
 from tasks.records.standing import find_standing
 from tasks.runtime.step import TRACKING_RETRIES, retrying
-from tasks.steps.evaluating import Conditions, Scores, evaluate
+from tasks.steps.evaluating import Scores, evaluate
 from tasks.steps.merging import Merged
 
 # Not a step with an entry in the store, because the answer depends on the present champion.
@@ -44,7 +44,7 @@ class Challenge:
         return None if self.champion is None or self.champion.row == selected else self.champion
 
 
-def challenge(todo: Plan, variants: Mapping[str, Merged], conditions: Conditions) -> Challenge:
+def challenge(todo: Plan, variants: Mapping[str, Merged]) -> Challenge:
     """Find the champion and evaluate it on the plan's suites.
 
     If the champion cannot be evaluated, the run does not fail. The gate says why nothing is promoted.
@@ -54,7 +54,7 @@ def challenge(todo: Plan, variants: Mapping[str, Merged], conditions: Conditions
     found = _look_up(todo.recipe.model_name, variants)
     if found.champion is None or found.model is None:
         return Challenge(found.champion, found.version)
-    scores = evaluate.submit(CHAMPION, found.model, todo.suites, conditions)
+    scores = evaluate.submit(CHAMPION, found.model, todo.suites, todo.conditions)
     scores.wait()
     if scores.state.is_completed():
         return Challenge(found.champion, found.version, {CHAMPION: scores})

@@ -23,7 +23,6 @@ from rammerge.system.home import home
 from rammerge.system.space import free_bytes, require_space
 from tasks.records.connection import require_mlflow
 from tasks.search.study import open_database
-from tasks.steps.evaluating import Conditions
 from tasks.steps.merging import extract, merge, merge_options, said_of
 from tasks.steps.rehearsing import Rehearsal
 from tasks.steps.sources import Fetched, Model, Origin, fetch, open_family
@@ -35,7 +34,7 @@ def check(plan: Plan) -> list[str]:
     Raises:
         InputError: a part of the recipe cannot work; the message names it and the fix.
     """
-    conditions = Conditions.of(plan.recipe)
+    conditions = plan.conditions
     origins = {"base": plan.base, **plan.agents, **plan.yardsticks}
     remote = [origin.source for origin in origins.values() if not _is_local(origin)]
     if not remote:  # most models lie where the recipe says
@@ -163,7 +162,7 @@ def require_answers(plan: Plan, sources: Mapping[str, Model]) -> list[str]:
         InputError: a model cannot be evaluated on a suite; the message names both and the fix.
     """
     models = {name: model.path for name, model in sources.items()}
-    found = Rehearsal(plan.suites, models, Conditions.of(plan.recipe)).found()
+    found = Rehearsal(plan.suites, models, plan.conditions).found()
     return [*plan.warnings, *found.warnings, *asked_by_gates(plan, items_of(found))]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from evaluation.judging.gates import CHAMPION_RULES, Gate, parse_gate
@@ -10,7 +11,7 @@ from rammerge.recipe import Location, Recipe, Search
 from tasks.search.space import Space
 from tasks.search.study import TOGETHER
 from tasks.steps.activations import PromptsRef
-from tasks.steps.evaluating import SuiteRef
+from tasks.steps.evaluating import Conditions, SuiteRef
 from tasks.steps.merging import MethodRef
 from tasks.steps.serving import Server
 from tasks.steps.sources import Origin
@@ -65,6 +66,7 @@ class Plan:
         search: the search, if the recipe has one.
         yardsticks: where each checkpoint comes from that merges are only measured against.
         servers: the models on servers that they are measured against.
+        batches: prompts at a time by suite, once they are chosen.
     """
 
     recipe: Recipe
@@ -79,6 +81,12 @@ class Plan:
     search: PlannedSearch | None = None
     yardsticks: Mapping[str, Origin] = field(default_factory=dict)
     servers: Mapping[str, Server] = field(default_factory=dict)
+    batches: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def conditions(self) -> Conditions:
+        """How models are asked."""
+        return Conditions.of(self.recipe, self.batches)
 
     @property
     def prompts(self) -> dict[str, PromptsRef]:
@@ -110,6 +118,11 @@ class Plan:
         return found if len(found) > 1 else {}
 
     @property
+    def chooses_batches(self) -> bool:
+        """Whether the run chooses how many prompts are asked at a time."""
+        return self.recipe.evaluates and self.recipe.evaluation.batch_size == "auto"
+
+    @property
     def steps(self) -> int:
         """The number of steps of `merge_and_evaluate` if the gates pass."""
         sources, variants = 1 + len(self.agents), len(self.variants)
@@ -119,6 +132,7 @@ class Plan:
         if not self.recipe.evaluates:
             return merging
         beside = len(["fetch", "evaluate"]) * len(self.yardsticks) + len(self.servers) + len(self.recipe.routed)
+        beside += self.chooses_batches
         return merging + sources + variants + beside + len(["compare", "gate", "report"]) + self.recipe.promotes
 
 

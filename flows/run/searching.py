@@ -18,7 +18,6 @@ from rammerge.system.locks import locked
 from tasks.runtime.progress import Event, emit
 from tasks.runtime.step import identity
 from tasks.search.study import TOGETHER, Proposal, Study
-from tasks.steps.evaluating import Conditions
 from tasks.steps.history import Searched, searched
 from tasks.steps.merging import MethodRef, OverlapResult
 from tasks.steps.rehearsing import Rehearsal
@@ -144,7 +143,7 @@ class _Search:
 
     def _first_looks(self, sources: Mapping[str, Model]) -> dict[str, float]:
         """Return the best score of any agent on the first items of each suite, unless all have none."""
-        conditions = Conditions.of(self._todo.recipe)
+        conditions = self._todo.conditions
         agents = {
             name: reference.submit(name, sources[name], self._todo.suites, conditions, 0) for name in self._todo.agents
         }
@@ -169,7 +168,7 @@ class _Search:
 def _validation_sizes(todo: Plan, sources: Mapping[str, Model]) -> list[int]:
     """Return the number of validation items of each suite."""
     paths = {name: model.path for name, model in sources.items()}
-    return list(Rehearsal(todo.suites, paths, Conditions.of(todo.recipe)).found().validation_items.values())
+    return list(Rehearsal(todo.suites, paths, todo.conditions).found().validation_items.values())
 
 
 def _study_name(todo: Plan, asked: PlannedSearch, sources: Mapping[str, Model]) -> str:
@@ -181,7 +180,7 @@ def _study_name(todo: Plan, asked: PlannedSearch, sources: Mapping[str, Model]) 
         "groups": identity(todo.groups),
         "output": identity(todo.recipe.output),
         "suites": identity(todo.suites),
-        "conditions": identity(Conditions.of(todo.recipe)),
+        "conditions": identity(todo.conditions),
     }
     return f"{todo.recipe.name}-{store.key_of('search', _VERSION, inputs)[:_NAME_DIGITS]}"
 

@@ -10,7 +10,6 @@ from flows.run.planned import Plan
 from flows.run.settling import settle
 from tasks.runtime.progress import Event, emit
 from tasks.search.study import Proposal
-from tasks.steps.evaluating import Conditions
 from tasks.steps.merging import MethodRef, OverlapResult
 from tasks.steps.sources import Model
 from tasks.steps.trials import Looked, forget, trial
@@ -54,7 +53,7 @@ class Trials:
             "groups": todo.groups,
             "output": todo.recipe.output,
         }
-        self._asking = {"suites": todo.suites, "conditions": Conditions.of(todo.recipe)}
+        self._asking = {"suites": todo.suites, "conditions": todo.conditions}
         self._machine = {"compute": todo.recipe.compute, "overlap": overlap, "owner": owner}
         self._began = time.monotonic()
         self._answers, self._seconds = 0, 0.0  # of what no earlier run had done

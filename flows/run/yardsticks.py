@@ -10,7 +10,7 @@ from evaluation.judging.leaderboard import Yardstick
 from flows.run.planned import Plan
 from rammerge.errors import RammergeError
 from rammerge.recipe import ROUTER
-from tasks.steps.evaluating import Conditions, Scores, evaluate
+from tasks.steps.evaluating import Scores, evaluate
 from tasks.steps.routing import Routing, route
 from tasks.steps.serving import Server, evaluate_served
 from tasks.steps.sources import Fetched, fetch
@@ -23,14 +23,12 @@ def fetch_yardsticks(todo: Plan) -> dict[str, PrefectFuture[Fetched]]:
     return {name: fetch.submit(name, origin) for name, origin in todo.yardsticks.items()}
 
 
-def ask_yardsticks(
-    todo: Plan, models: Mapping[str, PrefectFuture[Fetched]], conditions: Conditions
-) -> dict[str, PrefectFuture[Scores]]:
+def ask_yardsticks(todo: Plan, models: Mapping[str, PrefectFuture[Fetched]]) -> dict[str, PrefectFuture[Scores]]:
     """Evaluate the yardsticks on the plan's suites, as the recipe orders them."""
     return {
-        name: evaluate_served.submit(name, todo.servers[name], todo.suites, conditions)
+        name: evaluate_served.submit(name, todo.servers[name], todo.suites, todo.conditions)
         if name in todo.servers
-        else evaluate.submit(name, models[name], todo.suites, conditions)
+        else evaluate.submit(name, models[name], todo.suites, todo.conditions)
         for name in todo.recipe.yardsticks
     }
 

@@ -98,8 +98,8 @@ class Conditions(BaseModel):
         return self.model_dump(exclude_defaults=True)
 
     @classmethod
-    def of(cls, recipe: Recipe) -> "Conditions":
-        """Return the conditions of a recipe on this installation; batches that are to be chosen are not known yet."""
+    def of(cls, recipe: Recipe, batches: Mapping[str, int] = {}) -> "Conditions":
+        """Return the conditions of a recipe on this installation, with batches by suite where they were chosen."""
         asked = recipe.evaluation
         return cls(
             dtype=asked.dtype,
@@ -109,6 +109,7 @@ class Conditions(BaseModel):
             lm_eval=installed("lm_eval"),
             transformers=installed("transformers"),
             torch=installed("torch"),
+            batches=dict(batches),
             backend=asked.backend,
             vllm=vllm_version() if asked.backend == "vllm" else None,
         )

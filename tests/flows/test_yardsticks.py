@@ -46,7 +46,7 @@ def written(world: World, server: Answering, **changes: Any) -> Path:
     api = {"url": server.url, "model": "tiny", "key": "TINY_KEY", "retries": 0}
     yardsticks = {"today": "today", "api": api | changes}
     gates = [{"rule": "better_than", "model": "api", "evidence": "point"}]
-    evaluation = {"suites": ["./words"], "batch_size": 8, "router": True}
+    evaluation = {"suites": ["./words"], "batch_size": "auto", "router": True}
     return world.write(
         merges=["average"], yardsticks=yardsticks, gates=gates, evaluation=evaluation, registry={"promote": False}
     )
@@ -87,7 +87,7 @@ def test_they_stand_on_the_leaderboard_and_only_variants_are_selected(world: Wor
     assert f"api: tiny at {server.url}, whose dtype and chat template are the server's own." in text
     assert "today (yardstick)" in text and "sk-hidden" not in text
     assert "root=weights-1" in text
-    best = max(("tool", "code"), key=lambda agent: board.row(agent).average["validation"].value)
+    best = max(plan(recipe).agents, key=lambda agent: board.row(agent).average["validation"].value)
     assert board.scores["router"] == board.scores[best], "one suite is one domain"
     assert "router: keeps all 2 agents in memory, 2 times that of one model, and asks " in text
     assert all(map(operator.ge, board.scores["oracle"]["test"]["words"], board.scores[best]["test"]["words"]))
