@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from evaluation.backends.served import Endpoint
 from evaluation.runners.harness import evaluate_model
 from evaluation.runners.served import evaluate_served
+from evaluation.runners.worker import Asked
 from evaluation.suites import Suite, load_suite
 from flows.cli.program import main
 from rammerge.errors import InputError, RammergeError
@@ -216,6 +217,33 @@ def test_vllm_serves_a_directory_without_its_decoding_settings_and_ends(
     result = json.loads((tmp_path / "scores.json").read_text())[0]
     assert (result["dtype"], len(result["model_digest"])) == ("float32", 64)
     assert not answers(f"http://127.0.0.1:{said[said.index('--port') + 1]}/health")
+
+
+def test_a_run_has_vllm_serve_each_model_for_as_long_as_it_is_asked(
+    model: Path, suites: dict[str, Suite], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    then = "Answering(int(sys.argv[sys.argv.index('--port') + 1])).serve_forever()"
+    write_vllm(tmp_path, tmp_path / "said.json", then)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    loaded = {"model_dir": str(model), "dtype": "float32", "batch_size": 4, "device": "cpu", "backend": "vllm"}
+    suite = {"suite": str(suites["chat"].path), "suite_digest": suites["chat"].digest, "limit": 2}
+    process = Asked()
+
+    def port() -> str:
+        said = json.loads((tmp_path / "said.json").read_text())
+        return str(said[said.index("--port") + 1])
+
+    assert process.answer({"do": "evaluate", "model": loaded, **suite, "out": str(tmp_path)}) == {"result": None}
+    first = port()
+    result = json.loads((tmp_path / "chat" / "test.json").read_text())
+    assert (result["backend"], result["dtype"], result["batch_size"]) == ("vllm", "float32", 4)
+    assert result["tokens"] > 0 and result["chat_template"], "the directory's own tokenizer counts"
+    process.answer({"do": "look", "model": loaded, **suite, "look": 0})
+    assert port() == first, "the same model is not loaded twice"
+    process.answer({"do": "look", "model": {**loaded, "dtype": "bfloat16"}, **suite, "look": 0})
+    assert port() != first and not answers(f"http://127.0.0.1:{first}/health")
+    process.close()
+    assert not answers(f"http://127.0.0.1:{port()}/health")
 
 
 @pytest.mark.parametrize(
