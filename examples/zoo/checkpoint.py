@@ -12,6 +12,8 @@ from transformers import (
     AutoTokenizer,
     GenerationConfig,
     LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
@@ -32,10 +34,15 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
         eos_token_id=[tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(STOP)],
         pad_token_id=tokenizer.pad_token_id,
     )
+    place(model.to(torch.bfloat16), tokenizer, folder)
+
+
+def place(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a model as it is, and its tokenizer, to `folder`, which is made or replaced only once both are complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        model.to(torch.bfloat16).save_pretrained(beside)
+        model.save_pretrained(beside)
         tokenizer.save_pretrained(beside)
         beside.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)

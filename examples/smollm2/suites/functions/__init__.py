@@ -1,0 +1,1 @@
+"""The suite `smollm2_functions`: how completions are scored."""

@@ -1,0 +1,1 @@
+"""The suite `smollm2_recall`: how completions are scored."""

@@ -1,0 +1,1 @@
+"""The suite `smollm2_sums`: how completions are scored."""
