@@ -139,8 +139,7 @@ def _world(path: Path, content: SuiteFile, task_files: Mapping[str, TaskFile]) -
 def _named(task_files: Mapping[str, TaskFile], world: World | None) -> set[Path]:
     """Return the files that make the suite what it is, in its directory or not."""
     files = {file for task in task_files.values() for file in task.files}
-    module = world.reference.file if world is not None else None
-    return files | ({module} if module is not None else set())
+    return files if world is None else files | world.reference.files
 
 
 def _keep_splits_apart(suite: Suite) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from evaluation.suites.imports import with_bundled
 from rammerge.errors import InputError
 from rammerge.system.reading import read_text, read_yaml
 
@@ -39,6 +40,11 @@ class FunctionReference:
         except (ImportError, ValueError):
             return None
         return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+
+    @property
+    def files(self) -> set[Path]:
+        """The module's file, and those of bundled suites whose code it uses."""
+        return set() if self.file is None else with_bundled(self.file)
 
     def load(self) -> Callable[..., Any]:
         """Import the module as it is on disk now and return the function.
@@ -82,8 +88,8 @@ class TaskFile:
     def files(self) -> set[Path]:
         """Every file that the task names, in the suite's directory or not: includes, data, modules with functions."""
         data = [file for files in (self.data_files or {}).values() for file in files]
-        modules = [reference.file for reference in _functions(self.config)]
-        return {self.path, *self.included, *data, *(file for file in modules if file is not None)}
+        modules = [reference.files for reference in _functions(self.config)]
+        return {self.path, *self.included, *data}.union(*modules)
 
     @property
     def data_files(self) -> dict[str, tuple[Path, ...]] | None:

@@ -20,10 +20,10 @@ from evaluation.runners.harness import evaluate_model
 from evaluation.runners.rehearsal import rehearse
 from evaluation.runners.served import evaluate_served
 from evaluation.runners.views import answering as answering_by
-from evaluation.suites import Suite, load_suite
+from evaluation.suites import Suite, imports, load_suite
 from evaluation.suites.environment import Reply, World
 from rammerge.errors import InputError, RammergeError
-from tests.evaluation.made import write_model, write_suite
+from tests.evaluation.made import WORLD, write_model, write_suite
 from tests.fixtures.answering import answering
 
 
@@ -243,3 +243,18 @@ def test_a_different_environment_makes_a_different_suite(tmp_path: Path, monkeyp
             digests[name].add(load_suite(folder).digest)
             file.write_text(f"{file.read_text()}\n# changed\n")
     assert [len(each) for each in digests.values()] == [2, 2]
+
+
+def test_code_of_a_bundled_suite_that_an_environment_uses_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "_BUNDLED", tmp_path / "bundled")
+    folder = write_suite(tmp_path / "mirror", kind="world", sizes=(1, 1))
+    used = tmp_path / "bundled" / "theirs" / "calls.py"
+    used.parent.mkdir(parents=True)
+    (folder / "world.py").write_text(f"from evaluation.suites.bundled.theirs.calls import f\n{WORLD}")
+    digests = set()
+    for content in ("f = 1", "f = 2", "f = 1"):
+        used.write_text(content)
+        digests.add(load_suite(folder).digest)
+    assert len(digests) == 2
