@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_NEW_TOKENS = 16
-_WORD = re.compile(r"[a-z]+", re.IGNORECASE)
+_WORD = re.compile(r"[a-z]+")
 
 
 def score(doc: Mapping[str, Any], completion: str) -> float:
-    """Return 1.0 if `doc["target"]` is the only one of `doc["values"]` in `completion`, else 0.0; it never raises."""
-    named = set(_WORD.findall(completion)).intersection(doc["values"])
-    return float(named == {doc["target"]})
+    """Return 1.0 if `doc["target"]` is the only one of `doc["values"]` in `completion`, else 0.0; it never raises.
+
+    Case does not matter.
+    """
+    values = {value.lower() for value in doc["values"]}
+    return float(values.intersection(_WORD.findall(completion.lower())) == {doc["target"].lower()})
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
