@@ -38,6 +38,10 @@ Url = Annotated[
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the results, item by item, as JSON.")
 ]
+SamplesDir = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Write every item's prompt, answer or conversation, and score below DIR."),
+]
 Limit = Annotated[
     int | None, typer.Option(metavar="N", help="Items of each suite and split.", show_default="all", min=1)
 ]
@@ -49,6 +53,7 @@ def evaluate(
     model: Model,
     suite: SuiteNames,
     json_: JsonFile = None,
+    samples: SamplesDir = None,
     dtype: Annotated[Dtype, typer.Option(help="The dtype that the model is loaded in.")] = "float32",
     batch_size: Annotated[int, typer.Option(metavar="N", help="Prompts at a time.", min=1)] = 100,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda or cuda:N.")] = "cpu",
@@ -69,18 +74,25 @@ def evaluate(
         raise InputError("--backend openai needs --url, the server's address, and no other backend has one")
     suites = [load_suite(name, progress=say) for name in suite]
     if url is not None:
-        results = _there(Endpoint(url, model, concurrency, retries, timeout), suites, limit)
+        results = _there(Endpoint(url, model, concurrency, retries, timeout), suites, limit, samples)
     elif backend == "vllm":
-        results = _by_vllm(model, suites, dtype=dtype, concurrency=concurrency, limit=limit)
+        results = _by_vllm(model, suites, dtype=dtype, concurrency=concurrency, limit=limit, out=samples)
     else:
-        results = _here(model, suites, dtype=dtype, batch_size=batch_size, device=device, limit=limit)
+        results = _here(model, suites, dtype=dtype, batch_size=batch_size, device=device, limit=limit, out=samples)
     print_scores(f"{model} ({url or dtype})", results)
     if json_ is not None:
         write_json(json_, [result.to_json() for result in results.values()])
 
 
 def _here(
-    model: str, suites: "list[Suite]", *, dtype: str, batch_size: int, device: str, limit: int | None
+    model: str,
+    suites: "list[Suite]",
+    *,
+    dtype: str,
+    batch_size: int,
+    device: str,
+    limit: int | None,
+    out: Path | None,
 ) -> "Results":
     from evaluation.runners.harness import evaluate_model
     from rammerge.checkpoints.digest import digest_checkpoint
@@ -94,12 +106,15 @@ def _here(
         batch_size=batch_size,
         device=device,
         limit=limit,
+        out=out,
         model_digest=digest_checkpoint(checkpoint).digest,
         progress=say,
     )
 
 
-def _by_vllm(model: str, suites: "list[Suite]", *, dtype: str, concurrency: int, limit: int | None) -> "Results":
+def _by_vllm(
+    model: str, suites: "list[Suite]", *, dtype: str, concurrency: int, limit: int | None, out: Path | None
+) -> "Results":
     from evaluation.backends.serving import vllm
     from evaluation.runners.served import evaluate_served
     from rammerge.checkpoints.digest import digest_checkpoint
@@ -108,10 +123,10 @@ def _by_vllm(model: str, suites: "list[Suite]", *, dtype: str, concurrency: int,
     checkpoint = fetch(model, progress=say)
     known = {"dtype": dtype, "device": "vllm", "backend": "vllm", "model_digest": digest_checkpoint(checkpoint).digest}
     with vllm(checkpoint.path, dtype=dtype, concurrency=concurrency) as endpoint:
-        return evaluate_served(endpoint, suites, limit=limit, known=known, progress=say)
+        return evaluate_served(endpoint, suites, limit=limit, out=out, known=known, progress=say)
 
 
-def _there(endpoint: "Endpoint", suites: "list[Suite]", limit: int | None) -> "Results":
+def _there(endpoint: "Endpoint", suites: "list[Suite]", limit: int | None, out: Path | None) -> "Results":
     from evaluation.runners.served import evaluate_served
 
-    return evaluate_served(endpoint, suites, limit=limit, progress=say)
+    return evaluate_served(endpoint, suites, limit=limit, out=out, progress=say)

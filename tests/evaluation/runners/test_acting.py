@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evaluation.backends.served import Endpoint
+from evaluation.runners import patience
 from evaluation.runners.acting import acting
 from evaluation.runners.harness import evaluate_model
 from evaluation.runners.rehearsal import rehearse
@@ -211,6 +212,16 @@ def test_what_an_environment_does_wrong_is_known_before_any_model_answers(
         text = text.replace(old, new)
     (folder / "world.py").write_text(text)
     with pytest.raises(InputError, match=sentence):
+        rehearse([load_suite(folder)], {})
+
+
+def test_an_environment_that_never_replies_ends_the_check_and_not_the_night(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "CALL_SECONDS", 0.2)
+    folder = write_suite(tmp_path / "mirror", kind="world", sizes=(1, 1))
+    (folder / "world.py").write_text(WORLD.replace("self.said.append(answer)", "import time; time.sleep(1000)"))
+    with pytest.raises(InputError, match=r"one call of step took more than 0\.2 s"):
         rehearse([load_suite(folder)], {})
 
 

@@ -44,8 +44,9 @@ def question(model: Path, suite: Suite, out: Path) -> dict[str, Any]:
     return {"model": loaded, **opened, "limit": None, "out": str(out)}
 
 
-def test_scores_and_samples_are_those_of_this_process(pool: Pool, model: Path, suite: Path, tmp_path: Path) -> None:
-    opened = load_suite(suite)
+@pytest.mark.parametrize("kind", ["generate", "world"])
+def test_scores_and_samples_are_those_of_this_process(pool: Pool, model: Path, tmp_path: Path, kind: str) -> None:
+    opened = load_suite(write_suite(tmp_path / "words", kind=kind))
     here, there = tmp_path / "here", tmp_path / "there"
     evaluate_model(model, [opened], batch_size=8, out=here, model_digest="d1")
     with pool.worker() as worker:

@@ -163,8 +163,9 @@ def test_the_command_asks_a_server_by_its_name_for_the_model(
 ) -> None:
     words = ("evaluate", "tiny", "--backend", "openai", "--url", server.url, "--suite", suites["words"].path)
 
-    assert rammerge(*words, "--json", tmp_path / "scores.json", "--limit", 3) == 0
+    assert rammerge(*words, "--json", tmp_path / "scores.json", "--samples", tmp_path / "all", "--limit", 3) == 0
 
+    assert len((tmp_path / "all" / "words" / "test.jsonl").read_text().splitlines()) == 3
     assert {body["model"] for _, _, body in server.asked} == {"tiny"}
     assert {result["n"] for result in json.loads((tmp_path / "scores.json").read_text())} == {3}
     assert "words" in capsys.readouterr().out
