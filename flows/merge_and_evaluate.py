@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.run import artifacts
+from flows.run.alive import alive
 from flows.run.batches import with_batches
 from flows.run.champion import Challenge, challenge
 from flows.run.checking import against_adapters, check, require_answers, require_room
@@ -54,6 +55,7 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     return carry_out(plan(recipe))
 
 
+@alive()
 def carry_out(todo: Plan) -> "State[Outcome]":
     """Do what is planned, in the flow that calls this, and return the flow's final state."""
     started = time.time()

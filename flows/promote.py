@@ -7,6 +7,7 @@ from rammerge.system.redaction import without_secrets
 from tasks.records import promotion
 from tasks.records.promotion import Promotion
 from tasks.runtime.environment import activate
+from tasks.runtime.limits import FLOW_SECONDS
 from tasks.runtime.step import TRACKING_RETRIES, retrying
 
 _move = task(
@@ -16,7 +17,7 @@ _move = task(
 )(without_secrets(promotion.promote))
 
 
-@flow(name="promote", flow_run_name="promote {name} version {version}")
+@flow(name="promote", timeout_seconds=FLOW_SECONDS, flow_run_name="promote {name} version {version}")
 def promote(name: str, version: int) -> "Promotion | State[Promotion]":
     """Make `version` of the registered model `name` the champion, as `rammerge promote` does."""
     activate()

@@ -8,9 +8,10 @@ from rammerge.errors import InputError, RammergeError
 from rammerge.store import Pruned
 from rammerge.system.sizes import parse_size
 from tasks.runtime.environment import activate
+from tasks.runtime.limits import FLOW_SECONDS
 
 
-@flow(name="prune")
+@flow(name="prune", timeout_seconds=FLOW_SECONDS)
 def prune(unused_days: float = 30, size: str | None = None) -> "Pruned | State[Pruned | None]":
     """Remove what was not used for `unused_days`, and then the longest unused until the store fits into `size`.
 

@@ -7,6 +7,7 @@ from rammerge.system.redaction import without_secrets
 from tasks.records import promotion
 from tasks.records.promotion import Promotion
 from tasks.runtime.environment import activate
+from tasks.runtime.limits import FLOW_SECONDS
 from tasks.runtime.step import TRACKING_RETRIES, retrying
 
 _swap = task(
@@ -16,7 +17,7 @@ _swap = task(
 )(without_secrets(promotion.rollback))
 
 
-@flow(name="rollback", flow_run_name="roll back {name}")
+@flow(name="rollback", timeout_seconds=FLOW_SECONDS, flow_run_name="roll back {name}")
 def rollback(name: str) -> "Promotion | State[Promotion]":
     """Swap champion and previous of the registered model `name`, as `rammerge rollback` does."""
     activate()

@@ -13,14 +13,19 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from rammerge.errors import InputError, RammergeError
 
 _IDLE_SECONDS = 30.0
+_DAY = 86_400.0
+# If a process does not even end itself in time.
+_GRACE_SECONDS = 30.0
 _STDERR = 2
 _ERRORS = {"InputError": InputError, "RammergeError": RammergeError}
 
@@ -28,9 +33,15 @@ _ERRORS = {"InputError": InputError, "RammergeError": RammergeError}
 class Worker:
     """This process's end of the connection to one that runs models."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        """Take over the connection. `ended` says whether the process was found to have ended."""
-        self._connection = connection
+    def __init__(self, connection: socket.socket, limit: float) -> None:
+        """Take over the connection. `ended` says whether the process was found to have ended.
+
+        Args:
+            connection: to the process.
+            limit: seconds that an answer may take. Then the process ends itself.
+        """
+        self._connection, self._limit = connection, limit
+        connection.settimeout(limit + _GRACE_SECONDS)
         self.ended = False
         self._answers = connection.makefile("rb")
 
@@ -38,15 +49,22 @@ class Worker:
         """Have the process do `what` (see evaluation.runners.worker), and return its result.
 
         Raises:
-            RammergeError: what the process raised, or that it ended.
+            RammergeError: what the process raised, or that it ended or was ended.
         """
+        began = time.monotonic()
         try:
-            self._connection.sendall(json.dumps({"do": what, **arguments}).encode() + b"\n")
+            request = {"do": what, "seconds": self._limit, **arguments}
+            self._connection.sendall(json.dumps(request).encode() + b"\n")
             line = self._answers.readline()
         except OSError:
             line = b""
         if not line:
             self.ended = True
+            if time.monotonic() - began >= self._limit:
+                raise RammergeError(
+                    f"the model, or the suite's code, took longer than {timedelta(seconds=self._limit)} and was ended; "
+                    "correct what hangs, or raise compute.timeout in the recipe"
+                )
             raise RammergeError(
                 "the process that ran the model has ended; if memory ran out, lower evaluation.batch_size"
             )
@@ -64,8 +82,9 @@ class Worker:
 class Pool:
     """The processes. Each is used by one caller at a time."""
 
-    def __init__(self) -> None:
-        """Start nothing yet."""
+    def __init__(self, limit: float = _DAY) -> None:
+        """Start nothing yet. `limit` is how many seconds an answer may take."""
+        self.limit = limit
         self._lock = threading.Lock()
         self._template: _Template | None = None
         self._idle: list[Worker] = []
@@ -87,7 +106,7 @@ class Pool:
         """
         with self._lock:
             template = self._ready()
-            worker = self._idle.pop() if self._idle else template.fork()
+            worker = self._idle.pop() if self._idle else Worker(template.fork(), self.limit)
             self._used += 1
         try:
             yield worker
@@ -152,11 +171,12 @@ class _Template:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
-    def fork(self) -> Worker:
+    def fork(self) -> socket.socket:
+        """Return the connection to a new process."""
         ours, theirs = socket.socketpair()
         with theirs, suppress(OSError):  # of a process that just ended; whoever asks the worker learns it
             socket.send_fds(self._control, [b"\0"], [theirs.fileno()])
-        return Worker(ours)
+        return ours
 
     def stop(self) -> None:
         """Kill the process and its forks, which have nothing to finish: the store keeps only what is complete."""

@@ -1,12 +1,13 @@
 """A process that runs models for another, so that small models run at once and that one's interpreter stays free.
 
 Importing lm-eval and torch takes seconds. So the process that is started does nothing else: for each socket that it is
-then given it forks itself, and the fork answers what comes over that socket. All of them end with whoever started them.
+then given it forks itself, and the fork answers what comes over that socket. All of them end with whoever started them,
+and a fork ends when an answer takes longer than it may.
 
     python -m evaluation.runners.worker PARENT DESCRIPTOR
 
-Requests and answers are lines of JSON: {"do": "evaluate", ...}, with the arguments of the method of `Asked` of that
-name, and {"result": ...} or {"error": CLASS, "message": ...}.
+Requests and answers are lines of JSON: {"do": "evaluate", "seconds": 60, ...}, with how long the answer may take and
+the arguments of the method of `Asked` of that name, and {"result": ...} or {"error": CLASS, "message": ...}.
 """
 
 import gc
@@ -15,9 +16,10 @@ import os
 import signal
 import socket
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -89,7 +91,10 @@ def _serve(connection: socket.socket, template: int) -> NoReturn:
         asked = Asked()
         with connection, connection.makefile("rb") as requests:
             for line in requests:
-                connection.sendall(json.dumps(asked.answer(json.loads(line))).encode() + b"\n")
+                request = json.loads(line)
+                with _limited(request.pop("seconds")):
+                    answer = asked.answer(request)
+                connection.sendall(json.dumps(answer).encode() + b"\n")
         asked.close()
         code = 0
     except BaseException:
@@ -97,6 +102,18 @@ def _serve(connection: socket.socket, template: int) -> NoReturn:
     finally:
         sys.stdout.flush()
         os._exit(code)  # the interpreter's end belongs to the process that was forked
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """End this process if it stays in the context for longer, whatever it waits for."""
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Asked:

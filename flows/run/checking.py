@@ -22,6 +22,7 @@ from rammerge.rules.low_rank import about_directions, declared_directions
 from rammerge.system.home import home
 from rammerge.system.space import free_bytes, require_space
 from tasks.records.connection import require_mlflow
+from tasks.runtime.limits import limit_steps
 from tasks.search.study import open_database
 from tasks.steps.merging import extract, merge, merge_options, said_of
 from tasks.steps.rehearsing import Rehearsal
@@ -34,6 +35,7 @@ def check(plan: Plan) -> list[str]:
     Raises:
         InputError: a part of the recipe cannot work; the message names it and the fix.
     """
+    limit_steps(plan.recipe.compute.timeout)  # of this check too, which runs the suites' code
     conditions = plan.conditions
     origins = {"base": plan.base, **plan.agents, **plan.yardsticks}
     remote = [origin.source for origin in origins.values() if not _is_local(origin)]

@@ -29,6 +29,7 @@ from rammerge.recipe.merges import Merge, Variant, variant_name
 from rammerge.recipe.section import RESERVED, Name, Section, short_form
 from rammerge.recipe.sources import Agent, Source, member_names
 from rammerge.recipe.yardsticks import ROUTED, Yardstick
+from rammerge.system.durations import parse_duration
 from rammerge.system.sizes import parse_size
 
 MAX_VARIANTS, MAX_BATCH = 256, 65536
@@ -43,6 +44,14 @@ def _check_size(text: str) -> str:
 
 
 Size = Annotated[str, AfterValidator(_check_size)]
+
+
+def _check_duration(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_check_duration)]
 
 
 class Output(Section):
@@ -67,12 +76,15 @@ class Output(Section):
 
 
 class Compute(Section):
-    """Where a merge runs and how much memory it may take; `memory` does not change the bytes of the result."""
+    """Where a merge runs, and how much memory and time may be taken; neither limit changes the bytes of the result."""
 
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="`cpu`, `cuda` or `cuda:N`.")
     memory: Size | None = Field(
         default=None,
         description="Peak memory of the merging process; default: 1 GiB, or 512 MiB more than it already holds.",
+    )
+    timeout: Duration = Field(
+        default="24h", description="How long a step may take (`90s`, `30m`, `12h`, `2d`); then it has failed."
     )
 
 
@@ -213,6 +225,7 @@ class Recipe(Section):
         """SHA-256 of the recipe with its defaults filled in; comments, layout and the order of keys do not count."""
         unused = {key for key in ("trust", "yardsticks") if not getattr(self, key)}
         said = self.model_dump(mode="json", exclude={"store", *unused})
+        said["compute"].pop("timeout")
         content = json.dumps(said, sort_keys=True, allow_nan=False)
         return hashlib.sha256(content.encode()).hexdigest()
 

@@ -85,6 +85,13 @@ def removed_afterwards(scratch: Path) -> Iterator[None]:
         _scratch.remove(scratch)
 
 
+def end_at_once(code: int, *, anyway: bool) -> None:
+    """End this process, whatever its threads wait for, if it is a program's (`ended_by_signals`), or `anyway`."""
+    if _ends or anyway:
+        _remove_scratch()
+        os._exit(code)
+
+
 def end_normally() -> None:
     """From now on a signal is the normal end of the program, as it is of a server: no line, and exit code 0."""
     global _normal
@@ -152,6 +159,10 @@ def _watch(pipe: int) -> None:
 
 def _end_soon() -> None:
     time.sleep(_GRACE_SECONDS)
+    _remove_scratch()
+    os._exit(say_interrupted())
+
+
+def _remove_scratch() -> None:
     for scratch in list(_scratch):
         shutil.rmtree(scratch, ignore_errors=True)
-    os._exit(say_interrupted())

@@ -78,7 +78,7 @@ def register(out: Path, record: Record, runs: Tracked, flow_run: str) -> None:
                 "rammerge.variant": record.variant,
                 "rammerge.weights": record.selected.digest,
                 "rammerge.gates": f"{record.verdict}: {refusals}" if refusals else record.verdict,
-                "rammerge.prefect_run": pages.flow_run_page(flow_run),
+                tracking.TAG_PREFECT_RUN: pages.flow_run_page(flow_run),
             },
         )
     tracking.link_version(runs, release.name, release.version)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
 TAG_PIPELINE = "rammerge.pipeline"
+# The address of the run's page in Prefect, which ends with its id.
+TAG_PREFECT_RUN = "rammerge.prefect_run"
 # Without this tag MLflow's dashboard shows an experiment as one of traces and prompts, and there are none.
 _SHOWN_AS_RUNS = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -77,7 +79,7 @@ def track(out: Path, record: Record, reported: Reported | None, flow_run: str) -
         client(),
         tags={
             **record.tags,
-            "rammerge.prefect_run": pages.flow_run_page(flow_run),
+            TAG_PREFECT_RUN: pages.flow_run_page(flow_run),
             "rammerge.gates": record.verdict,
             MLFLOW_RUN_NOTE: _prefect_link(flow_run),
             MLFLOW_SOURCE_NAME: str(recipe.path),
@@ -184,7 +186,7 @@ class _Log:
     def open(self, name: str, *, key: str) -> None:
         """Choose the experiment, making it if missing, and remove what a killed attempt at `key` left in it."""
         self.experiment, self.key = _experiment(self.mlflow, name), key
-        unfinished = f"tags.`{TAG_PIPELINE}` = '{key}' and attributes.status = 'RUNNING'"
+        unfinished = f"tags.`{TAG_PIPELINE}` = '{key}' and attributes.status != 'FINISHED'"
         for parent in self.mlflow.search_runs([self.experiment], unfinished):
             of_parent = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
             for run in (*self.mlflow.search_runs([self.experiment], of_parent), parent):

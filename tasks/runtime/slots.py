@@ -219,6 +219,11 @@ class _Shared(Generic[R]):
                 _places.give_back(1)
 
 
+def limit_models(seconds: float) -> None:
+    """From now on end a model that takes longer to answer; the step that asked it fails."""
+    _pool.limit = seconds
+
+
 def expect_models() -> None:
     """Begin to start what runs models, which takes seconds; returns at once."""
     _pool.warm_up()

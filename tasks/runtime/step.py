@@ -26,6 +26,7 @@ from rammerge import store
 from rammerge.errors import InputError
 from rammerge.system.home import home
 from rammerge.system.redaction import without_secrets
+from tasks.runtime.limits import limited
 from tasks.runtime.progress import running
 
 P = ParamSpec("P")
@@ -178,7 +179,8 @@ class Step(Generic[R]):
             self._build(directory, *args, **kwargs)
 
         key = self.key(**given.arguments)
-        with running(str(task_run.name or self.kind)):
+        name = str(task_run.name or self.kind)
+        with running(name), limited(name):
             entry = store.materialise(self.kind, key, build, valid=self._holds)
         get_run_logger().info("%s %s", "found" if entry.reused else "wrote", entry.path)
         result = self._of(entry).found() if entry.reused else self._of(entry)

@@ -1,9 +1,10 @@
-"""Contract: a size means the same everywhere, and text that is not a size is refused."""
+"""Contract: a size, and a time, means the same everywhere, and text that is neither is refused."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rammerge.system.durations import parse_duration
 from rammerge.system.sizes import parse_size
 
 
@@ -27,3 +28,14 @@ def test_fractions_are_exact() -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="a size is a number with a unit, such as 5GB or 512MiB"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), (" 2 d ", 172_800)])
+def test_times(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0s", "-1h", "1e3s", "90", "5 weeks", "٣h"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(ValueError, match="a time is a number with a unit, such as 90s, 30m, 12h or 2d"):
+        parse_duration(text)

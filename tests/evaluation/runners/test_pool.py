@@ -161,3 +161,17 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_what_takes_too_long_is_ended_and_the_next_model_runs(model: Path, tmp_path: Path) -> None:
+    """Scoring that sleeps for ever would otherwise hang a run, and the next one would wait for it."""
+    suite = write_suite(tmp_path / "words")
+    (suite / "scoring.py").write_text("import time\ndef process_results(doc, results):\n    time.sleep(600)\n")
+    pool = Pool(limit=3.0)
+    try:
+        with pytest.raises(RammergeError, match=r"took longer than 0:00:03 and was ended"), pool.worker() as worker:
+            worker.ask("evaluate", **question(model, load_suite(suite), tmp_path / "out"))
+        with pool.worker() as worker:
+            assert worker.ask("try_out", model_dir=str(model), device="cpu")[1]
+    finally:
+        pool.close()

@@ -1,0 +1,56 @@
+"""Which runs are alive. Each one locks a file, so the next one can close those whose process died without a word."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import UUID
+
+from prefect import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run
+from prefect.states import Crashed
+
+from rammerge.system.home import home
+from rammerge.system.locks import locked
+from tasks.records.unfinished import end_unfinished
+
+_MESSAGE = "its process ended without a word, and a later run has closed it; what it had finished is kept"
+
+
+@contextmanager
+def alive() -> Iterator[None]:
+    """While the context lasts, the present flow run is alive. Earlier runs of this home that died are closed first."""
+    directory = home() / "runs" / "alive"
+    directory.mkdir(parents=True, exist_ok=True)
+    run = str(flow_run.id)
+    with (directory / f".{run}").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        (directory / f".{run}").rename(directory / run)  # locked before anyone can take it for a dead one's
+        try:
+            _close_dead(directory)
+            yield
+        finally:
+            (directory / run).unlink(missing_ok=True)
+
+
+def _close_dead(directory: Path) -> None:
+    for file in directory.glob("[!.]*"):
+        # Whoever holds the lock is alive, or closes it. What cannot be closed now does not keep this run from its work.
+        with suppress(Exception), locked(file, wait=False):
+            _close(UUID(file.name))
+            file.unlink()
+
+
+def _close(run: UUID) -> None:
+    """Say in Prefect and in MLflow that a run has ended, as far as they believe that it has not."""
+    with get_client(sync_client=True) as client:
+        with suppress(ObjectNotFound):
+            state = client.read_flow_run(run).state
+            if state is not None and not state.is_final():
+                client.set_flow_run_state(run, Crashed(message=_MESSAGE), force=True)
+        for task in client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run]))):
+            if task.state is not None and not task.state.is_final():
+                client.set_task_run_state(task.id, Crashed(message=_MESSAGE), force=True)
+    end_unfinished(run)

@@ -1,0 +1,15 @@
+"""MLflow runs that a pipeline run left open when its process died."""
+
+from uuid import UUID
+
+from tasks.records.connection import client
+from tasks.records.tracking import TAG_PREFECT_RUN
+
+
+def end_unfinished(flow_run: UUID) -> None:
+    """End the MLflow runs of a Prefect flow run that are still open, as killed."""
+    mlflow = client()
+    experiments = [experiment.experiment_id for experiment in mlflow.search_experiments()]
+    unfinished = f"attributes.status = 'RUNNING' and tags.`{TAG_PREFECT_RUN}` LIKE '%{flow_run}'"
+    for run in mlflow.search_runs(experiments, unfinished):
+        mlflow.set_terminated(run.info.run_id, "KILLED")
