@@ -119,21 +119,27 @@ def _fits(lm: "HFLM", rows: int, widest: Widest) -> bool:
     """Tell whether the GPU has the memory for a batch, by asking one."""
     import torch
 
-    tokens = torch.ones((rows, max(1, widest.tokens - 1)), dtype=torch.long, device=lm.device)
     torch.cuda.reset_peak_memory_stats(lm.device)
     try:
-        with torch.inference_mode():
-            if widest.scored:
-                extra = {"attn_mask": torch.ones_like(tokens), "labels": tokens} if lm.backend == "seq2seq" else {}
-                torch.log_softmax(lm._model_call(tokens, **extra), dim=-1)
-            else:
-                mask = torch.ones_like(tokens)
-                longest = tokens.shape[1] + 1
-                lm._model_generate(context=tokens, attention_mask=mask, stop=[], max_length=longest, do_sample=False)
+        ask_batch(lm, rows, widest)
     except torch.OutOfMemoryError:
         return False
     finally:
-        del tokens
         peak, total = torch.cuda.max_memory_reserved(lm.device), torch.cuda.mem_get_info(lm.device)[1]
         torch.cuda.empty_cache()
     return peak <= _SHARE_ON_GPU * total
+
+
+def ask_batch(lm: "HFLM", rows: int, widest: Widest) -> None:
+    """Have the model read a batch of the widest rows, and answer or score it, as lm-eval would."""
+    import torch
+
+    tokens = torch.ones((rows, max(1, widest.tokens - 1)), dtype=torch.long, device=lm.device)
+    mask = torch.ones_like(tokens)
+    with torch.inference_mode():
+        if widest.scored:
+            extra = {"attn_mask": mask, "labels": tokens} if lm.backend == "seq2seq" else {}
+            torch.log_softmax(lm._model_call(tokens, **extra), dim=-1)
+        else:
+            longest = tokens.shape[1] + 1
+            lm._model_generate(context=tokens, attention_mask=mask, stop=[], max_length=longest, do_sample=False)

@@ -5,13 +5,14 @@ What it takes follows from the longest prompt and answer of a suite, and from th
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from evaluation.runners import batches
-from evaluation.runners.batches import Widest, find_widest, largest_that_fits, power_of_two, row_bytes
+from evaluation.runners.batches import Widest, ask_batch, find_widest, largest_that_fits, power_of_two, row_bytes
 from evaluation.runners.local import LocalModel
 from evaluation.suites import Suite, load_suite
 from tests.evaluation.made import write_model, write_suite
@@ -89,6 +90,42 @@ def test_batches_shrink_until_they_fit_and_grow_until_they_do_not() -> None:
             assert largest_that_fits(fits, start, 512) == power_of_two(room, 512)
             assert len(tried) <= 11
     assert largest_that_fits(lambda _: False, 64, 512) == 1
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_a_batch_is_asked_as_lm_eval_asks_it(scored: bool, model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+    forward = model._lm.model.forward
+
+    def watched(input_ids: torch.Tensor, **settings: Any) -> Any:
+        shapes.append(tuple(input_ids.shape))
+        return forward(input_ids=input_ids, **settings)
+
+    monkeypatch.setattr(model._lm.model, "forward", watched)
+    ask_batch(model._lm, 3, Widest(20, scored))
+    assert shapes == [(3, 19)]
+
+
+def test_a_gpu_without_the_memory_gets_a_smaller_batch(
+    model: LocalModel, suites: dict[str, Suite], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a GPU made up: asking more than 10 rows runs out of its memory, and 8 fill too much of it."""
+    reserved = 0
+
+    def ask(_: object, rows: int, __: object) -> None:
+        nonlocal reserved
+        if rows > 10:
+            raise torch.OutOfMemoryError
+        reserved = rows * 12
+
+    monkeypatch.setattr(batches, "ask_batch", ask)
+    monkeypatch.setattr(type(model._lm), "device", torch.device("cuda"))
+    for name, answer in {
+        "reset_peak_memory_stats": None, "empty_cache": None, "mem_get_info": (GIB, 100), "max_memory_reserved": 0
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: reserved)
+    assert model.choose_batch(suites["words"], None) == 4
 
 
 def test_a_new_batch_size_is_said_in_the_results(model: LocalModel) -> None:
