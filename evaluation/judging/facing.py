@@ -47,6 +47,7 @@ def face(board: Leaderboard, ours: str, other: Leaderboard, theirs: str, *, call
             "champion": Champion(name=called, row=called),
             "scores": scores,
             "templates": templates,
+            "yardsticks": {},
         }
     )
     faced.compare(ours, called)  # refuses other templates

@@ -151,7 +151,7 @@ class Draft:
         large = self.found is not None and self.found.parameters > _LARGE
         yield "  # Every model is loaded in this dtype, so that scores can be compared."
         yield f"  dtype: {'bfloat16' if large else 'float32'}"
-        yield f"  batch_size: {16 if large else 100}"
+        yield f"  batch_size: {'auto' if large else 100}"
         yield "  # limit: 20    # items per suite and split, for a first look"
 
     def _gates(self) -> Iterator[str]:

@@ -43,7 +43,7 @@ def check(plan: Plan) -> list[str]:
         here = {name: Path(origin.source) for name, origin in origins.items()}
         Rehearsal(plan.suites, here, conditions).expect()
     require_mlflow()
-    meet_servers(plan)
+    away = [name for name, server in meet_servers(plan).items() if server.away]
     if plan.search:
         _require_database(plan, plan.search)
     suites = [*(suite.name for suite in plan.suites), *plan.unfetched]
@@ -56,6 +56,7 @@ def check(plan: Plan) -> list[str]:
     ]
     if plan.recipe.beside:
         lines.append(f"measured against: {', '.join(plan.recipe.beside)}")
+    lines += [f"warning: the server of {name} is away, so its earlier answers count" for name in away]
     if remote:
         found = Rehearsal(plan.suites, {}, conditions).found()
         return [*lines, *_told(plan, found), f"from the hub, checked after the download: {', '.join(remote)}"]

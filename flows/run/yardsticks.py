@@ -1,6 +1,7 @@
 """Measure the merges against models that are never merged: checkpoints, models on servers, and all agents together."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from prefect.futures import PrefectFuture
 
@@ -26,7 +27,7 @@ def fetch_yardsticks(todo: Plan) -> dict[str, PrefectFuture[Fetched]]:
 def ask_yardsticks(todo: Plan, models: Mapping[str, PrefectFuture[Fetched]]) -> dict[str, PrefectFuture[Scores]]:
     """Evaluate the yardsticks on the plan's suites, as the recipe orders them."""
     return {
-        name: evaluate_served.submit(name, todo.servers[name], todo.suites, todo.conditions)
+        name: evaluate_served.submit(name, todo.servers[name], **_asked(todo))
         if name in todo.servers
         else evaluate.submit(name, models[name], todo.suites, todo.conditions)
         for name in todo.recipe.yardsticks
@@ -36,7 +37,7 @@ def ask_yardsticks(todo: Plan, models: Mapping[str, PrefectFuture[Fetched]]) -> 
 def meet_servers(todo: Plan) -> dict[str, Server]:
     """Return the servers with what they say of their models.
 
-    A server that does not list its model is asked for a token, because some load a model when it is first asked.
+    A server may be away if its model has answered everything before.
 
     Raises:
         InputError: a server is not there, refuses the key, or does not know the model; the message names the file, the
@@ -44,22 +45,34 @@ def meet_servers(todo: Plan) -> dict[str, Server]:
     """
     met = {}
     for name, server in todo.servers.items():
-        endpoint = Endpoint(**server.endpoint)
         try:
-            if not (said := describe(endpoint, seconds=_LIST_SECONDS)):
-                _try_out(endpoint, {suite.chat for suite in todo.suites})
+            met[name] = server.model_copy(update={"said": _meet(server, {suite.chat for suite in todo.suites})})
         except RammergeError as error:
-            raise todo.recipe.error(("yardsticks", name), str(error)) from error
-        met[name] = server.model_copy(update={"said": said})
+            before = server.recalled()
+            if before is None or evaluate_served.find(server=before, **_asked(todo)) is None:
+                raise todo.recipe.error(("yardsticks", name), str(error)) from error
+            met[name] = before
+        else:
+            met[name].remember()
     return met
 
 
-def _try_out(endpoint: Endpoint, chats: set[bool]) -> None:
-    from evaluation.runners.served import ServedModel  # which a recipe without servers has no need of
+def _asked(todo: Plan) -> dict[str, Any]:
+    """Return what a model on a server is asked."""
+    return {"suites": todo.suites, "limit": todo.conditions.limit, "lm_eval": todo.conditions.lm_eval}
+
+
+def _meet(server: Server, chats: set[bool]) -> dict[str, Any]:
+    """Return what the list of models says; a model that it lacks is asked for a token, and may be loaded by that."""
+    endpoint = Endpoint(**server.endpoint)
+    if said := describe(endpoint, seconds=_LIST_SECONDS):
+        return said
+    from evaluation.runners.served import ServedModel  # which most runs have no need of
 
     model = ServedModel(endpoint, {})
     for chat in sorted(chats):
         model.try_out(chat=chat)
+    return {}
 
 
 def route_agents(todo: Plan, scores: Mapping[str, PrefectFuture[Scores]]) -> dict[str, PrefectFuture[Routing]]:
@@ -82,5 +95,6 @@ def _note(name: str, todo: Plan) -> str:
     if name in todo.yardsticks:
         return f"{todo.yardsticks[name].written}, evaluated as the other models are"
     server = todo.servers[name]
-    as_of = f", asked as of {server.as_of}" if server.as_of else ""
-    return f"{server.model} at {server.url}{as_of}, whose dtype and chat template are the server's own"
+    words = [f"{server.model} at {server.url}", *([f"asked as of {server.as_of}"] if server.as_of else [])]
+    words += ["whose dtype and chat template are the server's own"]
+    return ", ".join([*words, *(["which is away, so these are its earlier answers"] if server.away else [])])

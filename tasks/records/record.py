@@ -107,11 +107,13 @@ class Record(BaseModel):
             if self.judged:
                 results |= {"compare": self.judged.leaderboard, "gate": self.judged.decision}
         else:
+            scored = "route" if model in self.recipe.routed else "evaluate"
+            beside = self.yardsticks.get(model)
             results = {
-                "fetch": self.sources.get(model),
+                "fetch": beside if isinstance(beside, Model) else self.sources.get(model),
                 "merge": self.variants.get(model),
                 "smoke": self.smoked.get(model),
-                "evaluate": self.judged.scores.get(model) if self.judged else None,
+                scored: self.judged.scores.get(model) if self.judged else None,
             }
         return {step: made.seconds for step, made in results.items() if made and made.seconds is not None}
 

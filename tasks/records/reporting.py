@@ -1,6 +1,7 @@
 """The report of a run: one HTML page with the verdict, the evidence and the provenance."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -127,7 +128,10 @@ def _cost(record: Record, name: str, scores: Scores) -> Cost:
     results = [result for by_split in scores.load().values() for result in by_split.values()]
     tokens = [result.tokens for result in results if result.tokens is not None]
     peaks = [result.peak_memory for result in results if result.peak_memory is not None]
-    return Cost(name, record.seconds(name), sum(tokens) if tokens else None, max(peaks, default=None))
+    seconds = record.seconds(name)
+    if name in record.recipe.routed:  # the time of the agents that are asked
+        seconds["evaluate"] = math.fsum(result.seconds for result in results)
+    return Cost(name, seconds, sum(tokens) if tokens else None, max(peaks, default=None))
 
 
 def _facts(record: Record, conditions: Conditions) -> dict[str, str]:

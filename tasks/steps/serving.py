@@ -1,5 +1,6 @@
 """Evaluate a model that a server runs, which a recipe names to measure merges against."""
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,12 @@ from pydantic import BaseModel, ConfigDict
 from evaluation.runners.pool import Worker
 from rammerge import store
 from rammerge.recipe import Yardstick
+from rammerge.system.atomic import write_json
+from rammerge.system.home import home
 from tasks.runtime.progress import progress
 from tasks.runtime.slots import process_beside
 from tasks.runtime.step import step
-from tasks.steps.evaluating import Conditions, Scores, SuiteRef, write_scores
+from tasks.steps.evaluating import Scores, SuiteRef, write_scores
 
 _SUITE_VERSION = 1
 
@@ -26,6 +29,7 @@ class Server(BaseModel):
         key: the environment variable that holds its key; empty for none.
         as_of: the recipe's word for when it was asked.
         said: what the server says of the model.
+        away: whether the server is not there, and `said` is what it said before.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,6 +42,7 @@ class Server(BaseModel):
     key: str = ""
     as_of: str | None = None
     said: dict[str, Any] = {}
+    away: bool = False
 
     @classmethod
     def of(cls, written: Yardstick) -> "Server":
@@ -48,12 +53,29 @@ class Server(BaseModel):
     @property
     def endpoint(self) -> dict[str, Any]:
         """The fields of `evaluation.backends.served.Endpoint`."""
-        return self.model_dump(exclude={"as_of", "said"})
+        return self.model_dump(exclude={"as_of", "said", "away"})
 
     @property
     def identity(self) -> dict[str, Any]:
         """Which model it is, as far as that can be known; how patiently it is asked does not count."""
         return self.model_dump(include={"url", "model", "as_of", "said"})
+
+    def remember(self) -> None:
+        """Keep what the server says, for a run in which it is not there."""
+        write_json(self._memory, self.said)
+
+    def recalled(self) -> "Server | None":
+        """Return the server with what it said last, if it has been there."""
+        try:
+            said = json.loads(self._memory.read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return self.model_copy(update={"said": said, "away": True})
+
+    @property
+    def _memory(self) -> Path:
+        asked = store.key_of("server", 0, {"url": self.url, "model": self.model, "as_of": self.as_of})
+        return home() / "servers" / f"{asked}.json"
 
     @property
     def provenance(self) -> str:
@@ -63,7 +85,9 @@ class Server(BaseModel):
 
 
 @step("evaluate-served", version=1, run_name="evaluate {name}", result=Scores, ignore=["name"])
-def evaluate_served(out: Path, name: str, server: Server, suites: Sequence[SuiteRef], conditions: Conditions) -> None:
+def evaluate_served(
+    out: Path, name: str, server: Server, suites: Sequence[SuiteRef], limit: int | None, lm_eval: str
+) -> None:
     """Ask the model on the server every suite; a suite that it was asked before is not asked again.
 
     Args:
@@ -71,16 +95,15 @@ def evaluate_served(out: Path, name: str, server: Server, suites: Sequence[Suite
         name: what the model is to the recipe.
         server: the model.
         suites: what to ask.
-        conditions: of which the limit and the version of lm-eval count.
+        limit: the number of items of each task.
+        lm_eval: the version of lm-eval.
     """
-    report = progress()
-    known = {"limit": conditions.limit, "lm_eval": conditions.lm_eval}
-    entries = {}
+    report, entries = progress(), {}
     with process_beside() as process:
         for number, suite in enumerate(suites):
             report(number / len(suites), suite.name)
-            inputs = {"server": server.identity, "suite": suite.identity, **known}
-            ask = partial(_ask, process=process, server=server, suite=suite, limit=conditions.limit)
+            inputs = {"server": server.identity, "suite": suite.identity, "limit": limit, "lm_eval": lm_eval}
+            ask = partial(_ask, process=process, server=server, suite=suite, limit=limit)
             entries[suite.name] = store.materialise("suite", store.key_of("served", _SUITE_VERSION, inputs), ask)
     write_scores(out, entries)
 

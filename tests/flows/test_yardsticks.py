@@ -110,6 +110,12 @@ def test_what_was_asked_is_asked_again_only_if_the_server_or_the_recipe_says_tha
     run(written(world, server, concurrency=3))
     assert server.asked == [] and identity(concurrency=3) == before
     assert identity(as_of="a later day") != before
+    server.status = 503
+    with pytest.raises(InputError, match="status 503 when it is asked for its models"):
+        identity(as_of="a day without an answer")
+    todo = plan(written(world, server))
+    assert meet_servers(todo)["api"].away and identity() == before, "it has answered everything already"
+    server.status = 200
     server.models[0]["root"] = "weights-2"
     assert identity() != before
 

@@ -7,6 +7,7 @@ import pytest
 
 from evaluation.judging.comparable import IncomparableError
 from evaluation.judging.facing import face
+from evaluation.judging.leaderboard import Yardstick
 from evaluation.suites import SPLITS
 from rammerge.errors import InputError
 from tests.evaluation.boards import all_results, board
@@ -38,6 +39,14 @@ def test_agents_face_each_other_and_the_base_is_faced() -> None:
         face(board(), "base", board(), "ram", called="ram of zoo")
     with pytest.raises(InputError, match=r"no model 'rma' \(did you mean 'ram'\?\)"):
         face(board(), "tool", board(), "rma", called="x")
+
+
+def test_a_yardstick_is_faced_and_none_stays() -> None:
+    results = all_results()
+    measured = board({**results, "api": results["tool"]}, yardsticks={"api": Yardstick(kind="yardstick", note="x")})
+    faced = face(measured, "ram", measured, "api", called="api of zoo")
+    assert [row.name for row in faced.rows] == ["base", "tool", "code", "api of zoo", "ram"]
+    assert faced.yardsticks == {} and {shown.role for shown in faced.comparisons} == {"base", "best_agent", "champion"}
 
 
 @pytest.mark.parametrize(
