@@ -1,29 +1,38 @@
-"""Prune the store: remove what no run has used for long, so that a schedule does not fill the disk."""
+"""Prune the store and the registry: remove what no run needs, so that a schedule does not fill the disk."""
 
 from prefect import State, flow
 from prefect.states import Completed
 
+from flows.run.outcome import Outcome
 from rammerge import store
 from rammerge.errors import InputError, RammergeError
 from rammerge.store import Pruned
 from rammerge.system.sizes import parse_size
+from tasks.records.retiring import retire
 from tasks.runtime.environment import activate
 from tasks.runtime.limits import FLOW_SECONDS
 
 
 @flow(name="prune", timeout_seconds=FLOW_SECONDS)
-def prune(unused_days: float = 30, size: str | None = None) -> "Pruned | State[Pruned | None]":
+def prune(
+    unused_days: float = 30, size: str | None = None, versions: int | None = None, dry_run: bool = False
+) -> "Pruned | State[Pruned | None]":
     """Remove what was not used for `unused_days`, and then the longest unused until the store fits into `size`.
 
-    It never waits: while a run uses the store it does nothing and ends in the state Skipped.
+    With `versions`, registered versions without an alias go first, but for as many of the newest of each model. What
+    the last run of any recipe leads to stays. With `dry_run` nothing is removed.
+
+    It never waits: while a run uses the store it does nothing there and ends in the state Skipped.
     """
     activate()
     try:
         limit = None if size is None else parse_size(size)
     except ValueError as error:
         raise InputError(f"size: {error}") from error
+    said = [] if versions is None else [retire(versions, dry_run=dry_run).sentence]
     try:
-        pruned = store.prune(unused_days=unused_days, size=limit)
+        pruned = store.prune(unused_days=unused_days, size=limit, keep=Outcome.referenced(), dry_run=dry_run)
     except RammergeError as error:
-        return Completed(name="Skipped", message=str(error))
-    return Completed(message=pruned.sentence, data=pruned)
+        return Completed(name="Skipped", message="; ".join([*said, str(error)]))
+    message = "; ".join([*said, pruned.sentence])
+    return Completed(message=f"dry run: would have {message}" if dry_run else message, data=pruned)

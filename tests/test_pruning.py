@@ -123,6 +123,33 @@ def test_nothing_is_pruned_under_a_process_that_uses_the_store(own_home: Path) -
     assert left() == set()
 
 
+def test_what_the_last_run_of_a_recipe_leads_to_stays(own_home: Path) -> None:
+    from flows.run.outcome import Outcome
+
+    model, report = make("model", unused_days=40), make("report", kind="report", unused_days=40)
+    make("other", unused_days=40)
+    Outcome(
+        recipe="nightly",
+        recipe_digest="d",
+        leaderboard_file=None,
+        decision_file=None,
+        report=report / "weights",
+        selected="ram",
+        passed=True,
+        refusals=[],
+        model=model / "model",
+        registered=("nightly", 1),
+        champion="",
+        run_id="r",
+        warnings=[],
+    ).keep()
+    assert command("--size", "1B").returncode == 0
+    assert left() == {"model", "report"}
+    (own_home / "runs" / "nightly.json").unlink()
+    assert command().returncode == 0
+    assert left() == set()
+
+
 def test_a_home_without_a_store_has_nothing_to_prune() -> None:
     assert store.prune(unused_days=0).kept == 0
     assert not entries.root().exists()
@@ -157,5 +184,9 @@ def test_the_flow_prunes_and_skips_what_is_in_use() -> None:
     assert store.find("merge", "new")  # this process uses the store from here on
     state = prune(unused_days=0, return_state=True)
     assert (state.name, left()) == ("Skipped", {"new"})
+    entries.hold.cache_clear()
+    state = prune(unused_days=0, dry_run=True, return_state=True)
+    assert "dry run: would have removed 1 " in state.message
+    assert left() == {"new"}
     error: Any = prune(size="much", return_state=True)
     assert error.is_failed() and "a size is a number with a unit" in error.message

@@ -143,11 +143,20 @@ def prune(
         str | None,
         typer.Option(help="Then remove what was used longest ago, until the store fits.", metavar="SIZE"),
     ] = None,
+    versions: Annotated[
+        int | None,
+        typer.Option(
+            help="Also remove registered versions without an alias, but for the N newest of each model.",
+            metavar="N",
+            min=0,
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
 ) -> None:
-    """Remove from the store what can be made again. Registered versions stay, and so does what a run is using."""
+    """Remove from the store what can be made again. What a run is using stays, and what the last run leads to."""
     from rich.filesize import decimal
 
+    from flows.run.outcome import Outcome
     from rammerge import store
     from rammerge.system.sizes import parse_size
 
@@ -155,10 +164,16 @@ def prune(
         limit = None if size is None else parse_size(size)
     except ValueError as error:
         raise InputError(f"--size {size}: {error}") from error
-    pruned = store.prune(unused_days=unused_days, size=limit, dry_run=dry_run)
+    would = "dry run: would have " if dry_run else ""
+    if versions is not None:
+        _prepare()
+        from tasks.records.retiring import retire
+
+        print(f"{would}{retire(versions, dry_run=dry_run).sentence}")
+    pruned = store.prune(unused_days=unused_days, size=limit, keep=Outcome.referenced(), dry_run=dry_run)
     for kind, count in sorted(pruned.entries.items()):
         print(f"{kind:<12} {count:>6}  {decimal(pruned.freed[kind])}")
-    print(f"{'dry run: would have ' if dry_run else ''}{pruned.sentence}")
+    print(f"{would}{pruned.sentence}")
 
 
 def ui(

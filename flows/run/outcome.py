@@ -70,6 +70,16 @@ class Outcome(BaseModel):
             return None
         return outcome if outcome.report is None or outcome.report.is_file() else None
 
+    @classmethod
+    def referenced(cls) -> set[Path]:
+        """Return the files and models in the store that the outcomes of all recipes' last runs lead to."""
+        found: set[Path] = set()
+        for file in (home() / "runs").glob("*.json"):
+            if outcome := cls.last(file.stem):
+                places = (outcome.leaderboard_file, outcome.decision_file, outcome.report, outcome.model)
+                found |= {place for place in places if place is not None}
+        return found
+
     @property
     def sentence(self) -> str:
         """What came of it in one line: which gate refused and by how much, and who is champion."""

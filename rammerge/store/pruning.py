@@ -3,7 +3,7 @@
 import fcntl
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +48,15 @@ class _Found:
     size: int
 
 
-def prune(*, unused_days: float | None, size: int | None = None, dry_run: bool = False) -> Pruned:
+def prune(
+    *, unused_days: float | None, size: int | None = None, keep: Collection[Path] = (), dry_run: bool = False
+) -> Pruned:
     """Remove entries that were not used for a time, and then those used longest ago until the rest fits into a size.
 
     Args:
         unused_days: days since the last use after which an entry goes; None keeps all.
         size: bytes that the store may have; None for any.
+        keep: files and directories whose entries stay.
         dry_run: only say what would be removed.
 
     Raises:
@@ -65,7 +68,9 @@ def prune(*, unused_days: float | None, size: int | None = None, dry_run: bool =
         with _alone():
             found = sorted(_entries(), key=lambda entry: (entry.used, entry.path))
             total = sum(entry.size for entry in found)
-            chosen = list(_chosen(found, total, unused_days, size))
+            kept = {entry for path in keep for entry in path.parents}
+            free = [entry for entry in found if entry.path not in kept]
+            chosen = list(_chosen(free, total, unused_days, size))
             if not dry_run:
                 _remove_all(chosen)
     except BlockingIOError as error:
