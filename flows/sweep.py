@@ -11,7 +11,7 @@ from flows.merge_and_evaluate import carry_out
 from flows.run.outcome import Outcome
 from flows.run.planning import look_up
 from rammerge.errors import InputError
-from rammerge.recipe import Merge, Recipe, load
+from rammerge.recipe import Merge, Recipe, WrittenStep, load, with_values
 from rammerge.rules import resolve
 from tasks.runtime.environment import activate
 from tasks.runtime.runner import workers
@@ -41,10 +41,11 @@ def derive(recipe: Recipe, method: str, grid: Grid) -> Recipe:
         raise recipe.error(("evaluation",), "a sweep chooses by scores, and evaluation is none; give suites")
     try:
         prompts = next((merge.prompts for merge in recipe.merges if merge.method == method), None)
-        merge = Merge(method=method, sweep=grid, prompts=prompts)
+        steps: list[WrittenStep] = list(dict.fromkeys(name.partition(".")[0] for name in grid if "." in name))
+        merge = Merge(method=method, sweep=grid, prompts=prompts, then=steps)
         for values in itertools.product(*merge.sweep.values()):
-            params = dict(zip(merge.sweep, values, strict=True))
-            resolve(method, None, params, trusted=recipe.trust, directory=recipe.directory)
+            params, then = with_values(merge.then, dict(zip(merge.sweep, values, strict=True)))
+            resolve(method, None, params, then=then, trusted=recipe.trust, directory=recipe.directory)
         name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{recipe.name}-{method}-sweep")[:64]
         registry = recipe.registry.model_copy(update={"model": None, "promote": False})
         swept = recipe.model_copy(update={"name": name, "merges": [merge], "gates": [], "registry": registry})

@@ -36,7 +36,27 @@ class PlannedSearch:
     def steps(self, agents: int) -> int:
         """Return the number of steps: every look of every trial, those of its references, and of its two variants."""
         looks = sum(left(self.written.trials)) + agents * ("retention" in self.written.objectives)
+        looks += self.prompts is not None
         return looks + len(["search", "record"]) + len(["merge", "smoke", "evaluate"]) * len(self.names)
+
+    @property
+    def prompts(self) -> PromptsRef | None:
+        """The file of prompts that candidates need."""
+        return PromptsRef.of(self.space.fixed.prompts) if self.space.fixed.prompts else None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the ranges alone say against the search."""
+        said: list[str] = []
+        for method, domains in self.space.methods.items():
+            varied = [name for name, domain in domains.items() if not domain.fixed]
+            said += self.space.settle(method, {}).undone(varied)
+        return said
+
+    @property
+    def may_share(self) -> bool:
+        """Whether what it finds may be merged in one read of the models."""
+        return not all(self.space.settle(method, {}).whole_matrices for method in self.space.methods)
 
     @property
     def models(self) -> int:
@@ -90,8 +110,10 @@ class Plan:
 
     @property
     def prompts(self) -> dict[str, PromptsRef]:
-        """The files of prompts that variants need, by their content."""
-        return {method.prompts.sha256: method.prompts for method in self.variants.values() if method.prompts}
+        """The files of prompts that variants and candidates need, by their content."""
+        files = [method.prompts for method in self.variants.values()]
+        files += [self.search.prompts] if self.search else []
+        return {prompts.sha256: prompts for prompts in files if prompts}
 
     def rules(self) -> list[Gate]:
         """Return the gates as objects that judge."""
@@ -109,6 +131,7 @@ class Plan:
         for variant in self.recipe.variants():
             swept = self.recipe.merges[int(variant.location[1])].sweep
             said += self.variants[variant.name].resolved().undone(swept)
+        said += self.search.warnings if self.search else []
         return list(dict.fromkeys(said))
 
     @property
@@ -128,7 +151,7 @@ class Plan:
         sources, variants = 1 + len(self.agents), len(self.variants)
         searched = self.search.steps(len(self.agents)) if self.search else 0
         merging = sources + len(["preflight", "extract", "track", "register"]) + len(self.prompts) + 2 * variants
-        merging += searched + bool(self.together or self.search) + self.recipe.store.pack
+        merging += searched + bool(self.together or (self.search and self.search.may_share)) + self.recipe.store.pack
         if not self.recipe.evaluates:
             return merging
         beside = len(["fetch", "evaluate"]) * len(self.yardsticks) + len(self.servers) + len(self.recipe.routed)

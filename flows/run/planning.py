@@ -9,9 +9,9 @@ from evaluation.suites import bundled_suites, load_suite
 from flows.run.planned import Plan, PlannedSearch, read_gate
 from rammerge.activations.prompts import Prompts
 from rammerge.errors import InputError, closest
-from rammerge.recipe import Location, Recipe, Source, load
+from rammerge.recipe import Location, Merge, Recipe, Search, Source, load
 from rammerge.rules import resolve
-from tasks.search.space import Space
+from tasks.search.space import Fixed, Space
 from tasks.steps.evaluating import SuiteRef
 from tasks.steps.merging import MethodRef
 from tasks.steps.serving import Server
@@ -91,12 +91,32 @@ def _methods(recipe: Recipe) -> dict[str, MethodRef]:
 def _search(recipe: Recipe) -> PlannedSearch | None:
     for location, merge in recipe.searches.items():
         if merge.search is not None:
-            space = Space(merge.search.methods, tuple(recipe.trust), recipe.directory)
-            if problem := space.problem():
-                place, message = problem
-                raise recipe.error((*location, "search", "methods", *place), message)
+            space = _space(recipe, merge, merge.search, location)
             return PlannedSearch(merge.search, merge.found, space, location)
     return None
+
+
+def _space(recipe: Recipe, merge: Merge, search: Search, location: Location) -> Space:
+    """Return what a search may propose, if that suits the recipe's agents."""
+    try:
+        prompts = None if (path := recipe.prompts_of(merge)) is None else Prompts.read(path)
+        fixed = Fixed(merge.weights, merge.tensor_rules, merge.then, prompts)
+    except InputError as error:
+        raise recipe.error((*location, "prompts"), str(error)) from None
+    space = Space(search.methods, fixed, tuple(recipe.trust), recipe.directory)
+    if problem := space.problem():
+        place, message = problem
+        raise recipe.error((*location, "search", "methods", *place), message)
+    if prompts and not space.needs_prompts:
+        raise recipe.error((*location, "prompts"), f"none of {', '.join(space.methods)} needs data; leave it out")
+    try:
+        for method in space.methods:
+            settled = space.settle(method, {})
+            settled.bind(recipe.agents)
+            settled.check_prompts(recipe.agents)
+    except InputError as error:
+        raise recipe.error(location, str(error)) from None
+    return space
 
 
 def _unfetched(recipe: Recipe) -> dict[str, str]:

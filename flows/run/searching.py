@@ -173,7 +173,9 @@ def _validation_sizes(todo: Plan, sources: Mapping[str, Model]) -> list[int]:
 
 def _study_name(todo: Plan, asked: PlannedSearch, sources: Mapping[str, Model]) -> str:
     """Return a name that depends on everything that decides a score or a proposal, and on no budget."""
+    fixed = asked.space.fixed.identity
     inputs = {
+        **({"fixed": fixed} if fixed else {}),
         "space": {method: identity(domains) for method, domains in asked.space.methods.items()},
         "objectives": asked.written.objectives,
         "models": identity(sources),

@@ -10,6 +10,7 @@ from flows.run.planned import Plan
 from flows.run.settling import settle
 from tasks.runtime.progress import Event, emit
 from tasks.search.study import Proposal
+from tasks.steps.activations import activations
 from tasks.steps.merging import MethodRef, OverlapResult
 from tasks.steps.sources import Model
 from tasks.steps.trials import Looked, forget, trial
@@ -54,7 +55,9 @@ class Trials:
             "output": todo.recipe.output,
         }
         self._asking = {"suites": todo.suites, "conditions": todo.conditions}
-        self._machine = {"compute": todo.recipe.compute, "overlap": overlap, "owner": owner}
+        prompts = todo.search.prompts if todo.search else None
+        recorded = activations.submit(sources["base"], prompts, todo.recipe.compute) if prompts else None
+        self._machine = {"compute": todo.recipe.compute, "overlap": overlap, "owner": owner, "activations": recorded}
         self._began = time.monotonic()
         self._answers, self._seconds = 0, 0.0  # of what no earlier run had done
         self.candidates: list[Candidate] = []

@@ -170,7 +170,7 @@ class _Work:
         The statistics, which the updates may need, are made before.
         """
         family, options, progress = self.family, self.options, self.progress
-        seen = self.activations
+        seen = self.activations if model.rule.settled.prompts is not None else None
         if seen is None and model.rule.settled.prompts is not None:
             base, directory = family.sources["base"], model.staging / "activations"
             seen = recorded(base, model.rule.settled.prompts, directory, options, progress)

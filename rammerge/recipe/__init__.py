@@ -1,7 +1,7 @@
 """The recipe: one YAML file that says what to merge, how to judge the merges and what may be promoted."""
 
 from rammerge.recipe.location import Location
-from rammerge.recipe.merges import Merge, Variant
+from rammerge.recipe.merges import Merge, Variant, WrittenStep, unknown_steps, with_values
 from rammerge.recipe.model import Compute, Evaluation, Output, Recipe, schema
 from rammerge.recipe.reading import load, parse, quoted
 from rammerge.recipe.search import Domain, Search
@@ -22,6 +22,7 @@ __all__ = [
     "Search",
     "Source",
     "Variant",
+    "WrittenStep",
     "Yardstick",
     "as_name",
     "is_name",
@@ -30,4 +31,6 @@ __all__ = [
     "parse",
     "quoted",
     "schema",
+    "unknown_steps",
+    "with_values",
 ]

@@ -1,7 +1,7 @@
 """The parts of a recipe that say what to merge, and the variants that they make."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rammerge.recipe.location import Location
 from rammerge.recipe.search import Search
 from rammerge.recipe.section import Name, Scalar, Section
+
+# A step after a method: its name, or its name and its parameters.
+WrittenStep = str | dict[str, dict[str, Scalar] | None]
+_SAID_BY_SEARCH = {"method", "preset", "params", "sweep"}
 
 
 class WrittenTensorRule(Section):
@@ -33,14 +37,18 @@ class Merge(Section):
     preset: str | None = Field(default=None, description="A named set of parameters of the method.")
     params: dict[str, Scalar] = Field(default={}, description="Parameters that override the preset.")
     sweep: dict[str, list[Scalar]] = Field(
-        default={}, description="Lists of values; each combination becomes one variant."
+        default={},
+        description="Lists of values; each combination becomes one variant. `svc.alpha` is of the step `svc` in "
+        "`then`.",
     )
     search: Search | None = Field(
-        default=None, description="In place of all but `name`: methods and ranges; the best two become variants."
+        default=None,
+        description="In place of `method`, `preset`, `params` and `sweep`: methods and ranges; the best two become "
+        "variants. The other keys hold for all candidates.",
     )
     weights: dict[Name, float] = Field(default={}, description="Factors of agents' task vectors; the others have 1.")
     tensors: list[WrittenTensorRule] = Field(default=[], description="What is done with some tensors instead.")
-    then: list[str | dict[str, dict[str, Scalar] | None]] = Field(
+    then: list[WrittenStep] = Field(
         default=[], description="Steps after the method, such as `svc` or `{svc: {alpha: 0.1}}`."
     )
     prompts: str | None = Field(
@@ -57,7 +65,7 @@ class Merge(Section):
     def _says_what_to_merge(self) -> "Merge":
         if self.search is None and not self.method:
             raise ValueError("the key 'method' is missing; add it, or `search`")
-        if self.search is not None and (others := sorted(self.model_fields_set - {"search", "name"})):
+        if self.search is not None and (others := sorted(self.model_fields_set & _SAID_BY_SEARCH)):
             raise ValueError(f"a search itself says what to merge; remove '{others[0]}'")
         return self
 
@@ -68,7 +76,14 @@ class Merge(Section):
         for parameter, values in self.sweep.items():
             if not values or len(set(map(repr, values))) != len(values):
                 raise ValueError(f"sweep.{parameter} needs one or more different values")
+        if unknown := unknown_steps(self.then, self.sweep):
+            raise ValueError(f"sweep.{unknown[0]} is of a step that `then` does not have; add the step")
         return self
+
+    @property
+    def tensor_rules(self) -> list[dict[str, Any]]:
+        """The rules for some tensors, as plain data."""
+        return [rule.model_dump(exclude_defaults=True) for rule in self.tensors]
 
     @property
     def found(self) -> tuple[str, str]:
@@ -93,16 +108,43 @@ class Variant(BaseModel):
     location: Location  # the part of the recipe that makes it
 
 
+def unknown_steps(then: Sequence[WrittenStep], names: Collection[str]) -> list[str]:
+    """Return the parameters of steps, written STEP.PARAMETER, whose step is not there."""
+    steps = {_written(step)[0] for step in then}
+    return [name for name in names if "." in name and name.partition(".")[0] not in steps]
+
+
+def with_values(
+    then: Sequence[WrittenStep], values: Mapping[str, Scalar]
+) -> tuple[dict[str, Scalar], list[WrittenStep]]:
+    """Return those of `values` that are the method's own parameters, and the steps with the others."""
+    own = {name: value for name, value in values.items() if "." not in name}
+    if len(own) == len(values):
+        return own, list(then)
+    steps: list[WrittenStep] = []
+    for step, params in map(_written, then):
+        given = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{step}.")}
+        steps.append({step: {**params, **given}})
+    return own, steps
+
+
+def _written(step: WrittenStep) -> tuple[str, dict[str, Scalar]]:
+    """Return a step's name and its parameters; no name for what is no step, which is refused elsewhere."""
+    if isinstance(step, str):
+        return step, {}
+    ((name, params),) = step.items() if len(step) == 1 else (("", None),)
+    return name, params or {}
+
+
 def variant_name(merge: Merge, swept: Mapping[str, Scalar]) -> str:
     """Return a variant's name: the recipe's, or the method with what the recipe sets; and what was swept."""
     stem = [merge.name] if merge.name else [merge.method, *([merge.preset] if merge.preset else [])]
     shown = swept if merge.name else {**merge.params, **swept, **merge.weights}
-    steps = [] if merge.name else [part for step in merge.then for part in _shown(step)]
+    steps = [] if merge.name else [part for step in map(_written, merge.then) for part in _shown(*step)]
     name = "-".join([*stem, *(f"{parameter}{value}" for parameter, value in shown.items()), *steps])
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
-def _shown(step: str | Mapping[str, Mapping[str, Scalar] | None]) -> list[str]:
+def _shown(step: str, params: Mapping[str, Scalar]) -> list[str]:
     """Return the name of a step and its parameters, as parts of a variant's name."""
-    given = {step: None} if isinstance(step, str) else step
-    return [part for name, params in given.items() for part in (name, *(f"{k}{v}" for k, v in (params or {}).items()))]
+    return [step, *(f"{parameter}{value}" for parameter, value in params.items())]

@@ -25,7 +25,7 @@ from pydantic import (
 
 from rammerge.errors import InputError
 from rammerge.recipe.location import Location, error_at
-from rammerge.recipe.merges import Merge, Variant, variant_name
+from rammerge.recipe.merges import Merge, Variant, variant_name, with_values
 from rammerge.recipe.section import RESERVED, Name, Section, short_form
 from rammerge.recipe.sources import Agent, Source, member_names
 from rammerge.recipe.yardsticks import ROUTED, Yardstick
@@ -308,17 +308,22 @@ class Recipe(Section):
                 continue
             for values in itertools.product(*merge.sweep.values()):
                 swept = dict(zip(merge.sweep, values, strict=True))
+                own, steps = with_values(merge.then, swept)
                 yield Variant(
                     name=variant_name(merge, swept),
                     method=merge.method,
                     preset=merge.preset,
-                    params={**merge.params, **swept},
+                    params={**merge.params, **own},
                     weights=merge.weights,
-                    tensors=[rule.model_dump(exclude_defaults=True) for rule in merge.tensors],
-                    then=list(merge.then),
-                    prompts=None if merge.prompts is None else Path(self._beside(merge.prompts)),
+                    tensors=merge.tensor_rules,
+                    then=steps,
+                    prompts=self.prompts_of(merge),
                     location=("merges", index),
                 )
+
+    def prompts_of(self, merge: Merge) -> Path | None:
+        """Return the file of prompts that a part of `merges` names."""
+        return None if merge.prompts is None else Path(self._beside(merge.prompts))
 
     def _beside(self, written: str) -> str:
         # normpath rather than resolve: a symbolic link is the user's name for a checkpoint, and reports keep it.

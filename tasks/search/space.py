@@ -1,29 +1,51 @@
 """The space of a search: for each method what its parameters may be, held against the method's own types."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from pydantic.fields import FieldInfo
+
+from rammerge.activations.prompts import Prompts
 from rammerge.errors import InputError, closest
-from rammerge.recipe import Domain
-from rammerge.rules import Method, ResolvedMethod, find_method, resolve
+from rammerge.recipe import Domain, WrittenStep, unknown_steps, with_values
+from rammerge.rules import STEPS, Method, ResolvedMethod, find_method, resolve
 
 Values = dict[str, Any]
 Place = tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class Fixed:
+    """What all candidates have in common: see `rammerge.rules.resolve`. Only methods that need prompts get them."""
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+    tensors: Sequence[Mapping[str, Any]] = ()
+    then: Sequence[WrittenStep] = ()
+    prompts: Prompts | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What was given, as JSON."""
+        prompts = self.prompts.sha256 if self.prompts else None
+        found = {"weights": self.weights, "tensors": self.tensors, "then": self.then, "prompts": prompts}
+        return {key: value for key, value in found.items() if value}
+
+
+@dataclass(frozen=True)
 class Space:
-    """Methods, and what their parameters may be.
+    """Methods, and what their parameters may be. A parameter of a step after the method is written STEP.PARAMETER.
 
     Attributes:
         methods: method -> parameter -> what it may be, in the recipe's order.
+        fixed: what all candidates have in common.
         trusted: modules whose code may run, for a method named `module:name`.
         directory: where such a module may be.
     """
 
     methods: Mapping[str, Mapping[str, Domain]]
+    fixed: Fixed = Fixed()
     trusted: tuple[str, ...] = ()
     directory: Path | None = field(default=None, compare=False)
 
@@ -34,14 +56,23 @@ class Space:
                 spec = self.spec(method)
             except InputError as error:
                 return (method,), str(error)
-            if spec.needs_prompts:
-                return (method,), f"method '{method}' needs prompts, which a search does not give; make it a variant"
+            try:
+                settled = self.settle(method, {})
+                if self.fixed.prompts is None:
+                    settled.check_prompts(())
+            except InputError as error:
+                return (method,), str(error)
             for name, domain in domains.items():
                 try:
-                    _check(spec, name, domain, domains)
+                    self._check(spec, name, domain)
                 except InputError as error:
                     return (method, name), str(error)
         return None
+
+    @property
+    def needs_prompts(self) -> bool:
+        """Whether a method needs data."""
+        return any(self.spec(method).needs_prompts for method in self.methods)
 
     def spec(self, method: str) -> Method:
         """Return the method of that name; InputError if there is none."""
@@ -49,7 +80,19 @@ class Space:
 
     def settle(self, method: str, values: Mapping[str, Any]) -> ResolvedMethod:
         """Return a method with these parameters; InputError if they make no sense together."""
-        return resolve(self.spec(method), None, values)
+        return self._resolve(self.spec(method), None, values)
+
+    def _resolve(self, spec: Method, preset: str | None, values: Mapping[str, Any]) -> ResolvedMethod:
+        own, steps = with_values(self.fixed.then, values)
+        return resolve(
+            spec,
+            preset,
+            own,
+            weights=self.fixed.weights,
+            tensors=self.fixed.tensors,
+            then=steps,
+            prompts=self.fixed.prompts if spec.needs_prompts else None,
+        )
 
     def is_whole(self, method: str, name: str) -> bool:
         """Whether a parameter with a range takes whole numbers only."""
@@ -70,7 +113,7 @@ class Space:
             fixed = {name: domain.values[0] for name, domain in self.methods[method].items() if domain.fixed}
             seen: list[Values] = []
             for preset in (None, *spec.presets):
-                settled = dict(resolve(spec, preset, fixed).params)
+                settled = _all_values(self._resolve(spec, preset, fixed))
                 values = {
                     name: settled[name] for name, _ in self.ordered(method) if self.applies(method, name, settled)
                 }
@@ -82,17 +125,39 @@ class Space:
         """Whether `values` are in the space and mean the same as `settled`."""
         if not all(_contains(self.methods[method][name], value) for name, value in values.items()):
             return False
-        return dict(self.settle(method, values).params) == settled
+        return _all_values(self.settle(method, values)) == settled
+
+    def _check(self, spec: Method, name: str, domain: Domain) -> None:
+        if unknown_steps(self.fixed.then, [name]):
+            raise InputError(f"'{name}' is of a step that `then` does not have; add the step")
+        for value in (*_ends(domain), *domain.values):
+            self._resolve(spec, None, {name: value})
+        _check_kind(spec, name, domain)
+        _check_condition(domain, self.methods[spec.name])
 
 
-def _check(spec: Method, name: str, domain: Domain, domains: Mapping[str, Domain]) -> None:
-    ends = [_exact(end) for end in (domain.low, domain.high) if end is not None]
-    for value in (*ends, *domain.values):
-        resolve(spec, None, {name: value})
-    if ends and _kinds(spec, name).isdisjoint({int, float}):
+def _all_values(settled: ResolvedMethod) -> Values:
+    """Return the parameters of a method and of the steps after it, under the names that a space has for them."""
+    steps = {
+        f"{chosen.step.name}.{name}": value
+        for chosen in settled.then
+        for name, value in chosen.params.model_dump().items()
+    }
+    return {**settled.params, **steps}
+
+
+def _ends(domain: Domain) -> list[int | float]:
+    return [_exact(end) for end in (domain.low, domain.high) if end is not None]
+
+
+def _check_kind(spec: Method, name: str, domain: Domain) -> None:
+    if _ends(domain) and _kinds(spec, name).isdisjoint({int, float}):
         raise InputError(
             f"parameter '{name}' of method '{spec.name}' is no number, so it has no range; list its values"
         )
+
+
+def _check_condition(domain: Domain, domains: Mapping[str, Domain]) -> None:
     for other, wanted in domain.when.items():
         if other not in domains or domains[other].when or not any(wanted == value for value in domains[other].values):
             raise InputError(
@@ -103,8 +168,13 @@ def _check(spec: Method, name: str, domain: Domain, domains: Mapping[str, Domain
 
 def _kinds(spec: Method, name: str) -> set[Any]:
     """Return the types of a parameter's values, such as float and None."""
-    annotation = spec.params.model_fields[name].annotation
+    annotation = _field(spec, name).annotation
     return set(get_args(annotation)) or {annotation}
+
+
+def _field(spec: Method, name: str) -> FieldInfo:
+    step, _, parameter = name.rpartition(".")
+    return (STEPS[step].params if step else spec.params).model_fields[parameter]
 
 
 def _contains(domain: Domain, value: Any) -> bool:

@@ -22,6 +22,7 @@ from rammerge.system.atomic import write_json
 from tasks.runtime.progress import progress
 from tasks.runtime.slots import model_process
 from tasks.runtime.step import Result, step
+from tasks.steps.activations import Recorded
 from tasks.steps.evaluating import Conditions, SuiteRef, harness_arguments, model_fills
 from tasks.steps.merging import Merged, MethodRef, OverlapResult, merge, write_merges
 from tasks.steps.packing import in_files
@@ -62,7 +63,7 @@ def _base_fills(*, base: Model, conditions: Conditions, **_: Any) -> bool:
     version=(_VERSION, MERGE_VERSION),
     run_name="{name}",
     result=Looked,
-    ignore=["name", "overlap", "compute", "owner", "beside"],
+    ignore=["name", "overlap", "compute", "owner", "beside", "activations"],
     runs_a_model=_base_fills,
 )
 def trial(
@@ -80,17 +81,18 @@ def trial(
     look: int,
     owner: str,
     beside: Sequence[MethodRef] = (),
+    activations: Recorded | None = None,
 ) -> None:
     """Ask the merge by `method` the validation items of the looks up to `look`; write `scores.json`.
 
     Nothing is merged if these answers are known. Else the merged weights stay the `owner`'s, until `forget` removes
     them. Those of the candidates `beside` this one, which are asked the same at the same time, are made with them.
     """
-    merges = _Merges(base, agents, groups, output, owner)
+    merges = _Merges(base, agents, groups, output, owner, (compute, overlap, activations))
 
     def weights() -> Merged:
         others = [other for other in beside if _answered(merges.key(other), suites, conditions, look) is None]
-        return merges.weights(method, others, compute, overlap)
+        return merges.weights(method, others)
 
     def describe(directory: Path) -> None:
         write_json(directory / "content.json", weights().content)
@@ -104,21 +106,20 @@ def trial(
 
 @dataclass(frozen=True)
 class _Merges:
-    """The merges of one search."""
+    """The merges of one search. `known` is how to compute, and what is known already: neither changes a byte."""
 
     base: Model
     agents: Mapping[str, Model]
     groups: Groups
     output: Output
     owner: str
+    known: tuple[Compute, OverlapResult, Recorded | None]
 
     def key(self, method: MethodRef) -> str:
         """Return the key of the step `merge` by a method."""
         return merge.key(**self._given(method))
 
-    def weights(
-        self, method: MethodRef, others: Sequence[MethodRef], compute: Compute, overlap: OverlapResult
-    ) -> Merged:
+    def weights(self, method: MethodRef, others: Sequence[MethodRef]) -> Merged:
         """Return the merge by a method. If it is missing it is made, with those of `others` that are missing."""
         own = _weights_key(self.key(method), self.owner)
         if (found := merge.find(**self._given(method))) is not None:
@@ -133,7 +134,7 @@ class _Merges:
             keys = {directory: key for key, directory in directories.items()}
             methods = {directory: wanted[key] for directory, key in keys.items()}
             names = {directory: f"trial of {method.name} {method.params}" for directory, method in methods.items()}
-            made = write_merges(family, methods, self.output, compute, overlap, names=names)
+            made = write_merges(family, methods, self.output, *self.known, names=names)
             yield from (keys[directory] for directory in made)
 
         try:

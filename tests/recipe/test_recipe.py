@@ -121,6 +121,7 @@ def test_org_slash_name_is_a_directory_only_where_there_is_one(read: Callable[[s
         ("- ram\n", "- ram\n  - ram\n", 8, "the variant name 'ram' is taken"),
         ("name: mine", "name: tool-density0.1-scale1.0", 0, ""),
         ("params: {r: 0.2}", "params: {r: 0.2}, sweep: {r: [0.1]}", 8, "'r' is both in params and in sweep"),
+        ("{scale: [0.5, 1e-5]}", "{svc.alpha: [0.1]}", 9, "sweep.svc.alpha is of a step that `then` does not have"),
         ("[0.5, 1e-5]", "[]", 9, "sweep.scale needs one or more different values"),
         ("[0.5, 1e-5]", "[0.5, 0.5]", 9, "sweep.scale needs one or more different values"),
         ("[0.5, 1e-5]", "[0.5, .nan]", 10, "not a finite number"),
@@ -222,6 +223,14 @@ def test_missing_file_and_directory(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(InputError, match="no such recipe file"):
             load(path)
+
+
+def test_a_sweep_varies_a_step_after_the_method(read: Callable[[str], Recipe]) -> None:
+    varied = "{scale: [0.5, 1e-5]}", "{scale: [0.5], svc.alpha: [0.1, 1.0]}\n    then: [{svc: {alpha: 0.3}}]"
+    found = [variant for variant in read(FULL.replace(*varied)).variants() if variant.then]
+    assert [variant.then for variant in found] == [[{"svc": {"alpha": 0.1}}], [{"svc": {"alpha": 1.0}}]]
+    assert all(variant.params == {"scale": 0.5} for variant in found)
+    assert len({variant.name for variant in found}) == 2
 
 
 def test_too_wide_a_sweep_is_refused(read: Callable[[str], Recipe]) -> None:

@@ -1,10 +1,12 @@
 """Contract: what a recipe's words and its models' headers say against a variant is told before any work."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows.run.planning import plan
+from rammerge.errors import InputError
 from rammerge.overlap import Gram, Overlap
 from rammerge.rules import resolve
 from rammerge.system.atomic import write_json
@@ -57,3 +59,24 @@ def test_agents_with_something_in_common_are_no_edge_of_resmerge(overlap: Overla
     together = Gram(overlap.agents, {"w": [1.0, 0.5, 1.0]})
     assert resolve("resmerge").method.forewarns(together) == []
     assert resolve("karcher").method.forewarns(overlap.gram or together) == []
+
+
+def test_ranges_that_the_next_step_undoes_are_told_of_a_search(world: World) -> None:
+    search = {"search": {"methods": {"task_arithmetic": {"scale": [0.3, 1.0], "svc.alpha": [0.1, 1.0]}}}}
+    (sentence,) = plan(world.write(merges=[{**search, "then": ["svc"]}], gates=[])).warnings
+    assert "takes the scale of matrices back" in sentence
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"weights": {"tol": 0.5}}, "the weight of 'tol' is no agent's (did you mean 'tool'?)"),
+        ({"prompts": "none.txt"}, "prompts: "),
+        ({"tensors": [{"match": "*", "use": "toll"}]}, "did you mean 'tool'?"),
+    ],
+)
+def test_what_all_candidates_have_in_common_is_checked(world: World, given: dict[str, Any], words: str) -> None:
+    search = {"search": {"methods": {"task_arithmetic": {"scale": [0.3, 1.0]}}}}
+    with pytest.raises(InputError) as raised:
+        plan(world.write(merges=[{**search, **given}], gates=[]))
+    assert words in str(raised.value) and str(raised.value).count("recipe.yaml") == 1

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from rammerge.recipe import Search
-from tasks.search.space import Space
+from tasks.search.space import Fixed, Space
 
 
-def space(methods: dict[str, dict[str, Any]]) -> Space:
-    return Space(Search.model_validate({"methods": methods}).methods)
+def space(methods: dict[str, dict[str, Any]], **fixed: Any) -> Space:
+    return Space(Search.model_validate({"methods": methods}).methods, Fixed(**fixed))
 
 
 @pytest.mark.parametrize(
     ("methods", "place", "words"),
     [
         ({"ram_pluss": {}}, ("ram_pluss",), "unknown method 'ram_pluss' (did you mean 'ram_plus'?)"),
-        ({"esm": {}}, ("esm",), "needs prompts"),
+        ({"esm": {}}, ("esm",), "needs data: give a file of unlabelled prompts"),
         ({"ram_plus": {"alfa": [0, 1]}}, ("ram_plus", "alfa"), "no parameter 'alfa' (did you mean 'alpha'?)"),
         ({"ram_plus": {"r": [-1.0, 0.5]}}, ("ram_plus", "r"), "greater than or equal to 0, not -1"),
         ({"ties": {"density": [0.05, 1.5]}}, ("ties", "density"), "less than or equal to 1, not 1.5"),
@@ -48,3 +48,34 @@ def test_a_preset_that_means_something_else_in_the_space_is_no_start() -> None:
     # The preset `conservative` of RAM+ has alpha 1, which this space cannot say.
     starts = [values for _, values in space({"ram_plus": {"r": [0.0, 1.0], "epsilon": 1e-6}}).starts()]
     assert starts == [{"r": 0.1, "epsilon": 1e-6}]
+
+
+@pytest.mark.parametrize(
+    ("methods", "fixed", "place", "words"),
+    [
+        ({"ram": {"svc.alpha": [0, 1]}}, {}, ("ram", "svc.alpha"), "of a step that `then` does not have"),
+        ({"ram": {"svc.alpha": [-1, 1]}}, {"then": ["svc"]}, ("ram", "svc.alpha"), "greater than"),
+        ({"ram": {"svc.alfa": [0, 1]}}, {"then": ["svc"]}, ("ram", "svc.alfa"), "did you mean 'alpha'?"),
+        ({"ram": {}, "iso_c": {}}, {"then": ["svc"]}, ("iso_c",), "no step may follow"),
+        ({"ram": {}, "average": {}}, {"weights": {"tool": 0.5}}, ("average",), "takes no weights"),
+        ({"ties": {}}, {"tensors": [{"match": "*", "params": {"r": 0.0}}]}, ("ties",), "has no parameter 'r'"),
+    ],
+)
+def test_what_all_candidates_have_in_common_must_suit_each(
+    methods: dict[str, dict[str, Any]], fixed: dict[str, Any], place: tuple[str, ...], words: str
+) -> None:
+    problem = space(methods, **fixed).problem()
+    assert problem is not None
+    assert problem[0] == place and words in problem[1]
+
+
+def test_a_step_has_parameters_like_the_method() -> None:
+    ranges = {"scale": [0.2, 1.2], "svc.alpha": {"low": 0.01, "high": 1.0, "when": {}}}
+    found = space({"task_arithmetic": ranges}, weights={"tool": 0.5}, then=["svc"])
+    assert found.problem() is None
+    start = dict(found.starts())["task_arithmetic"]
+    assert start.keys() == ranges.keys()
+    settled = found.settle("task_arithmetic", {"scale": 0.3, "svc.alpha": 0.7})
+    assert [step.to_json() for step in settled.then] == [{"svc": {"alpha": 0.7}}]
+    assert (settled.params["scale"], settled.weights) == (0.3, {"tool": 0.5})
+    assert not found.is_whole("task_arithmetic", "svc.alpha")
