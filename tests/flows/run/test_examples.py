@@ -16,7 +16,7 @@ def test_the_papers_recipe_is_whole_but_for_what_it_fetches(tmp_path: Path, monk
     monkeypatch.setenv("RAMMERGE_HOME", str(tmp_path))
     planned = plan(EXAMPLES / "qwen2.5-7b-paper.yaml", fetch=False)
     assert list(planned.unfetched) == ["bfcl", "humaneval"]
-    assert [suite.name for suite in planned.suites] == ["long_memory", "instructions"]
+    assert [suite.name for suite in planned.suites] == ["long_memory_chunked", "instructions"]
     assert list(planned.agents) == ["code", "tool", "memory"]
     assert {"ram", "ram_plus-paper", "ties"} <= planned.variants.keys()
 
