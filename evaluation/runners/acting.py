@@ -3,6 +3,7 @@
 All conversations that go on take their next turn in one call of the model, so batches stay large.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -111,7 +112,7 @@ class _Episode:
         self._known = list(getattr(prompt, "turns", None) or [{"role": "user", "content": prompt}])
         self.said: list[Turn] = []
         self.over, self.score = False, 0.0
-        limited(environment.reset)(request.doc)
+        limited(environment.reset)(copy.deepcopy(request.doc))  # results name items by their content
 
     def question(self, lm: Any) -> "Instance":
         """Return what the model is asked next."""
@@ -127,8 +128,8 @@ class _Episode:
             self.over = True
             return
         reply = self._step(answer)
-        if not isinstance(reply, Reply):
-            raise TypeError(f"step returned {reply!r}, which is no Reply")
+        if not isinstance(reply, Reply) or not isinstance(reply.text, str):
+            raise TypeError(f"step returned {reply!r}, which is no Reply with a text")
         told = {"role": "user", "content": reply.text}
         said = [{"role": "assistant", "content": answer}, told]
         self._known = [told] if reply.forget else [*self._known, *said]

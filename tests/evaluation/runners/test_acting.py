@@ -119,7 +119,7 @@ class Countdown:
 
     def reset(self, item: dict[str, Any]) -> None:
         """Begin."""
-        self.left = item["turns"]
+        self.left = item.pop("turns")
 
     def step(self, answer: str) -> Reply:
         """Say how many are left."""
@@ -157,6 +157,7 @@ def test_all_that_go_on_are_asked_at_once_and_no_more_often_than_the_suite_says(
 
     assert calls == [["p", "q", "r"], ["q|a1|a1 2", "r|a1|a1 8"], ["q|a1|a1 2|a2|a2 1", "r|a1|a1 8|a2|a2 7"]]
     assert [each.score for each in said] == [1.0, 1.0, 0.0]
+    assert [request.doc for request in requests] == [{"turns": 1}, {"turns": 3}, {"turns": 9}]
 
 
 def test_a_conversation_that_outgrows_the_context_is_over(model: Path, tmp_path: Path) -> None:
@@ -198,6 +199,7 @@ def test_a_prompt_that_outgrows_the_context_of_a_server_stops_the_run(suite: Sui
         ({"class Mirror": "class Other"}, "names the function 'world.Mirror', which cannot be imported"),
         ({"def reset": "def begin"}, "has no attribute 'reset'"),
         ({"return Reply(f": "return str(f", ", forget=len(self.said) == 2": ""}, "'enon=.', which is no Reply"),
+        ({"return Reply(f\"{answer[::-1]}={self.item['id'][-1]}\"": "return Reply(7"}, "which is no Reply with a text"),
         ({"/ 18": "+ 18"}, r"gave an item the acc 2"),
         ({"self.said.append(answer)": "self.said.append(answer); answer + 1"}, "TypeError"),
     ],

@@ -30,17 +30,18 @@ You can call these functions, too:
 {functions}
 
 Go on with them."""
-# A world, the file of its functions' descriptions, and the file that holds its usual first state.
+# The files of the worlds: of the descriptions of their functions, and of their usual first states.
 _FILES = {
-    "GorillaFileSystem": ("gorilla_file_system", None),
-    "MathAPI": ("math_api", None),
-    "MessageAPI": ("message_api", "message_api"),
-    "TicketAPI": ("ticket_api", "ticket_api"),
-    "TradingBot": ("trading_bot", "trading_bot"),
-    "TravelAPI": ("travel_booking", "travel_booking"),
-    "TwitterAPI": ("posting_api", "posting_api"),
-    "VehicleControlAPI": ("vehicle_control", "vehicle_control"),
+    "GorillaFileSystem": "gorilla_file_system",
+    "MathAPI": "math_api",
+    "MessageAPI": "message_api",
+    "TicketAPI": "ticket_api",
+    "TradingBot": "trading_bot",
+    "TravelAPI": "travel_booking",
+    "TwitterAPI": "posting_api",
+    "VehicleControlAPI": "vehicle_control",
 }
+_NO_FILE: dict[str, dict[str, Any]] = {"GorillaFileSystem": {"root": None}, "MathAPI": {}}
 _RENAMED = {"engine_state": "engineState", "_parkingBrakeForce": "parkingBrakeForce", "_slopeAngle": "slopeAngle"}
 
 
@@ -57,8 +58,7 @@ def items(files: Mapping[str, bytes]) -> Mapping[Split, list[dict[str, Any]]]:
         for line in _lines(content)
     }
     functions = {
-        world: list(_lines(_content(named, "multi_turn_func_doc", f"{described}.json")))
-        for world, (described, _) in _FILES.items()
+        world: list(_lines(_content(named, "multi_turn_func_doc", f"{file}.json"))) for world, file in _FILES.items()
     }
     usual = {world: _usual(named, world) for world in _FILES}
     parts = [
@@ -80,10 +80,9 @@ def _lines(content: str) -> Iterator[dict[str, Any]]:
 
 def _usual(named: Mapping[PurePosixPath, str], world: str) -> dict[str, Any]:
     """Return the state in which a world begins where an item says nothing else."""
-    _, file = _FILES[world]
-    if file is None:
-        return {"root": None} if world == "GorillaFileSystem" else {}
-    source = _content(named, "func_source_code", f"{file}.py")
+    if world in _NO_FILE:
+        return _NO_FILE[world]
+    source = _content(named, "func_source_code", f"{_FILES[world]}.py")
     state = {_RENAMED.get(key, key): value for key, value in _literal(source, "DEFAULT_STATE").items()}
     if world == "MessageAPI":
         state["generated_ids"] = []  # JSON has no sets

@@ -1,34 +1,19 @@
 """A file system in memory, in which one is always in one directory."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Union
-
-Told = dict[str, Any]
+from evaluation.suites.bundled.bfcl_multi_turn.worlds.told import Told
+from evaluation.suites.bundled.bfcl_multi_turn.worlds.tree import (
+    Directory,
+    Entry,
+    File,
+    add,
+    below,
+    read_directory,
+    size_of,
+)
 
 _UNITS = ("B", "KB", "MB", "GB", "TB")
 _DOING = {"mv": ("move", "moved"), "cp": ("copy", "copied")}
 _NOT_IN_NAMES = '|/\\?%*:"><'
-
-
-@dataclass
-class File:
-    """A file."""
-
-    name: str
-    content: str = ""
-
-
-@dataclass
-class Directory:
-    """A directory; two with the same content are equal wherever they lie."""
-
-    name: str
-    parent: "Directory | None" = field(default=None, compare=False, repr=False)
-    contents: "dict[str, Entry]" = field(default_factory=dict)
-
-
-Entry = Union[File, Directory]  # noqa: UP007  (Directory is defined with it)
 
 
 class GorillaFileSystem:
@@ -36,7 +21,7 @@ class GorillaFileSystem:
 
     def __init__(self, state: Told) -> None:
         name, top = next(iter((state["root"] or {"/": {"contents": {}}}).items()))
-        self.root = _directory(name, None, top["contents"])
+        self.root = read_directory(name, None, top["contents"])
         self._here = self.root
 
     def pwd(self) -> Told:
@@ -101,7 +86,7 @@ class GorillaFileSystem:
         start = self._at(path)
         if start is None:
             return _error(f"find: '{path}': No such file or directory")
-        everything = _below(start, path.rstrip("/"))
+        everything = below(start, path.rstrip("/"))
         return {"matches": [place for place, entry in everything if name is None or name in entry]}
 
     def wc(self, file_name: str, mode: str = "l") -> Told:
@@ -129,7 +114,7 @@ class GorillaFileSystem:
         return {"matching_lines": [line for line in content.splitlines() if pattern in line]}
 
     def du(self, human_readable: bool = False) -> Told:
-        size: float = _size(self._here)
+        size: float = size_of(self._here)
         if not human_readable:
             return {"disk_usage": f"{size} bytes"}
         for unit in _UNITS:
@@ -193,7 +178,7 @@ class GorillaFileSystem:
             return _error(f"{command}: path not allowed in destination. Provide only a file or directory name.")
         found = self._here.contents.get(destination)
         if found is None:
-            _add(self._here, destination, entry)
+            add(self._here, destination, entry)
             return {"result": f"'{source}' {done} to '{destination}'"}
         # A directory in itself would have no end.
         if not isinstance(found, Directory) or source == destination:
@@ -203,7 +188,7 @@ class GorillaFileSystem:
                 kind = type(entry).__name__
                 raise ValueError(f"{kind} '{source}' already exists in directory '{found.name}'.")
             return _error(f"mv: cannot move '{source}' to '{destination}/{source}': File exists")
-        _add(found, source, entry)
+        add(found, source, entry)
         return {"result": f"'{source}' {done} to '{destination}/{source}'"}
 
     def _make(self, where: str, entry: Entry) -> Told | None:
@@ -235,34 +220,3 @@ def _error(sentence: str) -> Told:
 
 def _is_name(name: str) -> bool:
     return not any(character in name for character in _NOT_IN_NAMES)
-
-
-def _directory(name: str, parent: Directory | None, contents: Told) -> Directory:
-    made = Directory(name, parent)
-    for key, entry in contents.items():
-        if entry["type"] == "directory":
-            made.contents[key] = _directory(key, made, entry["contents"])
-        else:
-            made.contents[key] = File(key, entry["content"])
-    return made
-
-
-def _add(place: Directory, name: str, entry: Entry) -> None:
-    if isinstance(entry, File):
-        place.contents[name] = File(name, entry.content)
-    else:
-        place.contents[name] = Directory(name, place, entry.contents)
-
-
-def _below(directory: Directory, path: str) -> Iterator[tuple[str, str]]:
-    """Yield path and name of everything in a directory, and in those in it."""
-    for name, entry in directory.contents.items():
-        yield f"{path}/{name}", name
-        if isinstance(entry, Directory):
-            yield from _below(entry, f"{path}/{name}")
-
-
-def _size(entry: Entry) -> int:
-    if isinstance(entry, File):
-        return len(entry.content.encode())
-    return sum(map(_size, entry.contents.values()))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
-Told = dict[str, Any]
+from evaluation.suites.bundled.bfcl_multi_turn.worlds.told import Told
 
 _NOT_NUMBERS = "Both inputs must be numbers"
 _METERS = {"km": 1000, "m": 1, "cm": 0.01, "mm": 0.001, "um": 1e-6, "nm": 1e-9}

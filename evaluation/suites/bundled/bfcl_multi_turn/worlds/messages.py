@@ -1,9 +1,8 @@
 """Messages between the members of a workspace."""
 
 import random
-from typing import Any
 
-Told = dict[str, Any]
+from evaluation.suites.bundled.bfcl_multi_turn.worlds.told import Told
 
 _LOGGED_OUT = "No user is currently logged in."
 

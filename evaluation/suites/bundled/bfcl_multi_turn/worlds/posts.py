@@ -2,7 +2,7 @@
 
 from typing import Any
 
-Told = dict[str, Any]
+from evaluation.suites.bundled.bfcl_multi_turn.worlds.told import Told
 
 
 class TwitterAPI:

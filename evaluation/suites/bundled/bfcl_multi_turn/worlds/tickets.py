@@ -1,8 +1,6 @@
 """Tickets of a support desk."""
 
-from typing import Any
-
-Told = dict[str, Any]
+from evaluation.suites.bundled.bfcl_multi_turn.worlds.told import Told
 
 _FIELDS = ("title", "description", "status", "priority")
 

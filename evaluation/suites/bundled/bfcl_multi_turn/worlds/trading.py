@@ -4,7 +4,7 @@ import random
 from datetime import datetime, timedelta
 from typing import Any
 
-Told = dict[str, Any]
+from evaluation.suites.bundled.bfcl_multi_turn.worlds.told import Told
 
 _NOW = datetime(2024, 9, 1, 10, 30)
 _DAY = 24 * 60 * 60

@@ -3,41 +3,13 @@
 import random
 from copy import deepcopy
 from datetime import datetime
-from typing import Any
 
-Told = dict[str, Any]
+from evaluation.suites.bundled.bfcl_multi_turn.worlds.fares import CLASSES, date_in, fare
+from evaluation.suites.bundled.bfcl_multi_turn.worlds.places import AIRPORT_OF, AIRPORTS
+from evaluation.suites.bundled.bfcl_multi_turn.worlds.told import Told
 
-_TODAY = datetime(2024, 9, 1)  # of no item does more than the year of birth matter
-_AIRPORTS = [
-    *("RMS", "SBK", "MPC", "SVP", "SHD", "CDG", "LHR", "SSV", "OKD", "WLB", "PEK", "HND"),
-    *("HKG", "CIA", "CRH", "ATV", "PHV", "GFD", "SFO", "LAX", "JFK", "ORD", "BOS"),
-]
-_CITIES = {
-    "Rivermist": "RMS",
-    "Stonebrook": "SBK",
-    "Maplecrest": "MPC",
-    "Silverpine": "SVP",
-    "Shadowridge": "SHD",
-    "London": "LHR",
-    "Paris": "CDG",
-    "Sunset Valley": "SSV",
-    "Oakendale": "OKD",
-    "Willowbend": "WLB",
-    "Crescent Hollow": "CRH",
-    "Autumnville": "ATV",
-    "Pinehaven": "PHV",
-    "Greenfield": "GFD",
-    "San Francisco": "SFO",
-    "Los Angeles": "LAX",
-    "New York": "JFK",
-    "Chicago": "ORD",
-    "Boston": "BOS",
-    "Beijing": "PEK",
-    "Hong Kong": "HKG",
-    "Rome": "CIA",
-    "Tokyo": "HND",
-}
-_CLASSES = {"economy": 1, "business": 2, "first": 5}
+# Where ages are reckoned, so that nothing depends on the day of the run.
+_TODAY = datetime(2024, 9, 1)
 _A_DOLLAR = {
     "RMB": 7,
     "EUR": 0.8,
@@ -119,7 +91,7 @@ class TravelAPI:
         return {"card_id": card_id}
 
     def get_flight_cost(self, travel_from: str, travel_to: str, travel_date: str, travel_class: str) -> Told:
-        return {"travel_cost_list": [self._cost(travel_from, travel_to, travel_date, travel_class)]}
+        return {"travel_cost_list": [fare(self._costs, travel_from, travel_to, travel_date, travel_class)]}
 
     def get_credit_card_balance(self, access_token: str, card_id: str) -> Told:
         if refused := self._refusal(access_token):
@@ -173,7 +145,7 @@ class TravelAPI:
         return self._refusal(access_token) or {"booking_history": deepcopy(self.booking_record)}
 
     def list_all_airports(self) -> list[str]:
-        return _AIRPORTS
+        return AIRPORTS
 
     def cancel_booking(self, access_token: str, booking_id: str) -> Told:
         refused = self._refusal(access_token)
@@ -217,7 +189,7 @@ class TravelAPI:
         return {"budget_limit": self.budget_limit}
 
     def get_nearest_airport_by_city(self, location: str) -> Told:
-        return {"nearest_airport": _CITIES.get(location, "Unknown")}
+        return {"nearest_airport": AIRPORT_OF.get(location, "Unknown")}
 
     def purchase_insurance(
         self,
@@ -264,14 +236,14 @@ class TravelAPI:
         if "balance" not in self.credit_card_list[card_id]:
             raise _RefusedError("Balance not found")
         for name, airport in (("departure", start), ("destination", end)):
-            if airport not in _AIRPORTS:
+            if airport not in AIRPORTS:
                 raise _RefusedError(f"Invalid {name} airport code: {airport}")
-        if _date(date) is None:
+        if date_in(date) is None:
             raise _RefusedError("Invalid date format. Use YYYY-MM-DD.")
-        if travel_class not in _CLASSES:
-            raise _RefusedError(f"Invalid travel class. Must be one of {', '.join(_CLASSES)}")
+        if travel_class not in CLASSES:
+            raise _RefusedError(f"Invalid travel class. Must be one of {', '.join(CLASSES)}")
         try:
-            cost = self._cost(start, end, date, travel_class)
+            cost = fare(self._costs, start, end, date, travel_class)
         except ValueError as error:
             raise _RefusedError(str(error)) from error
         balance = self.credit_card_list[card_id]["balance"]
@@ -281,29 +253,13 @@ class TravelAPI:
             raise _RefusedError("Balance is less than budget limit")
         return cost
 
-    def _cost(self, start: str, end: str, date: str, travel_class: str) -> float:
-        base = self._costs.get(f"{start}-{end}")
-        if base is None:
-            raise ValueError("No available route for the given airports.")
-        if travel_class not in _CLASSES:
-            raise ValueError("Invalid travel class. Options are: economy, business, first.")
-        digits = sum(int(character) for character in date if character.isdigit())
-        return float(base * _CLASSES[travel_class] * (1 if digits % 2 else 2))
-
 
 class _RefusedError(Exception):
     """A flight cannot be booked."""
 
 
-def _date(text: str) -> datetime | None:
-    try:
-        return datetime.strptime(text, "%Y-%m-%d")
-    except ValueError:
-        return None
-
-
 def _age(date_of_birth: str) -> int | None:
-    born = _date(date_of_birth)
+    born = date_in(date_of_birth)
     if born is None:
         return None
     return _TODAY.year - born.year - ((_TODAY.month, _TODAY.day) < (born.month, born.day))

@@ -1,40 +1,13 @@
 """A car."""
 
 import random
-from typing import Any
 
-Told = dict[str, Any]
+from evaluation.suites.bundled.bfcl_multi_turn.worlds.places import DISTANCES, ZIP_CODES
+from evaluation.suites.bundled.bfcl_multi_turn.worlds.told import Told
 
 _MOST_FUEL = 50
 _MILES_PER_GALLON = 20.0
 _BRAKE_FORCE = 1000  # of the pedal that is fully pressed
-_ZIP_CODES = {
-    "Rivermist": "83214",
-    "Stonebrook": "74532",
-    "Maplecrest": "56108",
-    "Silverpine": "62947",
-    "Shadowridge": "71354",
-    "Sunset Valley": "83462",
-    "Oakendale": "47329",
-    "Willowbend": "52013",
-    "Crescent Hollow": "69238",
-    "Autumnville": "51479",
-    "San Francisco": "94016",
-}
-_DISTANCES = {
-    frozenset(("83214", "74532")): 750.0,
-    frozenset(("56108", "62947")): 320.0,
-    frozenset(("71354", "83462")): 450.0,
-    frozenset(("47329", "52013")): 290.0,
-    frozenset(("69238", "51479")): 630.0,
-    frozenset(("94016", "83214")): 980.0,
-    frozenset(("94016", "94704")): 600.0,
-    frozenset(("94704", "08540")): 2550.0,
-    frozenset(("94016", "08540")): 1950.0,
-    frozenset(("62947", "47329")): 1053.0,
-    frozenset(("94016", "62947")): 780.0,
-    frozenset(("74532", "94016")): 880.0,
-}
 _TIRES = ("frontLeftTirePressure", "frontRightTirePressure", "rearLeftTirePressure", "rearRightTirePressure")
 
 
@@ -195,11 +168,11 @@ class VehicleControlAPI:
         return {"liter": gallon * 3.78541}
 
     def estimate_distance(self, cityA: str, cityB: str) -> Told:
-        distance = _DISTANCES.get(frozenset((cityA, cityB)))
+        distance = DISTANCES.get(frozenset((cityA, cityB)))
         return _error("distance not found in database.") if distance is None else {"distance": distance}
 
     def get_zipcode_based_on_city(self, city: str) -> Told:
-        return {"zipcode": _ZIP_CODES.get(city, "00000")}
+        return {"zipcode": ZIP_CODES.get(city, "00000")}
 
     def set_navigation(self, destination: str) -> Told:
         self.destination = destination

@@ -1,0 +1,58 @@
+"""Made-up and real places: their airports, their zip codes, and how far they are from one another."""
+
+AIRPORTS = [
+    *("RMS", "SBK", "MPC", "SVP", "SHD", "CDG", "LHR", "SSV", "OKD", "WLB", "PEK", "HND"),
+    *("HKG", "CIA", "CRH", "ATV", "PHV", "GFD", "SFO", "LAX", "JFK", "ORD", "BOS"),
+]
+AIRPORT_OF = {
+    "Rivermist": "RMS",
+    "Stonebrook": "SBK",
+    "Maplecrest": "MPC",
+    "Silverpine": "SVP",
+    "Shadowridge": "SHD",
+    "London": "LHR",
+    "Paris": "CDG",
+    "Sunset Valley": "SSV",
+    "Oakendale": "OKD",
+    "Willowbend": "WLB",
+    "Crescent Hollow": "CRH",
+    "Autumnville": "ATV",
+    "Pinehaven": "PHV",
+    "Greenfield": "GFD",
+    "San Francisco": "SFO",
+    "Los Angeles": "LAX",
+    "New York": "JFK",
+    "Chicago": "ORD",
+    "Boston": "BOS",
+    "Beijing": "PEK",
+    "Hong Kong": "HKG",
+    "Rome": "CIA",
+    "Tokyo": "HND",
+}
+ZIP_CODES = {
+    "Rivermist": "83214",
+    "Stonebrook": "74532",
+    "Maplecrest": "56108",
+    "Silverpine": "62947",
+    "Shadowridge": "71354",
+    "Sunset Valley": "83462",
+    "Oakendale": "47329",
+    "Willowbend": "52013",
+    "Crescent Hollow": "69238",
+    "Autumnville": "51479",
+    "San Francisco": "94016",
+}
+DISTANCES = {
+    frozenset(("83214", "74532")): 750.0,
+    frozenset(("56108", "62947")): 320.0,
+    frozenset(("71354", "83462")): 450.0,
+    frozenset(("47329", "52013")): 290.0,
+    frozenset(("69238", "51479")): 630.0,
+    frozenset(("94016", "83214")): 980.0,
+    frozenset(("94016", "94704")): 600.0,
+    frozenset(("94704", "08540")): 2550.0,
+    frozenset(("94016", "08540")): 1950.0,
+    frozenset(("62947", "47329")): 1053.0,
+    frozenset(("94016", "62947")): 780.0,
+    frozenset(("74532", "94016")): 880.0,
+}

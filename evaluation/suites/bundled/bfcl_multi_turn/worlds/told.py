@@ -1,0 +1,5 @@
+"""What functions tell."""
+
+from typing import Any
+
+Told = dict[str, Any]
