@@ -33,7 +33,7 @@ def methods_svg(groups: Mapping[str, Sequence[Line]]) -> str:
     axes.set_xlabel("average over the suites in percent, test split, with the 95 % interval over seeds and items")
     axes.grid(axis="x", color="#dddddd")
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower left")
+    figure.legend(frameon=False, loc="outside upper center", ncols=len(groups))
     return _to_svg(figure)
 
 
