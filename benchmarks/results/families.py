@@ -31,11 +31,6 @@ class Family:
     suites: tuple[str, ...]
     dtype: str = "float32"
 
-    @property
-    def complete(self) -> bool:
-        """Whether all checkpoints are there."""
-        return all((folder / "model.safetensors").is_file() for folder in (self.base, *self.agents.values()))
-
     def recipe(self, limit: int | None) -> dict[str, Any]:
         """Return the recipe: everything is compared, nothing is promoted."""
         return {
@@ -55,8 +50,8 @@ class Family:
 
 
 def families(zoo_folder: Path) -> list[Family]:
-    """Return the families whose checkpoints are all there."""
-    found = [
+    """Return the families that are complete."""
+    return [
         Family(
             each.name,
             each.regime,
@@ -66,5 +61,5 @@ def families(zoo_folder: Path) -> list[Family]:
             tuple(f"zoo_{domain}" for domain in DOMAINS),
         )
         for each in zoo.families(zoo_folder)
+        if zoo.missing([each]) == ([], [])
     ]
-    return [family for family in found if family.complete]

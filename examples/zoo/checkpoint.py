@@ -1,5 +1,6 @@
 """Checkpoints on disk: written in bfloat16 with a record of how they were made, read back in float32."""
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -56,6 +57,12 @@ def load(folder: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """Return the model of a checkpoint, its weights in float32, and the tokenizer."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     return model, AutoTokenizer.from_pretrained(folder)
+
+
+def weights_digest(folder: Path) -> str:
+    """Return the SHA-256 of a checkpoint's weights."""
+    with (folder / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

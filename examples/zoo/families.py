@@ -19,10 +19,11 @@ import torch
 import transformers
 
 from examples.zoo import pretrain
-from examples.zoo.checkpoint import CHECKPOINTS, RECORD
+from examples.zoo.checkpoint import CHECKPOINTS, RECORD, read_record, weights_digest
 from examples.zoo.domains import DOMAINS
 from examples.zoo.regimes import REGIMES, GrpoSettings, Regime, settings_of
 from examples.zoo.train import make_agent, make_base
+from rammerge.system.locks import try_locked
 
 SEEDS = (1, 2, 3, 4, 5)
 
@@ -69,8 +70,11 @@ class Training:
 
     @property
     def done(self) -> bool:
-        """Whether it is there; the record is written last."""
-        return (self.folder / RECORD).is_file()
+        """Whether it is there, and an agent was trained from the base that is there; the record is written last."""
+        if not (self.folder / RECORD).is_file():
+            return False
+        base = read_record(self.folder).get("base_sha256")  # neither a base nor the committed zoo has one
+        return base is None or base == weights_digest(self.base)
 
 
 def families(out: Path, seeds: Sequence[int] = SEEDS, regimes: Sequence[Regime] = REGIMES) -> list[Family]:
@@ -136,7 +140,12 @@ def main() -> None:
     parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=REGIMES)
     arguments = parser.parse_args()
     of = families(arguments.out, arguments.seeds, arguments.regimes)
-    sys.exit("\n".join(train_all(of, arguments.jobs)) or 0)
+    try:
+        with try_locked(arguments.out / ".families.lock"):
+            failed = train_all(of, arguments.jobs)
+    except BlockingIOError:
+        sys.exit(f"another process trains families in {arguments.out}; wait for it, or give another --out")
+    sys.exit("\n".join(failed) or 0)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import trl
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from examples.zoo import grpo, pretrain
-from examples.zoo.checkpoint import CHECKPOINTS, load, read_record, save, write_record
+from examples.zoo.checkpoint import CHECKPOINTS, load, read_record, save, weights_digest, write_record
 from examples.zoo.domains import DOMAINS
 from examples.zoo.measure import accuracies, sparsities
 from examples.zoo.regimes import AGENTS, REGIMES, GrpoSettings, settings_of
@@ -54,7 +54,7 @@ def make_base(folder: Path, settings: pretrain.PretrainSettings) -> None:
 def make_agent(base: Path, folder: Path, settings: GrpoSettings) -> None:
     """Train the agent of the domain that `folder` is named after from `base`, and write it to `folder`."""
     started = time.monotonic()
-    name = folder.name
+    name, base_digest = folder.name, weights_digest(base)
     model, tokenizer = load(base)
     curve: list[float] = []
 
@@ -64,7 +64,7 @@ def make_agent(base: Path, folder: Path, settings: GrpoSettings) -> None:
             _say(name, step, settings.steps, started, f"reward {reward:.3f}")
 
     grpo.train(model, tokenizer, DOMAINS[name], settings, note)
-    record = {"method": "GRPO", "settings": asdict(settings), "reward": curve}
+    record = {"method": "GRPO", "settings": asdict(settings), "reward": curve, "base_sha256": base_digest}
     _finish(folder, model, tokenizer, record, started)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from examples.zoo import grpo, pretrain
+from examples.zoo.checkpoint import weights_digest, write_record
 from examples.zoo.domains import DOMAINS, Domain
 from examples.zoo.families import Family, missing
 from examples.zoo.regimes import REGIMES, GrpoSettings, build_optimizer, settings_of
@@ -84,7 +85,14 @@ def test_families_train_only_what_is_missing_and_never_the_committed_zoo(tmp_pat
     assert len(agents) == (2 * len(REGIMES) - 1) * len(DOMAINS)
     assert [training.samples for training in agents] == sorted((each.samples for each in agents), reverse=True)
     assert len({training.settings.seed for training in agents}) == 2 * len(DOMAINS)
-    done = agents[0].folder
-    done.mkdir(parents=True)
-    (done / "training.json").write_text("{}")
-    assert done not in {training.folder for training in missing([Family(tmp_path, 2, "sgd")])[1]}
+
+
+def test_an_agent_of_a_base_that_was_replaced_is_trained_again(tmp_path: Path) -> None:
+    family = Family(tmp_path, 2, "sgd")
+    family.agent("tool").mkdir(parents=True)
+    family.base.mkdir()
+    (family.base / "model.safetensors").write_bytes(b"one")
+    write_record(family.agent("tool"), {"base_sha256": weights_digest(family.base)})
+    assert family.agent("tool") not in {training.folder for training in missing([family])[1]}
+    (family.base / "model.safetensors").write_bytes(b"two")
+    assert family.agent("tool") in {training.folder for training in missing([family])[1]}
