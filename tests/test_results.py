@@ -82,7 +82,8 @@ def test_the_advisor_is_judged_on_runs_that_it_does_not_know(tmp_path: Path, run
 
 def test_the_committed_page_and_advice_are_what_the_committed_data_say(tmp_path: Path) -> None:
     found = read_runs(DATA)
-    write_page(found, tmp_path)
+    said = write_page(found, tmp_path)
+    assert said in Path("README.md").read_text("utf-8")
     assert (tmp_path / "results.md").read_text("utf-8") == DATA.with_name("results.md").read_text("utf-8")
     write_advisor(found, tmp_path / "advisor.json")
     shipped = Path("rammerge/overlap/advisor.json").read_text("utf-8")

@@ -3,7 +3,8 @@
 `--zoo` holds the families that `python -m examples.zoo.families` trained. Every family is merged by one recipe and
 evaluated by this project's own command. A run that was killed goes on: what is complete in the scratch folder is not
 run again, and each run's log and recipe are there. `--only zoo-2-adamw-bf16` makes the rows of one family again.
-`--render` makes the page, its figures and the advisor's data from docs/results.json, and runs nothing.
+`--render` makes the page, its figures, the README's sentences and the advisor's data from docs/results.json, and runs
+nothing.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from benchmarks.results.data import Run, read_runs, write_runs
 from benchmarks.results.families import families
 from benchmarks.results.page import write_page
 from benchmarks.results.running import run_all
+from benchmarks.results.verdict import write_readme
 
 DOCS = Path("docs")
 
@@ -31,7 +33,7 @@ def main() -> None:
         sys.exit(f"{data} has no runs; train families with examples.zoo.families, and give their folder as --zoo")
     found = sorted(runs.values(), key=lambda run: run.name)
     write_advisor(found)
-    write_page(found, DOCS)
+    write_readme(Path("README.md"), write_page(found, DOCS))
 
 
 def _new(arguments: argparse.Namespace) -> list[Run]:

@@ -8,6 +8,7 @@ from benchmarks.results.analysis import REFERENCES, Line, difference, lines, tri
 from benchmarks.results.data import Model, Run
 from benchmarks.results.entries import SEARCH
 from benchmarks.results.figures import methods_svg
+from benchmarks.results.verdict import verdict
 from evaluation.statistics import Estimate
 from rammerge.overlap.advisor import CLOSE, NEAREST
 from rammerge.system.atomic import write_text
@@ -16,8 +17,12 @@ from rammerge.system.atomic import write_text
 _GROUPS = ("sgd", "adamw-bf16", "adamw-float32")
 
 
-def write_page(runs: Sequence[Run], docs: Path) -> None:
-    """Write the page to `docs/results.md`, from the text in `page.md`, and its figures beside it."""
+def write_page(runs: Sequence[Run], docs: Path) -> str:
+    """Write the page to `docs/results.md`, from the text in `page.md`, and its figures beside it.
+
+    Returns:
+        What it says, in three sentences.
+    """
     groups = {
         group: [run for run in runs if run.group == group]
         for group in sorted({run.group for run in runs}, key=lambda group: (*_GROUPS, group).index(group))
@@ -26,9 +31,11 @@ def write_page(runs: Sequence[Run], docs: Path) -> None:
     chosen = {group: lines([tuned(run) for run in found]) for group, found in groups.items()}
     for name, found in (("untuned", plain), ("tuned", chosen)):
         write_text(docs / f"results-{name}.svg", methods_svg(found))
+    said = verdict(groups, plain)
     text = Path(__file__).with_name("page.md").read_text("utf-8")
     page = text.format(
-        seeds=len({run.seed for run in runs}),
+        verdict=said,
+        seeds=", ".join(map(str, sorted({run.seed for run in runs}))),
         agents=_agents(groups),
         untuned=_methods(plain),
         tuned=_methods(chosen, _tried(runs)),
@@ -43,6 +50,7 @@ def write_page(runs: Sequence[Run], docs: Path) -> None:
         minutes=sum(run.seconds for run in runs) / 60,
     )
     write_text(docs / "results.md", page)
+    return said
 
 
 def _agents(groups: Mapping[str, Sequence[Run]]) -> str:
