@@ -1,5 +1,7 @@
 """A model of one run against a model of another, on the items that both were asked."""
 
+from typing import Any
+
 from evaluation.judging.comparable import refuse_difference
 from evaluation.judging.comparing import compare_family, reference_roles
 from evaluation.judging.leaderboard import Champion, Leaderboard, Row
@@ -37,19 +39,11 @@ def face(board: Leaderboard, ours: str, other: Leaderboard, theirs: str, *, call
     scores = {name: board.scores[name] for name in (*kept, ours)} | {called: other.scores[theirs]}
     templates = {name: board.templates[name] for name in (*kept, ours)} | {called: other.templates[theirs]}
     references = reference_roles(base, best, called, None)
-    faced = board.model_copy(
-        update={
-            "rows": tuple(rows.values()),
-            "selected": ours,
-            "best_agent": best,
-            "reference": None,
-            "comparisons": compare_family([ours], references, scores, board.clusters["test"], board.confidence),
-            "champion": Champion(name=called, row=called),
-            "scores": scores,
-            "templates": templates,
-            "yardsticks": {},
-        }
-    )
+    comparisons = compare_family([ours], references, scores, board.clusters["test"], board.confidence)
+    champion = Champion(name=called, row=called)
+    found: dict[str, Any] = {"rows": tuple(rows.values()), "selected": ours, "best_agent": best, "champion": champion}
+    found |= {"comparisons": comparisons, "scores": scores, "templates": templates}
+    faced = board.model_copy(update={**found, "reference": None, "yardsticks": {}})
     faced.compare(ours, called)  # refuses other templates
     return faced
 

@@ -43,20 +43,9 @@ def check(plan: Plan) -> list[str]:
         here = {name: Path(origin.source) for name, origin in origins.items()}
         Rehearsal(plan.suites, here, conditions).expect()
     require_mlflow()
-    away = [name for name, server in meet_servers(plan).items() if server.away]
     if plan.search:
         _require_database(plan, plan.search)
-    suites = [*(suite.name for suite in plan.suites), *plan.unfetched]
-    named = [*plan.variants, *(plan.search.names if plan.search else ())]
-    lines = [
-        f"{len(named)} variant{'s' * (len(named) > 1)}: {', '.join(named)}",
-        f"{len(suites)} suites: {', '.join(suites)}"
-        if suites
-        else "evaluation: none, so nothing is scored, and nothing is promoted",
-    ]
-    if plan.recipe.beside:
-        lines.append(f"measured against: {', '.join(plan.recipe.beside)}")
-    lines += [f"warning: the server of {name} is away, so its earlier answers count" for name in away]
+    lines = [*_planned(plan), *_away(plan)]
     if remote:
         found = Rehearsal(plan.suites, {}, conditions).found()
         return [*lines, *_told(plan, found), f"from the hub, checked after the download: {', '.join(remote)}"]
@@ -75,6 +64,26 @@ def check(plan: Plan) -> list[str]:
     lines += [prompts.described(family.sources["base"].path) for prompts in plan.prompts.values()]
     heard += [*_adapted(plan, family), *_measured(plan, fetched)]
     return [*lines, *_told(plan, found, *family.warnings, *heard), work]
+
+
+def _planned(plan: Plan) -> Iterator[str]:
+    """Yield what is to be made, and how it is judged."""
+    suites = [*(suite.name for suite in plan.suites), *plan.unfetched]
+    named = [*plan.variants, *(plan.search.names if plan.search else ())]
+    yield f"{len(named)} variant{'s' * (len(named) > 1)}: {', '.join(named)}"
+    if suites:
+        yield f"{len(suites)} suites: {', '.join(suites)}"
+    else:
+        yield "evaluation: none, so nothing is scored, and nothing is promoted"
+    if plan.recipe.beside:
+        yield f"measured against: {', '.join(plan.recipe.beside)}"
+
+
+def _away(plan: Plan) -> Iterator[str]:
+    """Yield the servers that are away; InputError for one that cannot be."""
+    for name, server in meet_servers(plan).items():
+        if server.away:
+            yield f"warning: the server of {name} is away, so its earlier answers count"
 
 
 def against_adapters(plan: Plan, sources: Mapping[str, Fetched]) -> list[str]:

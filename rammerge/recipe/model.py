@@ -15,25 +15,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
-    field_validator,
 )
 
 from rammerge.errors import InputError
+from rammerge.recipe.evaluation import Evaluation, WrittenGate, read_evaluation
 from rammerge.recipe.location import Location, error_at
 from rammerge.recipe.merges import Merge, Variant, variant_name, with_values
-from rammerge.recipe.section import RESERVED, Name, Section, short_form
+from rammerge.recipe.section import RESERVED, Dtype, Name, Section, short_form
 from rammerge.recipe.sources import Agent, Source, member_names
 from rammerge.recipe.yardsticks import ROUTED, Yardstick
 from rammerge.system.durations import parse_duration
 from rammerge.system.sizes import parse_size
 
-MAX_VARIANTS, MAX_BATCH = 256, 65536
-Dtype = Literal["float32", "bfloat16", "float16"]
+MAX_VARIANTS = 256
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 
@@ -88,62 +85,6 @@ class Compute(Section):
     )
 
 
-class Evaluation(Section):
-    """How models are evaluated. A variant is chosen on the validation split and reported on the test split."""
-
-    suites: list[str] = Field(min_length=1, description="Bundled suites, or directories (relative to the recipe file).")
-    dtype: Dtype = Field(
-        default="float32", description="Every model is loaded in this dtype, so that scores can be compared."
-    )
-    backend: Literal["transformers", "vllm"] = Field(
-        default="transformers", description="What runs the models; `vllm` starts a server of it for each model."
-    )
-    batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH)] | Literal["auto"] = Field(
-        default=100,
-        description="Prompts at a time, the same for all models, because it can change the last bit of a score; "
-        "`auto`: for each suite as many as fit into memory beside the base.",
-    )
-    router: bool = Field(
-        default=False,
-        description="Whether the leaderboard shows what keeping all agents would score: `router` asks the agent that "
-        "is best in the domain that a question seems to be of, `oracle` the best agent for each item.",
-    )
-    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Level of every interval.")
-    limit: int | None = Field(
-        default=None, ge=1, description="Number of items per suite and split, for a quick look; default: all."
-    )
-
-    @field_validator("batch_size", mode="before")
-    @classmethod
-    def _is_a_size(cls, size: Any) -> Any:
-        if size != "auto" and not (type(size) is int and 1 <= size <= MAX_BATCH):
-            raise ValueError(f"must be a whole number from 1 to {MAX_BATCH}, or auto")
-        return size
-
-    @field_validator("suites")
-    @classmethod
-    def _no_suite_twice(cls, suites: list[str]) -> list[str]:
-        if len(set(suites)) != len(suites):
-            raise ValueError("a suite is listed twice; keep one")
-        return suites
-
-
-def _read_evaluation(value: Any) -> Any:
-    """Take the word `none` for no evaluation. An empty value is refused, because somebody may have forgotten it."""
-    if value is None:
-        raise ValueError("has no value; give the suites, or none to merge without an evaluation")
-    # Nothing but this can make one without suites.
-    return Evaluation.model_construct(suites=[]) if value == "none" else value
-
-
-class WrittenGate(BaseModel):
-    """A rule that the chosen variant must pass to be promoted. All other keys are the rule's own parameters."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    rule: str = Field(description="Name of the rule.")
-
-
 class Registry(Section):
     """Where the chosen variant is registered, and whether it becomes the champion when it passes every gate."""
 
@@ -180,7 +121,7 @@ class Recipe(Section):
     output: Output = Output()
     compute: Compute = Compute()
     evaluation: Annotated[
-        Evaluation, BeforeValidator(_read_evaluation, json_schema_input_type=Evaluation | Literal["none"])
+        Evaluation, BeforeValidator(read_evaluation, json_schema_input_type=Evaluation | Literal["none"])
     ] = Field(description="How models are evaluated, or `none`.")
     gates: list[Annotated[WrittenGate, short_form("rule", WrittenGate)]] = Field(
         default=[], description="All must pass before promotion."

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from rammerge.errors import InputError, closest
+from rammerge.recipe.evaluation import WrittenGate
 from rammerge.recipe.location import Location, error_at
 from rammerge.recipe.merges import Merge
-from rammerge.recipe.model import Recipe, WrittenGate
+from rammerge.recipe.model import Recipe
 from rammerge.recipe.section import NAME_PATTERN, RESERVED
 from rammerge.recipe.sources import Agent, Source
 from rammerge.recipe.yardsticks import Yardstick

@@ -1,7 +1,7 @@
 """What all parts of a recipe are made of: sections with known keys, names, and short forms."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 RESERVED = frozenset({"base", "overall", "best_agent", "champion"})
 
 Scalar = bool | int | float | str
+Dtype = Literal["float32", "bfloat16", "float16"]
 # A name becomes a directory, a run name and a tag; these characters are safe in all of them.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]

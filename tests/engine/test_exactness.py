@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rammerge.engine.options import MergeOptions
-from rammerge.recipe.model import Dtype
+from rammerge.recipe.section import Dtype
 from rammerge.rules import resolve
 from tests.engine import oracle
 from tests.engine.drawn import close, families, magnitude

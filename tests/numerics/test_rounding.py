@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rammerge.engine.options import MergeOptions
 from rammerge.numerics.randomness import random_bits, seed_from, uniform
 from rammerge.numerics.rounding import Rounding, cast
-from rammerge.recipe.model import Dtype
+from rammerge.recipe.section import Dtype
 from rammerge.rules import resolve
 from tests.engine.models import merge, read, sparse_family, write_family
 
