@@ -1,0 +1,42 @@
+"""Contract: training rewards answers by the domain's score, and one that was interrupted ends as if it never was."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from examples.smollm2 import grpo
+from examples.smollm2.domains import DOMAINS
+from examples.zoo import pretrain
+from examples.zoo.tokenizer import build_tokenizer
+
+SETTINGS = grpo.GrpoSettings(seed=1, steps=4, prompts=2, samples=4, learning_rate=1e-3, temperature=1.0)
+# A score on which a model without any training differs from answer to answer.
+DOMAIN = replace(DOMAINS["sums"], score=lambda _, answer: float(len(answer) % 2), max_new_tokens=3)
+
+
+def train(scratch: Path, *, until: int = SETTINGS.steps) -> tuple[list[float], dict[str, Any]]:
+    """Train a tiny model, and return the rewards and the weights; it is interrupted after step `until`."""
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    model = pretrain.build_model(tokenizer, seed=3)
+
+    def report(step: int, _: grpo.Step) -> None:
+        if step > until:
+            raise KeyboardInterrupt
+
+    steps = grpo.train(model, tokenizer, DOMAIN, SETTINGS, device="cpu", scratch=scratch, save_every=1, report=report)
+    return [step.reward for step in steps], model.state_dict()
+
+
+def test_a_training_that_was_interrupted_ends_as_if_it_never_was(tmp_path: Path) -> None:
+    rewards, weights = train(tmp_path / "whole")
+    assert len(rewards) == SETTINGS.steps
+    assert any(0 < reward < 1 for reward in rewards)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", until=2)
+    rewards_again, weights_again = train(tmp_path / "parts")
+    assert rewards_again == rewards
+    assert all(torch.equal(weight, weights_again[name]) for name, weight in weights.items())
