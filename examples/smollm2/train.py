@@ -66,6 +66,16 @@ def _record(
 
 def main() -> None:
     """Train the agents that are named, by default all, one after the other."""
+    given = _parse()
+    transformers.utils.logging.disable_progress_bar()
+    settings = grpo.GrpoSettings(
+        given.seed, given.steps, given.prompts, given.samples, given.learning_rate, given.temperature
+    )
+    for name in given.only:
+        make_agent(given.out, name, settings, given.device, given.save_every)
+
+
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train agents of SmolLM2 by GRPO, each on one domain.")
     parser.add_argument("--out", type=Path, default=CHECKPOINTS, help="folder with the base, and for the agents")
     parser.add_argument("--only", nargs="+", choices=DOMAINS, default=list(DOMAINS), help="domains; default: all")
@@ -78,12 +88,11 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=grpo.GrpoSettings.temperature)
     parser.add_argument("--save-every", type=int, default=10, help="steps between states of the training; 0: none")
     given = parser.parse_args()
-    transformers.utils.logging.disable_progress_bar()
-    settings = grpo.GrpoSettings(
-        given.seed, given.steps, given.prompts, given.samples, given.learning_rate, given.temperature
-    )
-    for name in given.only:
-        make_agent(given.out, name, settings, given.device, given.save_every)
+    if not (given.out / BASE).is_dir():
+        parser.error(f"{given.out / BASE} does not exist; make it: python -m examples.smollm2.base --out {given.out}")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU here; use --device cpu")
+    return given
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from evaluation.suites import load_suite
 from examples.smollm2.domains import DOMAINS, Domain, split_of
 from examples.smollm2.make_suites import COUNTS, SUITES, read_docs
+from rammerge import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,3 +58,12 @@ def test_the_suite_allows_the_answers_that_training_allowed(domain: Domain) -> N
     for split in COUNTS:
         (task,) = suite.tasks[split]
         assert suite.task_files[task].config["generation_kwargs"]["max_gen_toks"] == domain.max_new_tokens
+
+
+def test_the_recipes_merge_alike_and_differ_in_what_they_write() -> None:
+    rounded, exact = (load_recipe(ROOT / "examples" / f"smollm2{kind}.yaml") for kind in ("", "-float32"))
+    assert rounded.merges[:-1] == exact.merges
+    assert rounded.merges[-1].search is not None
+    assert (rounded.output.dtype, exact.output.dtype) == ("bfloat16", "float32")
+    assert (rounded.base, rounded.agents) == (exact.base, exact.agents)
+    assert not rounded.registry.promote
