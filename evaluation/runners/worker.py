@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -59,7 +60,11 @@ def main(parent: int, descriptor: int) -> None:
                 return
             with socket.socket(fileno=descriptors[0]) as connection:
                 template = os.getpid()
-                if os.fork() == 0:
+                with warnings.catch_warnings():
+                    # Python 3.12 warns of any thread. Those here are numpy's and pyarrow's own, which forks do without.
+                    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+                    forked = os.fork()
+                if forked == 0:
                     control.close()
                     _serve(connection, template)
 

@@ -117,6 +117,7 @@ def _write(staging: Path, original: OriginalFile, threads: int, shown: _Shown) -
             memory = output.memory()
             _fill(chunk, memory, tensors, read)
             writer.write(chunk, memory)
+            output.wait_for_room()
         except BaseException:
             output.stop()
             raise

@@ -68,7 +68,7 @@ def alone(
     return {name: weight_bytes(path) for name, path in made.items()}
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [1, 16])
 def test_the_bytes_are_those_of_each_alone(
     family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:

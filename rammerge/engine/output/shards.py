@@ -93,6 +93,20 @@ class Output:
         """End the writing threads. Chunks that they have not started to write are lost."""
         self._writers.shutdown(cancel_futures=True)
 
+    def wait_for_room(self) -> None:
+        """Wait until one more chunk may be started. Call it after a chunk was handed over to all models that get it.
+
+        Cannot deadlock as long as chunks are started in order, because whoever started the first chunk that is missing
+        waits only after handing it over. Between two models it must not wait: what fills the room may be chunks of the
+        second model that others handed over, and that nobody can hash before this one.
+
+        Raises:
+            OSError: a chunk could not be written.
+        """
+        with self.changed:
+            self.changed.wait_for(self.has_room)
+            self.raise_failure()
+
     def has_room(self) -> bool:
         """Return whether one more chunk may be started. The caller holds `changed`."""
         return self._stopped or self._held <= self._most
@@ -128,9 +142,9 @@ class ShardWriter:
     """Writes a shard from chunks that any threads hand over. The same threads hash them, in the order of their bytes.
 
     The thread that hands over the next bytes to hash does so at once, while they are still in its processor's cache,
-    and continues with the chunks that other threads handed over in the meantime. The others do not wait for it, unless
-    there is no room. Chunks go to the disk past the page cache where the file system supports that: copying them into
-    the cache takes more processor time than computing them, and would push out the inputs.
+    and continues with the chunks that other threads handed over in the meantime. The others do not wait for it. Chunks
+    go to the disk past the page cache where the file system supports that: copying them into the cache takes more
+    processor time than computing them, and would push out the inputs.
 
     `directory` is a staging directory. The shard goes to its `model`, the record to its `records`. A full disk is an
     OSError here, and becomes one sentence where the staging directory is locked (rammerge.publishing.staging).
@@ -157,9 +171,6 @@ class ShardWriter:
     def write(self, chunk: Chunk, memory: memoryview) -> None:
         """Take over a chunk in memory from `Output.memory`. Each chunk of the shard is handed over once.
 
-        Cannot deadlock as long as chunks are started in order and each started chunk is handed over, or the shard is
-        abandoned, or `Output.stop` is called.
-
         Raises:
             OSError: an earlier chunk could not be written.
         """
@@ -168,10 +179,8 @@ class ShardWriter:
         with output.changed:
             heapq.heappush(self._unhashed, written)
             output.hold(self, written)
-            output.changed.wait_for(lambda: self._can_hash() or output.has_room())
             while self._can_hash():
                 self._hash_next()
-            output.changed.wait_for(output.has_room)
             output.raise_failure()
 
     def abandon(self) -> None:

@@ -236,6 +236,7 @@ def _work(session: Session, output: Output, job: _Job) -> None:
                 counts[at] = added(counts[at], found)
         for model, memory, found in zip(models, memories, counts, strict=True):
             model.write(job.chunk, memory, found)
+        output.wait_for_room()
     except BaseException:
         output.stop()
         raise

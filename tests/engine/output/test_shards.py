@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from rammerge.checkpoints.layout import OutputTensor, Shard
 from rammerge.engine.output.chunks import Chunk, cut
-from rammerge.engine.output.shards import AHEAD, ALIGNMENT, Output, ShardWriter
+from rammerge.engine.output.shards import AHEAD, ALIGNMENT, Output, ShardWriter, most_waiting
 from rammerge.numerics.dtypes import DTYPES
 from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until
 
@@ -34,8 +34,12 @@ CONTENT = HEADER + random.Random(0).randbytes(SIZE - len(HEADER))
 
 @pytest.fixture
 def shard(tmp_path: Path) -> Shard:
+    return made_shard(tmp_path)
+
+
+def made_shard(directory: Path) -> Shard:
     for name in ("model", "records"):
-        (tmp_path / name).mkdir()
+        (directory / name).mkdir(parents=True)
     tensor = OutputTensor("w", DTYPES["uint8"], (SIZE - len(HEADER),), len(HEADER), SIZE - len(HEADER))
     return Shard("model.safetensors", HEADER, (tensor,), SIZE)
 
@@ -61,6 +65,7 @@ def hand_over(writer: ShardWriter, output: Output, chunk: Chunk) -> None:
     memory = output.memory()
     memory[: chunk.stop - chunk.start] = CONTENT[chunk.start : chunk.stop]
     writer.write(chunk, memory)
+    output.wait_for_room()
 
 
 def in_threads(works: Sequence[Callable[[], None]]) -> list[threading.Thread]:
@@ -120,6 +125,37 @@ def test_bytes_and_digest_are_right_in_any_order(
     assert record.sha256 == hashlib.sha256(CONTENT).hexdigest()
     assert record.counts == (1, 2)
     assert output.allocated <= CHUNK * (AHEAD + threads)
+
+
+def test_more_threads_than_room_write_several_models(tmp_path: Path) -> None:
+    models, threads = 3, 16
+    output = Output(CHUNK, models)
+    shards = {tmp_path / str(number): made_shard(tmp_path / str(number)) for number in range(models)}
+    writers = [ShardWriter(directory, shard, output) for directory, shard in shards.items()]
+    begun, lock, first = iter(cut(next(iter(shards.values())), CHUNK)), threading.Lock(), threading.Event()
+
+    def work() -> None:
+        while True:
+            with lock:
+                chunk = next(begun, None)
+            if chunk is None:
+                return
+            memories = [output.memory() for _ in writers]
+            for memory, writer in zip(memories, writers, strict=True):
+                memory[: chunk.stop - chunk.start] = CONTENT[chunk.start : chunk.stop]
+                # The first chunk comes to each model after so many later ones that they fill the room.
+                if chunk.start:
+                    first.set()
+                else:
+                    first.wait()
+                    time.sleep(0.05)
+                writer.write(chunk, memory)
+            output.wait_for_room()
+
+    assert joined(in_threads([work] * threads))
+    assert [writer.finish([]).sha256 for writer in writers] == [hashlib.sha256(CONTENT).hexdigest()] * models
+    assert output.allocated <= CHUNK * (most_waiting(models) + threads * models)
+    output.close()
 
 
 @pytest.mark.parametrize("refusal", ["the flag", "the first chunk", "a later chunk", "half a chunk"])
