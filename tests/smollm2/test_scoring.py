@@ -71,6 +71,8 @@ def test_an_answer_is_judged_by_what_it_says_or_does(domain: str, completion: st
         "str(x) * 9",
         "range(10**12)",
         "[sum(range(100)) + i * i * i for i in range(199)][0:9] + [i * i * i * i * i for i in range(199)] * 9",
+        "[[[[[x] * 99] * 99] * 99] * 99] * 99",
+        "[[i] for i in range(9)]",
         "'a'.replace('', 'b' * 99) * 2",
         "x if",
         "unknown",

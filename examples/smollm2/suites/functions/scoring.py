@@ -1,9 +1,10 @@
 """Score of the *functions* domain: the completion is a one-line function that does the right thing on held-out inputs.
 
-A function is `def f(x): return ...` or a lambda, in a subset of Python: numbers, strings and lists, their operators,
-indices and slices, comparisons, `a if b else c`, one-level list comprehensions, and the functions and methods listed
-below. It is parsed to a syntax tree, which the evaluator walks; nothing is ever compiled or executed. The text, every
-value and the number of steps are bounded, so no completion can make the score raise, hang or use up memory.
+A function is `def f(x): return ...` or a lambda, in a subset of Python: numbers, strings and flat lists, their
+operators, indices and slices, comparisons, `a if b else c`, list comprehensions with one loop, and the functions and
+methods listed below. It is parsed to a syntax tree, which the evaluator walks; nothing is ever compiled or executed.
+The text, every value and the number of steps are bounded, so no completion can make the score raise, hang or use up
+memory.
 """
 
 import ast
@@ -159,12 +160,17 @@ def _operate(op: ast.operator, left: Any, right: Any) -> Any:
 
 
 def _bounded(value: Any) -> Any:
-    """Return `value` if it is a number, a text or a list that is within bounds."""
+    """Return `value` if it is a number, a text, or a list of these, and within bounds.
+
+    A list in a list is refused: `[[x] * 200] * 200` and so on is quickly made, and never compared to its end.
+    """
     if isinstance(value, int | float):
         if not abs(value) <= _MAX_NUMBER:
             raise ProgramError("a number grew too large")
     elif not isinstance(value, str | list) or len(value) > _MAX_LENGTH:
         raise ProgramError("a value grew too long, or is of a type that is not in the subset")
+    elif isinstance(value, list) and any(isinstance(item, list) for item in value):
+        raise ProgramError("a list in a list")
     return value
 
 
