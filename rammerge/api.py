@@ -63,6 +63,7 @@ def merge(
     resize: Resize = "refuse",
     device: str = "cpu",
     memory: int | str | None = None,
+    device_memory: int | str | None = None,
     threads: int | None = None,
     compile: Compile = "auto",
     overlap: Overlap | None = None,
@@ -102,6 +103,7 @@ def merge(
         resize: `refuse` agents that appended vocabulary rows, or merge the rows that are `common` with the base.
         device: cpu, cuda or cuda:N.
         memory: limit of the process's resident memory: bytes, or text such as "800MiB".
+        device_memory: limit of what blocks and matrices take on a GPU, likewise; default: half of what is free there.
         threads: worker threads; default: one for each processor.
         compile: compiled functions give the same bytes, faster: `auto`, `always` or `never`.
         overlap: what `measure_overlap` returned for the same checkpoints; it may save a pass.
@@ -114,8 +116,9 @@ def merge(
         RammergeError: the disk is full, or an input changed during the merge.
     """
     chosen = _settle(method, preset, parameters, weights, tensors, then, prompts)
-    limit = None if memory is None else _bytes("memory", memory)
-    options = MergeOptions(dtype, rounding, seed, _bytes("shard_size", shard_size), device, limit, threads, compile)
+    sizes = {"shard_size": shard_size, "memory": memory, "device_memory": device_memory}
+    within: dict[str, Any] = {name: _bytes(name, size) for name, size in sizes.items() if size is not None}
+    options = MergeOptions(dtype, rounding, seed, device=device, threads=threads, compile=compile, **within)
     if (out is None) == (into is None):
         raise InputError("give `out`, a directory to make, or `into`, a loaded model; one of the two")
     if out is not None:
@@ -141,6 +144,7 @@ def measure_overlap(
     resize: Resize = "refuse",
     device: str = "cpu",
     memory: int | str | None = None,
+    device_memory: int | str | None = None,
     threads: int | None = None,
     progress: OnProgress | None = None,
 ) -> Overlap:
@@ -158,6 +162,7 @@ def measure_overlap(
         resize: see `merge`.
         device: cpu, cuda or cuda:N.
         memory: limit of the process's resident memory: bytes, or text such as "800MiB".
+        device_memory: limit of what blocks and matrices take on a GPU, likewise; default: half of what is free there.
         threads: worker threads; default: one for each processor.
         progress: called from worker threads.
 
@@ -165,8 +170,9 @@ def measure_overlap(
         InputError: an argument is wrong, or a NaN or an infinity in a model.
     """
     check_choice("mask", mask, get_args(MaskMode))
-    limit = None if memory is None else _bytes("memory", memory)
-    options = MergeOptions(device=device, memory=limit, threads=threads)
+    limits = {"memory": memory, "device_memory": device_memory}
+    within: dict[str, Any] = {name: _bytes(name, limit) for name, limit in limits.items() if limit is not None}
+    options = MergeOptions(device=device, threads=threads, **within)
     family = _open_family(base, agents, resize)
     rule = mask_from(mask, epsilon, eta, ulps)
     return measuring.measure_overlap(family, rule, options, densities=densities, ranks=ranks, progress=progress)

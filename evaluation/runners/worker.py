@@ -141,6 +141,7 @@ class Asked:
             "try_out": self.try_out,
             "count_tokens": self.count_tokens,
             "record": self.record,
+            "see": self.see,
         }
         arguments = {name: value for name, value in request.items() if name != "do"}
         try:
@@ -194,6 +195,10 @@ class Asked:
         if isinstance(self._asked, LocalModel):
             self._asked.resize(size)
         return Harness(self._asked)
+
+    def see(self, gpu: str) -> None:
+        """See one GPU only, before any is used: `gpu` is its name for CUDA_VISIBLE_DEVICES."""
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
 
     def try_out(self, model_dir: str, device: str) -> list[Any]:
         """See `evaluation.backends.transformers.try_out`."""

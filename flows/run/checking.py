@@ -14,6 +14,7 @@ from rammerge.checkpoints.companions import compare_companions
 from rammerge.checkpoints.family import Family
 from rammerge.engine.forecast import output_layout
 from rammerge.engine.matrices.updates import update_bytes
+from rammerge.engine.options import check_device
 from rammerge.errors import InputError
 from rammerge.publishing.grouping import Group, grouped
 from rammerge.recipe import Location
@@ -36,6 +37,7 @@ def check(plan: Plan) -> list[str]:
         InputError: a part of the recipe cannot work; the message names it and the fix.
     """
     limit_steps(plan.recipe.compute.timeout)  # of this check too, which runs the suites' code
+    _require_devices(plan)
     conditions = plan.conditions
     origins = {"base": plan.base, **plan.agents, **plan.yardsticks}
     remote = [origin.source for origin in origins.values() if not _is_local(origin)]
@@ -84,6 +86,15 @@ def _away(plan: Plan) -> Iterator[str]:
     for name, server in meet_servers(plan).items():
         if server.away:
             yield f"warning: the server of {name} is away, so its earlier answers count"
+
+
+def _require_devices(plan: Plan) -> None:
+    """Check that this machine has the devices that the recipe names."""
+    for place, device in plan.recipe.compute.devices().items():
+        try:
+            check_device(device)
+        except InputError as error:
+            raise plan.recipe.error(place, str(error)) from error
 
 
 def against_adapters(plan: Plan, sources: Mapping[str, Fetched]) -> list[str]:

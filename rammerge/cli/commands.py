@@ -42,6 +42,7 @@ def merge(
     force: options.Force = False,
     device: options.Device = "cpu",
     memory: options.Memory = None,
+    device_memory: options.DeviceMemory = None,
     threads: options.Threads = None,
     compile_: options.Compile = "auto",
 ) -> None:
@@ -49,11 +50,12 @@ def merge(
     chosen = parse_method(
         method, preset, settings=set_, weights=weight, tensors=tensors, then=then, prompts=prompts, trusted=trust
     )
-    size, limit = parse_option_size("--shard-size", shard_size), _memory_limit(memory)
+    size, limit = parse_option_size("--shard-size", shard_size), _limit("--memory", memory)
     from rammerge.cli import merging
     from rammerge.engine.options import MergeOptions
 
-    how = MergeOptions(dtype, rounding, seed, size, device, limit, threads, compile_)
+    on_gpu = _limit("--device-memory", device_memory)
+    how = MergeOptions(dtype, rounding, seed, size, device, limit, threads, compile_, on_gpu)
     merging.merge(base, name_agents(agent), out, chosen, how, resize=resize, tokenizer=tokenizer, force=force)
 
 
@@ -68,6 +70,7 @@ def inspect(
     rank: options.Ranks = False,
     device: options.Device = "cpu",
     memory: options.Memory = None,
+    device_memory: options.DeviceMemory = None,
     threads: options.Threads = None,
     resize: options.Resize = "refuse",
 ) -> None:
@@ -78,7 +81,8 @@ def inspect(
     from rammerge.engine.passes.measuring import measure_overlap
     from rammerge.numerics.masks import mask_from
 
-    how = MergeOptions(device=device, memory=_memory_limit(memory), threads=threads)
+    on_gpu = _limit("--device-memory", device_memory)
+    how = MergeOptions(device=device, memory=_limit("--memory", memory), threads=threads, device_memory=on_gpu)
     members, groups = split_groups(name_agents(agents))
     family = Family.open(base, members, groups=groups, resize=resize, progress=say)
     with progress_display() as progress:
@@ -130,5 +134,5 @@ def verify(
     print(f"{directory} is as it was merged: {len(files)} files, {total:,} bytes")
 
 
-def _memory_limit(text: str | None) -> int | None:
-    return None if text is None else parse_option_size("--memory", text)
+def _limit(option: str, text: str | None) -> int | None:
+    return None if text is None else parse_option_size(option, text)

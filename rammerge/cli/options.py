@@ -109,6 +109,15 @@ Memory = Annotated[
         rich_help_panel=_RESOURCES,
     ),
 ]
+DeviceMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="What blocks and matrices may take on a GPU, such as 8GiB.",
+        show_default="half of what is free there",
+        rich_help_panel=_RESOURCES,
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(metavar="N", help="Worker threads.", show_default="all processors", min=1, rich_help_panel=_RESOURCES),

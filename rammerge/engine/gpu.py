@@ -30,6 +30,8 @@ BLOCK = 1 << 22
 # float32 values that are held at once for each element, besides those of each agent and those that are counted.
 _VALUES, _VALUES_PER_AGENT = 32, 4
 
+_LOADING = threading.Lock()
+
 
 class Stream(Protocol):
     """What the GPU does in order."""
@@ -80,6 +82,12 @@ def _done(stream: Stream) -> Iterator[None]:
         yield
     finally:  # after an error too: memory that a copy still reads must not be used again
         stream.synchronize()
+
+
+def load_linear_algebra(device: str) -> None:
+    """Have torch load its linear algebra for GPUs, which threads must not do at the same time at its first use."""
+    with _LOADING:
+        torch.linalg.eigvalsh(torch.eye(2, dtype=torch.float64, device=device))
 
 
 def page_locked(nbytes: int) -> memoryview:

@@ -1,9 +1,10 @@
 """The recipe: one YAML file that says what to merge, how to judge the merges and what may be promoted."""
 
+from rammerge.recipe.compute import Compute
 from rammerge.recipe.evaluation import Evaluation
 from rammerge.recipe.location import Location
 from rammerge.recipe.merges import Merge, Variant, WrittenStep, unknown_steps, with_values
-from rammerge.recipe.model import Compute, Output, Recipe, schema
+from rammerge.recipe.model import Output, Recipe, schema
 from rammerge.recipe.reading import load, parse, quoted
 from rammerge.recipe.search import Domain, Search
 from rammerge.recipe.section import as_name, is_name

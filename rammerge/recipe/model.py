@@ -13,42 +13,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PrivateAttr,
-)
+from pydantic import BeforeValidator, Field, PrivateAttr
 
 from rammerge.errors import InputError
+from rammerge.recipe.compute import Compute
 from rammerge.recipe.evaluation import Evaluation, WrittenGate, read_evaluation
 from rammerge.recipe.location import Location, error_at
 from rammerge.recipe.merges import Merge, Variant, variant_name, with_values
-from rammerge.recipe.section import RESERVED, Dtype, Name, Section, short_form
+from rammerge.recipe.section import RESERVED, Dtype, Name, Section, Size, short_form
 from rammerge.recipe.sources import Agent, Source, member_names
 from rammerge.recipe.yardsticks import ROUTED, Yardstick
-from rammerge.system.durations import parse_duration
-from rammerge.system.sizes import parse_size
 
 MAX_VARIANTS = 256
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
-
-
-def _check_size(text: str) -> str:
-    parse_size(text)
-    return text
-
-
-Size = Annotated[str, AfterValidator(_check_size)]
-
-
-def _check_duration(text: str) -> str:
-    parse_duration(text)
-    return text
-
-
-Duration = Annotated[str, AfterValidator(_check_duration)]
 
 
 class Output(Section):
@@ -69,19 +47,6 @@ class Output(Section):
     )
     resize: Literal["refuse", "common"] = Field(
         default="refuse", description="`common`: agents with appended vocabulary rows are merged on the base's rows."
-    )
-
-
-class Compute(Section):
-    """Where a merge runs, and how much memory and time may be taken; neither limit changes the bytes of the result."""
-
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="`cpu`, `cuda` or `cuda:N`.")
-    memory: Size | None = Field(
-        default=None,
-        description="Peak memory of the merging process; default: 1 GiB, or 512 MiB more than it already holds.",
-    )
-    timeout: Duration = Field(
-        default="24h", description="How long a step may take (`90s`, `30m`, `12h`, `2d`); then it has failed."
     )
 
 

@@ -3,7 +3,9 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
+
+from rammerge.system.sizes import parse_size
 
 # Names that have a meaning of their own in leaderboards, registries and reports.
 RESERVED = frozenset({"base", "overall", "best_agent", "champion"})
@@ -13,6 +15,14 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 # A name becomes a directory, a run name and a tag; these characters are safe in all of them.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+
+
+def _check_size(text: str) -> str:
+    parse_size(text)
+    return text
+
+
+Size = Annotated[str, AfterValidator(_check_size)]
 
 
 def is_name(text: str) -> bool:

@@ -69,7 +69,7 @@ class _ItsTurn(PrefectFuture[bool]):
         """Start the turn, unless the step's result already exists."""
         given = resolve_futures_to_results(self._parameters)
         if self._step.runs_a_model and self._step.find(**given) is None:
-            self._turn.begin(alone=self._step.runs_a_model(**given), timeout=timeout)
+            self._turn.begin(self._step.runs_a_model(**given), timeout)
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> bool:  # noqa: ARG002 (the base's)
         """Return the result in `state`."""

@@ -2,7 +2,7 @@
 
 A model runs in a process of its own (evaluation.runners.pool), so that several small ones run at once, and merges,
 downloads and comparisons beside them. A large model gets the room of all: it fills the memory, and its arithmetic all
-processors. So does a model on a GPU.
+processors. A model on a GPU, and a merge there, has that GPU alone; several GPUs are used at the same time.
 """
 
 import os
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -20,6 +21,8 @@ from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.checkpoints.patched.place import is_patch
 from rammerge.errors import RammergeError
 from rammerge.system.interrupts import hearing
+from rammerge.system.lazy import torch
+from tasks.runtime.gpus import Gpus, number_of, visible_as
 
 R = TypeVar("R")
 
@@ -73,6 +76,20 @@ class Room:
             self._changed.notify_all()
 
 
+@dataclass(frozen=True)
+class Claim:
+    """What a model needs to run: one of some GPUs, by number, or else places, all of them if it runs `alone`."""
+
+    alone: bool = False
+    gpus: tuple[str, ...] = ()
+
+    @property
+    def shares(self) -> bool:
+        """Whether others run beside it in the same room."""
+        return not self.alone and not self.gpus
+
+
+_gpus = Gpus()
 _places = Room(min(_MOST, len(os.sched_getaffinity(0))))
 _pool = Pool()
 _thread = threading.local()
@@ -85,21 +102,28 @@ class Turn:
     def __init__(self, *, expected: bool = False) -> None:
         """Reserve nothing yet; `expected` says that a step will run a model, so the turn will begin."""
         self._taken = 0
+        self.gpu: str | None = None
         self._expected = expected
         _places.expect(int(expected))
 
     @property
     def held(self) -> bool:
         """Whether the turn has begun and not ended."""
-        return self._taken > 0
+        return self._taken > 0 or self.gpu is not None
 
-    def begin(self, *, alone: bool, timeout: float | None = None) -> None:
+    def begin(self, claim: Claim, timeout: float | None = None) -> None:
         """Wait for room, at most `timeout` seconds. Called by the thread that will run the step."""
-        places = _places.size if alone else 1
-        if _places.take(places, timeout):
-            self._taken = places
+        self.take(claim, timeout)
         self._expect_no_more()
         _thread.turn = self
+
+    def take(self, claim: Claim, timeout: float | None = None) -> None:
+        """Wait for room, at most `timeout` seconds, and hold it if it is given."""
+        places = _places.size if claim.alone else 1
+        if claim.gpus:
+            self.gpu = _gpus.take(claim.gpus, timeout)
+        elif _places.take(places, timeout):
+            self._taken = places
 
     def end(self) -> None:
         """Give the room back, if this turn has any, and expect it no more. Any thread may call this."""
@@ -107,15 +131,20 @@ class Turn:
         taken, self._taken = self._taken, 0
         if taken:
             _places.give_back(taken)
+        gpu, self.gpu = self.gpu, None
+        if gpu is not None:
+            _gpus.give_back(gpu)
 
     def _expect_no_more(self) -> None:
         expected, self._expected = self._expected, False
         _places.expect(-int(expected))
 
 
-def fills_the_machine(model: Path, device: str) -> bool:
-    """Tell whether the model in a directory needs the room of all."""
-    return device != "cpu" or not is_small(_elements(model))
+def claim_of(model: Path, devices: Sequence[str]) -> Claim:
+    """Return what the model in a directory needs on one of some devices, which are the processors or GPUs."""
+    if "cpu" in devices:
+        return Claim(alone=not is_small(_elements(model)))
+    return Claim(gpus=tuple(map(number_of, devices)))
 
 
 def _elements(model: Path) -> int:
@@ -127,33 +156,61 @@ def _elements(model: Path) -> int:
 
 
 @contextmanager
-def room(*, alone: bool) -> Iterator[None]:
+def room(claim: Claim) -> Iterator[str | None]:
     """Hold room for one model: that of the turn which the task runner gave to this thread's step, else what is free.
 
-    A small model's turn ends with the context, a large one's with its step, so that such steps follow one another.
+    Yields the number of the GPU. A small model's turn ends with the context, a large one's with its step, so that such
+    steps follow one another.
     """
-    turn: Turn | None = getattr(_thread, "turn", None)
+    turn = _turn()
     if turn is not None and turn.held:
-        yield
-        if not alone:
+        yield turn.gpu
+        if claim.shares:
             turn.end()
         return
-    taken = _places.size if alone else 1
-    _places.take(taken)
+    own = Turn()
+    own.take(claim)
     try:
-        yield
+        yield own.gpu
     finally:
-        _places.give_back(taken)
+        own.end()
+
+
+def _turn() -> Turn | None:
+    turn: Turn | None = getattr(_thread, "turn", None)
+    return turn
 
 
 @contextmanager
-def model_process(*, alone: bool) -> Iterator[Worker]:
-    """Hold room for one model, and yield a process to run it in.
+def merging_on(device: str) -> Iterator[str]:
+    """Hold the GPU on which this thread merges, and yield its name: that which its step holds already, if it does.
+
+    So a step that has a GPU never waits for another one.
+    """
+    turn = _turn()
+    held = turn.gpu if turn is not None else None
+    if device == "cpu" or held is not None:
+        yield device if held is None or device == "cpu" else f"cuda:{held}"
+        return
+    own = Turn()
+    own.take(Claim(gpus=(number_of(device),)))
+    try:
+        yield device
+    finally:
+        torch.cuda.empty_cache()  # what torch keeps for later merges would be missing for models
+        own.end()
+
+
+@contextmanager
+def model_process(claim: Claim) -> Iterator[Worker]:
+    """Hold room for one model, and yield a process to run it in. On a GPU it sees that GPU alone, as `cuda`.
 
     Raises:
         RammergeError: the run was interrupted.
     """
-    with room(alone=alone), _process(keep=not alone) as worker:
+    with room(claim) as gpu, _process(keep=claim.shares) as worker:
+        if gpu is not None:
+            worker.ask("see", gpu=visible_as(gpu))
         yield worker
 
 
@@ -172,7 +229,7 @@ def _process(*, keep: bool) -> Iterator[Worker]:
         yield worker
 
 
-def share_out(work: Sequence[Callable[[Worker], R]], *, alone: bool) -> list[R]:
+def share_out(work: Sequence[Callable[[Worker], R]], claim: Claim) -> list[R]:
     """Do pieces of work on one model, each in a process that runs it, and return their results in order.
 
     This thread holds room as `model_process` does. While there is room for further small models that nobody else waits
@@ -182,8 +239,8 @@ def share_out(work: Sequence[Callable[[Worker], R]], *, alone: bool) -> list[R]:
         RammergeError: the run was interrupted. Whatever a piece raises comes through, once no piece runs any more.
     """
     shared = _Shared(work)
-    assistants = 0 if alone else min(len(work), _places.size) - 1
-    with ThreadPoolExecutor(max(1, assistants)) as threads, model_process(alone=alone) as process:
+    assistants = min(len(work), _places.size) - 1 if claim.shares else 0
+    with ThreadPoolExecutor(max(1, assistants)) as threads, model_process(claim) as process:
         assisting = [threads.submit(shared.assist) for _ in range(assistants)]
         try:
             shared.work_off(process)

@@ -28,6 +28,7 @@ from rammerge.system.home import home
 from rammerge.system.redaction import without_secrets
 from tasks.runtime.limits import limited
 from tasks.runtime.progress import running
+from tasks.runtime.slots import Claim
 
 P = ParamSpec("P")
 R = TypeVar("R", bound="Result")
@@ -80,7 +81,7 @@ class Step(Generic[R]):
         kind: the step's name, which is also its kind in the store.
         task: the Prefect task that a flow submits.
         runs_a_model: None, or for a step that takes turns with others (see tasks.runtime.slots) a function that tells
-            from its arguments whether the model fills the machine.
+            from its arguments what the model needs.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Step(Generic[R]):
         result: type[R],
         ignore: Collection[str],
         retries: int,
-        runs_a_model: Callable[..., bool] | None,
+        runs_a_model: Callable[..., Claim] | None,
     ) -> None:
         self.__doc__ = build.__doc__
         signature = inspect.signature(build)
@@ -215,7 +216,7 @@ def step(
     result: type[R],
     ignore: Collection[str] = (),
     retries: int = 0,
-    runs_a_model: Callable[..., bool] | None = None,
+    runs_a_model: Callable[..., Claim] | None = None,
 ) -> Callable[[Callable[Concatenate[Path, P], None]], Step[R]]:
     """Make a step from a function that writes its output into the directory in its first argument.
 
@@ -226,8 +227,8 @@ def step(
         result: the class that reads the result from the entry and tells whether it still holds.
         ignore: parameters without influence on the output, such as a label or a memory limit.
         retries: attempts after a failure other than InputError, with growing and jittered delays.
-        runs_a_model: for a step that runs a model, and so takes turns with others, tells from its arguments whether the
-            model fills the machine.
+        runs_a_model: for a step that runs a model, and so takes turns with others, tells from its arguments what the
+            model needs.
 
     Raises:
         TypeError: `ignore` names a parameter that the function does not have.

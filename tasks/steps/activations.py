@@ -13,7 +13,7 @@ from rammerge.errors import RammergeError
 from rammerge.recipe import Compute
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
-from tasks.runtime.slots import fills_the_machine, model_process
+from tasks.runtime.slots import Claim, claim_of, model_process
 from tasks.runtime.step import Result, step
 from tasks.steps.rehearsing import readers
 from tasks.steps.sources import Model
@@ -64,7 +64,7 @@ class PromptsRef(BaseModel):
         (digest,) = (digest for digest, _ in readers({"base": base}).values())
 
         def count(out: Path) -> None:
-            with model_process(alone=False) as process:
+            with model_process(Claim()) as process:
                 tokens = process.ask("count_tokens", model_dir=str(base), prompts=str(self.path))
             write_json(out / "tokens.json", {"prompts": len(self.read().items), "tokens": tokens})
 
@@ -99,8 +99,8 @@ def _opened(path: Path) -> Activations:
     return found
 
 
-def _fills_the_machine(*, base: Model, compute: Compute, **_: Any) -> bool:
-    return fills_the_machine(base.path, compute.device)
+def _claim(*, base: Model, compute: Compute, **_: Any) -> Claim:
+    return claim_of(base.path, compute.evaluate_on)
 
 
 @step(
@@ -109,7 +109,7 @@ def _fills_the_machine(*, base: Model, compute: Compute, **_: Any) -> bool:
     run_name="run base on prompts",
     result=Recorded,
     ignore=["compute"],
-    runs_a_model=_fills_the_machine,
+    runs_a_model=_claim,
 )
 def activations(out: Path, base: Model, prompts: PromptsRef, compute: Compute) -> None:
     """Run the base on prompts and write what flows into its linear layers, in float32.
@@ -119,5 +119,5 @@ def activations(out: Path, base: Model, prompts: PromptsRef, compute: Compute) -
     """
     prompts.read()
     where = {"model_dir": str(base.path), "prompts": str(prompts.path), "out": str(out)}
-    with model_process(alone=_fills_the_machine(base=base, compute=compute)) as process:
-        process.ask("record", device=compute.device, **where)
+    with model_process(_claim(base=base, compute=compute)) as process:
+        process.ask("record", device=compute.kind_of_evaluation, **where)

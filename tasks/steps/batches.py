@@ -10,7 +10,7 @@ from rammerge.system.atomic import write_json
 from tasks.runtime.progress import progress
 from tasks.runtime.slots import model_process
 from tasks.runtime.step import Result, step
-from tasks.steps.evaluating import Conditions, SuiteRef, harness_arguments, model_fills
+from tasks.steps.evaluating import Conditions, SuiteRef, harness_arguments, model_claim
 from tasks.steps.sources import Model
 
 _FILE = "batches.json"
@@ -28,11 +28,11 @@ class Batches(Result):
         return cls(path=entry.path, digest=entry.digest, sizes=sizes)
 
 
-@step("batches", version=1, run_name="choose batches", result=Batches, runs_a_model=model_fills)
+@step("batches", version=1, run_name="choose batches", result=Batches, runs_a_model=model_claim)
 def choose_batches(out: Path, model: Model, suites: Sequence[SuiteRef], conditions: Conditions) -> None:
     """Choose for each suite the largest batch that fits into memory beside the model; write `batches.json`."""
     report, sizes = progress(), {}
-    with model_process(alone=model_fills(model=model, conditions=conditions)) as process:
+    with model_process(model_claim(model=model, conditions=conditions)) as process:
         for number, suite in enumerate(suites):
             report(number / len(suites), suite.name)
             sizes[suite.name] = process.ask("choose_batch", **harness_arguments(model, suite, conditions))

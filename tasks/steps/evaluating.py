@@ -7,7 +7,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from evaluation.backends.serving import vllm_version
 from evaluation.judging.gates import GateDecision, decide, own_code, parse_gate
@@ -21,7 +21,7 @@ from rammerge.errors import InputError
 from rammerge.recipe import Recipe
 from rammerge.system.atomic import write_json, write_text
 from tasks.runtime.progress import progress
-from tasks.runtime.slots import fills_the_machine, share_out
+from tasks.runtime.slots import Claim, claim_of, share_out
 from tasks.runtime.step import Result, step
 from tasks.steps.packing import in_files
 from tasks.steps.sources import Model, refuse_changed
@@ -77,6 +77,8 @@ class Conditions(BaseModel):
         batches: prompts at a time by suite, where they are not the same for all.
         backend: what runs the models.
         vllm: its version, if it does.
+        device: the kind, `cpu` or `cuda`: scores of one kind can be compared.
+        devices: where models run; this is no part of the identity.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,6 +93,7 @@ class Conditions(BaseModel):
     batches: dict[str, int] = {}
     backend: str = "transformers"
     vllm: str | None = None
+    devices: tuple[str, ...] = Field(default=("cpu",), exclude=True)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -105,7 +108,8 @@ class Conditions(BaseModel):
             dtype=asked.dtype,
             batch_size=None if asked.batch_size == "auto" else asked.batch_size,
             limit=asked.limit,
-            device=recipe.compute.device,
+            device=recipe.compute.kind_of_evaluation,
+            devices=recipe.compute.evaluate_on,
             lm_eval=installed("lm_eval"),
             transformers=installed("transformers"),
             torch=installed("torch"),
@@ -152,9 +156,10 @@ class Scores(Result):
         return all(store.find("suite", directory.parent.name) for directory in self.directories.values())
 
 
-def model_fills(*, model: Model, conditions: Conditions, **_: Any) -> bool:
-    """Tell whether the model that a step asks needs the room of all."""
-    return conditions.backend != "transformers" or fills_the_machine(model.path, conditions.device)
+def model_claim(*, model: Model, conditions: Conditions, **_: Any) -> Claim:
+    """Return what the model that a step asks needs. A server takes all memory that there is."""
+    served = conditions.backend != "transformers" and conditions.device == "cpu"
+    return Claim(alone=True) if served else claim_of(model.path, conditions.devices)
 
 
 @step(
@@ -163,7 +168,7 @@ def model_fills(*, model: Model, conditions: Conditions, **_: Any) -> bool:
     run_name="evaluate {name}",
     result=Scores,
     ignore=["name"],
-    runs_a_model=model_fills,
+    runs_a_model=model_claim,
 )
 def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], conditions: Conditions) -> None:
     """Run the model on every suite with lm-eval; a suite that these very weights were run on before is not run again.
@@ -185,7 +190,7 @@ def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], con
 
     # A process is taken before any of the store's locks: another step might wait for room while it holds one.
     work = [partial(ask, number, suite) for number, suite in enumerate(suites)]
-    found = share_out(work, alone=model_fills(model=model, conditions=conditions))
+    found = share_out(work, model_claim(model=model, conditions=conditions))
     write_scores(out, {suite.name: entry for suite, entry in zip(suites, found, strict=True)})
 
 

@@ -17,13 +17,14 @@ from rammerge.errors import RammergeError
 from rammerge.overlap import Overlap
 from rammerge.publishing.identity import MERGE_VERSION
 from rammerge.publishing.making import merge_together as merge_variants
+from rammerge.publishing.report import MergeReport
 from rammerge.recipe import Compute, Output
 from rammerge.rules import ResolvedMethod, restore
 from rammerge.store import Entry, find
 from rammerge.system.atomic import write_json
 from rammerge.system.sizes import parse_size
 from tasks.runtime.progress import progress
-from tasks.runtime.slots import expect_models, fills_the_machine, model_process
+from tasks.runtime.slots import Claim, claim_of, expect_models, merging_on, model_process
 from tasks.runtime.step import Result, step
 from tasks.steps.activations import PromptsRef, Recorded
 from tasks.steps.packing import in_files, is_usable
@@ -181,8 +182,10 @@ def extract(
     checked: Checked,
 ) -> None:
     """Count the elements that each agent changed, alone or with others, into `overlap.json` (RAM paper, Sec. 3)."""
-    options = MergeOptions(**_machine(compute))
-    overlap = measuring.measure_overlap(open_family(base, agents, groups, resize), options=options, progress=_report())
+    family = open_family(base, agents, groups, resize)
+    with merging_on(compute.merge_on) as device:
+        options = MergeOptions(**_machine(compute, device))
+        overlap = measuring.measure_overlap(family, options=options, progress=_report())
     write_json(out / "overlap.json", overlap.to_json())
     write_json(out / "warnings.json", overlap.warnings())
 
@@ -295,10 +298,30 @@ def write_merges(
     `names` are what an error calls them.
     """
     expect_models()  # a new model will be evaluated
-    reports = merge_variants(
+    with merging_on(compute.merge_on) as device:
+        reports = _reports(family, methods, merge_options(output, compute, device), output, overlap, activations, names)
+        for report in reports:
+            digest, content = digests(open_checkpoint(report.path), report.manifest.files)
+            facts = {"digest": digest, "content": content, "warnings": list(report.warnings)}
+            facts["base"] = str(family.sources["base"].path)
+            out = report.path.parent
+            write_json(out / "report.json", facts | {"factors": dict(report.manifest.factors or {})})
+            yield out
+
+
+def _reports(
+    family: Family,
+    methods: Mapping[Path, MethodRef],
+    options: MergeOptions,
+    output: Output,
+    overlap: OverlapResult,
+    activations: Recorded | None,
+    names: Mapping[Path, str] | None,
+) -> Iterator[MergeReport]:
+    return merge_variants(
         family,
         {out / "model": method.resolved() for out, method in methods.items()},
-        merge_options(output, compute),
+        options,
         overlap=Overlap.from_json(json.loads(overlap.json_file.read_text(encoding="utf-8"))),
         activations=activations.opened() if activations else None,
         tokenizer_from=output.tokenizer,
@@ -306,13 +329,6 @@ def write_merges(
         progress=_report(),
         names={out / "model": name for out, name in (names or {}).items()},
     )
-    for report in reports:
-        digest, content = digests(open_checkpoint(report.path), report.manifest.files)
-        facts = {"digest": digest, "content": content, "warnings": list(report.warnings)}
-        facts["base"] = str(family.sources["base"].path)
-        out = report.path.parent
-        write_json(out / "report.json", facts | {"factors": dict(report.manifest.factors or {})})
-        yield out
 
 
 class Smoked(Result):
@@ -327,8 +343,8 @@ class Smoked(Result):
         return cls(path=entry.path, digest=entry.digest, text=text)
 
 
-def _fills_the_machine(*, model: Model, compute: Compute, **_: Any) -> bool:
-    return fills_the_machine(model.path, compute.device)
+def _claim(*, model: Model, compute: Compute, **_: Any) -> Claim:
+    return claim_of(model.path, compute.evaluate_on)
 
 
 @step(
@@ -337,7 +353,7 @@ def _fills_the_machine(*, model: Model, compute: Compute, **_: Any) -> bool:
     run_name="smoke {name}",
     result=Smoked,
     ignore=["name", "compute"],
-    runs_a_model=_fills_the_machine,
+    runs_a_model=_claim,
 )
 def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
     """Check that transformers loads the model, that its logits are finite and that it generates; write `smoke.json`.
@@ -346,9 +362,9 @@ def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
         RammergeError: one of these fails; then nothing is registered.
     """
     try:
-        alone = _fills_the_machine(model=model, compute=compute)
-        with in_files(model) as whole, model_process(alone=alone) as process:
-            text, finite = process.ask("try_out", model_dir=str(whole.path), device=compute.device)
+        claim = _claim(model=model, compute=compute)
+        with in_files(model) as whole, model_process(claim) as process:
+            text, finite = process.ask("try_out", model_dir=str(whole.path), device=compute.kind_of_evaluation)
     except RammergeError as error:
         raise RammergeError(f"the merge '{name}' does not run in transformers: {error}") from error
     if not finite:
@@ -356,21 +372,21 @@ def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
     write_json(out / "smoke.json", {"text": text})
 
 
-def merge_options(output: Output, compute: Compute) -> MergeOptions:
-    """Return the engine's options for a recipe's sections."""
+def merge_options(output: Output, compute: Compute, device: str | None = None) -> MergeOptions:
+    """Return the engine's options for a recipe's sections, on a `device` other than the recipe's if one is given."""
     return MergeOptions(
         dtype=output.dtype,
         rounding=output.rounding,
         seed=output.seed,
         shard_size=parse_size(output.shard_size),
-        **_machine(compute),
+        **_machine(compute, device or compute.merge_on),
     )
 
 
-def _machine(compute: Compute) -> dict[str, Any]:
+def _machine(compute: Compute, device: str) -> dict[str, Any]:
     """Return the settings that do not change a byte of the result."""
-    memory = {"memory": parse_size(compute.memory)} if compute.memory else {}
-    return {"device": compute.device, **memory}
+    limits = {"memory": compute.memory, "device_memory": compute.device_memory}
+    return {"device": device, **{name: parse_size(size) for name, size in limits.items() if size}}
 
 
 def _report() -> Callable[[Progress], None]:

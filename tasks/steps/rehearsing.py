@@ -18,7 +18,7 @@ from rammerge.checkpoints.checkpoint import find_sidecars
 from rammerge.checkpoints.digest import digest_file
 from rammerge.errors import InputError, RammergeError
 from rammerge.system.atomic import write_json
-from tasks.runtime.slots import expect_models, model_process
+from tasks.runtime.slots import Claim, expect_models, model_process
 from tasks.steps.evaluating import Conditions, SuiteRef
 
 _KIND, _VERSION = "rehearsal", 3
@@ -49,7 +49,7 @@ class Rehearsal:
         alike = readers(self._models)
 
         def rehearse(out: Path) -> None:
-            with model_process(alone=False) as process:
+            with model_process(Claim()) as process:
                 write_json(out / _FILE, self._ask(process, {name: str(path) for name, (_, path) in alike.items()}))
 
         entry = store.materialise(_KIND, self._key(alike), rehearse)

@@ -20,10 +20,10 @@ from rammerge.recipe import Compute, Output
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from tasks.runtime.progress import progress
-from tasks.runtime.slots import model_process
+from tasks.runtime.slots import Claim, model_process
 from tasks.runtime.step import Result, step
 from tasks.steps.activations import Recorded
-from tasks.steps.evaluating import Conditions, SuiteRef, harness_arguments, model_fills
+from tasks.steps.evaluating import Conditions, SuiteRef, harness_arguments, model_claim
 from tasks.steps.merging import Merged, MethodRef, OverlapResult, merge, write_merges
 from tasks.steps.packing import in_files
 from tasks.steps.sources import Groups, Model, open_family, refuse_changed
@@ -54,8 +54,8 @@ class Looked(Result):
         return cls(path=entry.path, digest=entry.digest, scores=scores)
 
 
-def _base_fills(*, base: Model, conditions: Conditions, **_: Any) -> bool:
-    return model_fills(model=base, conditions=conditions)
+def _base_claim(*, base: Model, conditions: Conditions, **_: Any) -> Claim:
+    return model_claim(model=base, conditions=conditions)
 
 
 @step(
@@ -64,7 +64,7 @@ def _base_fills(*, base: Model, conditions: Conditions, **_: Any) -> bool:
     run_name="{name}",
     result=Looked,
     ignore=["name", "overlap", "compute", "owner", "beside", "activations"],
-    runs_a_model=_base_fills,
+    runs_a_model=_base_claim,
 )
 def trial(
     out: Path,
@@ -158,7 +158,7 @@ class _Merges:
     run_name="{name} on the first items",
     result=Looked,
     ignore=["name"],
-    runs_a_model=model_fills,
+    runs_a_model=model_claim,
 )
 def reference(
     out: Path, name: str, model: Model, suites: Sequence[SuiteRef], conditions: Conditions, look: int
@@ -204,7 +204,7 @@ def _answered(
 def _ask(model: Model, suites: Sequence[SuiteRef], conditions: Conditions, look: int) -> dict[str, list[float]]:
     scores = {}
     # The process is taken before any of the store's locks: another step might wait for room while it holds one.
-    with model_process(alone=model_fills(model=model, conditions=conditions)) as process:
+    with model_process(model_claim(model=model, conditions=conditions)) as process:
         for number, suite in enumerate(suites):
             progress()(number / len(suites), suite.name)
             scores[suite.name] = _joined([_asked(process, model, suite, conditions, each) for each in range(look + 1)])

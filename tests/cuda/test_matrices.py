@@ -75,8 +75,9 @@ def test_threads_do_not_change_a_byte(models: Models, tmp_path: Path) -> None:
 
 
 def test_ranks(models: Models) -> None:
+    """A square of a singular value is known to 2e-16 of the largest, so one near zero is known to its root, 1.5e-8."""
     family = Family.open(*models)
     expected, found = (measure_ranks(family, MergeOptions(device=device)) for device in ("cpu", DEVICE))
     for name, ranks in expected.by_tensor.items():
-        assert found.by_tensor[name].effective == pytest.approx(ranks.effective, rel=1e-9)
+        assert found.by_tensor[name].effective == pytest.approx(ranks.effective, rel=1e-6)
         assert found.by_tensor[name].stable == pytest.approx(ranks.stable, rel=1e-9)

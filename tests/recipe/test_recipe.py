@@ -129,6 +129,9 @@ def test_org_slash_name_is_a_directory_only_where_there_is_one(read: Callable[[s
         ("512MiB", "512MeB", 12, "a size is a number with a unit"),
         ("suites: [zoo_tool]", "suites: [zoo_tool, zoo_tool]", 15, "a suite is listed twice"),
         ('"cuda:1"', "gpu", 13, "compute.device: should look like"),
+        ('device: "cuda:1"', "evaluate: gpu", 13, "compute.evaluate[0]: should look like"),
+        ('device: "cuda:1"', 'evaluate: [cuda, "cuda:0"]', 13, "compute.evaluate: a device is listed twice"),
+        ('device: "cuda:1"', "evaluate: [cpu, cuda]", 13, "compute.evaluate: scores of processors and GPUs cannot be"),
         ("registry: {", "registry: [", 20, "not valid YAML"),
         ("base: {source: ./base}", "base: &b {source: ./base}\nother: *b", 3, "aliases are not allowed"),
         ("evaluation:\n  suites: [zoo_tool]\n  limit: 10\n", "", 1, "the key 'evaluation' is missing"),
@@ -272,6 +275,25 @@ def test_reference_names_every_key() -> None:
             assert f"`{key}`" in reference, key
             if "description" in about:
                 assert about["description"] in reference, key
+
+
+@pytest.mark.parametrize(
+    ("written", "merge", "evaluate", "kind"),
+    [
+        ('device: "cuda:1"', "cuda:1", ("cuda:1",), "cuda"),
+        ("merge: cuda, memory: 1GB", "cuda", ("cpu",), "cpu"),
+        ('device: cuda, merge: cpu, evaluate: ["cuda:1", "cuda:2"]', "cpu", ("cuda:1", "cuda:2"), "cuda"),
+        ("evaluate: cuda, device_memory: 8GiB", "cpu", ("cuda",), "cuda"),
+    ],
+)
+def test_where_steps_run(
+    read: Callable[[str], Recipe], written: str, merge: str, evaluate: tuple[str, ...], kind: str
+) -> None:
+    text = FULL.replace('device: "cuda:1", memory: 1.5GiB', written)
+    compute = read(text).compute
+    assert (compute.merge_on, compute.evaluate_on, compute.kind_of_evaluation) == (merge, evaluate, kind)
+    assert set(compute.devices().values()) == {merge, *evaluate}
+    jsonschema.validate(yaml.safe_load(text), schema())
 
 
 @given(st.text(min_size=1))

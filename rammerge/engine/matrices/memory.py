@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rammerge.activations.activations import Activations
-from rammerge.engine.gpu import LANES, Room
+from rammerge.engine.gpu import LANES, Room, load_linear_algebra
 from rammerge.engine.matrices.method import MatrixMethod, method_for
 from rammerge.engine.matrices.moments import CHUNK_TOKENS
 from rammerge.engine.matrices.reading import keeps_whole, stored_bytes
@@ -90,6 +90,7 @@ def _share_out_gpu(session: Session, room: Room, needs: Mapping[MatrixView, int]
     if need > room.nbytes:
         worst = max(needs, key=lambda view: needs[view])
         raise room.refuse(need, f"'{worst.name}' ({worst.rows} x {worst.columns})")
+    load_linear_algebra(room.device)
     return MatrixPlan(threads, session.plan.forecast)
 
 

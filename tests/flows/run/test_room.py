@@ -1,5 +1,9 @@
-"""Contract: room is asked for everything that the merges will hold at one time, and before any of them starts."""
+"""Contract: room is asked for everything that the merges will hold at one time, and before any of them starts.
 
+So are the devices that a recipe names.
+"""
+
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +12,7 @@ import pytest
 from flows.run import checking
 from flows.run.planning import plan
 from rammerge.checkpoints.checkpoint import open_checkpoint
+from rammerge.errors import InputError
 from tasks.steps.sources import Model, digests
 from tests.fixtures.pipeline import World
 
@@ -34,6 +39,13 @@ def test_whole_matrices_need_room_for_their_updates(method: Any, world: World, m
     elements = sum(info.numel for info in open_checkpoint(world.root / "base").tensors.values())
     assert needed("average", "ram") == 2 * needed("average")
     assert needed("average", method) == needed("average", "ram") + 4 * elements
+
+
+@pytest.mark.parametrize(("key", "place"), [("merge", "merge"), ("evaluate", "evaluate[0]"), ("device", "device")])
+def test_a_device_that_the_machine_lacks_is_found_before_anything_runs(world: World, key: str, place: str) -> None:
+    recipe = world.write(compute={key: "cuda:99"})
+    with pytest.raises(InputError, match=rf":\d+: compute.{re.escape(place)}: device 'cuda:99' cannot be used"):
+        checking.check(plan(recipe))
 
 
 def model(directory: Path) -> Model:

@@ -18,15 +18,18 @@ from prefect.task_runners import TaskRunner
 
 from tasks.runtime.progress import listening
 from tasks.runtime.runner import Workers, workers
-from tasks.runtime.slots import Turn, room
+from tasks.runtime.slots import Claim, Turn, room
 from tasks.runtime.step import Result, step
 from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
-def _alone(**_: object) -> bool:
-    return True
+ALONE = Claim(alone=True)
+
+
+def _alone(**_: object) -> Claim:
+    return ALONE
 
 
 @pytest.fixture
@@ -35,9 +38,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Turn]:
     turns: list[Turn] = []
     begin = Turn.begin
 
-    def note(turn: Turn, *, alone: bool, timeout: float | None = None) -> None:
+    def note(turn: Turn, claim: Claim, timeout: float | None = None) -> None:
         turns.append(turn)
-        begin(turn, alone=alone, timeout=timeout)
+        begin(turn, claim, timeout)
 
     monkeypatch.setattr(Turn, "begin", note)
     return turns
@@ -60,7 +63,7 @@ def test_a_step_that_waits_for_its_turn_has_not_started(asked: list[Turn]) -> No
 
     @step("model", version=1, run_name="model {name}", result=Result, runs_a_model=_alone)
     def model(out: Path, name: str) -> None:
-        with room(alone=True):
+        with room(ALONE):
             wait_until(lambda: len(asked) == 2, "the other step to ask for its turn")
             running.append(len(started))
             (out / "name").write_text(name)
@@ -91,7 +94,7 @@ def test_what_is_made_already_waits_for_no_turn(asked: list[Turn]) -> None:
 
     run()
     assert len(asked) == 1
-    with room(alone=True):
+    with room(ALONE):
         run()
     assert len(asked) == 1
 
@@ -99,7 +102,7 @@ def test_what_is_made_already_waits_for_no_turn(asked: list[Turn]) -> None:
 def test_a_step_that_fails_gives_its_turn_back(asked: list[Turn]) -> None:
     @step("failing", version=1, run_name="failing", result=Result, runs_a_model=_alone)
     def failing(_: Path) -> None:
-        with room(alone=True):
+        with room(ALONE):
             raise ValueError("no")
 
     @flow(task_runner=workers())
@@ -114,13 +117,13 @@ def test_a_thread_that_was_given_no_turn_waits_for_the_slot() -> None:
     order: list[str] = []
 
     def run_a_model() -> None:
-        with room(alone=True):
+        with room(ALONE):
             order.append("the other thread")
 
     turn = Turn()
-    turn.begin(alone=True)
+    turn.begin(ALONE)
     other = threading.Thread(target=run_a_model)
-    with room(alone=True):
+    with room(ALONE):
         other.start()
         order.append("the thread whose turn it is")
     turn.end()
@@ -135,7 +138,7 @@ def test_what_a_failed_run_gives_up_is_skipped_silently(asked: list[Turn], caplo
 
     @step("given-up", version=1, run_name="{name}", result=Result, runs_a_model=_alone)
     def model(out: Path, name: str) -> None:
-        with room(alone=True):
+        with room(ALONE):
             wait_until(
                 lambda: "queued" in futures and futures["queued"].wrapped_future.cancelled(), "the end of the run"
             )

@@ -14,7 +14,8 @@ import pytest
 
 from evaluation.runners.pool import Worker
 from tasks.runtime import slots
-from tasks.runtime.slots import Room, Turn, fills_the_machine, share_out
+from tasks.runtime.gpus import Gpus, visible_as
+from tasks.runtime.slots import Claim, Room, Turn, claim_of, merging_on, model_process, share_out
 from tests.evaluation.made import write_model
 from tests.fixtures.waiting import wait_until
 
@@ -58,9 +59,10 @@ def test_whoever_gives_up_waiting_leaves_the_place_to_others() -> None:
     assert room.take(1, timeout=0)
 
 
-@pytest.mark.parametrize(("device", "alone"), [("cpu", False), ("cuda:1", True)])
-def test_a_small_model_shares_the_processors_and_none_the_gpu(tmp_path: Path, device: str, alone: bool) -> None:
-    assert fills_the_machine(write_model(tmp_path), device) is alone
+def test_a_small_model_shares_the_processors_and_none_a_gpu(tmp_path: Path) -> None:
+    model = write_model(tmp_path)
+    assert claim_of(model, ["cpu"]) == Claim(alone=False)
+    assert claim_of(model, ["cuda", "cuda:2"]) == Claim(gpus=("0", "2"))
 
 
 _SECONDS = 60.0
@@ -89,7 +91,7 @@ def test_the_work_on_one_model_takes_the_room_that_nobody_waits_for(room: Room) 
             both.wait()
         return number, process
 
-    found = share_out([partial(piece, number) for number in range(5)], alone=False)
+    found = share_out([partial(piece, number) for number in range(5)], Claim())
     assert [number for number, _ in found] == [0, 1, 2, 3, 4]
     assert len({process for _, process in found}) == 2
     assert room.take(2, timeout=0)
@@ -98,7 +100,7 @@ def test_the_work_on_one_model_takes_the_room_that_nobody_waits_for(room: Room) 
 @pytest.mark.parametrize("alone", [True, False])
 def test_one_process_does_all_of_it_where_there_is_no_room_for_another(room: Room, alone: bool) -> None:
     taken = alone or room.take(1)
-    found = share_out([lambda process: process] * 3, alone=alone)
+    found = share_out([lambda process: process] * 3, Claim(alone=alone))
     assert taken
     assert found == [threading.current_thread()] * 3
 
@@ -113,7 +115,7 @@ def test_others_who_wait_have_their_place_before_a_model_has_a_second_one(room: 
         room.give_back(1)
         return process
 
-    found = share_out([wait_and_give_back, *[lambda process: process] * 3], alone=False)
+    found = share_out([wait_and_give_back, *[lambda process: process] * 3], Claim())
     assert found == [threading.current_thread()] * 4
     waiting.join()
 
@@ -122,7 +124,7 @@ def test_a_model_has_no_second_place_while_another_is_expected(room: Room) -> No
     """Between two steps nobody waits for a moment; whoever took the place then would keep it for a whole suite."""
     expected = Turn(expected=True)
 
-    found = share_out([lambda process: process] * 3, alone=False)
+    found = share_out([lambda process: process] * 3, Claim())
 
     assert found == [threading.current_thread()] * 3
     expected.end()
@@ -138,5 +140,75 @@ def test_what_a_piece_of_work_raises_comes_through_and_the_room_is_free_again(ro
             raise IndexError("of the assistant's piece")
 
     with pytest.raises(IndexError, match="of the assistant's piece"):
-        share_out([fail, fail], alone=False)
+        share_out([fail, fail], Claim())
     assert room.take(2, timeout=0)
+
+
+def test_each_gpu_is_for_one_and_they_are_given_in_order() -> None:
+    gpus = Gpus()
+    given: list[tuple[str, str | None]] = []
+
+    def wait(name: str, numbers: list[str]) -> None:
+        given.append((name, gpus.take(numbers)))
+
+    assert [gpus.take(["0", "1"]), gpus.take(["0", "1"]), gpus.take(["0", "1"], timeout=0)] == ["0", "1", None]
+    threads = [threading.Thread(target=wait, args=("either", ["0", "1"]))]
+    threads[0].start()
+    wait_until(lambda: gpus.waiting == 1, "the first to wait")
+    threads.append(threading.Thread(target=wait, args=("only 1", ["1"])))
+    threads[1].start()
+    wait_until(lambda: gpus.waiting == 2, "the second to wait")
+    gpus.give_back("1")
+    threads[0].join()
+    assert given == [("either", "1")]
+    assert gpus.take(["2"], timeout=0) == "2"
+    gpus.give_back("1")
+    threads[1].join()
+    assert given == [("either", "1"), ("only 1", "1")]
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Two GPUs, none of which is there: what the processes were asked."""
+    asked: list[dict[str, Any]] = []
+
+    class Process:
+        def ask(self, what: str, **arguments: Any) -> None:
+            asked.append({"do": what, **arguments})
+
+    class Processes:
+        @contextmanager
+        def worker(self, **_: bool) -> Iterator[Worker]:
+            yield cast(Worker, Process())
+
+    monkeypatch.setattr(slots, "_gpus", Gpus())
+    monkeypatch.setattr(slots, "_pool", Processes())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
+    return asked
+
+
+def test_models_run_on_several_gpus_at_once_each_in_a_process_that_sees_one(gpus: list[dict[str, Any]]) -> None:
+    claim = Claim(gpus=("0", "1"))
+    with model_process(claim), model_process(claim):
+        assert gpus == [{"do": "see", "gpu": "6"}, {"do": "see", "gpu": "7"}]
+        assert slots._gpus.take(["0", "1"], timeout=0) is None
+    assert slots._gpus.take(["0"], timeout=0) == "0"
+    assert visible_as("5") == "5"
+
+
+@pytest.mark.usefixtures("gpus")
+def test_a_merge_has_its_gpu_alone_but_in_a_step_that_has_one() -> None:
+    with merging_on("cuda:1") as device:
+        assert device == "cuda:1"
+        assert slots._gpus.take(["1"], timeout=0) is None
+    with merging_on("cpu") as device:
+        assert device == "cpu"
+    turn = Turn()
+    turn.begin(Claim(gpus=("1",)))
+    try:
+        with merging_on("cuda:0") as device:  # waiting for it could wait for a step that waits for this one
+            assert device == "cuda:1"
+    finally:
+        turn.end()
+        slots._thread.turn = None
+    assert slots._gpus.take(["1"], timeout=0) == "1"

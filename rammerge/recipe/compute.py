@@ -1,0 +1,86 @@
+"""The part of a recipe that says where steps run, and within which limits."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+
+from rammerge.recipe.location import Location
+from rammerge.recipe.section import Section, Size
+from rammerge.system.durations import parse_duration
+
+
+def _check_duration(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_check_duration)]
+
+Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda(:\d+)?)$")]
+
+
+def _check_kinds(devices: list[str]) -> list[str]:
+    if len({device if device != "cuda" else "cuda:0" for device in devices}) < len(devices):
+        raise ValueError("a device is listed twice; keep one")
+    if "cpu" in devices and len(devices) > 1:
+        raise ValueError("scores of processors and GPUs cannot be compared; give GPUs only, or cpu alone")
+    return devices
+
+
+Devices = Annotated[
+    list[Device],
+    Field(min_length=1),
+    AfterValidator(_check_kinds),
+    BeforeValidator(
+        lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=Device | list[Device]
+    ),
+]
+
+
+class Compute(Section):
+    """Where each kind of step runs, and limits of memory and time, which change no byte of the result."""
+
+    device: Device = Field(
+        default="cpu",
+        description="Where merges and models run, unless the next two say otherwise: `cpu`, `cuda` or `cuda:N`.",
+    )
+    merge: Device | None = Field(
+        default=None, description="Where overlap is counted and variants are merged; default: `device`."
+    )
+    evaluate: Devices | None = Field(
+        default=None,
+        description="Where models run: a device, or several GPUs, each of which runs one at a time; default: `device`.",
+    )
+    memory: Size | None = Field(
+        default=None,
+        description="Peak memory of the merging process; default: 1 GiB, or 512 MiB more than it already holds.",
+    )
+    device_memory: Size | None = Field(
+        default=None,
+        description="What blocks and matrices of a merge may take on a GPU; default: half of what is free there.",
+    )
+    timeout: Duration = Field(
+        default="24h", description="How long a step may take (`90s`, `30m`, `12h`, `2d`); then it has failed."
+    )
+
+    @property
+    def merge_on(self) -> str:
+        """The device on which overlap is counted and variants are merged."""
+        return self.merge or self.device
+
+    @property
+    def evaluate_on(self) -> tuple[str, ...]:
+        """The devices on which models run."""
+        return tuple(self.evaluate or [self.device])
+
+    @property
+    def kind_of_evaluation(self) -> Literal["cpu", "cuda"]:
+        """The kind of these devices."""
+        return "cpu" if "cpu" in self.evaluate_on else "cuda"
+
+    def devices(self) -> dict[Location, str]:
+        """Return all devices that are used, by their place in the file."""
+        used: dict[Location, str] = {("compute", "merge" if self.merge else "device"): self.merge_on}
+        if not self.evaluate:
+            return used | {("compute", "device"): self.device}
+        return used | {("compute", "evaluate", at): each for at, each in enumerate(self.evaluate)}
