@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from evaluation.results import SuiteResult
 from evaluation.suites import SPLITS, Split
 
+# Less than the usual 1, with which rare words would tell of the suite with the most of them.
+_SMOOTHING = 0.1
+
 # One model's results by suite and split, and by split what stands in their place: for each suite and item a value.
 ModelResults = Mapping[str, Mapping[Split, SuiteResult]]
 Agents = Mapping[str, ModelResults]
@@ -36,8 +39,8 @@ class Routed:
 def by_domain(agents: Agents, prompts: ByItem) -> Routed:
     """Route each item by the domain that its prompt is taken for, to the agent that is best there on validation.
 
-    The classifier is naive Bayes (complement, by Rennie et al., ICML 2003) on words weighted by TF-IDF. Domains count
-    alike, however many items they have.
+    The classifier is multinomial naive Bayes on words weighted by TF-IDF. Domains count alike, however many items they
+    have.
 
     Args:
         agents: their results.
@@ -91,12 +94,13 @@ def _best(agents: Agents, suite: str) -> str:
 def _classify(prompts: ByItem) -> ByItem:
     """Return the suite that each item is taken for, by a classifier that has seen the validation split."""
     from sklearn.feature_extraction.text import TfidfVectorizer  # which takes a second to import
-    from sklearn.naive_bayes import ComplementNB
+    from sklearn.naive_bayes import MultinomialNB
     from sklearn.pipeline import make_pipeline
 
-    seen = [(suite, text) for suite, items in prompts["validation"].items() for text in items.values()]
+    suites = [suite for suite, items in prompts["validation"].items() for _ in items]
+    texts = [text for items in prompts["validation"].values() for text in items.values()]
     words = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", sublinear_tf=True)
-    classifier = make_pipeline(words, ComplementNB()).fit([text for _, text in seen], [suite for suite, _ in seen])
+    classifier = make_pipeline(words, MultinomialNB(alpha=_SMOOTHING, fit_prior=False)).fit(texts, suites)
     return {
         split: {
             suite: dict(zip(items, map(str, classifier.predict(list(items.values()))), strict=True))
