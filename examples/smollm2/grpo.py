@@ -29,7 +29,7 @@ class GrpoSettings:
     prompts: int = 16
     samples: int = 8
     learning_rate: float = 1e-5
-    temperature: float = 0.7
+    temperature: float = 1.0
 
     @property
     def digest(self) -> str:

@@ -81,7 +81,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=DOMAINS, default=list(DOMAINS), help="domains; default: all")
     parser.add_argument("--seed", type=int, default=0, help="of prompts and samples; one folder each")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cpu")
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--prompts", type=int, default=grpo.GrpoSettings.prompts, help="of each step")
     parser.add_argument("--samples", type=int, default=grpo.GrpoSettings.samples, help="answers to each prompt")
     parser.add_argument("--learning-rate", type=float, default=grpo.GrpoSettings.learning_rate)
