@@ -90,7 +90,8 @@ def pack(out: Path, base: Model, agents: Mapping[str, Model], variants: Mapping[
     that another process uses, until a later run. What agents that are patches were unpacked into goes.
     """
     opened, report = open_checkpoint(base.path), progress()
-    models = {name: model.path for name, model in variants.items() if name != selected}
+    # An entry of an earlier release does not say where its base is.
+    models = {name: model.path for name, model in variants.items() if name != selected and model.base is not None}
     saved = {}
     for number, (name, model) in enumerate(models.items()):
         report(number / len(models), name)

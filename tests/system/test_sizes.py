@@ -35,7 +35,7 @@ def test_times(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "0s", "-1h", "1e3s", "90", "5 weeks", "٣h"])
+@pytest.mark.parametrize("text", ["", "soon", "0s", "-1h", "1e3s", "90", "5 weeks", "٣h", "1001d"])
 def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(ValueError, match="a time is a number with a unit, such as 90s, 30m, 12h or 2d"):
+    with pytest.raises(ValueError, match="a time is a number with a unit, such as 90s"):
         parse_duration(text)
