@@ -29,7 +29,7 @@ from evaluation.suites.bundled.bfcl_multi_turn.worlds import WORLDS
 
 Turns = list[list[Call]]
 
-_CHANGES = 24
+_CHANGES = 12
 
 
 def main() -> None:
@@ -81,8 +81,9 @@ class _Theirs:
         """Return what each call tells."""
         entry = self._entries[item["id"]]
         calls = [_text(call) for turn in turns for call in turn]
-        name = f"told{number}"
-        results, _ = self._execute(calls, entry["initial_config"], entry["involved_classes"], name, item["id"])
+        name, long = f"told{number}", "long_context" in item["id"]
+        worlds = entry["initial_config"], entry["involved_classes"]
+        results, _ = self._execute(calls, *worlds, name, item["id"], long_context=long)
         return list(results)
 
 
@@ -189,8 +190,8 @@ def _values(item: dict[str, Any]) -> list[Any]:
     while below:
         content = below.pop()
         if isinstance(content, dict):
-            found += [key for key in content if key not in ("type", "contents", "content")]
-            below += [value for key, value in content.items() if key != "costs"]
+            found += [key for key in content if key not in ("type", "contents", "content", "long")]
+            below += [value for key, value in content.items() if key not in ("costs", "long")]
         elif isinstance(content, list):
             below += content
         elif content is not None:

@@ -18,6 +18,7 @@ from evaluation.suites.environment import Reply
 
 WORLDS = "gorilla_file_system math_api message_api ticket_api trading_bot travel_booking posting_api vehicle_control"
 STATES = {
+    "long_context": "{}",
     "message_api": "{'generated_ids': set(), 'inbox': []}",
     "ticket_api": "{'ticket_queue': [], 'ticket_counter': 1, 'current_user': None}",
     "trading_bot": "{'orders': {1: {}}}",

@@ -1,7 +1,4 @@
-"""The conversations of BFCL, from the package of its authors: requests, first states, functions, and right calls.
-
-The part with long results is left out: what lengthens them is code.
-"""
+"""The conversations of BFCL, from the package of its authors: requests, first states, functions, and right calls."""
 
 import ast
 import json
@@ -10,6 +7,8 @@ from itertools import chain, zip_longest
 from pathlib import PurePosixPath
 from typing import Any
 
+from evaluation.suites.bundled.bfcl_multi_turn.lengthening import lengthened
+from evaluation.suites.bundled.bfcl_multi_turn.literals import literals
 from evaluation.suites.format import Split
 from evaluation.suites.making.splitting import split
 
@@ -60,9 +59,9 @@ def items(files: Mapping[str, bytes]) -> Mapping[Split, list[dict[str, Any]]]:
     functions = {
         world: list(_lines(_content(named, "multi_turn_func_doc", f"{file}.json"))) for world, file in _FILES.items()
     }
-    usual = {world: _usual(named, world) for world in _FILES}
+    first = _FirstStates(named)
     parts = [
-        [_item(line, functions, usual, answers[line["id"]]) for line in _lines(content)]
+        [_item(line, functions, first, answers[line["id"]]) for line in _lines(content)]
         for name, content in named.items()
         if name.parent.name == "data"
     ]
@@ -78,34 +77,35 @@ def _lines(content: str) -> Iterator[dict[str, Any]]:
     return map(json.loads, content.splitlines())
 
 
+class _FirstStates:
+    """The states in which worlds begin."""
+
+    def __init__(self, named: Mapping[PurePosixPath, str]) -> None:
+        self._usual = {world: _usual(named, world) for world in _FILES}
+        self._more = literals(_content(named, "func_source_code", "long_context.py"))
+
+    def of(self, line: Mapping[str, Any], world: str) -> dict[str, Any]:
+        """Return what an item says of a world, and the usual where it says nothing."""
+        state = {**self._usual[world], **line["initial_config"].get(world, {})}
+        return lengthened(world, state, self._more) if "long_context" in line["id"] else state
+
+
 def _usual(named: Mapping[PurePosixPath, str], world: str) -> dict[str, Any]:
-    """Return the state in which a world begins where an item says nothing else."""
     if world in _NO_FILE:
         return _NO_FILE[world]
-    source = _content(named, "func_source_code", f"{_FILES[world]}.py")
-    state = {_RENAMED.get(key, key): value for key, value in _literal(source, "DEFAULT_STATE").items()}
+    known = literals(_content(named, "func_source_code", f"{_FILES[world]}.py"))
+    state = {_RENAMED.get(key, key): value for key, value in known["DEFAULT_STATE"].items()}
     if world == "MessageAPI":
         state["generated_ids"] = []  # JSON has no sets
     if world == "TravelAPI":
-        state["costs"] = {f"{start}-{end}": cost for (start, end), cost in _literal(source, "base_costs").items()}
+        state["costs"] = {f"{start}-{end}": cost for (start, end), cost in known["base_costs"].items()}
     return state
-
-
-def _literal(source: str, name: str) -> Any:
-    """Return the literal that is assigned to a name in a Python source, of which nothing is run."""
-    for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
-                return ast.literal_eval(value)
-            case ast.AnnAssign(target=ast.Name(id=found), value=ast.expr() as value) if found == name:
-                return ast.literal_eval(value)
-    raise ValueError(f"no {name} is assigned")
 
 
 def _item(
     line: Mapping[str, Any],
     functions: Mapping[str, Sequence[Mapping[str, Any]]],
-    usual: Mapping[str, Mapping[str, Any]],
+    states: _FirstStates,
     right: Sequence[Sequence[str]],
 ) -> dict[str, Any]:
     worlds = line["involved_classes"]
@@ -124,7 +124,7 @@ def _item(
         "said": "\n".join(said),
         "prompt": _PROMPT.format(functions=first, request=requests[0]),
         "requests": requests,
-        "initial": json.dumps({world: {**usual[world], **line["initial_config"].get(world, {})} for world in worlds}),
+        "initial": json.dumps({world: states.of(line, world) for world in worlds}),
         "right_calls": [[_call(call) for call in calls] for calls in right],
         "target": "\n".join("; ".join(calls) or "no call" for calls in right),
     }

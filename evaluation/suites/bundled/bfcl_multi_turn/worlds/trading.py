@@ -39,6 +39,7 @@ class TradingBot:
         self.watch_list: list[str] = state["watch_list"]
         self.transaction_history: list[Told] = state["transaction_history"]
         self._random = random.Random(state["random_seed"])
+        self._long: Told = state.get("long", {})
 
     def get_current_time(self) -> Told:
         return {"current_time": _NOW.strftime("%I:%M %p")}
@@ -49,13 +50,17 @@ class TradingBot:
     def get_stock_info(self, symbol: str) -> Told:
         if symbol not in self.stocks:
             return {"error": f"Stock with symbol '{symbol}' not found."}
-        return self.stocks[symbol]
+        return {**self.stocks[symbol], **self._long.get("averages", {})}
 
     def get_order_details(self, order_id: int) -> Told:
         if order_id not in self.orders:
             known = list(self.orders)
             return {"error": f"Order with ID {order_id} not found.Here is the list of orders_id: {known}"}
-        return self.orders[order_id]
+        order = self.orders[order_id]
+        if not self._long:
+            return order
+        more = {key: text.format(symbol=order["symbol"]) for key, text in self._long["order"].items()}
+        return {**order, "metadata": more}
 
     def cancel_order(self, order_id: int) -> Told:
         if order_id not in self.orders:
@@ -134,9 +139,11 @@ class TradingBot:
         self.watch_list.remove(symbol)
         return {"status": f"Stock {symbol} removed from watchlist successfully."}
 
-    def get_watchlist(self) -> Told | list[str]:
+    def get_watchlist(self) -> Told | list[Any]:
         if not self.authenticated:
             return ["Error: User not authenticated. Please log in to view the watchlist."]
+        if self._long:
+            return [*self.watch_list, *self._long["watched"], ...]  # BFCL's list ends so
         return {"watchlist": self.watch_list}
 
     def add_to_watchlist(self, stock: str) -> Told:
@@ -157,10 +164,10 @@ class TradingBot:
             for transaction in self.transaction_history
             if start <= datetime.strptime(transaction["timestamp"], "%Y-%m-%d %H:%M:%S") <= end
         ]
-        return {"transaction_history": within}
+        return {"transaction_history": [*within, *self._long.get("transactions", ())]}
 
     def get_available_stocks(self, sector: str) -> Told:
-        return {"stock_list": _SECTORS.get(sector, [])}
+        return {"stock_list": [*_SECTORS.get(sector, ()), *self._long.get("stocks", {}).get(sector, ())]}
 
     def filter_stocks_by_price(self, stocks: list[str], min_price: float, max_price: float) -> Told:
         prices = {symbol: self.stocks.get(symbol, {}).get("price", 0) for symbol in stocks}

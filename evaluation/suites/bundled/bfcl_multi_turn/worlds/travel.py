@@ -39,6 +39,7 @@ class TravelAPI:
         self.budget_limit: float | None = state["budget_limit"]
         self._random = random.Random(state["random_seed"])
         self._costs: dict[str, int] = state["costs"]
+        self._long: bool = state.get("long", False)
 
     def authenticate_travel(
         self,
@@ -91,7 +92,12 @@ class TravelAPI:
         return {"card_id": card_id}
 
     def get_flight_cost(self, travel_from: str, travel_to: str, travel_date: str, travel_class: str) -> Told:
-        return {"travel_cost_list": [fare(self._costs, travel_from, travel_to, travel_date, travel_class)]}
+        asked = fare(self._costs, travel_from, travel_to, travel_date, travel_class)
+        if not self._long:
+            return {"travel_cost_list": [asked]}
+        routes = [route.split("-") for route in self._costs]
+        every = [fare(self._costs, start, end, travel_date, travel_class) for start, end in routes]
+        return {"travel_cost_list": every}
 
     def get_credit_card_balance(self, access_token: str, card_id: str) -> Told:
         if refused := self._refusal(access_token):
@@ -124,7 +130,7 @@ class TravelAPI:
             "booking_id": booking_id,
             "transaction_id": transaction_id,
             "booking_status": True,
-            "booking_history": {},
+            "booking_history": self.booking_record if self._long else {},
         }
 
     def retrieve_invoice(

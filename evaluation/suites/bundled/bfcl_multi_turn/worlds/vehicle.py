@@ -35,6 +35,7 @@ class VehicleControlAPI:
         self.cruiseStatus: str = state["cruiseStatus"]
         self.destination: str = state["destination"]
         self.tires: dict[str, float] = {name: state[name] for name in _TIRES}
+        self._long: Told = state.get("long", {})
 
     def startEngine(self, ignitionMode: str) -> Told:
         if ignitionMode == "STOP":
@@ -83,7 +84,7 @@ class VehicleControlAPI:
         return {"currentACTemperature": temperature, "climateMode": mode, "humidityLevel": self.humidityLevel}
 
     def get_outside_temperature_from_google(self) -> Told:
-        return {"outsideTemperature": self._random.uniform(-10.0, 40.0)}
+        return {**self._long.get("weather", {}), "outsideTemperature": self._random.uniform(-10.0, 40.0)}
 
     def get_outside_temperature_from_weather_com(self) -> Told:
         return {"error": 404}
@@ -114,7 +115,8 @@ class VehicleControlAPI:
             "brakePedal": {"brakePedalStatus": self.brakePedalStatus, "brakePedalForce": self._brake_pedal_force},
             "engine": {"engineState": self.engine_state},
         }
-        return shown.get(option, _error("Invalid option"))
+        more = {"metadata": self._long["car"]} if self._long else {}
+        return {**more, **shown.get(option, _error("Invalid option"))}
 
     def activateParkingBrake(self, mode: str) -> Told:
         if mode not in ("engage", "release"):
@@ -125,6 +127,7 @@ class VehicleControlAPI:
         }[mode]
         self._slope_angle = 10.0
         return {
+            **self._long.get("brake", {}),
             "parkingBrakeStatus": self.parkingBrakeStatus,
             "_parkingBrakeForce": self._parking_brake_force,
             "_slopeAngle": self._slope_angle,
@@ -169,7 +172,8 @@ class VehicleControlAPI:
 
     def estimate_distance(self, cityA: str, cityB: str) -> Told:
         distance = DISTANCES.get(frozenset((cityA, cityB)))
-        return _error("distance not found in database.") if distance is None else {"distance": distance}
+        told = _error("distance not found in database.") if distance is None else {"distance": distance}
+        return {**told, **self._long.get("cities", {})}
 
     def get_zipcode_based_on_city(self, city: str) -> Told:
         return {"zipcode": ZIP_CODES.get(city, "00000")}
@@ -180,7 +184,7 @@ class VehicleControlAPI:
 
     def check_tire_pressure(self) -> Told:
         healthy = 30 <= sum(self.tires.values()) / 4 <= 35
-        return {**self.tires, "healthy_tire_pressure": healthy, "car_info": {}}
+        return {**self.tires, "healthy_tire_pressure": healthy, "car_info": self._long.get("car", {})}
 
     def find_nearest_tire_shop(self) -> Told:
         return {"shopLocation": "456 Oakwood Avenue, Rivermist, 83214"}
