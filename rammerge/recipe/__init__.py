@@ -9,10 +9,9 @@ from rammerge.recipe.reading import load, parse, quoted
 from rammerge.recipe.search import Domain, Search
 from rammerge.recipe.section import as_name, is_name
 from rammerge.recipe.sources import Source, name_members
-from rammerge.recipe.yardsticks import ORACLE, ROUTER, Yardstick
+from rammerge.recipe.yardsticks import ROUTER, Yardstick
 
 __all__ = [
-    "ORACLE",
     "ROUTER",
     "Compute",
     "Domain",

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def parse(path: Path, text: str) -> Recipe:
     except ValidationError as error:
         raise _explain(path, lines, unquoted, first_problem(error)) from None
     models = ["base", *recipe.members()]
-    _check_names(recipe, models)
+    _check_names(recipe)
     if (whose := recipe.output.tokenizer) not in models:
         near = closest(whose, models)
         raise recipe.error(("output", "tokenizer"), f"'{whose}' is neither base nor an agent{near}")
@@ -50,9 +50,9 @@ def parse(path: Path, text: str) -> Recipe:
     return recipe
 
 
-def _check_names(recipe: Recipe, models: Sequence[str]) -> None:
+def _check_names(recipe: Recipe) -> None:
     """Refuse names of agents and yardsticks that mean something else on the leaderboard."""
-    for name in recipe.yardsticks.keys() & {*models, *recipe.agents}:
+    for name in recipe.yardsticks.keys() & {*recipe.members(), *recipe.agents}:
         raise recipe.error(("yardsticks", name), "the name is an agent's; choose another")
     for section in ("agents", "yardsticks"):
         for name in getattr(recipe, section).keys() & {*recipe.routed, *RESERVED}:

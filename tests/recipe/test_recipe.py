@@ -236,6 +236,48 @@ def test_a_sweep_varies_a_step_after_the_method(read: Callable[[str], Recipe]) -
     assert len({variant.name for variant in found}) == 2
 
 
+SERVED = "url: 'http://127.0.0.1:1/v1', model: m"
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "yardsticks", "words"),
+    [
+        ("batch_size: 0", "", "evaluation.batch_size: must be a whole number from 1 to 65536, or auto"),
+        ("batch_size: atuo", "", "must be a whole number from 1 to 65536, or auto"),
+        ("router: true", "router: x", "yardsticks.router: the name is reserved"),
+        ("router: true", "oracle: x", "yardsticks.oracle: the name is reserved"),
+        ("limit: 2", "base: x", "yardsticks.base: the name is reserved"),
+        ("limit: 2", "tool: x", "yardsticks.tool: the name is an agent's"),
+        ("limit: 2", "ram: x", "the variant name 'ram' is taken"),
+        ("limit: 2", "api: {}", "yardsticks.api: needs either `source` or `url`"),
+        ("limit: 2", f"api: {{{SERVED}, source: x}}", "needs either `source` or `url`"),
+        ("limit: 2", "api: {url: 'http://127.0.0.1:1/v1'}", "a server needs `model`"),
+        ("limit: 2", "api: {source: x, key: A_KEY}", "`key` does not go with `source`"),
+        ("limit: 2", "api: {url: 127.0.0.1, model: m}", "must begin with http:// or https://"),
+        ("limit: 2", "api: {url: 'http://u:secret1@h/v1', model: m}", "holds more than the server and a path"),
+        ("limit: 2", f"api: {{{SERVED}, key: sk-secret1}}", "never the key itself"),
+        ("limit: 2", f"api: {{{SERVED}, key: HOME}}", "never the key itself"),
+        ("limit: 2", f"api: {{{SERVED}, as_of: 2026-11-26}}", "put it in quotes"),
+        ("limit: 2", f"api: {{{SERVED}, kye: A_KEY}}", "unknown key (did you mean 'key'?)"),
+    ],
+)
+def test_each_mistake_about_yardsticks_is_named_and_no_secret_is_shown(
+    read: Callable[[str], Recipe], evaluation: str, yardsticks: str, words: str
+) -> None:
+    text = FULL.replace("  limit: 10\n", f"  {evaluation}\n")
+    with pytest.raises(InputError) as refused:
+        read(f"{text}yardsticks: {{{yardsticks}}}\n").variants()
+    assert words in str(refused.value) and "secret1" not in str(refused.value)
+
+
+def test_yardsticks_are_checkpoints_or_models_on_servers(read: Callable[[str], Recipe]) -> None:
+    recipe = read(f"{FULL}yardsticks: {{today: ./x, hub: {{source: o/x, revision: main}}, api: {{{SERVED}}}}}\n")
+    sources = {name: each.checkpoint and each.checkpoint.source for name, each in recipe.yardsticks.items()}
+    assert sources == {"today": "./x", "hub": "o/x", "api": None}
+    assert recipe.beside == ["today", "hub", "api"]
+    assert recipe.digest != read(FULL).digest
+
+
 def test_too_wide_a_sweep_is_refused(read: Callable[[str], Recipe]) -> None:
     values = list(range(300))
     with pytest.raises(InputError, match="more than 256 variants"):
