@@ -13,6 +13,7 @@ import pytest
 
 from evaluation.suites.bundled.bfcl_multi_turn.conversation import User
 from evaluation.suites.bundled.bfcl_multi_turn.execution import Worlds
+from evaluation.suites.bundled.bfcl_multi_turn.lengthening import lengthened
 from evaluation.suites.bundled.bfcl_multi_turn.prepare import items
 from evaluation.suites.environment import Reply
 
@@ -141,3 +142,17 @@ def test_a_directory_cannot_lie_in_itself() -> None:
     refused, found = worlds.run([("cp", ["a", "a"], {}), ("find", [], {})])
     assert "error" in refused
     assert json.loads(found) == {"matches": ["./a"]}
+
+
+def test_long_conversations_find_more_of_everything() -> None:
+    more = {"FILE_CONTENT_EXTENSION": " and more", "FILES_TAIL_USED": ["kept"], "POPULATE_FILE_EXTENSION": ["new"]}
+    file = {"type": "file", "content": "all"}
+    root = {
+        "work": {"type": "directory", "contents": {"kept": file, "a": {"type": "directory", "contents": {"b": file}}}}
+    }
+    state = lengthened("GorillaFileSystem", {"root": root}, more)
+    calls: list[Any] = [("find", [], {}), ("cat", ["kept"], {}), ("cd", ["a"], {}), ("cat", ["b"], {})]
+    found, kept, _, longer = Worlds(json.dumps({"GorillaFileSystem": state})).run(calls)
+    assert json.loads(found)["matches"] == ["./kept", "./a", "./a/b", "./a/new"]
+    assert json.loads(kept) == {"file_content": "all"}
+    assert json.loads(longer) == {"file_content": "all and more"}
