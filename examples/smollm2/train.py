@@ -24,6 +24,7 @@ from examples.smollm2.domains import DOMAINS
 from examples.zoo.checkpoint import RECORD, read_record, write_record
 from rammerge.checkpoints.digest import digest_file
 
+STEPS = 60
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
 
 
@@ -81,7 +82,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=DOMAINS, default=list(DOMAINS), help="domains; default: all")
     parser.add_argument("--seed", type=int, default=0, help="of prompts and samples; one folder each")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cpu")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--prompts", type=int, default=grpo.GrpoSettings.prompts, help="of each step")
     parser.add_argument("--samples", type=int, default=grpo.GrpoSettings.samples, help="answers to each prompt")
     parser.add_argument("--learning-rate", type=float, default=grpo.GrpoSettings.learning_rate)

@@ -66,4 +66,6 @@ def test_the_recipes_merge_alike_and_differ_in_what_they_write() -> None:
     assert rounded.merges[-1].search is not None
     assert (rounded.output.dtype, exact.output.dtype) == ("bfloat16", "float32")
     assert (rounded.base, rounded.agents) == (exact.base, exact.agents)
-    assert not rounded.registry.promote
+    quick = load_recipe(ROOT / "examples" / "smollm2-quick.yaml")
+    assert all(merge in rounded.merges or merge.sweep for merge in quick.merges)
+    assert not (rounded.registry.promote or exact.registry.promote or quick.registry.promote)

@@ -1,6 +1,10 @@
-"""Contract: training rewards answers by the domain's score, and one that was interrupted ends as if it never was."""
+"""Contract: training rewards answers by the domain's score, and one that was interrupted ends as if it never was.
 
-from dataclasses import replace
+The committed records are of trainings with the settings that the script has now.
+"""
+
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +12,12 @@ import pytest
 import torch
 
 from examples.smollm2 import grpo
+from examples.smollm2 import train as train_script
 from examples.smollm2.domains import DOMAINS
 from examples.zoo import pretrain
 from examples.zoo.tokenizer import build_tokenizer
 
+RECORDS = Path(grpo.__file__).parent / "records"
 SETTINGS = grpo.GrpoSettings(seed=1, steps=4, prompts=2, samples=4, learning_rate=1e-3, temperature=1.0)
 # A score on which a model without any training differs from answer to answer.
 DOMAIN = replace(DOMAINS["sums"], score=lambda _, answer: float(len(answer) % 2), max_new_tokens=3)
@@ -40,3 +46,11 @@ def test_a_training_that_was_interrupted_ends_as_if_it_never_was(tmp_path: Path)
     rewards_again, weights_again = train(tmp_path / "parts")
     assert rewards_again == rewards
     assert all(torch.equal(weight, weights_again[name]) for name, weight in weights.items())
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_the_records_tell_how_the_script_trains(domain: str) -> None:
+    record = json.loads((RECORDS / "seed0" / f"{domain}.json").read_text(encoding="utf-8"))
+    assert record["settings"] == asdict(grpo.GrpoSettings(seed=0, steps=train_script.STEPS))
+    assert len(record["reward"]) == train_script.STEPS
+    assert sum(record["reward"][-5:]) > 3 * sum(record["reward"][:5])
