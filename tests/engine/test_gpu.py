@@ -11,19 +11,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from rammerge.engine import buffers, gpu, memory, session
+from rammerge.engine.blocks import Arguments
 from rammerge.engine.buffers import pages
 from rammerge.engine.gpu import Lanes, Room
 from rammerge.engine.memory import Needs, plan_memory
 from rammerge.engine.options import MergeOptions
+from rammerge.engine.passes.merge_block import block_function
 from rammerge.errors import InputError
 from rammerge.rules import resolve
 from rammerge.system.threads import work_through
-from tests.engine.models import merge, read, sparse_family, write_family
+from tests.engine.models import DATA_FREE, merge, read, sparse_family, write_family
 
 
 @dataclass
@@ -148,3 +152,24 @@ def test_a_matrix_that_does_not_fit_is_named(tmp_path: Path) -> None:
             InputError, match=r"--device-memory 1MiB .* too little: 'large' \(900 x 1000\) needs \d+MiB"
         ):
             merge(*models, resolve("tsv_m"), tmp_path / "out", MergeOptions(device="cuda", compile="never"))
+
+
+class Divisions(TorchFunctionMode):
+    """Refuses to divide by a number: a GPU multiplies by its reciprocal instead, which rounds differently."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("__truediv__", "div", "divide", "true_divide"):
+            assert all(isinstance(each, torch.Tensor) for each in args[:2]), "divide by a tensor instead"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", DATA_FREE)
+def test_no_formula_divides_by_a_number(method: str) -> None:
+    rule = resolve(method).bind(["a", "b", "c"])
+    base, *agents = torch.rand(4, 24).unbind()
+    numbers = torch.rand(rule.height, 3)
+    arguments = Arguments(numbers, torch.tensor(1e-5), torch.arange(4), torch.tensor(0), row=8)
+    functions = [block_function(rule, dtype, "stochastic") for dtype in ("bfloat16", "float16")]
+    with Divisions():
+        for function in (*functions, *(each.function(3) for each in rule.passes)):
+            function(base, [*agents, base] if rule.matrices else agents, arguments)

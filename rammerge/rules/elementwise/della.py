@@ -80,7 +80,9 @@ def _keep_probability(block: Block, agent: int) -> Tensor:
     rank = torch.empty_like(magnitudes).scatter_(
         1, order, torch.arange(block.row, dtype=torch.float32, device=order.device).expand_as(magnitudes)
     )
-    return (1.0 - drop_rate + window * (rank / (block.row - 1) - 0.5)).view(-1)
+    # By a tensor: instead of dividing by a number, torch multiplies by its reciprocal on a GPU, which rounds otherwise.
+    place = rank / torch.full_like(window, block.row - 1)
+    return (1.0 - drop_rate + window * (place - 0.5)).view(-1)
 
 
 METHODS: Sequence[Method] = (
