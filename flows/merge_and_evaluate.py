@@ -12,10 +12,11 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.run import artifacts
+from flows.run.against import against_adapters
 from flows.run.alive import alive
 from flows.run.batches import with_batches
 from flows.run.champion import Challenge, challenge
-from flows.run.checking import against_adapters, check, require_answers, require_room
+from flows.run.checking import check, require_answers, require_room
 from flows.run.outcome import Outcome
 from flows.run.planned import Plan
 from flows.run.planning import plan

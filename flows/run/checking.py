@@ -7,6 +7,7 @@ from rich.filesize import decimal
 
 from evaluation.runners.rehearsal import Rehearsed
 from evaluation.search.schedule import answers
+from flows.run.against import of_adapters, of_overlap
 from flows.run.planned import Plan, PlannedSearch
 from flows.run.power import asked_by_gates, detectable, items_of
 from flows.run.yardsticks import meet_servers
@@ -19,15 +20,14 @@ from rammerge.errors import InputError
 from rammerge.publishing.grouping import Group, grouped
 from rammerge.recipe import Location
 from rammerge.rules import ResolvedMethod
-from rammerge.rules.low_rank import about_directions, declared_directions
 from rammerge.system.home import home
 from rammerge.system.space import free_bytes, require_space
 from tasks.records.connection import require_mlflow
 from tasks.runtime.limits import limit_steps
 from tasks.search.study import open_database
-from tasks.steps.merging import extract, merge, merge_options, said_of
+from tasks.steps.merging import merge, merge_options
 from tasks.steps.rehearsing import Rehearsal
-from tasks.steps.sources import Fetched, Model, Origin, fetch, open_family
+from tasks.steps.sources import Model, Origin, fetch, open_family
 
 
 def check(plan: Plan) -> list[str]:
@@ -51,6 +51,11 @@ def check(plan: Plan) -> list[str]:
     if remote:
         found = Rehearsal(plan.suites, {}, conditions).found()
         return [*lines, *_told(plan, found), f"from the hub, checked after the download: {', '.join(remote)}"]
+    return [*lines, *_here(plan)]
+
+
+def _here(plan: Plan) -> list[str]:
+    """Return the findings on models that need no download."""
     agents = {name: origin.source for name, origin in plan.agents.items()}
     family = Family.open(plan.base.source, agents, groups=plan.groups, resize=plan.recipe.output.resize)
     heard = compare_companions(family.sources, plan.recipe.output.tokenizer)
@@ -62,10 +67,10 @@ def check(plan: Plan) -> list[str]:
         work = f"memory: {memory / 2**20:.0f} MiB for the merges; {_room(plan, family, unmade)}"
     models = {name: model.path for name, model in family.sources.items()}
     models |= {name: Path(origin.source) for name, origin in plan.yardsticks.items()}
-    found = Rehearsal(plan.suites, models, conditions).found()
-    lines += [prompts.described(family.sources["base"].path) for prompts in plan.prompts.values()]
-    heard += [*_adapted(plan, family), *_measured(plan, fetched)]
-    return [*lines, *_told(plan, found, *family.warnings, *heard), work]
+    found = Rehearsal(plan.suites, models, plan.conditions).found()
+    read = [prompts.described(family.sources["base"].path) for prompts in plan.prompts.values()]
+    heard += [*of_adapters(plan, family), *of_overlap(plan, fetched)]
+    return [*read, *_told(plan, found, *family.warnings, *heard), work]
 
 
 def _planned(plan: Plan) -> Iterator[str]:
@@ -95,29 +100,6 @@ def _require_devices(plan: Plan) -> None:
             check_device(device)
         except InputError as error:
             raise plan.recipe.error(place, str(error)) from error
-
-
-def against_adapters(plan: Plan, sources: Mapping[str, Fetched]) -> list[str]:
-    """Return what the ranks of agents that were adapters say against variants, now that all models are here."""
-    if all(model.rank is None for model in sources.values()):
-        return []
-    agents = {name: sources[name] for name in plan.agents}
-    return _adapted(plan, open_family(sources["base"], agents, plan.groups, plan.recipe.output.resize))
-
-
-def _adapted(plan: Plan, family: Family) -> list[str]:
-    directions = declared_directions(family)
-    return said_of(plan.variants, lambda method: about_directions(method.bind(family.agents), directions))
-
-
-def _measured(plan: Plan, sources: Mapping[str, Model]) -> list[str]:
-    """Return what an earlier run's overlap of these agents says of them, and against variants."""
-    if {"base", *plan.agents} - sources.keys():
-        return []
-    agents = {name: sources[name] for name in plan.agents}
-    given = {"base": sources["base"], "agents": agents, "groups": plan.groups, "resize": plan.recipe.output.resize}
-    found = extract.find(**given)
-    return [*found.warnings, *found.against(plan.variants)] if found else []
 
 
 def _told(plan: Plan, found: Rehearsed, *warnings: str) -> Iterator[str]:

@@ -11,9 +11,10 @@ from flows.run.settling import settle
 from tasks.runtime.progress import Event, emit
 from tasks.search.study import Proposal
 from tasks.steps.activations import activations
+from tasks.steps.candidates import Candidates
 from tasks.steps.merging import MethodRef, OverlapResult
 from tasks.steps.sources import Model
-from tasks.steps.trials import Looked, forget, trial
+from tasks.steps.trials import Looked, trial
 
 
 @dataclass
@@ -47,13 +48,13 @@ class Trials:
 
     def __init__(self, todo: Plan, sources: Mapping[str, Model], overlap: OverlapResult, owner: str) -> None:
         """Take the plan, the base (called `base`) and the agents, the overlap, and the name of the search."""
-        self._owner = owner
         self._merging: dict[str, Any] = {
             "base": sources["base"],
             "agents": {name: sources[name] for name in todo.agents},
             "groups": todo.groups,
             "output": todo.recipe.output,
         }
+        self._merges = Candidates(**self._merging, owner=owner)
         self._asking = {"suites": todo.suites, "conditions": todo.conditions}
         prompts = todo.search.prompts if todo.search else None
         recorded = activations.submit(sources["base"], prompts, todo.recipe.compute) if prompts else None
@@ -91,7 +92,7 @@ class Trials:
         """Remove the weights of all other candidates."""
         for candidate in self._holding:
             if candidate not in kept:
-                forget(method=candidate.method, owner=self._owner, **self._merging)
+                self._merges.forget(candidate.method)
         self._holding = list(kept)
 
     def seconds(self, answers: int) -> float:

@@ -88,13 +88,9 @@ def merge_together(
     for group in groups:
         failed |= yield from work.merge(group.rules, note_of(groups))
     if failed:
-        raise _told(failed, names or {}, many=len(methods) > 1)
-
-
-def _told(failed: Mapping[Path, InputError], names: Mapping[Path, str], *, many: bool) -> InputError:
-    """Return one error for all models that could not be made."""
-    called = {out: f"{names.get(out, out)}: " if many else "" for out in failed}
-    return InputError("; ".join(f"{called[out]}{error}" for out, error in failed.items()))
+        called = {**({out: str(out) for out in failed} if len(methods) > 1 else {}), **(names or {})}
+        said = [f"{called[out]}: {error}" if out in called else str(error) for out, error in failed.items()]
+        raise InputError("; ".join(said))
 
 
 @dataclass(frozen=True)

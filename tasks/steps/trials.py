@@ -1,20 +1,18 @@
 """One trial of a search: merge a candidate, and ask it the validation items of a look.
 
-The weights of a candidate are in the store for as long as the search wants them (kind `trial-model`). What it is and
-what it answered stay (kinds `candidate` and `look`), so a search that is run again needs no weights for what it knows.
-Candidates that are asked at the same time are merged in one read of the models, by the trial that comes first.
+The weights of a candidate are in the store for as long as the search wants them (`tasks.steps.candidates`). What it is
+and what it answered stay (kinds `candidate` and `look`), so a search that is run again needs no weights for what it
+knows.
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from evaluation.runners.pool import Worker
 from rammerge import store
-from rammerge.errors import RammergeError
 from rammerge.publishing.identity import MERGE_VERSION
 from rammerge.recipe import Compute, Output
 from rammerge.store import Entry
@@ -23,12 +21,13 @@ from tasks.runtime.progress import progress
 from tasks.runtime.slots import Claim, model_process
 from tasks.runtime.step import Result, step
 from tasks.steps.activations import Recorded
+from tasks.steps.candidates import Candidates
 from tasks.steps.evaluating import Conditions, SuiteRef, harness_arguments, model_claim
-from tasks.steps.merging import Merged, MethodRef, OverlapResult, merge, write_merges
+from tasks.steps.merging import Merged, MethodRef, OverlapResult
 from tasks.steps.packing import in_files
-from tasks.steps.sources import Groups, Model, open_family, refuse_changed
+from tasks.steps.sources import Groups, Model, refuse_changed
 
-_MODEL, _CANDIDATE, _LOOK = "trial-model", "candidate", "look"
+_CANDIDATE, _LOOK = "candidate", "look"
 _VERSION = 1
 
 
@@ -88,68 +87,20 @@ def trial(
     Nothing is merged if these answers are known. Else the merged weights stay the `owner`'s, until `forget` removes
     them. Those of the candidates `beside` this one, which are asked the same at the same time, are made with them.
     """
-    merges = _Merges(base, agents, groups, output, owner, (compute, overlap, activations))
+    candidates = Candidates(base, agents, groups, output, owner)
 
     def weights() -> Merged:
-        others = [other for other in beside if _answered(merges.key(other), suites, conditions, look) is None]
-        return merges.weights(method, others)
+        others = [other for other in beside if _answered(candidates.key(other), suites, conditions, look) is None]
+        return candidates.weights(method, others, (compute, overlap, activations))
 
     def describe(directory: Path) -> None:
         write_json(directory / "content.json", weights().content)
 
-    key = merges.key(method)
+    key = candidates.key(method)
     store.materialise(_CANDIDATE, _candidate_key(key), describe)
     if (scores := _answered(key, suites, conditions, look)) is None:
         scores = _ask(weights(), suites, conditions, look)
     write_json(out / "scores.json", scores)
-
-
-@dataclass(frozen=True)
-class _Merges:
-    """The merges of one search. `known` is how to compute, and what is known already: neither changes a byte."""
-
-    base: Model
-    agents: Mapping[str, Model]
-    groups: Groups
-    output: Output
-    owner: str
-    known: tuple[Compute, OverlapResult, Recorded | None]
-
-    def key(self, method: MethodRef) -> str:
-        """Return the key of the step `merge` by a method."""
-        return merge.key(**self._given(method))
-
-    def weights(self, method: MethodRef, others: Sequence[MethodRef]) -> Merged:
-        """Return the merge by a method. If it is missing it is made, with those of `others` that are missing."""
-        own = _weights_key(self.key(method), self.owner)
-        if (found := merge.find(**self._given(method))) is not None:
-            return found
-        if (entry := store.find(_MODEL, own)) is not None:
-            return Merged.read(entry)
-        wanted = {_weights_key(self.key(each), self.owner): each for each in others if self._is_missing(each)}
-        wanted[own] = method
-
-        def build(directories: Mapping[str, Path]) -> Iterator[str]:
-            family = open_family(self.base, self.agents, self.groups, self.output.resize)
-            keys = {directory: key for key, directory in directories.items()}
-            methods = {directory: wanted[key] for directory, key in keys.items()}
-            names = {directory: f"trial of {method.name} {method.params}" for directory, method in methods.items()}
-            made = write_merges(family, methods, self.output, *self.known, names=names)
-            yield from (keys[directory] for directory in made)
-
-        try:
-            return Merged.read(store.materialise_together(_MODEL, wanted, build)[own])
-        except RammergeError:  # which is said by its own trial, if it is one of the others that cannot be merged
-            if (entry := store.find(_MODEL, own)) is None:
-                raise
-            return Merged.read(entry)
-
-    def _is_missing(self, method: MethodRef) -> bool:
-        return merge.find(**self._given(method)) is None
-
-    def _given(self, method: MethodRef) -> dict[str, Any]:
-        given = {"base": self.base, "agents": self.agents, "groups": self.groups, "output": self.output}
-        return {**given, "method": method}
 
 
 @step(
@@ -165,19 +116,6 @@ def reference(
 ) -> None:
     """Ask a model that exists the validation items of the looks up to `look`; write `scores.json`."""
     write_json(out / "scores.json", _ask(model, suites, conditions, look))
-
-
-def forget(
-    base: Model, agents: Mapping[str, Model], groups: Groups, method: MethodRef, output: Output, owner: str
-) -> None:
-    """Remove the weights of a candidate, if a trial has left any. Its answers stay."""
-    key = merge.key(base=base, agents=agents, groups=groups, method=method, output=output)
-    store.drop(_MODEL, _weights_key(key, owner))
-
-
-def _weights_key(merge_key: str, owner: str) -> str:
-    # Of one search, because another one may still ask a model that this one has finished with.
-    return store.key_of(_MODEL, _VERSION, {"merge": merge_key, "owner": owner})
 
 
 def _candidate_key(merge_key: str) -> str:

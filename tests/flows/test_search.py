@@ -56,7 +56,7 @@ def test_the_winner_and_the_runner_up_are_variants_like_any_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows.run.planning import plan
-    from tasks.steps import trials
+    from tasks.steps import candidates
     from tasks.steps.merging import write_merges
 
     read: list[int] = []
@@ -65,7 +65,7 @@ def test_the_winner_and_the_runner_up_are_variants_like_any_other(
         read.append(len(methods))
         return write_merges(family, methods, *rest, **named)
 
-    monkeypatch.setattr(trials, "write_merges", noted)
+    monkeypatch.setattr(candidates, "write_merges", noted)
     outcome, steps = run(write(world))
     assert read[0] == TRIALS  # in one read of the models
     assert sum(map(len, steps.values())) == plan(world.recipe).steps and "failed" not in steps
@@ -114,12 +114,12 @@ def test_a_second_run_does_nothing(world: World) -> None:
 def test_a_rerun_needs_no_weights_for_answers_that_are_in_the_store(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.steps import trials
+    from tasks.steps import candidates
 
     def refuse(*_: Any) -> None:
         raise AssertionError("merged again")
 
-    monkeypatch.setattr(trials, "write_merges", refuse)
+    monkeypatch.setattr(candidates, "write_merges", refuse)
     (before,) = histories(world)
     for lost in ("trial", "searched"):
         shutil.rmtree(world.home / "store" / lost)
