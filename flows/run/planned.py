@@ -7,6 +7,7 @@ from typing import Any
 
 from evaluation.judging.gates import CHAMPION_RULES, Gate, parse_gate
 from evaluation.search.schedule import affordable, left
+from rammerge.errors import InputError
 from rammerge.recipe import Location, Recipe, Search
 from tasks.search.space import Space
 from tasks.search.study import TOGETHER
@@ -105,8 +106,11 @@ class Plan:
 
     @cached_property
     def conditions(self) -> Conditions:
-        """How models are asked."""
-        return Conditions.of(self.recipe, self.batches)
+        """How models are asked; InputError if what runs them is not installed."""
+        try:
+            return Conditions.of(self.recipe, self.batches)
+        except InputError as error:
+            raise self.recipe.error(("evaluation", "backend"), str(error)) from None
 
     @property
     def prompts(self) -> dict[str, PromptsRef]:

@@ -150,3 +150,12 @@ def test_a_server_that_cannot_be_asked_is_named_with_its_line(
     with pytest.raises(InputError) as refused:
         meet_servers(plan(written(world, server, **changes)))
     assert str(refused.value).startswith(f"{world.recipe}:") and words in str(refused.value)
+
+
+def test_a_backend_that_is_not_installed_is_named_with_its_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.run.planning import plan
+
+    monkeypatch.setenv("PATH", str(world.root))
+    todo = plan(world.write(evaluation={"suites": ["./words"], "backend": "vllm"}))
+    with pytest.raises(InputError, match=r"recipe.yaml:\d+: evaluation.backend: vLLM is not installed here"):
+        assert todo.conditions
