@@ -25,9 +25,15 @@ from tasks.records.reporting import CONTENT
 
 
 def run_all(families: Sequence[Family], scratch: Path, jobs: int, limit: int | None) -> Iterable[Run]:
-    """Run what has not been run yet, `jobs` at once, and yield all runs in the order of `families`."""
+    """Run what has not been run yet, `jobs` at once, and yield all runs but those that failed."""
     with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(lambda family: _run_once(family, scratch / family.name, limit), families)
+        begun = [(family, pool.submit(_run_once, family, scratch / family.name, limit)) for family in families]
+        for family, result in begun:
+            try:
+                yield result.result()
+            except subprocess.CalledProcessError as error:  # the others go on
+                log = scratch / family.name / "run.log"
+                print(f"{family.name} failed with code {error.returncode}, see {log}", file=sys.stderr, flush=True)
 
 
 def _run_once(family: Family, folder: Path, limit: int | None) -> Run:
