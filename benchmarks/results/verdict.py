@@ -44,8 +44,8 @@ def write_readme(file: Path, sentences: str) -> None:
 
 def _close(lines: Sequence[Line]) -> str:
     """Return how many methods cannot be told from the best."""
-    close = [line for line in lines[1:] if line.behind is not None and line.behind.high >= 0]
-    return f", not to be told from {len(close)} others" if len(close) > 1 else ""
+    close = sum(line.behind is not None and line.behind.high >= 0 for line in lines[1:])
+    return f", not to be told from {close} other{'s' * (close > 1)}" if close else ""
 
 
 def _told(groups: Mapping[str, Sequence[Run]]) -> str:

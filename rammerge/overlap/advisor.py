@@ -80,7 +80,8 @@ class Record:
 
     def sentence(self) -> str:
         """Return it in words."""
-        others = ", ".join(f"{regret:.1f} for always {method}" for method, regret in self.always.items())
+        always = sorted(self.always.items(), key=lambda each: each[::-1])
+        others = ", ".join(f"{regret:.1f} for always {method}" for method, regret in always)
         return (
             f"record with every {self.held_out} left out in turn: {self.hits} hits and {self.runs - self.hits} misses "
             f"in {self.runs} runs, {self.regret:.1f} points below the best method on average ({others}); the "
