@@ -11,6 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from evaluation.runners import pool
 from tasks.runtime.environment import activate
 
 pytest_plugins = [
@@ -46,6 +47,9 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What runs models takes seconds to start. It stays for the next test that needs it.
+pool._IDLE_SECONDS = 3600.0
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from flows.cli.program import main
 from tests.fixtures.pipeline import World
 
 DENIED = b'{"error_code": "PERMISSION_DENIED", "message": "Permission denied"}'  # as MLflow says it
@@ -98,16 +100,30 @@ def refused(world: World, *command: str, **variables: str) -> str:
     return sentence
 
 
+def refused_here(world: World, capsys: pytest.CaptureFixture[str], *command: str, **variables: str) -> str:
+    """Return the sentence with which a command is refused, which runs in this process."""
+    # Commands set variables for the rest of their process, so all are restored.
+    with patch.dict(os.environ, world.environment() | variables), pytest.raises(SystemExit) as exit_:
+        with patch.object(sys, "argv", ["rammerge", *command]):
+            main()
+    said = capsys.readouterr().err
+    assert exit_.value.code in (1, 2) and "Traceback" not in said and "unexpected" not in said
+    sentence = said.strip().splitlines()[-1]
+    assert sentence.startswith("error: ")
+    return sentence
+
+
 def commands(world: World) -> list[tuple[str, ...]]:
     """Return every command that needs MLflow."""
     recipe = str(world.recipe)
     return [("check", recipe), ("run", recipe), ("releases", "x"), ("promote", "x", "1"), ("rollback", "x")]
 
 
-def test_an_mlflow_that_is_down_is_named_by_every_command(world: World) -> None:
+@pytest.mark.usefixtures("prefect_api")
+def test_an_mlflow_that_is_down_is_named_by_every_command(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     with nobody() as address:
         for command in commands(world):
-            sentence = refused(world, *command, MLFLOW_TRACKING_URI=address)
+            sentence = refused_here(world, capsys, *command, MLFLOW_TRACKING_URI=address)
             assert f"MLflow at {address} does not answer; start it, or correct MLFLOW_TRACKING_URI" in sentence
 
 
@@ -130,18 +146,21 @@ def test_a_server_that_never_answers_is_asked_once(command: str, variable: str, 
 @pytest.mark.parametrize(
     ("status", "words"), [(401, "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"), (403, "permission")]
 )
-def test_an_mlflow_that_refuses_is_asked_once_by_every_command(status: int, words: str, world: World) -> None:
+@pytest.mark.usefixtures("prefect_api")
+def test_an_mlflow_that_refuses_is_asked_once_by_every_command(
+    status: int, words: str, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     for command in commands(world):
         with refusing(status) as (address, asked):
-            sentence = refused(world, *command, MLFLOW_TRACKING_URI=address)
+            sentence = refused_here(world, capsys, *command, MLFLOW_TRACKING_URI=address)
             assert words in sentence and f"({status})" in sentence and len(asked) == 1, command
 
 
 @pytest.mark.parametrize(
     "uri", ["postgresql://user:secret-word@127.0.0.1:9/runs", "mysql://user:secret-word@127.0.0.1:9/runs"]
 )
-def test_a_missing_driver_is_named(uri: str, world: World) -> None:
-    sentence = refused(world, "check", str(world.recipe), MLFLOW_TRACKING_URI=uri)
+def test_a_missing_driver_is_named(uri: str, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = refused_here(world, capsys, "check", str(world.recipe), MLFLOW_TRACKING_URI=uri)
     assert "which is not installed; run `pip install " in sentence and "secret-word" not in sentence
 
 
