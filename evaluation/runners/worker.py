@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -142,6 +143,7 @@ class Asked:
             "count_tokens": self.count_tokens,
             "record": self.record,
             "see": self.see,
+            "call": self.call,
         }
         arguments = {name: value for name, value in request.items() if name != "do"}
         try:
@@ -211,6 +213,11 @@ class Asked:
     def record(self, model_dir: str, prompts: str, device: str, out: str) -> None:
         """Write activations below `out`; see `rammerge.activations.recording.record`."""
         record(open_checkpoint(Path(model_dir)), Prompts.read(Path(prompts)), Path(out), device=device)
+
+    def call(self, function: str, arguments: Mapping[str, str]) -> None:
+        """Call a function, given as `module:name`, that needs what this process has imported."""
+        module, _, name = function.partition(":")
+        getattr(import_module(module), name)(**arguments)
 
 
 def _opened(suite: str, digest: str) -> Suite:

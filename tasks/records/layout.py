@@ -7,15 +7,14 @@ from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version as installed
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
-from evaluation.backends.transformers import preload_transformers
 from rammerge.checkpoints.digest import digest_file
 from rammerge.system.home import home
 from tasks.records.connection import client
 from tasks.records.files import list_files, local_path
 from tasks.records.scratch import scratch
+from tasks.runtime.slots import call_beside_models
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 ARTIFACT = "model"
 PROMPT = "1 + 1 ="
-_DESCRIBING = threading.Lock()
 _NEEDED = ("accelerate", "numpy", "safetensors", "tokenizers", "torch", "transformers")
 
 
@@ -58,24 +56,19 @@ def _files(model: Path) -> list[Path]:
     return [path for path in sorted(model.rglob("*")) if path.is_file()]
 
 
-def expect_records(model: Path) -> None:
-    """Begin what the end of a run takes seconds for: imports, MLflow's database, a first description; returns at once.
-
-    The description is of any variant, and is thrown away. The next one takes a tenth of a second.
-    """
+def expect_records() -> None:
+    """Begin what the end of a run takes seconds for, which is MLflow's database and imports; returns at once."""
 
     def prepare() -> None:
-        with suppress(Exception):  # the steps that record and register will say it
+        with suppress(Exception):  # the steps that record will say it
             client()
             import_module("evaluation.report.figures")  # matplotlib
-            with TemporaryDirectory() as directory:
-                _describe(Path(directory) / ARTIFACT, model)
 
     threading.Thread(target=prepare, daemon=True, name="rammerge-mlflow").start()
 
 
 def _write_mlflow_model(directory: Path, model: Path, name: str) -> None:
-    _describe(directory, model)
+    call_beside_models(describe, directory=str(directory), model=str(model))
     from mlflow.models import Model
     from mlflow.models.model import MLMODEL_FILE_NAME
 
@@ -88,26 +81,24 @@ def _write_mlflow_model(directory: Path, model: Path, name: str) -> None:
     description.save(str(directory / MLMODEL_FILE_NAME))
 
 
-def _describe(directory: Path, model: Path) -> None:
+def describe(directory: str, model: str) -> None:
     """Have MLflow describe the model, without its weights, which it would copy: the description is the same."""
-    with _DESCRIBING:  # transformers imports its modules when they are used, which fails in two threads at once
-        preload_transformers()
-        import mlflow.transformers
+    import mlflow.transformers
 
-        described = directory.with_name("described")
-        for file in _files(model):
-            if file.suffix != ".safetensors":
-                beside = described / file.relative_to(model)
-                beside.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, beside)
-        mlflow.transformers.save_model(
-            str(described),
-            str(directory),
-            task="text-generation",
-            signature=_signature(),
-            input_example=PROMPT,
-            pip_requirements=_requirements(),
-        )
+    described = Path(directory).with_name("described")
+    for file in _files(Path(model)):
+        if file.suffix != ".safetensors":
+            beside = described / file.relative_to(model)
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, beside)
+    mlflow.transformers.save_model(
+        str(described),
+        directory,
+        task="text-generation",
+        signature=_signature(),
+        input_example=PROMPT,
+        pip_requirements=_requirements(),
+    )
 
 
 def _requirements() -> list[str]:

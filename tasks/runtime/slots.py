@@ -281,6 +281,18 @@ def limit_models(seconds: float) -> None:
     _pool.limit = seconds
 
 
+def call_beside_models(function: Callable[..., None], **arguments: str) -> None:
+    """Call a function of a module in a process that runs models, because that has imported transformers.
+
+    The function is short and holds no model, so it needs no room.
+
+    Raises:
+        RammergeError: the run was interrupted, or what the function raised.
+    """
+    with _process(keep=True) as worker:
+        worker.ask("call", function=f"{function.__module__}:{function.__name__}", arguments=arguments)
+
+
 def expect_models() -> None:
     """Begin to start what runs models, which takes seconds; returns at once."""
     _pool.warm_up()

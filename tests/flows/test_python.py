@@ -55,7 +55,8 @@ def test_function_and_flow_are_found_in_any_order_of_imports(tmp_path: Path) -> 
             assert list(inspect.signature(function).parameters) == ["recipe"], imports
             assert not hasattr(function, "deploy"), imports
             from flows.merge_and_evaluate import merge_and_evaluate
-            assert merge_and_evaluate.name == names.get("flow", merge_and_evaluate).name == "merge-and-evaluate", imports
+            found = names.get("flow", merge_and_evaluate).name
+            assert merge_and_evaluate.name == found == "merge-and-evaluate", imports
     """
     python(code, home=tmp_path)
 

@@ -103,9 +103,9 @@ def refused(world: World, *command: str, **variables: str) -> str:
 def refused_here(world: World, capsys: pytest.CaptureFixture[str], *command: str, **variables: str) -> str:
     """Return the sentence with which a command is refused, which runs in this process."""
     # Commands set variables for the rest of their process, so all are restored.
-    with patch.dict(os.environ, world.environment() | variables), pytest.raises(SystemExit) as exit_:
-        with patch.object(sys, "argv", ["rammerge", *command]):
-            main()
+    restored, words = patch.dict(os.environ, world.environment() | variables), ["rammerge", *command]
+    with restored, patch.object(sys, "argv", words), pytest.raises(SystemExit) as exit_:
+        main()
     said = capsys.readouterr().err
     assert exit_.value.code in (1, 2) and "Traceback" not in said and "unexpected" not in said
     sentence = said.strip().splitlines()[-1]
