@@ -14,9 +14,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +89,7 @@ class Pool:
         self.limit = limit
         self._lock = threading.Lock()
         self._template: _Template | None = None
-        self._idle: list[Worker] = []
+        self._idle: defaultdict[str, list[Worker]] = defaultdict(list)
         self._used = 0
         self._timer: threading.Timer | None = None
         atexit.register(self.close)
@@ -99,14 +101,16 @@ class Pool:
             self._end_later()
 
     @contextmanager
-    def worker(self, *, keep: bool = True) -> Iterator[Worker]:
+    def worker(self, *, keep: bool = True, purpose: str = "models") -> Iterator[Worker]:
         """Yield a process that nobody else uses at the same time.
 
-        With `keep` it may serve the next caller. Without, it ends, and the memory of its model is free again.
+        With `keep` it may serve the next caller with this purpose, who finds there what this one loaded and imported.
+        Without, it ends, and the memory of its model is free again.
         """
         with self._lock:
             template = self._ready()
-            worker = self._idle.pop() if self._idle else Worker(template.fork(), self.limit)
+            idle = self._idle[purpose]
+            worker = idle.pop() if idle else Worker(template.fork(), self.limit)
             self._used += 1
         try:
             yield worker
@@ -119,7 +123,7 @@ class Pool:
             with self._lock:
                 self._used -= 1
                 if keep and not worker.ended and self._template is template:
-                    self._idle.append(worker)
+                    self._idle[purpose].append(worker)
                 else:
                     worker.close()
                 self._end_later()
@@ -153,8 +157,9 @@ class Pool:
 
     def _stop(self) -> None:
         self._cancel_end()
-        while self._idle:
-            self._idle.pop().close()
+        for worker in chain.from_iterable(self._idle.values()):
+            worker.close()
+        self._idle.clear()
         if self._template is not None:
             self._template.stop()
             self._template = None

