@@ -69,6 +69,7 @@ def test_importing_flows_is_light(tmp_path: Path) -> None:
 
 def test_one_call_runs_the_pipeline_and_the_next_finds_it_done(tmp_path: Path) -> None:
     world = World(tmp_path / "world")
+    world.write(merges=["ram"])
     code = """if True:
         import os, sys
         from pathlib import Path

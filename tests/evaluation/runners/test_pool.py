@@ -61,6 +61,16 @@ def test_scores_and_samples_are_those_of_this_process(pool: Pool, model: Path, t
         assert (here / "words" / f"{split}.jsonl").read_bytes() == (there / "words" / f"{split}.jsonl").read_bytes()
 
 
+def test_a_process_that_is_kept_serves_one_purpose(pool: Pool) -> None:
+    with pool.worker() as model, pool.worker(purpose="calls") as caller:
+        assert caller is not model
+    for _ in range(2):
+        with pool.worker(purpose="calls") as again:
+            assert again is caller
+        with pool.worker() as again:
+            assert again is model
+
+
 def test_an_error_keeps_its_kind_and_its_sentence(pool: Pool, model: Path, suite: Path, tmp_path: Path) -> None:
     scoring = suite / "scoring.py"
     scoring.write_text("def process_results(doc, results):\n    return {'acc': 2.0}\n")
