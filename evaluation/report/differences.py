@@ -104,7 +104,7 @@ def _references(leaderboard: Leaderboard) -> list[_Reference]:
         method = leaderboard.reference_method
         words = f"the reference, which is the best {method}, {reference}", f"best {method} ({reference})"
         found.append(_Reference("reference", reference, "reference", *words))
-    compared = [name for name, yardstick in leaderboard.yardsticks.items() if yardstick.kind != "bound"]
+    compared = [*leaderboard.names("yardstick"), *leaderboard.names("ensemble")]
     return found + [_Reference("yardstick", name, name, name, name) for name in compared]
 
 

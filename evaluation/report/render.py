@@ -93,8 +93,9 @@ def best_cells(leaderboard: Leaderboard) -> set[tuple[str, str]]:
 
 
 def yardstick_notes(leaderboard: Leaderboard) -> list[str]:
-    """Return a sentence about each yardstick, if there are any."""
-    return [f"{name}: {yardstick.note}." for name, yardstick in leaderboard.yardsticks.items()]
+    """Return a sentence about each yardstick, in the order of the rows."""
+    known = leaderboard.yardsticks
+    return [f"{row.name}: {known[row.name].note}." for row in leaderboard.rows if row.name in known]
 
 
 def _shown(estimate: Estimate) -> str:
