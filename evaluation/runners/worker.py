@@ -168,9 +168,14 @@ class Asked:
         self._loaded(model).evaluate([_opened(suite, suite_digest)], limit=limit, out=Path(out))
 
     def evaluate_served(
-        self, server: Mapping[str, Any], suite: str, suite_digest: str, limit: int | None, out: str
+        self, server: Mapping[str, Any], key: str | None, suite: str, suite_digest: str, limit: int | None, out: str
     ) -> None:
-        """Evaluate a model on a server (the arguments of `Endpoint`) on a suite; see `evaluate`."""
+        """Evaluate a model on a server (the arguments of `Endpoint`) on a suite; see `evaluate`.
+
+        `key` is what the variable that holds the server's key says now, which may be newer than this process.
+        """
+        if key is not None:
+            os.environ[server["key"]] = key
         model = Harness(ServedModel(Endpoint(**server), {}))
         model.evaluate([_opened(suite, suite_digest)], limit=limit, out=Path(out))
 

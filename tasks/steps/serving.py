@@ -1,6 +1,7 @@
 """Evaluate a model that a server runs, which a recipe names to measure merges against."""
 
 import json
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -110,4 +111,5 @@ def evaluate_served(
 
 def _ask(out: Path, *, process: Worker, server: Server, suite: SuiteRef, limit: int | None) -> None:
     asked = {"suite": str(suite.path), "suite_digest": suite.digest, "limit": limit}
-    process.ask("evaluate_served", server=server.endpoint, **asked, out=str(out))
+    key = os.environ.get(server.key)
+    process.ask("evaluate_served", server=server.endpoint, key=key, **asked, out=str(out))

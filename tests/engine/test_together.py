@@ -162,7 +162,7 @@ def test_a_result_that_overflows_is_named_and_the_others_are_made(tmp_path: Path
     family = Family.open(*write_family(tmp_path, base, [agent]))
     scales = {"half": 0.5, "tenfold": 10.0, "one": 1.0, "more": 20.0}
     methods = {tmp_path / name: resolve("task_arithmetic", None, {"scale": scale}) for name, scale in scales.items()}
-    options = MergeOptions("float16", shard_size=100_000, compile="never", threads=threads, memory=1 << 30)
+    options = MergeOptions("float16", shard_size=100_000, compile="never", threads=threads, memory=1 << 33)
     made = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "DEFAULT_BLOCK", memory.MIN_BLOCK)

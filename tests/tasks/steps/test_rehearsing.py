@@ -40,7 +40,7 @@ def found(rehearsal: Callable[[], Rehearsal], monkeypatch: pytest.MonkeyPatch) -
     """The same after a first rehearsal, from which on each question is an error."""
     assert rehearsal().found().warnings == []
 
-    def refuse(**_: object) -> NoReturn:
+    def refuse(*_: object, **__: object) -> NoReturn:
         raise AskedError
 
     monkeypatch.setattr(rehearsing, "model_process", refuse)
