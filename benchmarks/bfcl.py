@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from benchmarks.verdicts import print_verdicts
 from evaluation.suites import bundled_suites, load_suite
 from evaluation.suites.bundled.bfcl.calls import Call, calls_in
 from evaluation.suites.bundled.bfcl.scoring import process_results
@@ -43,11 +44,7 @@ def main() -> None:
                 counts[name, ours, accepted] += 1
                 if ours != accepted:
                     print(f"{item['id']} {name}: ours {ours}: {text[:300]}")
-    print(f"{'answer':<12} {'both accept':>12} {'both refuse':>12} {'only ours':>10} {'only theirs':>12}")
-    for name in sorted({name for name, *_ in counts}):
-        verdicts = ((True, True), (False, False), (True, False), (False, True))
-        both, neither, only_ours, only_theirs = (counts[name, *each] for each in verdicts)
-        print(f"{name:<12} {both:>12} {neither:>12} {only_ours:>10} {only_theirs:>12}")
+    print_verdicts(counts, "answer")
 
 
 class _Theirs:

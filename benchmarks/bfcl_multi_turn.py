@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bfcl import written
+from benchmarks.verdicts import print_verdicts
 from evaluation.suites import bundled_suites, load_suite
 from evaluation.suites.bundled.bfcl.calls import Call, calls_in
 from evaluation.suites.bundled.bfcl_multi_turn.conversation import User
@@ -49,11 +50,7 @@ def main() -> None:
                 told.update(_compare(item, turns, theirs.told(item, turns, number)))
                 if ours != accepted:
                     print(f"{item['id']} {name}: ours {ours}: {turns}")
-    print(f"{'calls':<12} {'both accept':>12} {'both refuse':>12} {'only ours':>10} {'only theirs':>12}")
-    for name in sorted({name for name, *_ in counts}):
-        verdicts = ((True, True), (False, False), (True, False), (False, True))
-        both, neither, only_ours, only_theirs = (counts[name, *each] for each in verdicts)
-        print(f"{name:<12} {both:>12} {neither:>12} {only_ours:>10} {only_theirs:>12}")
+    print_verdicts(counts, "calls")
     print(f"{told[True]} of {told.total()} calls tell the same")
 
 

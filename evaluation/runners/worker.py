@@ -16,11 +16,10 @@ import os
 import signal
 import socket
 import sys
-import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -41,6 +40,7 @@ from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.errors import InputError, RammergeError
 from rammerge.system import libc
 from rammerge.system.allocator import keep_freed_blocks
+from rammerge.system.deadlines import deadline
 
 _PR_SET_PDEATHSIG = 1
 # Questions at a time to a server of vLLM, which makes its own batches of them.
@@ -98,7 +98,8 @@ def _serve(connection: socket.socket, template: int) -> NoReturn:
         with connection, connection.makefile("rb") as requests:
             for line in requests:
                 request = json.loads(line)
-                with _limited(request.pop("seconds")):
+                # It ends this process, whatever the answer waits for.
+                with deadline(request.pop("seconds"), os.kill, os.getpid(), signal.SIGKILL):
                     answer = asked.answer(request)
                 connection.sendall(json.dumps(answer).encode() + b"\n")
         asked.close()
@@ -108,18 +109,6 @@ def _serve(connection: socket.socket, template: int) -> NoReturn:
     finally:
         sys.stdout.flush()
         os._exit(code)  # the interpreter's end belongs to the process that was forked
-
-
-@contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """End this process if it stays in the context for longer, whatever it waits for."""
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 class Asked:

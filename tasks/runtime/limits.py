@@ -18,6 +18,7 @@ from prefect import get_client
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
+from rammerge.system.deadlines import deadline
 from rammerge.system.durations import parse_duration
 from rammerge.system.interrupts import end_at_once
 from tasks.runtime.slots import limit_models
@@ -49,13 +50,8 @@ def limited(step: str) -> Iterator[None]:
     limit = _Limit.seconds
     context = copy_context()  # of the step's thread: it knows Prefect's address
     sentence = f"the step '{step}' took longer than {timedelta(seconds=limit)}, the recipe's compute.timeout"
-    timer = threading.Timer(limit + _GRACE_SECONDS, context.run, (_give_up, sentence, flow_run.id))
-    timer.daemon = True
-    timer.start()
-    try:
+    with deadline(limit + _GRACE_SECONDS, context.run, _give_up, sentence, flow_run.id):
         yield
-    finally:
-        timer.cancel()
 
 
 def _give_up(sentence: str, run: str | None) -> None:
