@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.results.advising import HELD_OUT, advised, judge, regret
+from benchmarks.results.advising import HELD_OUT, advised, judge, known, language_model, regret
 from benchmarks.results.analysis import REFERENCES, Line, difference, lines, tried, tuned, untuned
 from benchmarks.results.data import Model, Run
 from benchmarks.results.entries import SEARCH
 from benchmarks.results.figures import methods_svg
 from benchmarks.results.verdict import verdict
 from evaluation.statistics import Estimate
-from rammerge.overlap.advisor import CLOSE, NEAREST
+from rammerge.overlap.advisor import CLOSE, NEAREST, advise
 from rammerge.system.atomic import write_text
 
 # The order of the columns; groups that are not named follow.
@@ -43,6 +43,7 @@ def write_page(runs: Sequence[Run], docs: Path) -> str:
         duels=_duels(groups),
         families=_families(runs),
         advisor=_advisor(runs),
+        language_model=_language_model(runs),
         nearest=NEAREST,
         close=CLOSE,
         models=len(runs[0].models),
@@ -70,6 +71,20 @@ def _agents(groups: Mapping[str, Sequence[Run]]) -> str:
         rows.append([group, str(len(runs)), *spread, *plain, *(f"{score:.1f}" for score in scores)])
     columns = ["regime", "seeds", "density", "shared", "by chance", "cosine", "same sign", "base", "specialists"]
     return _table(columns, rows)
+
+
+def _language_model(runs: Sequence[Run]) -> str:
+    run = language_model()
+    advice = advise(run.features, list(map(known, runs)))
+    best = max(run.scores, key=lambda method: run.scores[method])
+    behind = run.scores[best] - run.scores[advice.best]
+    others = f", and as equally good {', '.join(f'`{name}`' for name in advice.close)}" if advice.close else ""
+    guess = "\nIt says that it guesses, because none of them is like these agents." if advice.far else ""
+    return (
+        f"The advisor also knows the run of a real language model, [`{run.name}`](../examples/smollm2/README.md).\n"
+        f"From the runs of this page alone it names `{advice.best}`{others}.{guess}\n"
+        f"There `{best}` is the best untuned method, and `{advice.best}` is {behind:.1f} points below it."
+    )
 
 
 def _methods(groups: Mapping[str, Sequence[Line]], counts: Mapping[str, str] | None = None) -> str:
