@@ -195,7 +195,7 @@ def _release(record: Record, conditions: Conditions, rival: Challenge, warnings:
     settle(*([reported] if reported else []), runs, release)
     champion = describe(release.result())
     if judged and judged.decision.passed and spec.promotes:
-        champion = promote.submit(spec.model_name, release, rival.version).result().sentence
+        champion = promote.submit(spec.model_name, release, rival.version, run).result().sentence
     page = reported.result().page if reported else None
     artifacts.publish_release(spec.name, champion, release.result(), runs.result(), page)
     artifacts.tag_run(spec.name, {"none": "not evaluated"}.get(record.verdict, record.verdict))

@@ -5,6 +5,7 @@ from prefect import State, flow, task
 from flows.run.artifacts import end_move
 from rammerge.system.redaction import without_secrets
 from tasks.records import promotion
+from tasks.records.history import Reason
 from tasks.records.promotion import Promotion
 from tasks.runtime.environment import activate
 from tasks.runtime.limits import FLOW_SECONDS
@@ -18,7 +19,7 @@ _swap = task(
 
 
 @flow(name="rollback", timeout_seconds=FLOW_SECONDS, flow_run_name="roll back {name}")
-def rollback(name: str) -> "Promotion | State[Promotion]":
+def rollback(name: str, because: str = "") -> "Promotion | State[Promotion]":
     """Swap champion and previous of the registered model `name`, as `rammerge rollback` does."""
     activate()
-    return end_move(_swap(name))
+    return end_move(_swap(name, reason=Reason(because=because)))

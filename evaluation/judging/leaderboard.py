@@ -29,6 +29,8 @@ Kind = Literal["base", "agent", "champion", "variant"] | YardstickKind
 
 # The row of a champion that is none of the run's own models.
 CHAMPION = "champion"
+# The file in which a step writes it, and a run keeps it.
+BOARD = "leaderboard.json"
 
 TIES = "ties go to the variant whose worst suite is better, then to the first name in the alphabet"
 

@@ -1,7 +1,6 @@
-"""Commands of the pipeline: run, check, report, evaluate, promote, rollback, releases, prune, ui, demo."""
+"""Commands of the pipeline: run, check, report, prune, ui, demo; those of other modules are added here."""
 
 import json
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from flows.cli.comparing import compare
 from flows.cli.evaluating import evaluate
 from flows.cli.importing import import_
 from flows.cli.init import init
+from flows.cli.releasing import promote, releases, rollback
 from flows.cli.suites import suites
 from rammerge.cli.terminal import say
 from rammerge.errors import InputError
@@ -18,7 +18,6 @@ from rammerge.system.home import home
 from tasks.records.pages import PORT
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
-Name = Annotated[str, typer.Argument(help="The registered model.", metavar="NAME")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -93,46 +92,6 @@ def report(
     if out is not None:
         write_text(out, last.report.read_text("utf-8"))
     print(out or last.report)
-
-
-def promote(name: Name, version: Annotated[int, typer.Argument(help="Version to serve.", metavar="VERSION")]) -> None:
-    """Make a registered version the champion. The present champion becomes `previous`."""
-    _prepare()
-    from tasks.records import promotion
-
-    print(promotion.promote(name, version, by_hand=True).sentence)
-
-
-def rollback(name: Name) -> None:
-    """Make the previous champion the champion again."""
-    _prepare()
-    from tasks.records import promotion
-
-    print(promotion.rollback(name).sentence)
-
-
-def releases(name: Name) -> None:
-    """List the registered versions of a model, newest first."""
-    _prepare()
-    from rich.table import Table
-
-    from flows.cli.display import console
-    from tasks.records.registry import releases as list_releases
-
-    table = Table("version", "alias", "variant", "gates", "registered", "weights", box=None)
-    table.add_column("path", overflow="fold")
-    for release in list_releases(name):
-        tags = release.tags
-        table.add_row(
-            str(release.version),
-            ", ".join(release.aliases) or ("rolled back" if "rammerge.rolled_back" in tags else ""),
-            tags.get("rammerge.variant", ""),
-            tags.get("rammerge.gates", "").partition(":")[0],
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(release.created)),
-            tags.get("rammerge.weights", "")[:12],
-            release.path,
-        )
-    console().print(table)
 
 
 def prune(

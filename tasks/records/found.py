@@ -6,14 +6,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from evaluation.judging.leaderboard import Leaderboard
+from evaluation.judging.leaderboard import BOARD, Leaderboard
 from evaluation.report.page import Page
 from rammerge.errors import InputError
 from tasks.records.connection import client
 from tasks.records.reporting import CONTENT
 from tasks.records.tracking import TAG_PIPELINE
 from tasks.records.trouble import explained
-from tasks.steps.evaluating import BOARD
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _ID_DIGITS = 8

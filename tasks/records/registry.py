@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 TAG_DIGEST = "rammerge.digest"
+TAG_VARIANT = "rammerge.variant"
+TAG_GATES = "rammerge.gates"
+TAG_RUN = "rammerge.run"
 TAG_FILES = "rammerge.files"
 
 
@@ -84,6 +87,8 @@ def find_champion(name: str) -> Release | None:
 def register(name: str, model: Path, *, digest: str, run_id: str, description: str, tags: Mapping[str, str]) -> Release:
     """Register the model directory `model` under `name` as the challenger, unless its content is registered already.
 
+    A version that is registered already gets the new tags.
+
     Args:
         name: registered model, which is created if missing.
         model: directory that transformers can load.
@@ -95,7 +100,7 @@ def register(name: str, model: Path, *, digest: str, run_id: str, description: s
     mlflow = client()
     with locked(lock_file("aliases")):
         if found := find_release(name, digest):
-            return found
+            return _retagged(mlflow, found, tags)
         if name not in _names(mlflow):
             mlflow.create_registered_model(
                 name, description="Merged by rammerge; champion, challenger and previous are its aliases."
@@ -112,6 +117,14 @@ def register(name: str, model: Path, *, digest: str, run_id: str, description: s
         move_aliases(mlflow, name, Move(aliases={CHALLENGER: int(version.version)}), seen=seen)
         aliases = read_aliases(mlflow.get_registered_model(name))
         return _release(mlflow.get_model_version(name, version.version), aliases)
+
+
+def _retagged(mlflow: "MlflowClient", release: Release, tags: Mapping[str, str]) -> Release:
+    """Let a version that a later run made again say what that run found."""
+    for tag, value in tags.items():
+        if release.tags.get(tag) != value:
+            mlflow.set_model_version_tag(release.name, str(release.version), tag, value)
+    return release.model_copy(update={"tags": {**release.tags, **tags}})
 
 
 def _is_loadable(release: Release) -> bool:

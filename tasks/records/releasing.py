@@ -8,6 +8,7 @@ from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from tasks.records import pages, promotion, registry, tracking
 from tasks.records.aliases import CHAMPION
+from tasks.records.history import Reason
 from tasks.records.record import NOT_EVALUATED, Record
 from tasks.records.tracking import Tracked
 from tasks.records.trouble import explained
@@ -75,9 +76,10 @@ def register(out: Path, record: Record, runs: Tracked, flow_run: str) -> None:
             description=f"{decision.markdown if decision else NOT_EVALUATED}\n{links}\n",
             tags={
                 **record.tags,
-                "rammerge.variant": record.variant,
+                registry.TAG_RUN: runs.run_id,
+                registry.TAG_VARIANT: record.variant,
                 "rammerge.weights": record.selected.digest,
-                "rammerge.gates": f"{record.verdict}: {refusals}" if refusals else record.verdict,
+                registry.TAG_GATES: f"{record.verdict}: {refusals}" if refusals else record.verdict,
                 tracking.TAG_PREFECT_RUN: pages.flow_run_page(flow_run),
             },
         )
@@ -113,12 +115,20 @@ class Promoted(Result):
         return champions == [self.champion]
 
 
-@step("promote", version=1, run_name="promote {name}", result=Promoted, ignore=["instead_of"], retries=TRACKING_RETRIES)
+@step(
+    "promote",
+    version=1,
+    run_name="promote {name}",
+    result=Promoted,
+    ignore=["instead_of", "flow_run"],
+    retries=TRACKING_RETRIES,
+)
 @explained()
-def promote(out: Path, name: str, release: Registered, instead_of: int | None) -> None:
+def promote(out: Path, name: str, release: Registered, instead_of: int | None, flow_run: str) -> None:
     """Make the version the champion instead of the version `instead_of`; write `promotion.json`.
 
     Nothing changes if a person rolled the version back, or if the champion has changed in the meantime.
     """
-    moved = promotion.promote(name, release.version, instead_of=instead_of)
+    reason = Reason(because=f"every gate passed in {pages.flow_run_page(flow_run)}")
+    moved = promotion.promote(name, release.version, reason=reason, instead_of=instead_of)
     write_json(out / "promotion.json", moved.model_dump(mode="json"))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evaluation.backends.serving import vllm_version
 from evaluation.judging.gates import GateDecision, decide, own_code, parse_gate
-from evaluation.judging.leaderboard import Champion, Leaderboard, Yardstick, build_leaderboard
+from evaluation.judging.leaderboard import BOARD, Champion, Leaderboard, Yardstick, build_leaderboard
 from evaluation.report.render import to_markdown
 from evaluation.results import SuiteResult
 from evaluation.runners.pool import Worker
@@ -27,7 +27,6 @@ from tasks.steps.packing import in_files
 from tasks.steps.sources import Model, refuse_changed
 
 _SUITE_VERSION = 2
-BOARD = "leaderboard.json"
 
 
 class SuiteRef(BaseModel):

@@ -1,0 +1,125 @@
+"""Commands about the versions of a registered model: releases, promote, rollback."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rammerge.cli.terminal import say
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tasks.records.differences import Differences
+    from tasks.records.promotion import Promotion
+    from tasks.records.registry import Release
+
+Name = Annotated[str, typer.Argument(help="The registered model.", metavar="NAME")]
+Because = Annotated[str, typer.Option(help="Why; it is kept with the version.", metavar="TEXT")]
+
+
+def promote(
+    name: Name,
+    version: Annotated[int, typer.Argument(help="Version to serve.", metavar="VERSION")],
+    because: Because = "",
+) -> None:
+    """Make a registered version the champion. The present champion becomes `previous`."""
+    _prepare()
+    from tasks.records import promotion
+    from tasks.records.history import Reason
+
+    _report(promotion.promote(name, version, reason=Reason(because=because), by_hand=True))
+
+
+def rollback(name: Name, because: Because = "") -> None:
+    """Make the previous champion the champion again."""
+    _prepare()
+    from tasks.records import promotion
+    from tasks.records.history import Reason
+
+    _report(promotion.rollback(name, reason=Reason(because=because)))
+
+
+def releases(
+    name: Name,
+    diff: Annotated[
+        tuple[int, int] | None, typer.Option(help="Show how these two versions differ.", metavar="VERSION VERSION")
+    ] = None,
+) -> None:
+    """List the registered versions of a model, newest first, and what happened to them."""
+    _prepare()
+    from flows.cli.display import console
+    from tasks.records.history import read_history
+    from tasks.records.registry import get_release
+    from tasks.records.registry import releases as list_releases
+
+    if diff is not None:
+        from tasks.records.differences import differences
+
+        first, second = (get_release(name, version) for version in diff)
+        _show_differences(name, diff, differences(first, second))
+        return
+    found = list_releases(name)
+    console().print(_table(found))
+    for release in found:
+        for event in read_history(release.tags)[-1:]:
+            print(f"version {release.version}: {event.sentence}")
+
+
+def _table(found: "Sequence[Release]") -> "Table":
+    from rich.table import Table
+
+    table = Table("version", "alias", "variant", "gates", "registered", "weights", box=None)
+    table.add_column("path", overflow="fold")
+    for release in found:
+        tags = release.tags
+        table.add_row(
+            str(release.version),
+            ", ".join(release.aliases) or ("rolled back" if "rammerge.rolled_back" in tags else ""),
+            tags.get("rammerge.variant", ""),
+            tags.get("rammerge.gates", "").partition(":")[0],
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(release.created)),
+            tags.get("rammerge.weights", "")[:12],
+            release.path,
+        )
+    return table
+
+
+def _show_differences(name: str, versions: tuple[int, int], found: "Differences") -> None:
+    from rich.table import Table
+
+    from flows.cli.display import console
+    from tasks.records.differences import shown
+
+    before, after = (f"version {version}" for version in versions)
+    out = console()
+    scores = Table("test items of", before, after, "difference", title=name, box=None)
+    for scored in found.scores:
+        estimates = (scored.before, scored.after, scored.difference)
+        scores.add_row(scored.suite, *(shown(estimate) if estimate else "-" for estimate in estimates))
+    if found.scores:
+        out.print(scores)
+        print(f"in brackets: {100 * found.confidence:g} % interval")
+    if found.problem:
+        print(found.problem)
+    changes = Table("made of", before, after, box=None)
+    for change in found.changes:
+        changes.add_row(change.what, change.before or "-", change.after or "-")
+    out.print(changes if found.changes else "both are made of the same")
+
+
+def _report(moved: "Promotion") -> None:
+    """Print what a promotion came to, how the champions differ, and what speaks against the new one."""
+    print(moved.sentence)
+    for line in moved.difference:
+        print(f"  {line}")
+    for caution in moved.cautions:
+        say(f"warning: {caution}")
+
+
+def _prepare() -> None:
+    from tasks.runtime.environment import activate, quiet
+
+    activate()
+    quiet()
