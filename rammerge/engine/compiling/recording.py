@@ -102,6 +102,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         for index, values in enumerate(inputs):
             self._define(values, f"load(input{index} + i, left)")
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say no: else torch imports torch.compile, which takes a second, to keep it away from this."""
+        return False
+
     def program(self, made: Sequence[Tensor], counts: Tensor) -> Program:
         """Return what was recorded of the function that returned `made` and `counts`."""
         results = tuple(self._name(values) for values in made if values.dtype != torch.float64)

@@ -183,6 +183,19 @@ def with_a_number_of_this_run(block: Block) -> Update:
     return Update(block.deltas[0] * block.coefficients.tolist()[0][0])
 
 
+def test_recording_does_not_wait_for_torchs_own_compiler() -> None:
+    script = """
+import sys, torch
+from rammerge.engine.blocks import Numbers
+from rammerge.engine.compiling.recording import record
+base, numbers = torch.ones(7), Numbers([[1.0]], 0.0, [0, 0], 0).tensors()
+record(lambda base, agents, _: ([base + agents[0]], torch.stack([base.sum()])), base, [base + 1], numbers)
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "False", done.stderr
+
+
 @pytest.mark.parametrize(
     ("kernel", "reason"),
     [
