@@ -18,7 +18,7 @@ if _problem := hidden_neighbour():
     raise ImportError(_problem)
 
 
-def merge_and_evaluate(recipe: str | Path) -> "Outcome":
+def merge_and_evaluate(recipe: str | Path, *, runner: str | None = None) -> "Outcome":
     """Merge, evaluate, gate, register and promote, as `rammerge run RECIPE` does.
 
     What was done before, by whichever run, is not done again. Steps are shown on stderr while they run. A Prefect API
@@ -26,6 +26,8 @@ def merge_and_evaluate(recipe: str | Path) -> "Outcome":
 
     Args:
         recipe: the YAML file.
+        runner: what runs the steps instead of what the recipe says; see `compute.runner`. Dask starts processes that
+            import the caller's main module, so a script that names it calls this under `if __name__ == "__main__":`.
 
     Returns:
         The outcome, also when a gate refused the selected variant. It prints as the command does, a notebook shows it
@@ -38,7 +40,7 @@ def merge_and_evaluate(recipe: str | Path) -> "Outcome":
     from flows.cli.display import steps_display
     from flows.running import run
 
-    return run(Path(recipe), steps_display)
+    return run(Path(recipe), steps_display, runner)
 
 
 class _Face(ModuleType):

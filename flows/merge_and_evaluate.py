@@ -30,6 +30,7 @@ from tasks.records.record import Judged, Record
 from tasks.records.releasing import describe, promote, register
 from tasks.records.reporting import report
 from tasks.records.tracking import track
+from tasks.runtime.cluster import steps_on
 from tasks.runtime.environment import activate
 from tasks.runtime.runner import workers
 from tasks.runtime.slots import ended_by_interrupt
@@ -59,8 +60,13 @@ def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
 @alive()
 def carry_out(todo: Plan) -> "State[Outcome]":
     """Do what is planned, in the flow that calls this, and return the flow's final state."""
-    started = time.time()
     check(todo)
+    with steps_on(todo.recipe.compute):
+        return _carry_out(todo)
+
+
+def _carry_out(todo: Plan) -> "State[Outcome]":
+    started = time.time()
     todo = replace(todo, servers=meet_servers(todo))
     spec, family = todo.recipe, _bring(todo)
     todo = with_batches(todo, family.base)

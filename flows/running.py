@@ -1,15 +1,16 @@
 """Run a recipe in this process, from its checks to its outcome: what the command and Python call."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.servers.api import prefect_api, wait_until_recorded
 from rammerge import store
 from rammerge.cli.terminal import say
-from rammerge.recipe import load
-from tasks.runtime.environment import activate, quiet
+from rammerge.recipe import load, parse_runner
+from tasks.runtime.environment import RUNNER, activate, quiet
 from tasks.runtime.slots import expect_models
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 Display = Callable[[int], "AbstractContextManager[Listener]"]
 
 
-def run(recipe: Path, display: Display) -> "Outcome":
+def run(recipe: Path, display: Display, runner: str | None = None) -> "Outcome":
     """Run the pipeline of `recipe`. A Prefect API is started, and stopped, where none is configured.
 
     Args:
         recipe: the file.
         display: makes, of the number of steps, the listener that shows them while they run.
+        runner: what runs the steps instead of what the recipe says; see `compute.runner`.
 
     Raises:
         InputError: bad input, found before any work.
@@ -36,7 +38,7 @@ def run(recipe: Path, display: Display) -> "Outcome":
     say(f"{recipe}: checking, and starting Prefect ...")
     if store.is_new():
         expect_models()  # nothing can be cached, so models will run
-    with prefect_api() as answering:
+    with _runner(runner), prefect_api() as answering:
         from flows.merge_and_evaluate import merge_and_evaluate
         from flows.run.checking import check
         from flows.run.planning import plan
@@ -49,3 +51,17 @@ def run(recipe: Path, display: Display) -> "Outcome":
             wait_until_recorded(state.state_details.flow_run_id)
         outcome: Outcome = state.result()
     return outcome
+
+
+@contextmanager
+def _runner(runner: str | None) -> Iterator[None]:
+    """While the context lasts, have steps run where `runner` says, if it says something."""
+    before = os.environ.get(RUNNER)
+    if runner is not None:
+        os.environ[RUNNER] = parse_runner(runner)
+    try:
+        yield
+    finally:
+        if runner is not None:
+            os.environ.pop(RUNNER)
+            os.environ.update({RUNNER: before} if before is not None else {})

@@ -33,14 +33,24 @@ def add_commands(app: typer.Typer) -> None:
     app.add_typer(suites, name="suites", rich_help_panel="Models")
 
 
-def run(recipe: RecipeFile) -> None:
+def run(
+    recipe: RecipeFile,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            help="What runs the steps, instead of the recipe's `compute.runner`: threads, dask, ray, "
+            "dask://HOST:PORT or ray://HOST:PORT.",
+            metavar="RUNNER",
+        ),
+    ] = None,
+) -> None:
     """Run the whole pipeline, except for work that was done before.
 
     Exit code 1 when a gate refuses the selected variant: the run is recorded and registered, but not promoted.
     """
     from flows.cli.running import run as run_recipe
 
-    run_recipe(recipe)
+    run_recipe(recipe, runner)
 
 
 def demo() -> None:

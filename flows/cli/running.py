@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from flows.run.outcome import Outcome
 
 
-def run(recipe: Path) -> None:
-    """Run `recipe` and print its outcome.
+def run(recipe: Path, runner: str | None = None) -> None:
+    """Run `recipe` and print its outcome; for `runner` see `flows.running.run`.
 
     Raises:
         RammergeError: a step failed, or a gate refused the selected variant.
@@ -33,7 +33,7 @@ def run(recipe: Path) -> None:
             shown.append(steps)
             yield steps
 
-    outcome = run_recipe(recipe, display)
+    outcome = run_recipe(recipe, display, runner)
     _report(outcome, f"{shown[0].summary()}, {time.monotonic() - started:.0f} s")
     if not outcome.passed:
         raise RammergeError(f"'{outcome.selected}' was refused by a gate: {' '.join(outcome.refusals)}")

@@ -1,6 +1,6 @@
 """The recipe: one YAML file that says what to merge, how to judge the merges and what may be promoted."""
 
-from rammerge.recipe.compute import Compute
+from rammerge.recipe.compute import Compute, parse_runner
 from rammerge.recipe.evaluation import Evaluation
 from rammerge.recipe.location import Location
 from rammerge.recipe.merges import Merge, Variant, WrittenStep, unknown_steps, with_values
@@ -30,6 +30,7 @@ __all__ = [
     "load",
     "name_members",
     "parse",
+    "parse_runner",
     "quoted",
     "schema",
     "unknown_steps",

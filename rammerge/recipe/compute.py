@@ -1,9 +1,11 @@
 """The part of a recipe that says where steps run, and within which limits."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
+from rammerge.errors import InputError
 from rammerge.recipe.location import Location
 from rammerge.recipe.section import Section, Size
 from rammerge.system.durations import parse_duration
@@ -17,6 +19,20 @@ def _check_duration(text: str) -> str:
 Duration = Annotated[str, AfterValidator(_check_duration)]
 
 Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda(:\d+)?)$")]
+
+_RUNNER = r"^(threads|(dask|ray)(://[A-Za-z0-9_.-]+:\d{1,5})?)$"
+Runner = Annotated[str, StringConstraints(pattern=_RUNNER)]
+
+
+def parse_runner(text: str) -> str:
+    """Return what was given outside of a recipe as its `compute.runner`.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not re.fullmatch(_RUNNER, text):
+        raise InputError(f"runner '{text}' is none; use threads, dask, ray, dask://HOST:PORT or ray://HOST:PORT")
+    return text
 
 
 def _check_kinds(devices: list[str]) -> list[str]:
@@ -58,6 +74,10 @@ class Compute(Section):
     device_memory: Size | None = Field(
         default=None,
         description="What blocks and matrices of a merge may take on a GPU; default: half of what is free there.",
+    )
+    runner: Runner = Field(
+        default="threads",
+        description="What runs the steps: `threads`, `dask`, `ray`, `dask://HOST:PORT` or `ray://HOST:PORT`.",
     )
     timeout: Duration = Field(
         default="24h", description="How long a step may take (`90s`, `30m`, `12h`, `2d`); then it has failed."

@@ -9,6 +9,9 @@ from rammerge.errors import InputError
 from rammerge.system.home import home
 from rammerge.system.redaction import redact_log_records
 
+# What runs steps, whatever the recipe says: set by the flag of `rammerge run`, or for a deployment.
+RUNNER = "RAMMERGE_RUNNER"
+
 _PROFILE = {"PREFECT_HOME", "PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"}
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 

@@ -40,8 +40,18 @@ class _Limit:
 
 def limit_steps(text: str) -> None:
     """From now on let a step, or a model, take as long as `text` says (`compute.timeout` of a recipe)."""
-    _Limit.seconds = parse_duration(text)
-    limit_models(_Limit.seconds)
+    limit_steps_to(parse_duration(text))
+
+
+def limit_steps_to(seconds: float) -> None:
+    """From now on let a step, or a model, take so many seconds."""
+    _Limit.seconds = seconds
+    limit_models(seconds)
+
+
+def step_seconds() -> float:
+    """Return how long a step may take at present."""
+    return _Limit.seconds
 
 
 @contextmanager

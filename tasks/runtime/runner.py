@@ -1,11 +1,11 @@
 """Run steps on a few threads of this process, and report to listeners how each step ended.
 
-Threads suffice: the engine's kernels, hashing, downloads and torch's arithmetic release the GIL. To spread the steps
-over machines, give the flow a Dask or Ray task runner instead (`flow.with_options(task_runner=...)`).
+Threads suffice on one machine: the engine's kernels, hashing, downloads and torch's arithmetic release the GIL. For
+steps on several see tasks.runtime.cluster.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 from uuid import UUID
 
@@ -37,7 +37,6 @@ class Workers(ThreadPoolTaskRunner[Any]):
         dependencies: dict[str, Any] | None = None,
     ) -> PrefectConcurrentFuture[Any]:
         """Submit a step, and report its end. A step that runs a model waits for its turn."""
-        name = str(task.task_run_name or task.name).format(**parameters)
         step: Step[Any] | None = getattr(task.fn, "step", None)
         runs_a_model = step is not None and step.runs_a_model is not None
         turn = Turn(expected=runs_a_model)
@@ -45,7 +44,7 @@ class Workers(ThreadPoolTaskRunner[Any]):
             wait_for = [*(wait_for or ()), _ItsTurn(turn, step, parameters)]
         future = super().submit(task, parameters, wait_for, dependencies)
         future.add_done_callback(lambda _: turn.end())
-        future.add_done_callback(lambda _: _report(name, future))
+        report_end(task, parameters, future)
         return future
 
 
@@ -84,15 +83,22 @@ def workers() -> TaskRunner[PrefectFuture[Any]]:
     return cast(TaskRunner[PrefectFuture[Any]], Workers())
 
 
-def _report(name: str, future: PrefectConcurrentFuture[Any]) -> None:
-    if not interrupted():  # then every step that ends has been ended
-        emit(Event(name, _ended(future)))
+def report_end(task: Task[..., Any], parameters: Mapping[str, Any], future: PrefectFuture[Any]) -> None:
+    """Tell the listeners how a step ended, once it has."""
+    name = str(task.task_run_name or task.name).format(**parameters)
+
+    def report(_: PrefectFuture[Any]) -> None:
+        if not interrupted():  # then every step that ends has been ended
+            emit(Event(name, _ended(future)))
+
+    future.add_done_callback(report)
 
 
-def _ended(future: PrefectConcurrentFuture[Any]) -> State:
-    wrapped = future.wrapped_future
-    if wrapped.cancelled() or wrapped.exception() is not None:
-        return "skipped"  # Prefect gave it up before it began, because the run has failed
+def _ended(future: PrefectFuture[Any]) -> State:
+    if isinstance(future, PrefectConcurrentFuture):
+        wrapped = future.wrapped_future
+        if wrapped.cancelled() or wrapped.exception() is not None:
+            return "skipped"  # Prefect gave it up before it began, because the run has failed
     future.wait()  # returns at once, and updates the future's state from the thread's
     state = future.state
     if state.is_completed():

@@ -26,6 +26,7 @@ from rammerge import store
 from rammerge.errors import InputError
 from rammerge.system.home import home
 from rammerge.system.redaction import without_secrets
+from tasks.runtime.away import away
 from tasks.runtime.limits import limited
 from tasks.runtime.progress import running
 from tasks.runtime.slots import Claim
@@ -96,7 +97,7 @@ class Step(Generic[R]):
         retries: int,
         runs_a_model: Callable[..., Claim] | None,
     ) -> None:
-        self.__doc__ = build.__doc__
+        self.__doc__, self.__module__, self._name = build.__doc__, build.__module__, build.__qualname__
         signature = inspect.signature(build)
         self._signature = signature.replace(parameters=list(signature.parameters.values())[1:])  # without the directory
         if unknown := sorted(set(ignore) - self._signature.parameters.keys()):
@@ -108,6 +109,10 @@ class Step(Generic[R]):
         described = {"class": f"{result.__module__}.{result.__qualname__}", "schema": result.model_json_schema()}
         self._shape = store.key_of(kind, 0, described)[:8]
         self.task = self._task(run_name, retries)
+
+    def __reduce__(self) -> str:
+        """Return the step's name in its module, so that other processes take it from there, with the module's state."""
+        return self._name
 
     def submit(self, *args: Any, **kwargs: Any) -> PrefectFuture[R]:
         """Start the step inside a flow. An argument may be, or contain, the future of another step."""
@@ -181,7 +186,7 @@ class Step(Generic[R]):
 
         key = self.key(**given.arguments)
         name = str(task_run.name or self.kind)
-        with running(name), limited(name):
+        with away(name), running(name), limited(name):
             entry = store.materialise(self.kind, key, build, valid=self._holds)
         get_run_logger().info("%s %s", "found" if entry.reused else "wrote", entry.path)
         result = self._of(entry).found() if entry.reused else self._of(entry)
@@ -195,6 +200,7 @@ class Step(Generic[R]):
         def run(*args: Any, **kwargs: Any) -> Any:
             return self._run(*args, **kwargs)
 
+        del cast(Any, run).__wrapped__  # which would be sent to other processes with everything that it names
         cast(Any, run).__signature__ = self._signature
         cast(Any, run).step = self  # for the task runner
         # No tags: for each tag Prefect asks its server for a concurrency slot, which takes seconds per step.
