@@ -25,6 +25,7 @@ from flows.run.settling import results, settle
 from flows.run.yardsticks import ask_yardsticks, described, fetch_yardsticks, meet_servers, route_agents
 from rammerge.errors import InputError
 from rammerge.recipe import load
+from rammerge.system.redaction import without_secrets
 from tasks.records.layout import expect_records
 from tasks.records.record import Judged, Record
 from tasks.records.releasing import describe, promote, register
@@ -51,6 +52,7 @@ def _run_name() -> str:
 
 @flow(name="merge-and-evaluate", flow_run_name=_run_name, task_runner=workers())
 @ended_by_interrupt()
+@without_secrets
 def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
     """Run `recipe` from its sources to a promoted model. Work that any earlier run did is not done again."""
     activate()

@@ -13,6 +13,7 @@ from flows.run.planning import look_up
 from rammerge.errors import InputError
 from rammerge.recipe import Merge, Recipe, WrittenStep, load, with_values
 from rammerge.rules import resolve
+from rammerge.system.redaction import without_secrets
 from tasks.runtime.environment import activate
 from tasks.runtime.runner import workers
 from tasks.runtime.slots import ended_by_interrupt
@@ -22,6 +23,7 @@ Grid = dict[str, list[bool | int | float | str]]
 
 @flow(name="sweep", flow_run_name="sweep {method}", task_runner=workers())
 @ended_by_interrupt()
+@without_secrets
 def sweep(recipe: Path, method: str, grid: dict[str, list[bool | int | float | str]]) -> "Outcome | State[Outcome]":
     """Run `recipe` with its merges replaced by `method` at every combination of the values in `grid`.
 

@@ -12,7 +12,7 @@ from evaluation.suites.format import FILE, SPLITS, Sampling, Split, SuiteFile, d
 from evaluation.suites.splits import local_clusters, refuse_shared_clusters, refuse_shared_prompts
 from evaluation.suites.taskfile import FunctionReference, TaskFile, read_task_files
 from rammerge.errors import InputError, closest
-from rammerge.system.plugins import entry_points, is_reference, load_object
+from rammerge.system.plugins import entry_points, is_address, is_reference, load_object
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,11 @@ def load_suite(
     path = (relative_to or Path()) / Path(name).expanduser()
     if path.is_dir():
         return _open(path.resolve())
+    if is_address(name):
+        raise InputError(
+            f"the suite '{name}' is an address, and a suite is code, which may be different there tomorrow; fetch a "
+            "commit that you have read, and give its directory"
+        )
     if is_reference(name):
         return _open_named(load_object(name, what="suite", trusted=trusted, directory=relative_to), name)
     offered = entry_points("rammerge.suites", what="suite")

@@ -8,6 +8,7 @@ from rich.filesize import decimal
 from evaluation.runners.rehearsal import Rehearsed
 from evaluation.search.schedule import answers
 from flows.run.against import of_adapters, of_overlap
+from flows.run.code import foreign_code
 from flows.run.planned import Plan, PlannedSearch
 from flows.run.power import asked_by_gates, detectable, items_of
 from flows.run.yardsticks import meet_servers
@@ -84,6 +85,7 @@ def _planned(plan: Plan) -> Iterator[str]:
         yield "evaluation: none, so nothing is scored, and nothing is promoted"
     if plan.recipe.beside:
         yield f"measured against: {', '.join(plan.recipe.beside)}"
+    yield from foreign_code(plan)
 
 
 def _away(plan: Plan) -> Iterator[str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator
 
 from rammerge.errors import InputError
 from rammerge.recipe.compute import Compute
@@ -97,6 +97,17 @@ class Recipe(Section):
         default=[],
         description="Modules whose code may run, for what is named `module:name`; beside the recipe or installed.",
     )
+
+    @field_validator("trust")
+    @classmethod
+    def _are_modules(cls, trust: list[str]) -> list[str]:
+        for name in trust:
+            if not all(part.isidentifier() for part in name.split(".")):
+                raise ValueError(
+                    f"'{name}' is not the name of a module; code runs only from this machine: fetch a version that "
+                    "you have read, put it beside the recipe, and give its name, like own_rules"
+                )
+        return trust
 
     _path: Path = PrivateAttr(default=Path())
     _lines: Mapping[Location, int] = PrivateAttr(default_factory=lambda: dict[Location, int]({(): 1}))

@@ -16,6 +16,7 @@ from rammerge.recipe.evaluation import WrittenGate
 from rammerge.recipe.location import Location, error_at
 from rammerge.recipe.merges import Merge
 from rammerge.recipe.model import Recipe
+from rammerge.recipe.secrets import refuse_secrets
 from rammerge.recipe.section import NAME_PATTERN, RESERVED
 from rammerge.recipe.sources import Agent, Source
 from rammerge.recipe.yardsticks import Yardstick
@@ -32,6 +33,7 @@ def load(path: Path) -> Recipe:
 
 def parse(path: Path, text: str) -> Recipe:
     """Return the checked recipe that `text` would be in the file `path`; InputError as of `load`."""
+    refuse_secrets(path, text)
     content, lines, unquoted = _parse(path, text)
     try:
         recipe = Recipe.model_validate(content).place(path, lines)

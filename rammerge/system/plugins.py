@@ -20,6 +20,17 @@ def is_reference(name: str) -> bool:
     return ":" in name
 
 
+def is_address(name: str) -> bool:
+    """Tell whether `name` is an address on a network, from which no code is run: a URL, or a git repository's."""
+    return "://" in name or name.startswith(("git+", "git@"))
+
+
+def offered_by(group: str, name: str) -> str:
+    """Return the installed package, with its version, that offers the entry point `name` in `group`."""
+    points = importlib.metadata.entry_points(group=group, name=name)
+    return next((f"{point.dist.name} {point.dist.version}" for point in points if point.dist), "an unknown package")
+
+
 def load_object(reference: str, *, what: str, trusted: Collection[str], directory: Path | None = None) -> Any:
     """Return the object that `reference` names, importing its module.
 

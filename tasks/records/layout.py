@@ -11,7 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 from rammerge.checkpoints.digest import digest_file
+from rammerge.system.atomic import write_json
 from rammerge.system.home import home
+from rammerge.system.reading import read_json_object
 from tasks.records.connection import client
 from tasks.records.files import list_files, local_path
 from tasks.records.scratch import scratch
@@ -93,10 +95,10 @@ def describe(directory: str, model: str) -> None:
 
     described = Path(directory).with_name("described")
     for file in _files(Path(model)):
-        if file.suffix != ".safetensors":
+        if file.suffix not in (".safetensors", ".py"):
             beside = described / file.relative_to(model)
             beside.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, beside)
+            _copy_without_code(file, beside)
     mlflow.transformers.save_model(
         str(described),
         directory,
@@ -105,6 +107,15 @@ def describe(directory: str, model: str) -> None:
         input_example=PROMPT,
         pip_requirements=_requirements(),
     )
+
+
+def _copy_without_code(file: Path, target: Path) -> None:
+    """Copy a file, without the key that names code: for MLflow, transformers would ask whether to run it."""
+    shutil.copyfile(file, target)
+    if file.name in ("config.json", "tokenizer_config.json"):
+        content = read_json_object(file)
+        if content.pop("auto_map", None) is not None:
+            write_json(target, content)
 
 
 def _requirements() -> list[str]:

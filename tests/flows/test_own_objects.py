@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flows.run.code import foreign_code
 from flows.run.planning import plan
 from rammerge.errors import InputError
 from tests.fixtures.pipeline import World
@@ -23,7 +24,7 @@ GATE = "own_gate:KeepsSpecialists"
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     world = World(tmp_path_factory.mktemp("world"))
-    for name in ("own_gate.py", "own_suite.py"):
+    for name in ("own_gate.py", "own_method.py", "own_suite.py"):
         shutil.copy(EXAMPLES / name, world.root / name)
     shutil.copytree(EXAMPLES / "sums", world.root / "sums")
     return world
@@ -77,3 +78,26 @@ def test_what_is_no_gate_or_suite_is_refused(world: World) -> None:
         plan(world.write(trust=["own_suite"], gates=[{"rule": "own_suite:SUMS"}]))
     with pytest.raises(InputError, match=r"must be the path of a directory with a suite\.yaml"):
         plan(world.write(trust=["own_gate"], gates=[], evaluation={"suites": [GATE]}))
+
+
+def test_whose_code_a_recipe_runs_is_said(world: World) -> None:
+    assert list(foreign_code(plan(world.write(evaluation={"suites": ["zoo_code"]})))) == []
+    recipe = world.write(
+        merges=["own_method:LARGEST"],
+        trust=["own_gate", "own_method"],
+        gates=[{"rule": GATE, "share": 0.0}],
+        evaluation={"suites": ["./words", "zoo_code"]},
+    )
+    assert list(foreign_code(plan(recipe))) == [
+        f"runs code from the suite words: scoring.py in {world.root / 'words'}",
+        f"runs code from the trusted module own_method: {world.root / 'own_method.py'}",
+        f"runs code from the trusted module own_gate: {world.root / 'own_gate.py'}",
+    ]
+
+
+@pytest.mark.parametrize("address", ["https://host/suite", "git+https://host/suites@main", "git@host:org/suite"])
+def test_code_from_an_address_is_refused(world: World, address: str) -> None:
+    with pytest.raises(InputError, match=r"evaluation\.suites\[0\].* is an address, and a suite is code.*a commit"):
+        plan(world.write(evaluation={"suites": [address]}, gates=[]))
+    with pytest.raises(InputError, match=r"trust.*is not the name of a module.*a version that you have read"):
+        plan(world.write(trust=[address]))
