@@ -3,7 +3,7 @@ BIN := .venv/bin
 SCRATCH ?= /tmp/rammerge-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install check fix test demo bench constraints
+.PHONY: help install check fix test demo bench constraints lock audit release
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,3 +36,15 @@ constraints: ## take the newest versions that pyproject.toml allows into constra
 	{ head -n 1 constraints.txt && "$$fresh/bin/pip" freeze --exclude rammerge | sed 's/+.*//' | LC_ALL=C sort -f; } \
 	  > constraints.new && mv constraints.new constraints.txt
 	@echo "constraints.txt is renewed: run 'make install test', then commit it"
+
+lock: ## write requirements.lock: constraints.txt with the hash of every file, by uv (`pip install uv`)
+	uv pip compile pyproject.toml --extra sandbox --extra otel -c constraints.txt --generate-hashes --universal \
+	  --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --no-annotate -q -o requirements.new
+	@{ head -n 2 requirements.lock && cat requirements.new; } > requirements.mixed
+	@mv requirements.mixed requirements.lock && rm requirements.new
+
+audit: ## ask the advisory service about every package of requirements.lock; needs the network
+	.ci/audit
+
+release: ## build wheel, source distribution and bill of materials into dist/, the same bytes each time
+	$(BIN)/python -m release dist
