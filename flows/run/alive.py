@@ -1,9 +1,10 @@
-"""Which runs are alive. Each one locks a file, so the next one can close those whose process died without a word."""
+"""Which runs are alive. Each one locks a file, so the next one can close those whose end nobody told Prefect of."""
 
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 from uuid import UUID
 
 from prefect import get_client
@@ -19,20 +20,27 @@ from tasks.records.unfinished import end_unfinished
 _MESSAGE = "its process ended without a word, and a later run has closed it; what it had finished is kept"
 
 
+# Files of this process's runs that have ended. They stay locked, because Prefect learns of a run's end only after the
+# context, and perhaps never, if it is down by then.
+_ended: list[BinaryIO] = []
+
+
 @contextmanager
 def alive() -> Iterator[None]:
     """While the context lasts, the present flow run is alive. Earlier runs of this home that died are closed first."""
     directory = home() / "runs" / "alive"
     directory.mkdir(parents=True, exist_ok=True)
+    while _ended:
+        _ended.pop().close()
     run = str(flow_run.id)
-    with (directory / f".{run}").open("wb") as file:
+    file = (directory / f".{run}").open("wb")
+    try:
         fcntl.flock(file, fcntl.LOCK_EX)
         (directory / f".{run}").rename(directory / run)  # locked before anyone can take it for a dead one's
-        try:
-            _close_dead(directory)
-            yield
-        finally:
-            (directory / run).unlink(missing_ok=True)
+        _close_dead(directory)
+        yield
+    finally:
+        _ended.append(file)
 
 
 def _close_dead(directory: Path) -> None:

@@ -22,6 +22,12 @@ def some_run() -> None:
     return None
 
 
+@flow
+def later(place: Path) -> list[str]:
+    with alive():
+        return sorted(file.name for file in place.iterdir())
+
+
 def begin(place: Path) -> tuple[UUID, str]:
     """Leave what a run leaves that is killed while it writes its records; return its ids in Prefect and MLflow."""
     with get_client(sync_client=True) as prefect:
@@ -47,16 +53,22 @@ def test_the_next_run_closes_what_died_and_leaves_what_lives(
     place = rammerge_home / "runs" / "alive"
     dead, living = begin(place), begin(place)
 
-    @flow
-    def later() -> list[str]:
-        with alive():
-            return sorted(file.name for file in place.iterdir())
-
     with locked(place / str(living[0])):
-        during = later()
+        during = later(place)
     assert states(*dead) == ("Crashed", "KILLED")
     assert states(*living) == ("Running", "RUNNING")
     assert len(during) == 2 and str(living[0]) in during, "its own and the living one's"
-    assert [file.name for file in place.iterdir()] == [str(living[0])]
-    later()
+    assert not (place / str(dead[0])).exists()
+    assert len(later(place)) == 1
     assert states(*living) == ("Crashed", "KILLED"), "once its lock is free"
+
+
+def test_the_next_run_closes_one_whose_end_prefect_was_not_told_of(rammerge_home: Path) -> None:
+    place = rammerge_home / "runs" / "alive"
+    (run,) = later(place)
+    with get_client(sync_client=True) as prefect:  # as if it had been down when the run ended
+        prefect.set_flow_run_state(UUID(run), Running(), force=True)
+    assert run not in later(place)
+    with get_client(sync_client=True) as prefect:
+        state = prefect.read_flow_run(UUID(run)).state
+    assert state is not None and state.name == "Crashed"
