@@ -36,3 +36,8 @@ def check_choice(what: str, value: object, choices: Collection[str]) -> None:
 def out_of_space(error: BaseException) -> bool:
     """Tell whether `error` means that a disk or a quota is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def no_space(where: object) -> str:
+    """Return the sentence for a full disk: the one that `where`, a file or a directory, is on."""
+    return f"no space left on the disk of {where}; make room and run again: what was finished is kept"

@@ -37,10 +37,11 @@ from rammerge.activations.prompts import Prompts
 from rammerge.activations.recording import record
 from rammerge.activations.tokens import tokenize
 from rammerge.checkpoints.checkpoint import open_checkpoint
-from rammerge.errors import InputError, RammergeError
+from rammerge.errors import InputError, RammergeError, no_space, out_of_space
 from rammerge.system import libc
 from rammerge.system.allocator import keep_freed_blocks
 from rammerge.system.deadlines import deadline
+from rammerge.system.home import home
 
 _PR_SET_PDEATHSIG = 1
 # Questions at a time to a server of vLLM, which makes its own batches of them.
@@ -139,7 +140,9 @@ class Asked:
             return {"result": known[request["do"]](**arguments)}
         except RammergeError as error:
             return {"error": type(error).__name__, "message": str(error)}
-        except Exception:
+        except Exception as error:
+            if out_of_space(error):
+                return {"error": "RammergeError", "message": no_space(getattr(error, "filename", None) or home())}
             return {"error": "Exception", "message": traceback.format_exc()}
 
     def close(self) -> None:

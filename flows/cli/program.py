@@ -10,7 +10,7 @@ import typer
 import rammerge
 from flows.cli import pipeline
 from rammerge.cli import commands
-from rammerge.errors import InputError, RammergeError, out_of_space
+from rammerge.errors import InputError, RammergeError, no_space, out_of_space
 from rammerge.system.allocator import keep_freed_blocks
 from rammerge.system.home import home
 from rammerge.system.interrupts import ended_by_signals, interrupted, say_interrupted
@@ -95,8 +95,11 @@ def _sentence(error: Exception) -> str:
     """Return the message for an error that no code below expects."""
     words = " ".join(str(error).split())
     if out_of_space(error) or "database or disk is full" in words:  # SQLAlchemy reports SQLite's error in these words
-        where = error.filename if isinstance(error, OSError) and error.filename else home()
-        return f"no space left on the disk of {where}; make room and run again: what was finished is kept"
+        return no_space(getattr(error, "filename", None) or home())
+    from flows.servers.api import explained  # what most commands do without
+
+    if sentence := explained(error):
+        return sentence
     return f"unexpected {type(error).__name__}: {words}; run again with --debug for details"
 
 

@@ -5,7 +5,7 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from uuid import UUID
 
 from flows.servers.dashboards import running_dashboard
@@ -70,6 +70,22 @@ def require_prefect() -> None:
         )
     if status >= 400:
         raise InputError(f"{where} answers with status {status}; does PREFECT_API_URL end in /api?")
+
+
+def explained(error: Exception) -> str | None:
+    """Return the sentence for a call of the Prefect API that failed while a run went on; None for any other error."""
+    httpx = sys.modules.get("httpx")
+    if httpx is None or not isinstance(error, httpx.HTTPError):
+        return None
+    from prefect.settings import PREFECT_API_URL
+
+    api = PREFECT_API_URL.value()
+    with suppress(RuntimeError):  # an error without a request
+        if api and str(error.request.url).startswith(api):
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            failed = f"failed ({status})" if status else "does not answer any more"
+            return f"Prefect at {redact(api)} {failed}; see its log, and run again: what was finished is kept"
+    return None
 
 
 def _is_configured() -> bool:
