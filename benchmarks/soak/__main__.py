@@ -1,0 +1,158 @@
+"""Run a schedule of tiny recipes back to back with faults, and check after each run that nothing was lost or doubled.
+
+    python -m benchmarks.soak --runs 200 --seed 0 --scratch DIR [--minutes 25]
+
+Each run is a process of its own, as a schedule starts it, and uses a Prefect and an MLflow server that go on. After a
+run that a fault ended, the same recipe runs again without one, and has to come to its end. Every tenth run the store is
+pruned. The same command goes on where it ended. DIR/runs.jsonl has a line for each run, DIR/soak.json the figures;
+docs/faults.md says what is checked. The exit code is 1 if anything did not hold.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.soak.faults import run_with, wait_for
+from benchmarks.soak.figures import Run, figures
+from benchmarks.soak.invariants import Registry, broken, unfinished, unfounded
+from benchmarks.soak.machine import Command, nothing_left
+from benchmarks.soak.nights import FAULTS, Fault, Night, night
+from benchmarks.soak.world import Schedule, schedule
+
+_NAME = "nightly"
+_DISK = 512 * 2**20
+_PRUNED = "6MB"
+_USUAL_SECONDS = 20.0
+_REFUSED = "was refused by a gate"
+
+
+class Soak:
+    """The runs so far, and what the registry said after the last one."""
+
+    def __init__(self, schedule: Schedule, record: Path, seed: int) -> None:
+        """Go on after the runs that `record` lists."""
+        self._schedule, self._record, self._seed = schedule, record, seed
+        lines = record.read_text("utf-8").splitlines() if record.exists() else []
+        self.runs = [Run(**json.loads(line)) for line in lines]
+        self._registry = self._read()
+
+    def next(self) -> Run:
+        """Let one more run happen: tonight's, or again the one that a fault ended."""
+        last = self.runs[-1] if self.runs else None
+        again = last is not None and last.again
+        number = last.night if last and again else (last.night + 1 if last else 0)
+        possible = tuple(it for it in FAULTS if it != "disk full" or self._schedule.disk.can_be_full)
+        tonight = night(self._seed, number, faults=possible)
+        run = self._run(tonight, number, "none" if again else tonight.fault)
+        with self._record.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(run.__dict__) + "\n")
+        self.runs.append(run)
+        return run
+
+    def _run(self, tonight: Night, number: int, fault: Fault) -> Run:
+        recipe = self._schedule.write(tonight, _NAME)
+        took = [run.seconds for run in self.runs[-10:] if run.fault == "none"]
+        began = time.monotonic()
+        servers = self._schedule.mlflow, self._schedule.prefect
+        with nothing_left(self._schedule.home, servers) as left:
+            commands = run_with(self._schedule, tonight, recipe, fault, statistics.median(took or [_USUAL_SECONDS]))
+        run, harmed = commands[0], fault not in ("none", "two at once")
+        seconds, ended = time.monotonic() - began, [_ended(command) for command in commands]
+        problems = [f"the process {pid} was left behind" for pid in left]
+        problems += [said for command in commands for said in _ill_said(command)]
+        completed = ended[0] in ("done", "refused")
+        if not harmed:
+            problems += [
+                f"ended as {how}: {_last(it)}"
+                for it, how in zip(commands, ended, strict=True)
+                if how not in ("done", "refused")
+            ]
+        problems += self._check(tonight, completed=completed)
+        if len(self.runs) % 10 == 9:
+            problems += self._prune()
+        return Run(
+            night=number,
+            fault=fault,
+            ended=ended[0],
+            again=not completed and harmed,
+            seconds=round(seconds, 2),
+            said=_last(run) if not completed else "",
+            problems=problems,
+            versions=len(self._registry.versions),
+            champion=self._registry.aliases.get("champion"),
+            recorded=len(self._registry.runs),
+            store=self._schedule.store_size,
+            home=self._schedule.home_size,
+            mlflow=self._schedule.mlflow.memory,
+            prefect=self._schedule.prefect.memory,
+        )
+
+    def _check(self, tonight: Night, *, completed: bool, pruned: bool = False) -> list[str]:
+        home, before = self._schedule.home, self._registry
+        now = self._registry = self._read()
+        problems = list(broken(home, now, before, pruned=pruned))
+        if completed:
+            problems += unfounded(home, _NAME, now, before, tonight.margin)
+            problems += [f"{now.open} runs are open in MLflow"] if now.open else []
+            going_on = unfinished(home / "prefect" / "prefect.db")
+            problems += [f"{going_on} runs go on in Prefect"] if going_on else []
+        return problems
+
+    def _prune(self) -> list[str]:
+        command = self._schedule.start("prune", "--unused-days", "1", "--size", _PRUNED, "--versions", "6")
+        wait_for([command])
+        problems = [] if command.code == 0 else [f"prune ended with {command.code}: {_last(command)}"]
+        before, self._registry = self._registry, self._read()
+        return problems + list(broken(self._schedule.home, self._registry, before, pruned=True))
+
+    def _read(self) -> Registry:
+        return Registry.read(self._schedule.home / "mlflow" / "mlflow.db", _NAME)
+
+
+def _ended(command: Command) -> str:
+    if command.code < 0:
+        return f"killed by signal {-command.code}"
+    if command.code == 1 and _REFUSED in command.said:
+        return "refused"
+    return {0: "done", 130: "interrupted", 143: "interrupted"}.get(command.code, f"failed with {command.code}")
+
+
+def _ill_said(command: Command) -> list[str]:
+    words = ("Traceback (most recent call last)", "error: unexpected ")
+    return [f"printed {word!r}; see {command.log}" for word in words if word in command.said]
+
+
+def _last(command: Command) -> str:
+    return (command.said.strip().splitlines() or ["nothing"])[-1]
+
+
+def main() -> int:
+    """Run, print what happens and the figures, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak")
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scratch", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    given = parser.parse_args()
+    scratch, end = given.scratch.absolute(), time.monotonic() + 60 * given.minutes
+    with schedule(scratch, _DISK) as world:
+        soak = Soak(world, scratch / "runs.jsonl", given.seed)
+        while len(soak.runs) < given.runs and time.monotonic() < end:
+            run = soak.next()
+            print(
+                f"{len(soak.runs):4} night {run.night:3} {run.fault:<16} {run.ended:<12} {run.seconds:6.1f} s",
+                flush=True,
+            )
+            for problem in run.problems:
+                print(f"     {problem}", flush=True)
+    summary = figures(soak.runs)
+    (scratch / "soak.json").write_text(json.dumps(summary, indent=2) + "\n")
+    print(json.dumps(summary, indent=2))
+    return 1 if summary["problems"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

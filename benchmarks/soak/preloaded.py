@@ -1,0 +1,9 @@
+"""What the process that commands are forked from imports, so that 200 runs do not import it 200 times each."""
+
+from importlib import import_module
+
+from evaluation.runners.harness import preload
+
+for _name in ("flows.cli.running", "flows.merge_and_evaluate", "mlflow.transformers", "evaluation.report.figures"):
+    import_module(_name)
+preload()
