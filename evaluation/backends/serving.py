@@ -11,7 +11,7 @@ from pathlib import Path
 from evaluation.backends.served import Endpoint
 from rammerge.errors import InputError
 from rammerge.system.home import home
-from rammerge.system.servers import LOOPBACK, free_port, running
+from rammerge.system.servers import LOOPBACK, address_of, free_port, running
 
 # A large model is loaded, compiled and measured before the first answer.
 _START_SECONDS = 1800.0
@@ -52,8 +52,9 @@ def vllm(model_dir: Path, *, dtype: str, concurrency: int) -> Iterator[Endpoint]
     command = [program, "serve", str(model_dir), "--served-model-name", model_dir.name, "--dtype", dtype]
     command += ["--host", LOOPBACK, "--port", str(port), "--seed", "0", "--generation-config", "vllm"]
     log = home() / "logs" / f"vllm-{port}.log"
+    url = address_of(LOOPBACK, port)
     with running(
-        "vLLM", command, port=port, health="/health", log=log, settings={}, start_seconds=_START_SECONDS
+        "vLLM", command, url=url, health="/health", log=log, settings={}, start_seconds=_START_SECONDS
     ) as server:
         server.wait_until_healthy()
         yield Endpoint(f"{server.url}/v1", model_dir.name, concurrency=concurrency)

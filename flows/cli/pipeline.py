@@ -11,6 +11,7 @@ from flows.cli.evaluating import evaluate
 from flows.cli.importing import import_
 from flows.cli.init import init
 from flows.cli.releasing import promote, releases, rollback
+from flows.cli.serving import backup, migrate, restore, serve
 from flows.cli.suites import suites
 from rammerge.cli.terminal import say
 from rammerge.errors import InputError
@@ -24,6 +25,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to the program."""
     panels = {
         "Pipeline": (demo, init, import_, check, run, report, compare, ui, prune),
+        "Servers": (serve, migrate, backup, restore),
         "Releases": (releases, promote, rollback),
         "Models": (evaluate,),
     }

@@ -1,1 +1,1 @@
-"""Prefect and MLflow as servers on loopback."""
+"""Prefect and MLflow as servers, on loopback or for other machines."""

@@ -1,24 +1,20 @@
 """`rammerge ui`: both dashboards over the databases of `rammerge run`, until the user ends them."""
 
 import os
-import signal
-import threading
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from flows.servers.attending import attend, ended_by_user
 from flows.servers.local import mlflow_server, prefect_server
 from rammerge.cli.terminal import say
-from rammerge.errors import RammergeError
 from rammerge.system.atomic import write_text
 from rammerge.system.home import home
-from rammerge.system.interrupts import end_normally
 from rammerge.system.redaction import without_credentials
 from rammerge.system.servers import Server, answers, free_port
 from tasks.records import pages
 from tasks.runtime.environment import tracking_server
 
-_WATCH_SECONDS = 1.0
 _SHOWN = 5
 
 
@@ -30,10 +26,7 @@ def serve(port: int) -> None:
     Raises:
         RammergeError: a server died; the message names its log.
     """
-    end_normally()
-    ended = threading.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda *_: ended.set())
+    ended = ended_by_user()
     prefect_url = without_credentials(os.environ.get("PREFECT_API_URL", "")).removesuffix("/api")
     mlflow_url = without_credentials(tracking_server() or "")
     with ExitStack() as stack:
@@ -55,7 +48,8 @@ def serve(port: int) -> None:
         print("\n".join(_places(prefect_url, mlflow_url)))
         if servers:
             print("Ctrl-C ends them.", flush=True)
-            _watch(servers, ended)
+            with _found_by_runs(servers):
+                attend(servers, ended)
 
 
 def _places(prefect: str, mlflow: str) -> list[str]:
@@ -81,19 +75,16 @@ def _recorded(mlflow: str) -> list[tuple[str, str, str]]:
     ] + [("MLflow", f"{mlflow}/#/models/{it.name}{pages.VIEW}", f"versions of {it.name}") for it in models]
 
 
-def _watch(servers: Sequence[Server], ended: threading.Event) -> None:
-    """Wait until `ended` is set. Until then a file holds the Prefect server's address, for runs to find it."""
+@contextmanager
+def _found_by_runs(servers: Sequence[Server]) -> Iterator[None]:
+    """While the context lasts, keep the Prefect server's address, if it is ours, in a file for runs to find."""
     for server in servers:
         if server.name == "prefect":
             write_text(_address_file(), server.url)
     try:
-        while not ended.wait(_WATCH_SECONDS):
-            for server in servers:
-                if server.process.poll() is not None:
-                    raise RammergeError(f"{server.name} stopped (code {server.process.returncode}); see {server.log}")
+        yield
     finally:
         _address_file().unlink(missing_ok=True)
-        say("stopping ...")
 
 
 def running_dashboard() -> str | None:

@@ -1,54 +1,89 @@
-"""Prefect's and MLflow's servers as child processes on loopback."""
+"""Prefect's and MLflow's servers as child processes: on loopback unless a different host is given."""
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 
 from flows.servers.database import make_database
 from rammerge.system.home import home
-from rammerge.system.servers import LOOPBACK, Server, running
+from rammerge.system.servers import LOOPBACK, Server, address_of, running
 
 
-def prefect_server(*, port: int, dashboard: bool) -> AbstractContextManager[Server]:
-    """While the context lasts, serve Prefect's API (and its dashboard) over the database below rammerge's home."""
-    settings = {
-        "PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api",
+def prefect_server(
+    *,
+    port: int,
+    dashboard: bool,
+    host: str = LOOPBACK,
+    health: str = "/api/health",
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> AbstractContextManager[Server]:
+    """While the context lasts, serve Prefect's API (and its dashboard).
+
+    Its database is the one below rammerge's home unless `settings`, more environment variables, name a different one.
+    """
+    api = f"{address_of(host, port)}/api"
+    defaults = {
+        "PREFECT_API_URL": api,
         "PREFECT_SERVER_UI_ENABLED": str(dashboard).lower(),
         # A second of processor time on a new database, for pages that only the dashboard has.
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": str(dashboard).lower(),
-        "PREFECT_SERVER_UI_API_URL": f"http://{LOOPBACK}:{port}/api",
+        "PREFECT_SERVER_UI_API_URL": api,
     }
     return running(
         "prefect",
-        _python("flows.servers.prefect_process", LOOPBACK, str(port)),
-        port=port,
-        health="/api/health",
-        log=_log("prefect"),
-        settings=_with_paths(settings),
+        _python("flows.servers.prefect_process", host, str(port)),
+        url=address_of(host, port),
+        health=health,
+        log=log_of("prefect"),
+        settings=_with_paths({**defaults, **settings}),
         prepare=make_database,
     )
 
 
-def mlflow_server(*, port: int) -> AbstractContextManager[Server]:
-    """While the context lasts, serve MLflow's dashboard over the database that the environment names."""
-    settings = {
+def mlflow_server(
+    *,
+    port: int,
+    host: str = LOOPBACK,
+    options: Sequence[str] = (),
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> AbstractContextManager[Server]:
+    """While the context lasts, serve MLflow's API and dashboard over the database that the environment names.
+
+    Args:
+        port: where it listens.
+        host: the interface on which it listens.
+        options: of the command `mlflow server`; without any, files are kept below rammerge's home.
+        settings: more environment variables.
+    """
+    defaults = {
         # By the environment, because every user of the machine may read the arguments of a process.
         "MLFLOW_BACKEND_STORE_URI": os.environ["MLFLOW_TRACKING_URI"],
         # Without the job runner MLflow starts in half the time and needs two processes instead of ten.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    command = _python("mlflow", "server", "--host", LOOPBACK, "--port", str(port), "--workers", "1")
-    command += ["--default-artifact-root", (home() / "mlflow" / "artifacts").as_uri()]
+    command = _python("mlflow", "server", "--host", host, "--port", str(port), "--workers", "1")
+    command += options or ["--default-artifact-root", artifacts().as_uri()]
     return running(
         "mlflow",
         command,
-        port=port,
+        url=address_of(host, port),
         health="/health",
-        log=_log("mlflow"),
-        settings=_with_paths(settings),
+        log=log_of("mlflow"),
+        settings=_with_paths({**defaults, **settings}),
     )
+
+
+def artifacts() -> Path:
+    """Return the directory for MLflow's files below rammerge's home."""
+    return home() / "mlflow" / "artifacts"
+
+
+def log_of(name: str) -> Path:
+    """Return the log of a server. Beside it lies the lock that a server holds while it starts."""
+    return home() / "logs" / f"{name}-server.log"
 
 
 def _python(module: str, *arguments: str) -> list[str]:
@@ -58,7 +93,3 @@ def _python(module: str, *arguments: str) -> list[str]:
 def _with_paths(settings: Mapping[str, str]) -> dict[str, str]:
     """Add the paths to import from: what this process can import, the other can."""
     return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), **settings}
-
-
-def _log(name: str) -> Path:
-    return home() / "logs" / f"{name}-server.log"

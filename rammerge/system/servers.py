@@ -1,4 +1,4 @@
-"""Servers as child processes on loopback: started, waited for, stopped with their children."""
+"""Servers as child processes: started, waited for, stopped with their children."""
 
 import contextlib
 import fcntl
@@ -78,7 +78,7 @@ def running(
     name: str,
     command: Sequence[str],
     *,
-    port: int,
+    url: str,
     health: str,
     log: Path,
     settings: Mapping[str, str],
@@ -89,8 +89,8 @@ def running(
 
     Args:
         name: for messages.
-        command: program and arguments. It listens on `port` of loopback.
-        port: where it listens.
+        command: program and arguments.
+        url: where it answers, without a trailing slash.
         health: path that answers 200 when the server is ready.
         log: file for its output, which is appended; two servers with one log start one after the other.
         settings: environment variables beside those of this process.
@@ -111,11 +111,18 @@ def running(
             start_new_session=True,
             preexec_fn=end_with_parent if sys.platform == "linux" else None,
         )
-    server = Server(name, f"http://{LOOPBACK}:{port}", health, log, process, starting, start_seconds)
+    server = Server(name, url, health, log, process, starting, start_seconds)
     try:
         yield server
     finally:
         server.stop()
+
+
+def address_of(host: str, port: int) -> str:
+    """Return where this machine reaches a server that listens on `port` of the interface `host`."""
+    if host in ("0.0.0.0", "::"):  # all interfaces
+        host = LOOPBACK
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def free_port(wanted: int = 0) -> int:

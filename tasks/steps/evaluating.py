@@ -147,8 +147,11 @@ class Scores(Result):
 
     @classmethod
     def read(cls, entry: store.Entry) -> Self:
-        """Return the result that `evaluate` wrote."""
-        return cls(path=entry.path, digest=entry.digest, **json.loads((entry.path / "scores.json").read_text("utf-8")))
+        """Return the result that `evaluate` wrote, in a store that may have been elsewhere when it wrote it."""
+        written = json.loads((entry.path / "scores.json").read_text("utf-8"))
+        kinds = entry.path.parents[1]
+        here = {suite: kinds.joinpath(*Path(path).parts[-3:]) for suite, path in written["directories"].items()}
+        return cls(path=entry.path, digest=entry.digest, **(written | {"directories": here}))
 
     def holds(self) -> bool:
         """Return whether every suite's results are still in the store, unharmed."""
