@@ -86,9 +86,11 @@ def test_damage_is_found_and_nothing_is_restored(made: Path, tmp_path: Path) -> 
     back_up(tmp_path / "kept")
     shutil.rmtree(made)
     weights = tmp_path / "kept" / "home" / "store" / "merge" / KEY / "weights"
-    weights.write_bytes(b"x" + weights.read_bytes()[1:])
-    with pytest.raises(InputError, match=r"store/merge/.*/weights in .* is not what was backed up"):
+    intact = weights.read_bytes()
+    weights.write_bytes(b"x" + intact[1:])
+    with pytest.raises(InputError, match=r"/weights in .* is not what was backed up"):
         restore(tmp_path / "kept")
+    weights.write_bytes(intact)
     weights.unlink()
     with pytest.raises(InputError, match=r"lacks store/merge/.*/weights"):
         restore(tmp_path / "kept")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rammerge.system.servers import end_with_parent
 from tests.fixtures.pipeline import World
@@ -26,6 +27,7 @@ from tests.servers.postgresql import PASSWORD, PostgreSQL
 
 CHECKOUT = Path(__file__).parents[2]
 PREFECT_LOGIN, MLFLOW_PASSWORD = "operator:only-for-tests-9a2e", "only-for-tests-77d0"
+DEPLOYMENTS = yaml.safe_load((CHECKOUT / "prefect.yaml").read_text())["deployments"]
 SECRETS = {
     "PGPASSWORD": PASSWORD,
     "PREFECT_SERVER_API_AUTH_STRING": PREFECT_LOGIN,
@@ -186,7 +188,7 @@ def site(unmigrated: Site) -> Iterator[Site]:
     assert done.returncode == 0, done.stderr
     with ExitStack() as stack:
         stack.enter_context(serving(unmigrated))
-        for pool in ("cpu", "gpu"):
+        for pool in sorted({each["work_pool"]["name"] for each in DEPLOYMENTS}):
             stack.enter_context(_working(unmigrated, pool))
         unmigrated.client("prefect", "--no-prompt", "deploy", "--all")
         yield unmigrated

@@ -18,8 +18,7 @@ from tests.servers.conftest import MLFLOW_PASSWORD, PREFECT_LOGIN, Site, wait
 
 pytestmark = pytest.mark.servers
 
-RUN = "merge-and-evaluate/run"
-NIGHTLY = "merge-and-evaluate/nightly"
+NIGHTLY = RUN = "merge-and-evaluate/nightly"
 # A merge that lasts as long as somebody holds it.
 METHOD = '''
 import time
