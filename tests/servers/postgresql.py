@@ -48,16 +48,8 @@ def running(programs: Path) -> Iterator[PostgreSQL]:
         if _OWNER:
             for path in (Path(scratch), password):
                 shutil.chown(path, _OWNER, _OWNER)
-        made = [
-            programs / "initdb",
-            "-D",
-            data,
-            "-U",
-            USER,
-            "--auth=scram-sha-256",
-            f"--pwfile={password}",
-            "--no-sync",
-        ]
+        made = [str(programs / "initdb"), "-D", str(data), "-U", USER, f"--pwfile={password}"]
+        made += ["--auth=scram-sha-256", "--no-sync"]
         subprocess.run(made, check=True, stdout=subprocess.DEVNULL, cwd=scratch, user=_OWNER, group=_OWNER)
         options = ["-c", f"port={port}", "-c", f"listen_addresses={LOOPBACK}", "-c", "unix_socket_directories="]
         with (Path(scratch) / "log").open("wb") as log:
