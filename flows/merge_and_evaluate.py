@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from prefect import State, flow
@@ -17,14 +16,14 @@ from flows.run.alive import alive
 from flows.run.batches import with_batches
 from flows.run.champion import Challenge, challenge
 from flows.run.checking import check, require_answers, require_room
+from flows.run.given import GivenRecipe, read, run_name
 from flows.run.outcome import Outcome
 from flows.run.planned import Plan
-from flows.run.planning import plan
+from flows.run.planning import look_up
 from flows.run.searching import search
+from flows.run.sending import in_pools
 from flows.run.settling import results, settle
 from flows.run.yardsticks import ask_yardsticks, described, fetch_yardsticks, meet_servers, route_agents
-from rammerge.errors import InputError
-from rammerge.recipe import load
 from rammerge.system.redaction import without_secrets
 from tasks.records.layout import expect_records
 from tasks.records.record import Judged, Record
@@ -42,28 +41,24 @@ from tasks.steps.packing import directory_of, pack
 from tasks.steps.sources import Fetched, fetch, preflight
 
 
-def _run_name() -> str:
-    recipe = Path(flow_run.parameters["recipe"])
-    try:
-        return load(recipe).name
-    except InputError:
-        return recipe.stem  # a run without a name would crash; this one fails with the sentence
-
-
-@flow(name="merge-and-evaluate", flow_run_name=_run_name, task_runner=workers())
+@flow(name="merge-and-evaluate", flow_run_name=run_name, task_runner=workers())
 @ended_by_interrupt()
 @without_secrets
-def merge_and_evaluate(recipe: Path) -> "Outcome | State[Outcome]":
-    """Run `recipe` from its sources to a promoted model. Work that any earlier run did is not done again."""
+def merge_and_evaluate(recipe: GivenRecipe) -> "Outcome | State[Outcome]":
+    """Run a recipe from its sources to a promoted model. Work that any earlier run did is not done again.
+
+    Args:
+        recipe: by path, inline, by git reference or by URL.
+    """
     activate()
-    return carry_out(plan(recipe))
+    return carry_out(look_up(read(recipe)))
 
 
 @alive()
 def carry_out(todo: Plan) -> "State[Outcome]":
     """Do what is planned, in the flow that calls this, and return the flow's final state."""
     check(todo)
-    with steps_on(todo.recipe.compute):
+    with steps_on(todo.recipe.compute), in_pools(todo.recipe.compute):
         return _carry_out(todo)
 
 

@@ -2,16 +2,16 @@
 
 import itertools
 import re
-from pathlib import Path
 
 from prefect import State, flow
 from pydantic import ValidationError
 
 from flows.merge_and_evaluate import carry_out
+from flows.run.given import GivenRecipe, read
 from flows.run.outcome import Outcome
 from flows.run.planning import look_up
 from rammerge.errors import InputError
-from rammerge.recipe import Merge, Recipe, WrittenStep, load, with_values
+from rammerge.recipe import Merge, Recipe, WrittenStep, with_values
 from rammerge.rules import resolve
 from rammerge.system.redaction import without_secrets
 from tasks.runtime.environment import activate
@@ -24,13 +24,20 @@ Grid = dict[str, list[bool | int | float | str]]
 @flow(name="sweep", flow_run_name="sweep {method}", task_runner=workers())
 @ended_by_interrupt()
 @without_secrets
-def sweep(recipe: Path, method: str, grid: dict[str, list[bool | int | float | str]]) -> "Outcome | State[Outcome]":
-    """Run `recipe` with its merges replaced by `method` at every combination of the values in `grid`.
+def sweep(
+    recipe: GivenRecipe, method: str, grid: dict[str, list[bool | int | float | str]]
+) -> "Outcome | State[Outcome]":
+    """Run a recipe with its merges replaced by `method` at every combination of the values in `grid`.
 
     The winner is chosen on validation, as usual. It is registered as a challenger of a separate model.
+
+    Args:
+        recipe: by path, inline, by git reference or by URL.
+        method: what `rammerge methods` lists.
+        grid: parameter to values.
     """
     activate()
-    return carry_out(look_up(derive(load(recipe), method, grid)))
+    return carry_out(look_up(derive(read(recipe), method, grid)))
 
 
 def derive(recipe: Recipe, method: str, grid: Grid) -> Recipe:

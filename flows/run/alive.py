@@ -28,7 +28,7 @@ _ended: list[BinaryIO] = []
 @contextmanager
 def alive() -> Iterator[None]:
     """While the context lasts, the present flow run is alive. Earlier runs of this home that died are closed first."""
-    directory = home() / "runs" / "alive"
+    directory = _directory()
     directory.mkdir(parents=True, exist_ok=True)
     while _ended:
         _ended.pop().close()
@@ -37,18 +37,28 @@ def alive() -> Iterator[None]:
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         (directory / f".{run}").rename(directory / run)  # locked before anyone can take it for a dead one's
-        _close_dead(directory)
+        close_dead()
         yield
     finally:
         _ended.append(file)
 
 
-def _close_dead(directory: Path) -> None:
-    for file in directory.glob("[!.]*"):
+def is_alive(run: UUID) -> bool:
+    """Tell whether a run of this home has begun and not ended. One that died counts until `close_dead` is called."""
+    return (_directory() / str(run)).exists()
+
+
+def close_dead() -> None:
+    """Close the runs of this home whose processes have died, in Prefect and in MLflow."""
+    for file in _directory().glob("[!.]*"):
         # Whoever holds the lock is alive, or closes it. What cannot be closed now does not keep this run from its work.
         with suppress(Exception), locked(file, wait=False):
             _close(UUID(file.name))
             file.unlink()
+
+
+def _directory() -> Path:
+    return home() / "runs" / "alive"
 
 
 def _close(run: UUID) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -41,6 +41,12 @@ def publish_overlap(recipe: str, overlap: OverlapResult) -> None:
         for agent, row in overlap.summary.items()
     ]
     create_table_artifact(rows, key=_key("overlap", recipe), description=_overlap_words(overlap))
+
+
+def publish_check(recipe: str, lines: Sequence[str]) -> None:
+    """Show what a check found."""
+    words = "\n".join(f"- {line}" for line in lines)
+    create_markdown_artifact(words, key=_key("check", recipe), description="Check")
 
 
 def publish_progress(recipe: str, history: History) -> None:

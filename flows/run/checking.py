@@ -10,13 +10,14 @@ from evaluation.search.schedule import answers
 from flows.run.against import of_adapters, of_overlap
 from flows.run.code import foreign_code
 from flows.run.planned import Plan, PlannedSearch
+from flows.run.pools import check_pools, require_server
 from flows.run.power import asked_by_gates, detectable, items_of
 from flows.run.yardsticks import meet_servers
 from rammerge.checkpoints.companions import compare_companions
 from rammerge.checkpoints.family import Family
 from rammerge.engine.forecast import output_layout
 from rammerge.engine.matrices.updates import update_bytes
-from rammerge.engine.options import check_device
+from rammerge.engine.options import MergeOptions, check_device
 from rammerge.errors import InputError
 from rammerge.publishing.grouping import Group, grouped
 from rammerge.recipe import Location
@@ -38,6 +39,7 @@ def check(plan: Plan) -> list[str]:
         InputError: a part of the recipe cannot work; the message names it and the fix.
     """
     limit_steps(plan.recipe.compute.timeout)  # of this check too, which runs the suites' code
+    require_server(plan.recipe)
     _require_devices(plan)
     conditions = plan.conditions
     origins = {"base": plan.base, **plan.agents, **plan.yardsticks}
@@ -48,7 +50,7 @@ def check(plan: Plan) -> list[str]:
     require_mlflow()
     if plan.search:
         _require_database(plan, plan.search)
-    lines = [*_planned(plan), *_away(plan)]
+    lines = [*_planned(plan), *_away(plan), *check_pools(plan)]
     if remote:
         found = Rehearsal(plan.suites, {}, conditions).found()
         return [*lines, *_told(plan, found), f"from the hub, checked after the download: {', '.join(remote)}"]
@@ -206,12 +208,18 @@ def _groups(plan: Plan, family: Family, unmade: Sequence[str]) -> Sequence[Group
             rules[name] = method.bind_to(family)
         except InputError as error:
             raise plan.recipe.error(location, str(error)) from None
-    return grouped(family, rules, merge_options(plan.recipe.output, plan.recipe.compute))
+    return grouped(family, rules, _options(plan))
+
+
+def _options(plan: Plan) -> MergeOptions:
+    """Return the engine's options; those of a processor where another machine merges, whose GPUs are not known."""
+    device = "cpu" if plan.recipe.compute.workers.merge else None
+    return merge_options(plan.recipe.output, plan.recipe.compute, device)
 
 
 def _room(plan: Plan, family: Family, unmade: Sequence[str]) -> str:
     """Return what the merges that are still to be made take of the disk; InputError if it is too much."""
-    size = output_layout(family, merge_options(plan.recipe.output, plan.recipe.compute)).size
+    size = output_layout(family, _options(plan)).size
     whole = any(method.whole_matrices for _, method in _methods(plan, unmade).values())
     # What a search finds is merged when its trials are gone.
     count = len(unmade) + (max(plan.search.models, len(plan.search.names)) if plan.search else 0)

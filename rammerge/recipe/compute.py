@@ -3,11 +3,11 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from rammerge.errors import InputError
 from rammerge.recipe.location import Location
-from rammerge.recipe.section import Section, Size
+from rammerge.recipe.section import Name, Section, Size
 from rammerge.system.durations import parse_duration
 
 
@@ -53,6 +53,29 @@ Devices = Annotated[
 ]
 
 
+class Pools(Section):
+    """On which of Prefect's work pools steps run, where that is not the run's own; this changes no byte of the result.
+
+    The workers of these pools share the run's home, at the same path.
+    """
+
+    merge: Name | None = Field(
+        default=None, description="Pool whose workers count the overlap and merge; default: the run itself does."
+    )
+    evaluate: Name | None = Field(
+        default=None, description="Pool whose workers run models; default: the run itself does."
+    )
+    at_once: int = Field(default=16, ge=1, le=64, description="How many steps the run gives to pools at a time.")
+    wait: Duration = Field(
+        default="5m", description="How long a step waits for a sign of life from a worker; then it has failed."
+    )
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The pools by what their workers do."""
+        return {does: pool for does, pool in (("merge", self.merge), ("evaluate", self.evaluate)) if pool}
+
+
 class Compute(Section):
     """Where each kind of step runs, and limits of memory and time, which change no byte of the result."""
 
@@ -82,6 +105,13 @@ class Compute(Section):
     timeout: Duration = Field(
         default="24h", description="How long a step may take (`90s`, `30m`, `12h`, `2d`); then it has failed."
     )
+    workers: Pools = Field(default=Pools(), description="The work pools that run merges and models, as below.")
+
+    @model_validator(mode="after")
+    def _has_one_way_out(self) -> "Compute":
+        if self.runner != "threads" and self.workers.named:
+            raise ValueError("needs either a cluster as `runner`, or pools as `workers`")
+        return self
 
     @property
     def merge_on(self) -> str:
@@ -99,8 +129,12 @@ class Compute(Section):
         return "cpu" if "cpu" in self.evaluate_on else "cuda"
 
     def devices(self) -> dict[Location, str]:
-        """Return all devices that are used, by their place in the file."""
-        used: dict[Location, str] = {("compute", "merge" if self.merge else "device"): self.merge_on}
+        """Return all devices that the run itself uses, by their place in the file."""
+        used: dict[Location, str] = {}
+        if not self.workers.merge:
+            used["compute", "merge" if self.merge else "device"] = self.merge_on
+        if self.workers.evaluate:
+            return used
         if not self.evaluate:
             return used | {("compute", "device"): self.device}
         return used | {("compute", "evaluate", at): each for at, each in enumerate(self.evaluate)}

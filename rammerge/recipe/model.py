@@ -142,7 +142,8 @@ class Recipe(Section):
         """SHA-256 of the recipe with its defaults filled in; comments, layout and the order of keys do not count."""
         unused = {key for key in ("trust", "yardsticks") if not getattr(self, key)}
         said = self.model_dump(mode="json", exclude={"store", *unused})
-        said["compute"].pop("timeout")
+        for key in ("timeout", "workers"):
+            said["compute"].pop(key)
         content = json.dumps(said, sort_keys=True, allow_nan=False)
         return hashlib.sha256(content.encode()).hexdigest()
 

@@ -141,5 +141,5 @@ def _facts(record: Record, conditions: Conditions) -> dict[str, str]:
         **{name: model.provenance for name, model in {**record.sources, **record.yardsticks}.items()},
         record.variant: record.selected.digest,
         **{f"suite {suite.name}": suite.digest for suite in record.suites},
-        **{name: str(value) for name, value in conditions.model_dump().items() if value is not None},
+        **{name: str(value) for name, value in conditions.model_dump(exclude={"devices"}).items() if value is not None},
     }

@@ -6,7 +6,7 @@ steps on several see tasks.runtime.cluster.
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import Any, Self, cast
 from uuid import UUID
 
 from prefect import State as PrefectState
@@ -16,18 +16,35 @@ from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from rammerge.system.interrupts import interrupted
+from tasks.runtime.elsewhere import whom_to_ask
 from tasks.runtime.progress import Event, State, emit
 from tasks.runtime.slots import Turn
 from tasks.runtime.step import Step
 
+_MOST_ELSEWHERE = 64  # steps that wait for other workers, each in a thread
+
 
 class Workers(ThreadPoolTaskRunner[Any]):
-    """One thread per processor: at least two, so that downloads, merges and evaluation overlap, and at most eight."""
+    """One thread per processor: at least two, so that downloads, merges and evaluation overlap, and at most eight.
+
+    Steps that other workers run have threads of their own, because these only wait.
+    """
 
     def __init__(self, max_workers: int | None = None) -> None:
         wanted = os.environ.get("PREFECT_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS")
         default = int(wanted) if wanted else min(8, max(2, os.cpu_count() or 1))
         super().__init__(max_workers=max_workers or default)
+        self._waiting: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=_MOST_ELSEWHERE)
+
+    def __enter__(self) -> Self:
+        """Start the threads."""
+        self._waiting.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        """End the threads, once their steps have ended."""
+        super().__exit__(*error)
+        self._waiting.__exit__(*error)
 
     def submit(
         self,
@@ -38,11 +55,13 @@ class Workers(ThreadPoolTaskRunner[Any]):
     ) -> PrefectConcurrentFuture[Any]:
         """Submit a step, and report its end. A step that runs a model waits for its turn."""
         step: Step[Any] | None = getattr(task.fn, "step", None)
-        runs_a_model = step is not None and step.runs_a_model is not None
+        here = step is None or whom_to_ask(step.work) is None
+        runs_a_model = here and step is not None and step.runs_a_model is not None
         turn = Turn(expected=runs_a_model)
         if step is not None and runs_a_model:
             wait_for = [*(wait_for or ()), _ItsTurn(turn, step, parameters)]
-        future = super().submit(task, parameters, wait_for, dependencies)
+        submit = super().submit if here else self._waiting.submit
+        future = submit(task, parameters, wait_for, dependencies)
         future.add_done_callback(lambda _: turn.end())
         report_end(task, parameters, future)
         return future

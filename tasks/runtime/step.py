@@ -9,6 +9,7 @@ has the entry intact.
 import inspect
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
@@ -23,10 +24,11 @@ from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, ConfigDict
 
 from rammerge import store
-from rammerge.errors import InputError
+from rammerge.errors import InputError, RammergeError
 from rammerge.system.home import home
 from rammerge.system.redaction import without_secrets
 from tasks.runtime.away import away
+from tasks.runtime.elsewhere import Asked, Work, whom_to_ask
 from tasks.runtime.limits import limited
 from tasks.runtime.progress import running
 from tasks.runtime.slots import Claim
@@ -83,6 +85,7 @@ class Step(Generic[R]):
         task: the Prefect task that a flow submits.
         runs_a_model: None, or for a step that takes turns with others (see tasks.runtime.slots) a function that tells
             from its arguments what the model needs.
+        work: what a worker must be able to do to run it; None for a step that the run itself does.
     """
 
     def __init__(
@@ -96,13 +99,14 @@ class Step(Generic[R]):
         ignore: Collection[str],
         retries: int,
         runs_a_model: Callable[..., Claim] | None,
+        work: Work | None,
     ) -> None:
         self.__doc__, self.__module__, self._name = build.__doc__, build.__module__, build.__qualname__
         signature = inspect.signature(build)
         self._signature = signature.replace(parameters=list(signature.parameters.values())[1:])  # without the directory
         if unknown := sorted(set(ignore) - self._signature.parameters.keys()):
             raise TypeError(f"step '{kind}' ignores '{unknown[0]}', which is not a parameter of {build.__qualname__}")
-        self.kind, self.runs_a_model = kind, runs_a_model
+        self.kind, self.runs_a_model, self.work = kind, runs_a_model, work
         self._build, self._version, self._result, self._ignore = build, version, result, frozenset(ignore)
         # Prefect keeps a result as JSON with the name of its class. A result that a different release kept under a
         # different name, or with different fields, must not be found.
@@ -180,20 +184,31 @@ class Step(Generic[R]):
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         given = self._signature.bind(*args, **kwargs)
         given.apply_defaults()
-
-        def build(directory: Path) -> None:
-            self._build(directory, *args, **kwargs)
-
         key = self.key(**given.arguments)
         name = str(task_run.name or self.kind)
-        with away(name), running(name), limited(name):
-            entry = store.materialise(self.kind, key, build, valid=self._holds)
+        with away(name), running(name):
+            entry = self._made(key, given)
         get_run_logger().info("%s %s", "found" if entry.reused else "wrote", entry.path)
         result = self._of(entry).found() if entry.reused else self._of(entry)
         # A different run may have done the work without a record in this Prefect database: report it as Prefect would.
         # What a step before this one did is work of this run.
         made = any(value.has_made(key) for value in given.arguments.values() if isinstance(value, Result))
         return Completed(name="Cached", data=result) if entry.reused and not made else result
+
+    def _made(self, key: str, given: inspect.BoundArguments) -> store.Entry:
+        """Make the output, here or on the worker that the run asks, unless the store has it."""
+        name = str(task_run.name or self.kind)
+        if (ask := whom_to_ask(self.work)) is None:
+            with limited(name):
+                return store.materialise(
+                    self.kind, key, lambda out: self._build(out, *given.args, **given.kwargs), valid=self._holds
+                )
+        if (found := store.find(self.kind, key)) is not None and self._holds(found):
+            return found
+        ask(Asked(self.kind, name, given.arguments))
+        if (entry := store.find(self.kind, key)) is None or not self._holds(entry):
+            raise RammergeError(f"a worker ran the step '{name}', and its output is not in {home()}; let it share that")
+        return replace(entry, reused=False)
 
     def _task(self, run_name: str, retries: int) -> Task[..., R]:
         @wraps(self._build)
@@ -223,6 +238,7 @@ def step(
     ignore: Collection[str] = (),
     retries: int = 0,
     runs_a_model: Callable[..., Claim] | None = None,
+    work: Work | None = None,
 ) -> Callable[[Callable[Concatenate[Path, P], None]], Step[R]]:
     """Make a step from a function that writes its output into the directory in its first argument.
 
@@ -235,6 +251,7 @@ def step(
         retries: attempts after a failure other than InputError, with growing and jittered delays.
         runs_a_model: for a step that runs a model, and so takes turns with others, tells from its arguments what the
             model needs.
+        work: for a step that may run on a worker of another pool, what that worker must be able to do.
 
     Raises:
         TypeError: `ignore` names a parameter that the function does not have.
@@ -250,6 +267,7 @@ def step(
             ignore=ignore,
             retries=retries,
             runs_a_model=runs_a_model,
+            work=work,
         )
 
     return decorate

@@ -110,6 +110,7 @@ def _claim(*, base: Model, compute: Compute, **_: Any) -> Claim:
     result=Recorded,
     ignore=["compute"],
     runs_a_model=_claim,
+    work="evaluate",
 )
 def activations(out: Path, base: Model, prompts: PromptsRef, compute: Compute) -> None:
     """Run the base on prompts and write what flows into its linear layers, in float32.

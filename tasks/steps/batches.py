@@ -28,7 +28,7 @@ class Batches(Result):
         return cls(path=entry.path, digest=entry.digest, sizes=sizes)
 
 
-@step("batches", version=1, run_name="choose batches", result=Batches, runs_a_model=model_claim)
+@step("batches", version=1, run_name="choose batches", result=Batches, runs_a_model=model_claim, work="evaluate")
 def choose_batches(out: Path, model: Model, suites: Sequence[SuiteRef], conditions: Conditions) -> None:
     """Choose for each suite the largest batch that fits into memory beside the model; write `batches.json`."""
     report, sizes = progress(), {}

@@ -7,7 +7,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from evaluation.backends.serving import vllm_version
 from evaluation.judging.gates import GateDecision, decide, own_code, parse_gate
@@ -92,12 +92,12 @@ class Conditions(BaseModel):
     batches: dict[str, int] = {}
     backend: str = "transformers"
     vllm: str | None = None
-    devices: tuple[str, ...] = Field(default=("cpu",), exclude=True)
+    devices: tuple[str, ...] = ("cpu",)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All fields that say something."""
-        return self.model_dump(exclude_defaults=True)
+        """All fields that say something, but for where models run."""
+        return self.model_dump(exclude_defaults=True, exclude={"devices"})
 
     @classmethod
     def of(cls, recipe: Recipe, batches: Mapping[str, int] = {}) -> "Conditions":
@@ -171,6 +171,7 @@ def model_claim(*, model: Model, conditions: Conditions, **_: Any) -> Claim:
     result=Scores,
     ignore=["name"],
     runs_a_model=model_claim,
+    work="evaluate",
 )
 def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], conditions: Conditions) -> None:
     """Run the model on every suite with lm-eval; a suite that these very weights were run on before is not run again.

@@ -171,6 +171,7 @@ class Merged(Model):
     run_name="extract task vectors",
     result=OverlapResult,
     ignore=["checked", "compute"],
+    work="merge",
 )
 def extract(
     out: Path,
@@ -226,6 +227,7 @@ class Together(Result):
     run_name="merge {name}",
     result=Merged,
     ignore=["name", "compute", "overlap", "activations", "together"],  # the last three follow from the others
+    work="merge",
 )
 def merge(
     out: Path,
@@ -255,6 +257,7 @@ def merge(
     run_name="merge together",
     result=Together,
     ignore=["overlap", "compute"],
+    work="merge",
 )
 def merge_together(
     out: Path,
@@ -354,6 +357,7 @@ def _claim(*, model: Model, compute: Compute, **_: Any) -> Claim:
     result=Smoked,
     ignore=["name", "compute"],
     runs_a_model=_claim,
+    work="evaluate",
 )
 def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
     """Check that transformers loads the model, that its logits are finite and that it generates; write `smoke.json`.

@@ -64,6 +64,7 @@ def _base_claim(*, base: Model, conditions: Conditions, **_: Any) -> Claim:
     result=Looked,
     ignore=["name", "overlap", "compute", "owner", "beside", "activations"],
     runs_a_model=_base_claim,
+    work="evaluate",
 )
 def trial(
     out: Path,
@@ -110,6 +111,7 @@ def trial(
     result=Looked,
     ignore=["name"],
     runs_a_model=model_claim,
+    work="evaluate",
 )
 def reference(
     out: Path, name: str, model: Model, suites: Sequence[SuiteRef], conditions: Conditions, look: int

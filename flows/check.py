@@ -1,0 +1,37 @@
+"""Check a recipe without doing its work: what `rammerge check` prints, on the page of a run."""
+
+from typing import Any
+
+from prefect import State, flow
+from prefect.states import Completed, Failed
+
+from flows.run import artifacts
+from flows.run.checking import check as check_plan
+from flows.run.given import GivenRecipe, read, run_name
+from flows.run.planning import look_up
+from rammerge.errors import RammergeError
+from rammerge.system.redaction import without_secrets
+from tasks.runtime.environment import activate
+from tasks.runtime.limits import FLOW_SECONDS
+from tasks.runtime.slots import ended_by_interrupt
+
+
+@flow(name="check", flow_run_name=run_name, timeout_seconds=FLOW_SECONDS)
+@ended_by_interrupt()
+@without_secrets
+def check(recipe: GivenRecipe) -> "State[Any]":
+    """Check a recipe and everything that it names, and say what it will take. Nothing is fetched, merged or promoted.
+
+    Args:
+        recipe: by path, inline, by git reference or by URL.
+    """
+    activate()
+    try:
+        spec = read(recipe)
+        found = check_plan(look_up(spec, fetch=False))
+    except RammergeError as error:
+        artifacts.publish_check(run_name(), [str(error)])
+        return Failed(message=str(error))
+    lines = [*found, f"{spec.name}: ready to run"]
+    artifacts.publish_check(spec.name, lines)
+    return Completed(message="\n".join(lines))
