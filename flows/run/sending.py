@@ -84,7 +84,7 @@ class _Pool:
 
     def _run(self, asked: Asked) -> State[Any]:
         """Ask once, and return how it ended. If this run ends before, so does the other."""
-        run = run_deployment(
+        run: Any = run_deployment(  # only in a coroutine does it return one
             f"{FLOW}/{self.name}",
             parameters={
                 "kind": asked.kind,
@@ -95,7 +95,6 @@ class _Pool:
                 "timeout": self.timeout,
             },
             flow_run_name=asked.name,
-            work_queue_name=None,
             timeout=0,
         )
         context = copy_context()  # knows Prefect's address
