@@ -10,7 +10,7 @@ from flows.run.checking import check as check_plan
 from flows.run.given import GivenRecipe, read, run_name
 from flows.run.planning import look_up
 from rammerge.errors import RammergeError
-from rammerge.system.redaction import without_secrets
+from rammerge.system.redaction import redact, without_secrets
 from tasks.runtime.environment import activate
 from tasks.runtime.limits import FLOW_SECONDS
 from tasks.runtime.slots import ended_by_interrupt
@@ -30,8 +30,9 @@ def check(recipe: GivenRecipe) -> "State[Any]":
         spec = read(recipe)
         found = check_plan(look_up(spec, fetch=False))
     except RammergeError as error:
-        artifacts.publish_check(run_name(), [str(error)])
-        return Failed(message=str(error))
+        sentence = redact(str(error))
+        artifacts.publish_check(run_name(), [sentence])
+        return Failed(message=sentence)
     lines = [*found, f"{spec.name}: ready to run"]
     artifacts.publish_check(spec.name, lines)
     return Completed(message="\n".join(lines))

@@ -12,7 +12,7 @@ from flows.run.sending import BAD_INPUT, FLOW, read
 from flows.run.settling import settle
 from rammerge.errors import InputError, RammergeError
 from rammerge.system.home import home
-from rammerge.system.redaction import without_secrets
+from rammerge.system.redaction import redact, without_secrets
 from tasks.runtime.environment import activate
 from tasks.runtime.limits import limit_steps
 from tasks.runtime.runner import workers
@@ -54,7 +54,7 @@ def step(
             _require_same_home(home, asked_by)
             settle(STEPS[kind].submit(**read(arguments)))
         except RammergeError as error:
-            return Failed(name=BAD_INPUT if isinstance(error, InputError) else "Failed", message=str(error))
+            return Failed(name=BAD_INPUT if isinstance(error, InputError) else "Failed", message=redact(str(error)))
     return Completed(message=f"{name} is in the store")
 
 
