@@ -23,6 +23,7 @@ from flows.run.planning import look_up
 from flows.run.searching import search
 from flows.run.sending import in_pools
 from flows.run.settling import results, settle
+from flows.run.sharing import bound_store
 from flows.run.yardsticks import ask_yardsticks, described, fetch_yardsticks, meet_servers, route_agents
 from rammerge.system.redaction import without_secrets
 from tasks.records.layout import expect_records
@@ -64,6 +65,7 @@ def carry_out(todo: Plan) -> "State[Outcome]":
 
 def _carry_out(todo: Plan) -> "State[Outcome]":
     started = time.time()
+    bound_store(todo.recipe)
     todo = replace(todo, servers=meet_servers(todo))
     spec, family = todo.recipe, _bring(todo)
     todo = with_batches(todo, family.base)
@@ -221,4 +223,5 @@ def _release(record: Record, conditions: Conditions, rival: Challenge, warnings:
     if spec.store.pack:
         agents = {name: source for name, source in record.sources.items() if name != "base"}
         settle(pack.submit(record.sources["base"], agents, record.variants, record.variant))
+    bound_store(spec)
     return outcome

@@ -116,13 +116,13 @@ def test_damaged_entry_is_noticed_and_made_again(damage: Callable[[Path], object
 def test_untouched_file_is_not_hashed_again_and_a_touched_one_once(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = store.materialise("kind", "k", write_two)
     hashed: list[Path] = []
-    real = entries._sha256
+    real = entries.sha256_of
 
     def note(path: Path) -> str:
         hashed.append(path)
         return real(path)
 
-    monkeypatch.setattr(entries, "_sha256", note)
+    monkeypatch.setattr(entries, "sha256_of", note)
     assert store.find("kind", "k") and hashed == []
     let_the_clock_tick(entry.path / "b.txt")
     os.link(entry.path / "b.txt", entry.path.parent / "link")  # as registering a model does
@@ -166,7 +166,7 @@ def test_many_threads_make_an_entry_once(monkeypatch: pytest.MonkeyPatch) -> Non
         wait_until(lambda: len(asked) == 8, "the others to ask for the entry that is being made")
         write_two(directory)
 
-    monkeypatch.setattr("rammerge.store.entries.locked", note)
+    monkeypatch.setattr("rammerge.store.making.locked", note)
     with ThreadPoolExecutor(8) as pool:
         entries = list(pool.map(lambda _: store.materialise("kind", "k", build), range(8)))
     assert len(made) == 1

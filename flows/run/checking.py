@@ -12,6 +12,7 @@ from flows.run.code import foreign_code
 from flows.run.planned import Plan, PlannedSearch
 from flows.run.pools import check_pools, require_server
 from flows.run.power import asked_by_gates, detectable, items_of
+from flows.run.sharing import require_shared
 from flows.run.yardsticks import meet_servers
 from rammerge.checkpoints.companions import compare_companions
 from rammerge.checkpoints.family import Family
@@ -50,7 +51,7 @@ def check(plan: Plan) -> list[str]:
     require_mlflow()
     if plan.search:
         _require_database(plan, plan.search)
-    lines = [*_planned(plan), *_away(plan), *check_pools(plan)]
+    lines = [*_planned(plan), *require_shared(plan), *_away(plan), *check_pools(plan)]
     if remote:
         found = Rehearsal(plan.suites, {}, conditions).found()
         return [*lines, *_told(plan, found), f"from the hub, checked after the download: {', '.join(remote)}"]
@@ -188,7 +189,7 @@ def _unmade(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
         return list(plan.variants)
     agents = {name: sources[name] for name in plan.agents}
     given = {"base": sources["base"], "agents": agents, "groups": plan.groups, "output": plan.recipe.output}
-    return [name for name, method in plan.variants.items() if merge.find(method=method, **given) is None]
+    return [name for name, method in plan.variants.items() if not merge.exists(method=method, **given)]
 
 
 def _methods(plan: Plan, unmade: Sequence[str]) -> dict[str, tuple[Location, ResolvedMethod]]:

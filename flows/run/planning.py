@@ -7,6 +7,7 @@ from typing import Any
 from evaluation.judging.gates import CHAMPION_RULES, check_names, own_code
 from evaluation.suites import bundled_suites, load_suite
 from flows.run.planned import Plan, PlannedSearch, read_gate
+from rammerge import store
 from rammerge.activations.prompts import Prompts
 from rammerge.errors import InputError, closest
 from rammerge.recipe import Location, Merge, Recipe, Search, Source, load
@@ -29,6 +30,7 @@ def plan(path: Path, *, fetch: bool = True) -> Plan:
 
 def look_up(recipe: Recipe, *, fetch: bool = True) -> Plan:
     """Look up everything that `recipe` names; see `plan`."""
+    store.share(recipe.shared_store)
     methods, search = _methods(recipe), _search(recipe)
     unfetched = {} if fetch else _unfetched(recipe)
     suites = _suites(recipe, but=unfetched)

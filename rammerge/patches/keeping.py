@@ -4,6 +4,7 @@ A model that is the directory `model` of an entry can be exchanged for its patch
 unpacked into an entry of its own.
 """
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,8 +19,11 @@ from rammerge.patches.packing import write_patch
 from rammerge.patches.planning import plan_patch
 from rammerge.patches.unpacking import write_files
 from rammerge.patches.verifying import verify_patch
+from rammerge.system.atomic import write_json
 
 _KIND, _MODEL = "unpacked", "model"
+# Beside a patch in the store: where its base is on this machine.
+_BASE = "base.json"
 # Raise this when the same patch is unpacked into different files.
 _VERSION = 2
 
@@ -70,8 +74,17 @@ def pack_entry(model: Path, base: Checkpoint) -> None:
             write_patch(directory, plan_patch(base, agent))
             verify_patch(directory / _MODEL, base)
             _copy_others(entry, directory)
+            write_json(directory / _BASE, str(base.path))
 
     _exchange(model, build, wait=False)
+
+
+def base_of_entry(model: Path) -> Path | None:
+    """Return the base of a model that `pack_entry` made a patch of, or None if that is not known."""
+    try:
+        return Path(json.loads((model.parent / _BASE).read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def unpack_entry(model: Path, base: Checkpoint) -> None:

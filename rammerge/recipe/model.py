@@ -65,6 +65,19 @@ class Store(Section):
         description="Keep the variants that were not selected as patches of the base, and use agents that are patches "
         "as they are. Registered models stay whole.",
     )
+    shared: str | None = Field(
+        default=None,
+        min_length=1,
+        exclude=True,  # what a run finds does not depend on where others look for it
+        description="Directory (relative to the recipe file) or s3://BUCKET/PREFIX. What other machines made is taken "
+        "from there, and what this run makes is put there. Default: RAMMERGE_SHARED_STORE, if set.",
+    )
+    cache: Size | None = Field(
+        default=None,
+        exclude=True,
+        description="What the store here may take; copies of what the shared store has go first that were used longest "
+        "ago. Default: no bound.",
+    )
 
 
 class Recipe(Section):
@@ -146,6 +159,12 @@ class Recipe(Section):
             said["compute"].pop(key)
         content = json.dumps(said, sort_keys=True, allow_nan=False)
         return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def shared_store(self) -> str | None:
+        """The shared store that the recipe names: an absolute directory, or an address."""
+        shared = self.store.shared
+        return shared if shared is None or "://" in shared else self._beside(shared)
 
     def place(self, path: Path, lines: Mapping[Location, int]) -> "Recipe":
         """Return a copy of the recipe that knows its file and the line of each part."""

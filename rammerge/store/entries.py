@@ -7,7 +7,8 @@ Layout below `home()/store`. A whole kind, or any single entry, may be deleted a
     <kind>/.staging/<key>/    an unfinished output; it survives its maker, so that the next one can resume
     <kind>/.locks/<key>       locked by the process that makes the entry; the kernel frees it on any death
     <kind>/.locks/<key>.use   shared by those who use the files of an entry that others may exchange (store.exchanging)
-    .in-use                   shared by the processes that use entries, so that none is pruned under them
+    .in-use                   shared by the processes that use entries, so that none is pruned under them; a byte of it
+                              by those that use one entry, so that its copy here is not dropped (store.caching)
 
 Nothing here knows what an output contains.
 """
@@ -17,19 +18,17 @@ import hashlib
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
-from rammerge.errors import InputError, RammergeError
-from rammerge.system.atomic import sync, write_json, write_text
+from rammerge.system.atomic import write_json, write_text
 from rammerge.system.home import home
-from rammerge.system.locks import locked
+from rammerge.system.locks import locked, share_byte
 from rammerge.system.status import file_status
 
 IN_USE = ".in-use"
@@ -70,7 +69,7 @@ def find(kind: str, key: str) -> Entry | None:
     """
     path = root() / kind / key
     try:
-        hold(root())
+        use(kind, key)
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         files: dict[str, dict[str, Any]] = manifest["files"]
         if sorted(files) != [name for name, _ in _files(path)]:
@@ -78,96 +77,34 @@ def find(kind: str, key: str) -> Entry | None:
         touched = {name: known for name, known in files.items() if file_status((path / name).stat()) != known["status"]}
         for name, known in touched.items():
             status = file_status((path / name).stat())
-            if status[0] != known["size"] or _sha256(path / name) != known["sha256"]:
+            if status[0] != known["size"] or sha256_of(path / name) != known["sha256"]:
                 return None
             known["status"] = status
         if touched:
             write_json(path / MANIFEST, manifest)
         with suppress(OSError):  # a store that cannot be written to is not pruned either
             os.utime(path / MANIFEST)  # when it was used last, for `prune`
-        return _entry(path, manifest, reused=True)
+        return entry_of(path, manifest, reused=True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def materialise(
-    kind: str, key: str, build: Callable[[Path], None], *, valid: Callable[[Entry], bool] = lambda _: True
-) -> Entry:
-    """Return the entry of `key`. If it is missing, damaged or not `valid`, call `build(directory)` to write it.
-
-    For what happens with errors and with other processes see `materialise_together`.
-    """
-
-    def build_one(directories: Mapping[str, Path]) -> Iterator[str]:
-        build(directories[key])
-        yield key
-
-    return materialise_together(kind, [key], build_one, valid=valid)[key]
-
-
-def materialise_together(
-    kind: str,
-    keys: Iterable[str],
-    build: Callable[[Mapping[str, Path]], Iterable[str]],
-    *,
-    valid: Callable[[Entry], bool] = lambda _: True,
-) -> dict[str, Entry]:
-    """Return the entries of `keys`. If some are missing, damaged or not `valid`, call `build` to write these.
-
-    `build` gets a directory for each, and yields each key as soon as its directory is complete; it is an entry at once.
-
-    One process at a time builds a key; the others wait and then share its entry. Every attempt at a key gets the same
-    directory, with the files of an attempt that was killed, so `build` can resume.
-
-    An error of `build` is passed on. After an interrupt, an OSError or a RammergeError that is not an InputError (such
-    as a full disk) the directories are kept for the next attempt; after any other error they are removed.
-    """
-    root().mkdir(parents=True, exist_ok=True)
-    hold(root())
-    with ExitStack() as locks:
-        ordered = sorted(set(keys))  # so that no two processes wait for one another
-        for key in ordered:
-            locks.enter_context(locked(lock_path(kind, key)))
-        entries = {key: entry for key in ordered if (entry := find(kind, key)) is not None and valid(entry)}
-        missing = {key: _begin(kind, key) for key in ordered if key not in entries}
-        began = time.monotonic()
-        try:
-            for key in build(missing) if missing else ():
-                entries[key] = _finish(kind, key, began, len(missing))
-        except BaseException as error:
-            if isinstance(error, InputError) or not isinstance(error, RammergeError | OSError | KeyboardInterrupt):
-                for key in missing.keys() - entries.keys():
-                    remove(missing[key])
-            raise
-        return entries
-
-
-def _begin(kind: str, key: str) -> Path:
-    """Return the directory in which an entry is made, with what an earlier attempt left there."""
-    remove(root() / kind / key)
-    staging = staging_path(kind, key)
-    staging.mkdir(parents=True, exist_ok=True)
-    return staging
-
-
-def _finish(kind: str, key: str, began: float, together: int) -> Entry:
-    """Make an entry of the directory in which it was made, since the time `began`, as one of `together`."""
-    final, staging = root() / kind / key, staging_path(kind, key)
-    manifest = write_manifest(staging, round((time.monotonic() - began) / together, 3))
-    staging.rename(final)
-    sync(final.parent)
-    return _entry(final, manifest, reused=False)
-
-
-def write_manifest(directory: Path, seconds: float | None) -> dict[str, Any]:
-    """Write, and return, the manifest of a finished output that took `seconds` to make."""
-    files = {
-        name: {"size": path.stat().st_size, "sha256": _sha256(path), "status": file_status(path.stat())}
-        for name, path in _files(directory)
-    }
-    manifest = {"files": files, "seconds": seconds}
+def write_manifest(directory: Path, seconds: float | None, **notes: Any) -> dict[str, Any]:
+    """Write, and return, the manifest of a finished output that took `seconds` to make, with `notes` in it."""
+    digests = {name: sha256_of(path) for name, path in _files(directory)}
+    manifest = known_manifest(directory, digests, seconds) | notes
     write_json(directory / MANIFEST, manifest)
     return manifest
+
+
+def known_manifest(directory: Path, digests: Mapping[str, str], seconds: float | None) -> dict[str, Any]:
+    """Return the manifest of an output with files of these SHA-256, by name."""
+    statuses = {name: (directory / name).stat() for name in digests}
+    files = {
+        name: {"size": status.st_size, "sha256": digests[name], "status": file_status(status)}
+        for name, status in statuses.items()
+    }
+    return {"files": files, "seconds": seconds}
 
 
 def drop(kind: str, key: str) -> None:
@@ -216,6 +153,22 @@ def hold(store: Path) -> IO[bytes]:
     return file
 
 
+def use(kind: str, key: str) -> None:
+    """Keep others from dropping an entry, for as long as this process uses the store.
+
+    Raises:
+        OSError: the store does not exist.
+    """
+    file = hold(root())
+    with suppress(OSError):  # a file system without such locks: nobody gets one to drop the entry, either
+        share_byte(file, byte_of(kind, key))
+
+
+def byte_of(kind: str, key: str) -> int:
+    """Return the byte of the file `.in-use` that stands for an entry."""
+    return int.from_bytes(hashlib.sha256(f"{kind}/{key}".encode()).digest()[:7])
+
+
 def lock_path(kind: str, key: str) -> Path:
     """Return the lock file of whoever makes an entry."""
     return root() / kind / ".locks" / key
@@ -231,14 +184,16 @@ def _files(directory: Path) -> list[tuple[str, Path]]:
     return sorted((name, path) for name, path in found if name != MANIFEST)
 
 
-def _entry(path: Path, manifest: Mapping[str, Any], *, reused: bool) -> Entry:
+def entry_of(path: Path, manifest: Mapping[str, Any], *, reused: bool) -> Entry:
+    """Return the entry in the directory `path`, which has this manifest."""
     known = sorted(manifest["files"].items())
     lines = [f"{name} {file['size']} {file['sha256']}\n" for name, file in known]
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
     return Entry(path, digest, {name: str(file["sha256"]) for name, file in known}, reused, manifest.get("seconds"))
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -46,7 +46,7 @@ def exchange(kind: str, key: str, build: Callable[[Path, Path], None], *, wait: 
             build(entry, staging)
             if any(staging.iterdir()):
                 seconds = json.loads((entry / MANIFEST).read_text(encoding="utf-8")).get("seconds")
-                write_manifest(staging, seconds)
+                write_manifest(staging, seconds, exchanged=True)  # this form stays here
                 exchange_names(staging, entry)
                 sync(entry.parent)
         finally:

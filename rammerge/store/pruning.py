@@ -41,7 +41,9 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
+    """An entry, an unfinished output, or what is left of a removed one: since when nobody used it, and its bytes."""
+
     kind: str
     path: Path
     used: float
@@ -66,7 +68,7 @@ def prune(
         return Pruned({}, {}, 0)
     try:
         with _alone():
-            found = sorted(_entries(), key=lambda entry: (entry.used, entry.path))
+            found = sorted(found_entries(), key=lambda entry: (entry.used, entry.path))
             total = sum(entry.size for entry in found)
             kept = {entry for path in keep for entry in path.parents}
             free = [entry for entry in found if entry.path not in kept]
@@ -91,7 +93,7 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _chosen(found: list[_Found], total: int, unused_days: float | None, size: int | None) -> Iterator[_Found]:
+def _chosen(found: list[Found], total: int, unused_days: float | None, size: int | None) -> Iterator[Found]:
     oldest = float("-inf") if unused_days is None else time.time() - unused_days * _DAY
     for entry in found:
         if entry.path.name.startswith(_TRASH) or entry.used < oldest or _too_much(entry, total, size):
@@ -99,16 +101,16 @@ def _chosen(found: list[_Found], total: int, unused_days: float | None, size: in
             yield entry
 
 
-def _too_much(entry: _Found, total: int, size: int | None) -> bool:
+def _too_much(entry: Found, total: int, size: int | None) -> bool:
     return size is not None and total > size and entry.size > 0
 
 
-def _entries() -> Iterator[_Found]:
+def found_entries() -> Iterator[Found]:
     """Yield each entry, each unfinished output, and what is left of removed ones."""
     for kind in sorted(path for path in root().iterdir() if path.is_dir()):
         for path in (*kind.iterdir(), *(kind / _STAGING).glob("*")):
             if path.is_dir() and (path.name.startswith(_TRASH) or not path.name.startswith(".")):
-                yield _Found(kind.name, path, _used(path), _size(path))
+                yield Found(kind.name, path, _used(path), _size(path))
 
 
 def _used(path: Path) -> float:
@@ -123,7 +125,7 @@ def _size(path: Path) -> int:
     return sum(status.st_size for status in files if status.st_nlink == 1)
 
 
-def _remove_all(chosen: list[_Found]) -> None:
+def _remove_all(chosen: list[Found]) -> None:
     for entry in chosen:
         if entry.path.name.startswith(_TRASH):
             shutil.rmtree(entry.path, ignore_errors=True)

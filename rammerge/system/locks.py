@@ -2,9 +2,11 @@
 
 import fcntl
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 
 @contextmanager
@@ -23,6 +25,36 @@ def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[N
     with path.open("ab") as file:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         yield
+
+
+def share_byte(file: IO[bytes], offset: int) -> None:
+    """Share one byte of a file with others, who wait for whoever has it alone, until `file` is closed.
+
+    Such locks belong to the open file: two threads that opened it by themselves lock each other out.
+
+    Raises:
+        OSError: the file system has no such locks.
+    """
+    fcntl.fcntl(file, fcntl.F_OFD_SETLKW, _byte(fcntl.F_RDLCK, offset))
+
+
+@contextmanager
+def try_byte(file: IO[bytes], offset: int) -> Iterator[None]:
+    """Have one byte of a file alone, without waiting for it; see `share_byte`.
+
+    Raises:
+        OSError: somebody has it, or the file system has no such locks.
+    """
+    fcntl.fcntl(file, fcntl.F_OFD_SETLK, _byte(fcntl.F_WRLCK, offset))
+    try:
+        yield
+    finally:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _byte(fcntl.F_UNLCK, offset))
+
+
+def _byte(kind: int, offset: int) -> bytes:
+    """Return C's `struct flock` of one byte: kind, whence, start, length, and a process, which is 0."""
+    return struct.pack("@hhqqi4x", kind, os.SEEK_SET, offset, 1, 0)
 
 
 @contextmanager

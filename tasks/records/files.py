@@ -3,16 +3,18 @@
 The list lies among the files. Its own digest is a tag of the version, so that a changed list is noticed too.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from rammerge.checkpoints.digest import sha256_file
 from rammerge.errors import RammergeError
+from rammerge.storage import open_bucket
 from rammerge.system.atomic import write_json
 from rammerge.system.home import home
 from tasks.records.scratch import scratch
@@ -20,9 +22,8 @@ from tasks.records.scratch import scratch
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-T = TypeVar("T")
-
 LIST = "rammerge-files.json"
+_PIECE = 1 << 20
 _AGAIN = "run the recipe again to register it anew"
 
 
@@ -51,7 +52,7 @@ def list_files(directory: Path, known: Mapping[str, str]) -> str:
 def verify_files(source: str, digest: str) -> None:
     """Read every file of the version at `source`, a directory or a URI, and compare it with the list.
 
-    Files that MLflow keeps elsewhere are downloaded for it, one at a time.
+    Files in a bucket are read as a stream; others that MLflow keeps elsewhere are downloaded, one at a time.
 
     Args:
         source: of the version.
@@ -61,13 +62,13 @@ def verify_files(source: str, digest: str) -> None:
         RammergeError: a file is missing, differs or was added; the message names the first one.
     """
     place = _place(source)
-    if LIST not in place.names or place.read(LIST, sha256_file) != digest:
+    if LIST not in place.names or (written := _content(place, LIST, digest)) is None:
         raise RammergeError(f"{source}/{LIST} is not the list that was registered; {_AGAIN}")
-    listed: dict[str, Any] = json.loads(place.read(LIST, Path.read_bytes))
+    listed: dict[str, Any] = json.loads(written)
     for name, entry in sorted(listed.items()):
         if name not in place.names:
             raise RammergeError(f"{source}/{name} is missing; {_AGAIN}")
-        if place.read(name, _describe) != entry:
+        if _describe(place.pieces(name)) != entry:
             raise RammergeError(f"{source}/{name} differs from what was registered; {_AGAIN}")
     for name in sorted(place.names - listed.keys() - {LIST}):
         raise RammergeError(f"{source}/{name} was added after the registration; remove it")
@@ -75,34 +76,39 @@ def verify_files(source: str, digest: str) -> None:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a version lies: the names of its files, and how to read one of them."""
+    """Where a version lies: the names of its files, and how to read one of them, piece by piece."""
 
     names: set[str]
-    read: "_Read"
-
-
-class _Read(Protocol):
-    def __call__(self, name: str, use: Callable[[Path], T]) -> T:
-        """Return what `use` makes of the file, which need not stay afterwards."""
+    pieces: Callable[[str], Iterator[bytes]]
 
 
 def _place(source: str) -> _Place:
     root = local_path(source)
     if root is not None:
-        return _Place(set(_files(root)), lambda name, use: use(root / name))
+        return _Place(set(_files(root)), lambda name: _read(root / name))
+    if source.startswith("s3://"):  # read where it lies: a shard need not fit on the disk here
+        bucket = open_bucket(source)
+        return _Place({stored.name for stored in bucket.list("")}, bucket.stream)
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     repository = get_artifact_repository(source)
 
-    def read(name: str, use: Callable[[Path], T]) -> T:
+    def download(name: str) -> Iterator[bytes]:
         with scratch(home()) as directory:
             try:
-                return use(Path(repository.download_artifacts(name, str(directory))))
+                file = Path(repository.download_artifacts(name, str(directory)))
             except MlflowException as error:
                 raise RammergeError(f"{source}/{name} cannot be read: {error}") from error
+            yield from _read(file)
 
-    return _Place(set(_names_below(repository, None)), read)
+    return _Place(set(_names_below(repository, None)), download)
+
+
+def _content(place: _Place, name: str, digest: str) -> bytes | None:
+    """Return the content of a file, if that has the SHA-256 `digest`."""
+    content = b"".join(place.pieces(name))
+    return content if hashlib.sha256(content).hexdigest() == digest else None
 
 
 def _names_below(repository: "ArtifactRepository", directory: str | None) -> Iterator[str]:
@@ -113,8 +119,18 @@ def _names_below(repository: "ArtifactRepository", directory: str | None) -> Ite
             yield entry.path
 
 
-def _describe(file: Path) -> dict[str, Any]:
-    return {"size": file.stat().st_size, "sha256": sha256_file(file)}
+def _describe(pieces: Iterable[bytes]) -> dict[str, Any]:
+    hashed, size = hashlib.sha256(), 0
+    for piece in pieces:
+        hashed.update(piece)
+        size += len(piece)
+    return {"size": size, "sha256": hashed.hexdigest()}
+
+
+def _read(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as opened:
+        while piece := opened.read(_PIECE):
+            yield piece
 
 
 def _files(directory: Path) -> dict[str, Path]:

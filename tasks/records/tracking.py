@@ -1,6 +1,7 @@
 """Record a pipeline run in MLflow: a parent run, and a child run for each variant."""
 
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Self
 from evaluation.judging.leaderboard import Row
 from evaluation.report.searches import NOT_FINAL, standing
 from evaluation.search.history import History
+from rammerge import store
 from rammerge.recipe import Recipe
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from rammerge.system.home import home
 from tasks.records import pages
 from tasks.records.connection import client
+from tasks.records.database import sqlite_file
 from tasks.records.record import NOT_EVALUATED, Record
 from tasks.records.registry import TAG_DIGEST
 from tasks.records.reporting import Reported
@@ -229,15 +232,25 @@ def _experiment(mlflow: "MlflowClient", name: str) -> str:
         if found.lifecycle_stage == "deleted":  # in MLflow's page; nobody else can use its name now
             mlflow.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
-    # A local place, so that models are registered by hard links; a server elsewhere chooses its own.
-    location = None if tracking_server() else (home() / "mlflow" / "artifacts" / name).as_uri()
     try:
-        return str(mlflow.create_experiment(name, artifact_location=location, tags=_SHOWN_AS_RUNS))
+        return str(mlflow.create_experiment(name, artifact_location=_artifacts(name), tags=_SHOWN_AS_RUNS))
     except MlflowException:  # a concurrent run has created it
         found = mlflow.get_experiment_by_name(name)
         if found is None:
             raise
         return str(found.experiment_id)
+
+
+def _artifacts(name: str) -> str | None:
+    """Return where an experiment's files are kept; a server chooses its own place."""
+    if tracking_server():
+        return None
+    shared = store.shared_url()
+    if shared is not None and sqlite_file(os.environ.get("MLFLOW_TRACKING_URI", "")) is None:
+        place = f"mlflow/artifacts/{name}"  # whoever reads the database elsewhere has no home of this machine's
+        return f"{shared}/{place}" if "://" in shared else (Path(shared) / place).as_uri()
+    # A local place, so that models are registered by hard links.
+    return (home() / "mlflow" / "artifacts" / name).as_uri()
 
 
 def link_version(runs: Tracked, name: str, version: int) -> None:

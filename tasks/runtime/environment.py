@@ -13,6 +13,7 @@ from rammerge.system.redaction import redact_log_records
 RUNNER = "RAMMERGE_RUNNER"
 
 _PROFILE = {"PREFECT_HOME", "PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"}
+_ENDPOINTS = {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL"}
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -50,6 +51,10 @@ def activate() -> None:
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # one bar for each file
         "TOKENIZERS_PARALLELISM": "false",
     }
+    if _ENDPOINTS & os.environ.keys():
+        # Stores other than AWS refuse the checksums that boto3, with which MLflow reaches them, adds by default.
+        checksums = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
+        defaults |= dict.fromkeys(checksums, "when_required")
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     _reach_loopback_directly()

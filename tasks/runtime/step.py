@@ -123,9 +123,19 @@ class Step(Generic[R]):
         return cast(PrefectFuture[R], self.task.submit(*args, **kwargs))
 
     def find(self, **given: Any) -> R | None:
-        """Return the result if the work is already done, else None. Ignored parameters may be left out."""
-        entry = store.find(self.kind, self.key(**given))
+        """Return the result if the work is already done, else None. Ignored parameters may be left out.
+
+        What another machine did is brought here from the shared store.
+        """
+        entry = store.bring(self.kind, self.key(**given))
         return self._read(entry) if entry is not None else None
+
+    def exists(self, **given: Any) -> bool:
+        """Tell whether the work is already done, here or on another machine. Nothing is brought here for the answer."""
+        key = self.key(**given)
+        if (entry := store.find(self.kind, key)) is not None and self._holds(entry):
+            return True
+        return store.has(self.kind, key)
 
     def make_together(
         self, given: Mapping[str, Mapping[str, Any]], build: Callable[[Mapping[str, Path]], Iterable[str]]
@@ -175,7 +185,9 @@ class Step(Generic[R]):
     def _cache_key(self, _: TaskRunContext, given: dict[str, Any]) -> str:
         key = self.key(**given)
         entry = store.find(self.kind, key)
-        generation = store.generation(self.kind, key, valid=entry is not None and self._holds(entry))
+        # What an earlier run could not put into the shared store is put there by the step.
+        valid = entry is not None and self._holds(entry) and not store.is_pending(self.kind, key)
+        generation = store.generation(self.kind, key, valid=valid)
         # Several homes may share a Prefect server, and a result contains a path below one of them.
         place = store.key_of("home", 0, {"path": str(home())})[:8]
         return f"{self.kind}-{key}-{generation}-{self._shape}-{place}"

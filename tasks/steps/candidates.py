@@ -79,7 +79,7 @@ class Candidates:
         return store.key_of(_KIND, _VERSION, {"merge": self.key(method), "owner": self.owner})
 
     def _is_missing(self, method: MethodRef) -> bool:
-        return merge.find(**self._given(method)) is None
+        return not merge.exists(**self._given(method))
 
     def _given(self, method: MethodRef) -> dict[str, Any]:
         given = {"base": self.base, "agents": self.agents, "groups": self.groups, "output": self.output}

@@ -154,8 +154,8 @@ class Scores(Result):
         return cls(path=entry.path, digest=entry.digest, **(written | {"directories": here}))
 
     def holds(self) -> bool:
-        """Return whether every suite's results are still in the store, unharmed."""
-        return all(store.find("suite", directory.parent.name) for directory in self.directories.values())
+        """Return whether every suite's results are still in the store, unharmed; those of other machines come here."""
+        return all(store.bring("suite", directory.parent.name) for directory in self.directories.values())
 
 
 def model_claim(*, model: Model, conditions: Conditions, **_: Any) -> Claim:
@@ -200,7 +200,8 @@ def evaluate(out: Path, name: str, model: Model, suites: Sequence[SuiteRef], con
 def write_scores(out: Path, entries: Mapping[str, store.Entry]) -> None:
     """Write `scores.json`, which `Scores` reads; `entries`, of the kind `suite`, have a model's results by suite."""
     scores = {
-        "directories": {suite: str(entry.path / suite) for suite, entry in entries.items()},
+        # Below the store, wherever a machine has it.
+        "directories": {suite: f"suite/{entry.path.name}/{suite}" for suite, entry in entries.items()},
         "digests": {suite: entry.digest for suite, entry in entries.items()},
         "means": {suite: _means(entry.path / suite) for suite, entry in entries.items()},
     }

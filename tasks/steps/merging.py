@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from rammerge import store
 from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.mergeable import Resize
@@ -20,7 +21,7 @@ from rammerge.publishing.making import merge_together as merge_variants
 from rammerge.publishing.report import MergeReport
 from rammerge.recipe import Compute, Output
 from rammerge.rules import ResolvedMethod, restore
-from rammerge.store import Entry, find
+from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from rammerge.system.sizes import parse_size
 from tasks.runtime.progress import progress
@@ -210,7 +211,7 @@ class Together(Result):
 
     def holds(self) -> bool:
         """Return whether all variants are still in the store."""
-        return all(find(merge.kind, key) is not None for key in self.entries)
+        return all(store.find(merge.kind, key) or store.has(merge.kind, key) for key in self.entries)
 
     def found(self) -> Self:
         """Return the result of an earlier run, in which nothing was made now."""
@@ -306,7 +307,6 @@ def write_merges(
         for report in reports:
             digest, content = digests(open_checkpoint(report.path), report.manifest.files)
             facts = {"digest": digest, "content": content, "warnings": list(report.warnings)}
-            facts["base"] = str(family.sources["base"].path)
             out = report.path.parent
             write_json(out / "report.json", facts | {"factors": dict(report.manifest.factors or {})})
             yield out

@@ -12,7 +12,7 @@ from rammerge.checkpoints.digest import digest_checkpoint
 from rammerge.checkpoints.patched.container import read_patch
 from rammerge.checkpoints.patched.place import FILE, is_patch
 from rammerge.errors import RammergeError
-from rammerge.patches.keeping import drop_unpacked, is_shared, pack_entry, unpack_entry, unpacked
+from rammerge.patches.keeping import base_of_entry, drop_unpacked, is_shared, pack_entry, unpack_entry, unpacked
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from tasks.runtime.progress import progress
@@ -90,8 +90,7 @@ def pack(out: Path, base: Model, agents: Mapping[str, Model], variants: Mapping[
     that another process uses, until a later run. What agents that are patches were unpacked into goes.
     """
     opened, report = open_checkpoint(base.path), progress()
-    # An entry of an earlier release does not say where its base is.
-    models = {name: model.path for name, model in variants.items() if name != selected and model.base is not None}
+    models = {name: model.path for name, model in variants.items() if name != selected}
     saved = {}
     for number, (name, model) in enumerate(models.items()):
         report(number / len(models), name)
@@ -110,9 +109,10 @@ def _is_in_store(model: Model) -> bool:
 
 
 def _base_of(model: Model) -> Checkpoint:
-    if model.base is None:
+    base = model.base or base_of_entry(model.path)
+    if base is None:
         raise RammergeError(f"{model.path / FILE} does not say what it is a patch of; remove it and run again")
-    return open_checkpoint(model.base)
+    return open_checkpoint(base)
 
 
 def _weights(model: Path) -> int:

@@ -70,7 +70,7 @@ class Model(Result):
         digest: digest of weights and config.json, by `digest_checkpoint`.
         content: digest that also covers the files that a merge copies, such as tokenizer and chat template.
         source, revision: the model's origin; empty for a merged model.
-        base: of a merged model, or a patch, the directory of the base that it can be unpacked with.
+        base: of a patch, the directory of the base that it can be unpacked with.
     """
 
     content: str

@@ -128,12 +128,12 @@ def _answered(
     merge_key: str, suites: Sequence[SuiteRef], conditions: Conditions, look: int
 ) -> dict[str, list[float]] | None:
     """Return the scores of a candidate, if all are in the store."""
-    entry = store.find(_CANDIDATE, _candidate_key(merge_key))
+    entry = store.bring(_CANDIDATE, _candidate_key(merge_key))
     if entry is None:
         return None
     content = json.loads((entry.path / "content.json").read_text("utf-8"))
     found = {
-        suite.name: [store.find(_LOOK, _key(content, suite, conditions, each)) for each in range(look + 1)]
+        suite.name: [store.bring(_LOOK, _key(content, suite, conditions, each)) for each in range(look + 1)]
         for suite in suites
     }
     if any(entry is None for entries in found.values() for entry in entries):
