@@ -69,14 +69,13 @@ class Store(Section):
         default=None,
         min_length=1,
         exclude=True,  # what a run finds does not depend on where others look for it
-        description="Directory (relative to the recipe file) or s3://BUCKET/PREFIX. What other machines made is taken "
-        "from there, and what this run makes is put there. Default: RAMMERGE_SHARED_STORE, if set.",
+        description="What other machines made is taken from there, and what this run makes is put there.",
     )
     cache: Size | None = Field(
         default=None,
         exclude=True,
-        description="What the store here may take; copies of what the shared store has go first that were used longest "
-        "ago. Default: no bound.",
+        description="What the store here may take; of what the shared store has, the copies that were used longest ago "
+        "go first.",
     )
 
 
