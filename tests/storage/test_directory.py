@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rammerge.errors import InputError
@@ -19,6 +19,7 @@ def place(tmp_path: Path) -> Place:
     return open_place(str(tmp_path / "shared"))
 
 
+@settings(max_examples=25)
 @given(actions=st.lists(ACTIONS, max_size=12))
 def test_it_holds_what_a_dictionary_would(actions: list[Action], tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "shared", ignore_errors=True)
