@@ -94,7 +94,7 @@ class Serving:
         if "://" not in self.files:
             return Path(self.files).expanduser().absolute().as_uri()
         if self.files.startswith("s3://") and find_spec("boto3") is None:
-            raise InputError(f"--artifacts {self.files} needs boto3, which is not installed; `pip install 'rammerge[s3]'`")
+            raise InputError(f"--artifacts {self.files} needs boto3, which is missing; `pip install 'rammerge[s3]'`")
         return self.files
 
 
