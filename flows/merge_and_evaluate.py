@@ -18,6 +18,7 @@ from flows.run.champion import Challenge, challenge
 from flows.run.checking import check, require_answers, require_room
 from flows.run.given import GivenRecipe, read, run_name
 from flows.run.outcome import Outcome
+from flows.run.parts import drop_parts, merge_parts
 from flows.run.planned import Plan
 from flows.run.planning import look_up
 from flows.run.searching import search
@@ -36,6 +37,7 @@ from tasks.runtime.environment import activate
 from tasks.runtime.runner import workers
 from tasks.runtime.slots import ended_by_interrupt
 from tasks.steps.activations import activations
+from tasks.steps.collecting import Part
 from tasks.steps.evaluating import Conditions, Scores, compare, evaluate, gate
 from tasks.steps.merging import Merged, OverlapResult, Smoked, Together, extract, merge, merge_together, smoke
 from tasks.steps.packing import directory_of, pack
@@ -75,7 +77,8 @@ def _carry_out(todo: Plan) -> "State[Outcome]":
     models = everyone if spec.evaluates else {}
     scores = {name: evaluate.submit(name, model, todo.suites, todo.conditions) for name, model in models.items()}
     scores |= ask_yardsticks(todo, family.yardsticks)
-    settle(*made.together, *made.variants.values(), *made.smoked.values())
+    settle(*made.parts, *made.together, *made.variants.values(), *made.smoked.values())
+    drop_parts(made.parts)
     variants = results(made.variants)
     if family.unmade:
         expect_records(next(iter(variants.values())).path)  # beside the evaluations, which are in other processes
@@ -148,8 +151,9 @@ def _bring(todo: Plan) -> _Family:
 
 @dataclass(frozen=True)
 class _Merges:
-    """The merges that were started: all that read the inputs together, each variant, and the proof that it runs."""
+    """The merges that were started: their parts, all in one read, each variant, and the proof that it runs."""
 
+    parts: list[PrefectFuture[Part]]
     together: list[PrefectFuture[Together]]
     variants: Mapping[str, PrefectFuture[Merged]]
     smoked: Mapping[str, PrefectFuture[Smoked]]
@@ -160,17 +164,21 @@ def _merge(todo: Plan, family: _Family) -> _Merges:
     spec, base, agents = todo.recipe, family.base, family.agents
     recorded = {key: activations.submit(base, prompts, spec.compute) for key, prompts in todo.prompts.items()}
     given = (spec.output, spec.compute, family.overlap)
-    together = merge_together.submit(base, agents, todo.groups, todo.together, *given) if todo.together else None
+    parts = merge_parts(todo, family.sources, family.overlap.result(), family.unmade)
+    together = None
+    if todo.together:
+        together = merge_together.submit(base, agents, todo.groups, todo.together, *given, parts=parts)
     variants = {
         name: merge.submit(
             *(name, base, agents, todo.groups, method, *given),
             activations=recorded.get(method.data),
             together=together if name in todo.together else None,
+            parts=[] if name in todo.together else parts,
         )
         for name, method in todo.variants.items()
     }
     smoked = {name: smoke.submit(name, model, spec.compute) for name, model in variants.items()}
-    return _Merges([together] if together else [], variants, smoked)
+    return _Merges(parts, [together] if together else [], variants, smoked)
 
 
 def _judge(todo: Plan, scores: Mapping[str, PrefectFuture[Scores]], rival: Challenge) -> Judged:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 from typing import Any
 
@@ -56,6 +57,13 @@ class Layout:
     def size(self) -> int:
         """Bytes of all shards."""
         return sum(shard.size for shard in self.shards)
+
+    def part(self, number: int, of: int) -> tuple[Shard, ...]:
+        """Return the shards of a part, from 1 to `of`: neighbours, and about as many bytes in each part."""
+        ends = accumulate(shard.size for shard in self.shards)
+        middles = [end - shard.size / 2 for end, shard in zip(ends, self.shards, strict=True)]
+        places = [int(of * middle / self.size) + 1 for middle in middles]
+        return tuple(shard for shard, place in zip(self.shards, places, strict=True) if place == number)
 
 
 def plan_layout(tensors: Mapping[str, TensorSpec], shard_size: int) -> Layout:

@@ -12,7 +12,7 @@ from typing import Any
 from rammerge.activations.activations import Activations
 from rammerge.checkpoints.companions import companions_of, compare_companions
 from rammerge.checkpoints.family import Family
-from rammerge.checkpoints.layout import Layout
+from rammerge.checkpoints.layout import Layout, Shard
 from rammerge.engine.forecast import output_layout
 from rammerge.engine.matrices.directions import Directions
 from rammerge.engine.matrices.solving import solve_matrices
@@ -93,6 +93,35 @@ def merge_together(
         raise InputError("; ".join(said))
 
 
+def merge_part(
+    family: Family,
+    methods: Mapping[Path, ResolvedMethod],
+    options: MergeOptions,
+    part: tuple[int, int],
+    *,
+    overlap: Overlap | None = None,
+    tokenizer_from: str = "base",
+    progress: OnProgress | None = None,
+) -> None:
+    """Merge a part of the shards, and leave them for `merge_together` into the same directories.
+
+    Several processes may do so in directories of their own, from which `rammerge.publishing.staging.add_part` collects
+    what they finished. Part 0 has no shards: it makes the statistics, which other parts find when they are added there.
+
+    Args:
+        family: base and agents.
+        methods: by directory to make; none sees whole matrices.
+        options: see MergeOptions.
+        part: its number, and the number of parts.
+        overlap: as for `merge_together`, which also refuses a model that overflows.
+        tokenizer_from: as for `merge_together`.
+        progress: called from worker threads.
+    """
+    work = _Work(family, options, overlap, None, tokenizer_from, force=False, progress=progress)
+    for group in work.divided(methods):
+        work.merge_part(group.rules, work.layout.part(*part))
+
+
 @dataclass(frozen=True)
 class _Work:
     """What is the same for all merges of a call; see `merge_together`."""
@@ -136,21 +165,13 @@ class _Work:
             Why some could not be made.
         """
         clock = _Clock()
-        rules = list(group.values())
-        settings = [Settings.of(rule.settled, self.options, self.tokenizer_from, self.family) for rule in rules]
-        identities = [merge_identity(self.family, each) for each in settings]
-        clock.lap("digest inputs")
         with ExitStack() as stack:
-            stagings = [stack.enter_context(locked_staging(out)) for out in group]
-            for staging, identity in zip(stagings, identities, strict=True):
-                # Files' status is part of the identity: inputs may have been replaced and restored between two runs.
-                take_up(staging, {**identity, "status": list(self.family.states.values())})
-            models = list(map(_Model, group, rules, settings, stagings))
+            models = self._begun(group, stack, clock)
             merged = self.family
-            if rules[0].matrices:  # such a model is alone
+            if models[0].rule.matrices:  # such a model is alone
                 merged, models = self._solved(models[0], clock)
             session = stack.enter_context(Session(merged, self.options, self.progress, len(models)))
-            made = self._compute(session, models, clock)
+            made = self._compute(session, models, self.layout.shards, clock)
             self.family.check_unchanged()
             failed = {}
             for model, (statistics, records) in zip(models, made, strict=True):
@@ -159,6 +180,27 @@ class _Work:
                 else:
                     yield self._finish(model, statistics, records, [*said, *session.notes], clock)
             return failed
+
+    def merge_part(self, group: Mapping[Path, Rule], shards: Sequence[Shard]) -> None:
+        """Make some shards of models, in their staging directories."""
+        clock = _Clock()
+        with ExitStack() as stack:
+            models = self._begun(group, stack, clock)
+            session = stack.enter_context(Session(self.family, self.options, self.progress, len(models)))
+            self._compute(session, models, shards, clock)
+            self.family.check_unchanged()
+
+    def _begun(self, group: Mapping[Path, Rule], stack: ExitStack, clock: "_Clock") -> list["_Model"]:
+        """Lock a staging directory for each model until `stack` ends, and take up what is finished there."""
+        rules = list(group.values())
+        settings = [Settings.of(rule.settled, self.options, self.tokenizer_from, self.family) for rule in rules]
+        identities = [merge_identity(self.family, each) for each in settings]
+        clock.lap("digest inputs")
+        stagings = [stack.enter_context(locked_staging(out)) for out in group]
+        for staging, identity in zip(stagings, identities, strict=True):
+            # Files' status is part of the identity: inputs may have been replaced and restored between two runs.
+            take_up(staging, {**identity, "status": list(self.family.states.values())})
+        return list(map(_Model, group, rules, settings, stagings))
 
     def _solved(self, model: "_Model", clock: "_Clock") -> tuple[Family, list["_Model"]]:
         """Return the family with the updates of whole matrices, and the model with what became known on the way.
@@ -181,7 +223,7 @@ class _Work:
         return solved.family, [replace(model, settings=settings, directions=solved.directions)]
 
     def _compute(
-        self, session: Session, models: Sequence["_Model"], clock: "_Clock"
+        self, session: Session, models: Sequence["_Model"], shards: Sequence[Shard], clock: "_Clock"
     ) -> list[tuple[Statistics, list[ShardRecord] | InputError]]:
         """Make the statistics and the shards that the models do not have yet, unless a model's result overflows."""
         runners = merge_runners(session, [model.rule for model in models])
@@ -191,7 +233,7 @@ class _Work:
             model.staging: Merging(session, model.rule, found, runners)
             for model, found in zip(models, statistics, strict=True)
         }
-        records = merge_shards(session, mergings, self.layout)
+        records = merge_shards(session, mergings, shards)
         clock.lap("merge and write")
         return list(zip(statistics, (records[model.staging] for model in models), strict=True))
 

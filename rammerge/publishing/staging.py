@@ -15,6 +15,7 @@ from rammerge.system.atomic import write_json
 from rammerge.system.locks import try_locked
 
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 _IDENTITY, _STATISTICS = "identity.json", "statistics.json"
 
 
@@ -78,6 +79,27 @@ def take_up(staging: Path, identity: Mapping[str, Any]) -> None:
         write_json(staging / _IDENTITY, identity)
     for name in ("model", "records"):
         (staging / name).mkdir(exist_ok=True)
+
+
+def add_part(staging: Path, part: Path) -> None:
+    """Add to a staging directory what is in that of a part of the same merge: finished shards, and the statistics.
+
+    Of a merge with a different identity nothing is left once `take_up` was called.
+    """
+    for file in [part / _IDENTITY, part / _STATISTICS, *part.glob("records/*"), *part.glob("model/*.safetensors")]:
+        place = staging / file.relative_to(part)
+        if file.exists() and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _link(file, place)
+
+
+def _link(file: Path, place: Path) -> None:
+    try:
+        place.hardlink_to(file)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copyfile(file, place)
 
 
 def recall_statistics(staging: Path, rule: Rule) -> Statistics | None:

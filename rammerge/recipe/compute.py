@@ -102,6 +102,11 @@ class Compute(Section):
         default="threads",
         description="What runs the steps: `threads`, `dask`, `ray`, `dask://HOST:PORT` or `ray://HOST:PORT`.",
     )
+    parts: int = Field(
+        default=1,
+        ge=1,
+        description="In how many parts a merge is divided, which workers of a cluster make at the same time.",
+    )
     timeout: Duration = Field(
         default="24h", description="How long a step may take (`90s`, `30m`, `12h`, `2d`); then it has failed."
     )

@@ -28,6 +28,7 @@ from tasks.runtime.progress import progress
 from tasks.runtime.slots import Claim, claim_of, expect_models, merging_on, model_process
 from tasks.runtime.step import Result, step
 from tasks.steps.activations import PromptsRef, Recorded
+from tasks.steps.collecting import Part, collect
 from tasks.steps.packing import in_files, is_usable
 from tasks.steps.sources import Checked, Groups, Model, digests, open_family
 
@@ -128,8 +129,12 @@ class OverlapResult(Result):
 
     def against(self, methods: Mapping[str, MethodRef]) -> list[str]:
         """Return what these agents' statistics say against variants, before any of them is merged."""
-        overlap = Overlap.from_json(json.loads(self.json_file.read_text(encoding="utf-8")))
+        overlap = self.whole()
         return said_of(methods, lambda method: method.bind(overlap.agents).forewarnings(overlap))
+
+    def whole(self) -> Overlap:
+        """Return all that was counted."""
+        return Overlap.from_json(json.loads(self.json_file.read_text(encoding="utf-8")))
 
     @property
     def json_file(self) -> Path:
@@ -187,7 +192,7 @@ def extract(
     family = open_family(base, agents, groups, resize)
     with merging_on(compute.merge_on) as device:
         options = MergeOptions(**_machine(compute, device))
-        overlap = measuring.measure_overlap(family, options=options, progress=_report())
+        overlap = measuring.measure_overlap(family, options=options, progress=report_progress())
     write_json(out / "overlap.json", overlap.to_json())
     write_json(out / "warnings.json", overlap.warnings())
 
@@ -227,7 +232,7 @@ class Together(Result):
     version=MERGE_VERSION,
     run_name="merge {name}",
     result=Merged,
-    ignore=["name", "compute", "overlap", "activations", "together"],  # the last three follow from the others
+    ignore=["name", "compute", "overlap", "activations", "together", "parts"],  # the last four follow from the others
     work="merge",
 )
 def merge(
@@ -242,11 +247,13 @@ def merge(
     overlap: OverlapResult,
     activations: Recorded | None = None,
     together: Together | None = None,
+    parts: Sequence[Part] = (),
 ) -> None:
     """Merge the agents into the base by `method`, into the model directory `out/model`.
 
-    If `together` made it, or an earlier run, there is nothing left to do.
+    If `together` made it, or an earlier run, there is nothing left to do; `parts` made its shards.
     """
+    collect(parts, out / "model", name)
     family = open_family(base, agents, groups, output.resize)
     for _ in write_merges(family, {out: method}, output, compute, overlap, activations):
         pass
@@ -257,7 +264,7 @@ def merge(
     version=MERGE_VERSION,
     run_name="merge together",
     result=Together,
-    ignore=["overlap", "compute"],
+    ignore=["overlap", "compute", "parts"],
     work="merge",
 )
 def merge_together(
@@ -269,6 +276,7 @@ def merge_together(
     output: Output,
     compute: Compute,
     overlap: OverlapResult,
+    parts: Sequence[Part] = (),
 ) -> None:
     """Merge the agents into the base by several methods in one read, for the steps `merge` that follow.
 
@@ -281,6 +289,8 @@ def merge_together(
         names = {directory: name for name, directory in directories.items()}
         wanted = {directory: methods[name] for directory, name in names.items()}
         called = {directory: f"variant '{name}'" for directory, name in names.items()}
+        for name, directory in directories.items():
+            collect(parts, directory / "model", name)
         yield from (names[made] for made in write_merges(family, wanted, output, compute, overlap, names=called))
 
     given = {name: {**common, "method": method} for name, method in methods.items()}
@@ -325,11 +335,11 @@ def _reports(
         family,
         {out / "model": method.resolved() for out, method in methods.items()},
         options,
-        overlap=Overlap.from_json(json.loads(overlap.json_file.read_text(encoding="utf-8"))),
+        overlap=overlap.whole(),
         activations=activations.opened() if activations else None,
         tokenizer_from=output.tokenizer,
         force=True,  # a kill may have come between this and the store's own rename
-        progress=_report(),
+        progress=report_progress(),
         names={out / "model": name for out, name in (names or {}).items()},
     )
 
@@ -393,7 +403,7 @@ def _machine(compute: Compute, device: str) -> dict[str, Any]:
     return {"device": device, **{name: parse_size(size) for name, size in limits.items() if size}}
 
 
-def _report() -> Callable[[Progress], None]:
+def report_progress() -> Callable[[Progress], None]:
     """Return what the engine calls, from threads of its own, to say how far it is."""
     report = progress()
     return lambda state: report(state.done / max(1, state.total), state.stage)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rammerge.checkpoints.layout import Layout, Shard
+from rammerge.checkpoints.layout import Shard
 from rammerge.engine.blocks import Numbers, Rows, added
 from rammerge.engine.computing import compute
 from rammerge.engine.matrices.method import method_for
@@ -110,16 +110,16 @@ def _coefficients(session: Session, part: MergeRule, tensor: str, statistics: St
 
 
 def merge_shards(
-    session: Session, mergings: Mapping[Path, Merging], layout: Layout
+    session: Session, mergings: Mapping[Path, Merging], shards: Sequence[Shard]
 ) -> dict[Path, list[ShardRecord] | InputError]:
-    """Merge into staging directories. Afterwards the `model` in each contains every shard of `layout`.
+    """Merge into staging directories. Afterwards the `model` in each contains every one of `shards`.
 
     A model whose result overflows the output dtype is given up, and the others are made.
 
     Args:
         session: the inputs.
         mergings: by staging directory what is merged into it.
-        layout: of each model.
+        shards: of each model, or a part of them.
 
     Returns:
         By staging directory the records of all shards, or why there is no model.
@@ -133,7 +133,7 @@ def merge_shards(
     models = [_Model(merging, directory, output) for directory, merging in mergings.items()]
     jobs = [
         _Job(chunk, missing)
-        for shard in layout.shards
+        for shard in shards
         if (missing := [model for model in models if not model.has(shard)])
         for chunk in cut(shard, size)
     ]
@@ -145,9 +145,7 @@ def merge_shards(
         output.close()
         for model in models:
             model.close()
-    return {
-        model.directory: model.failure or [model.records[shard.file] for shard in layout.shards] for model in models
-    }
+    return {model.directory: model.failure or [model.records[shard.file] for shard in shards] for model in models}
 
 
 @dataclass(eq=False)

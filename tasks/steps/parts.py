@@ -1,0 +1,54 @@
+"""A large merge in parts: each is a step, so that workers of a cluster merge one model at the same time.
+
+A part makes some of the shards, and reads only what they need. What methods need to know of the whole model is made
+once before. The step that merges collects the shards by hard link, checks them and adds what makes them a model.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rammerge.publishing.identity import MERGE_VERSION
+from rammerge.publishing.making import merge_part
+from rammerge.recipe import Compute, Output
+from tasks.runtime.slots import merging_on
+from tasks.runtime.step import step
+from tasks.steps.collecting import Part, collect
+from tasks.steps.merging import MethodRef, OverlapResult, merge_options, report_progress
+from tasks.steps.sources import Groups, Model, open_family
+
+
+@step(
+    "merge_part",
+    version=MERGE_VERSION,
+    run_name="merge part {number} of {parts}",
+    result=Part,
+    ignore=["overlap", "compute", "measured"],
+    work="merge",
+)
+def part(
+    out: Path,
+    base: Model,
+    agents: Mapping[str, Model],
+    groups: Groups,
+    methods: Mapping[str, MethodRef],
+    output: Output,
+    compute: Compute,
+    overlap: OverlapResult,
+    number: int,
+    parts: int,
+    measured: Part | None = None,
+) -> None:
+    """Merge a part of the shards of each variant, or for the number 0 measure what all parts need to know."""
+    family = open_family(base, agents, groups, output.resize)
+    for name in methods:
+        collect([measured] if measured else [], out / name, name)
+    with merging_on(compute.merge_on) as device:
+        merge_part(
+            family,
+            {out / name: method.resolved() for name, method in methods.items()},
+            merge_options(output, compute, device),
+            (number, parts),
+            overlap=overlap.whole(),
+            tokenizer_from=output.tokenizer,
+            progress=report_progress(),
+        )
