@@ -34,7 +34,7 @@ def merge_parts(
         return []
     given = (base, agents, todo.groups, methods, spec.output, spec.compute, overlap)
     measured = part.submit(*given, 0, count)
-    return [part.submit(*given, number, count, measured) for number in range(1, count + 1)]
+    return [measured, *(part.submit(*given, number, count, measured) for number in range(1, count + 1))]
 
 
 def drop_parts(parts: Sequence[PrefectFuture[Part]]) -> None:

@@ -1,0 +1,153 @@
+"""Contract of runs on Dask and Ray, here clusters of two processes: a merge in parts has the bytes of one process.
+
+A worker that is killed amid a part takes no shard with it that was finished, and what workers do is seen in the run's
+process.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect import flow
+
+from flows.run.parts import merge_parts
+from flows.run.planning import plan
+from flows.run.settling import results, settle
+from rammerge.checkpoints.family import Family
+from rammerge.publishing.making import merge_family
+from rammerge.system.home import home
+from tasks.runtime.cluster import steps_on
+from tasks.runtime.environment import RUNNER
+from tasks.runtime.progress import Event, listening
+from tasks.runtime.runner import workers
+from tasks.steps.merging import extract, merge, merge_options
+from tasks.steps.sources import fetch, preflight
+from tests.engine.models import sparse_family, weight_bytes, write_family
+
+pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("prefect_api")]
+
+SHAPES = {f"layer.{index}.weight": (60, 50) for index in range(8)}
+# A method that waits until the run has heard of it, and then kills its process once, when a shard is finished.
+MORTAL = """
+import json, os, signal, time
+from pathlib import Path
+from rammerge import Method, Params, Update
+
+HERE = Path(__file__).parent
+
+def wait(condition):
+    until = time.monotonic() + 60
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+
+def shards():
+    return list(Path(os.environ["RAMMERGE_HOME"]).glob("store/merge_part/.staging/*/*/records/*.json"))
+
+def kill_once():
+    wait((HERE / "heard").exists)
+    if not (HERE / "called").exists():
+        (HERE / "called").touch()
+        return
+    wait(shards)
+    try:
+        (HERE / "armed").unlink()
+    except FileNotFoundError:
+        return
+    (HERE / "killed.json").write_text(json.dumps({path.name: path.stat().st_mtime_ns for path in shards()}))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def kernel(block):
+    if (HERE / "armed").exists():
+        kill_once()
+    return Update(sum(block.deltas) * block.coefficients[0, 0])
+
+METHOD = Method(name="mortal", summary="-", source="-", params=Params, kernel=kernel,
+                coefficients=lambda params, statistics, tensor, agents: [[0.5] * agents])
+"""
+
+
+@pytest.fixture(params=["dask", "ray"])
+def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    pytest.importorskip(f"prefect_{request.param}", reason=f"the extra '{request.param}' is not installed")
+    monkeypatch.setenv(RUNNER, request.param)
+    return str(request.param)
+
+
+def write_recipe(root: Path, method: str, module: str) -> Path:
+    """Write a recipe over three agents, of which each tensor is a shard; `module` is that of the mortal method."""
+    write_family(root, *sparse_family(SHAPES, [0.3, 0.4, 0.2]))
+    (root / f"{module}.py").write_text(MORTAL)
+    content = {
+        "name": "tiny",
+        "base": "base",
+        "agents": {f"agent{index}": f"agent{index}" for index in range(3)},
+        "merges": [{"method": method, "name": "it"}],
+        "trust": [module],
+        "evaluation": "none",
+        "output": {"dtype": "bfloat16", "shard_size": "7KB"},
+        "compute": {"parts": 2},
+    }
+    (root / "recipe.yaml").write_text(yaml.safe_dump(content))
+    return root / "recipe.yaml"
+
+
+@flow(task_runner=workers())
+def merging(recipe: Path) -> Path:
+    """Merge as the pipeline does, up to the finished model."""
+    todo = plan(recipe)
+    spec = todo.recipe
+    with steps_on(spec.compute):
+        base = fetch.submit("base", todo.base)
+        agents = {name: fetch.submit(name, origin, base) for name, origin in todo.agents.items()}
+        checked = preflight.submit(base, agents, todo.groups, spec.output, {})
+        overlap = extract.submit(base, agents, todo.groups, spec.output.resize, spec.compute, checked)
+        settle(overlap)
+        parts = merge_parts(todo, results({"base": base, **agents}), overlap.result(), ["it"])
+        given = (todo.variants["it"], spec.output, spec.compute, overlap)
+        merged = merge.submit("it", base, agents, todo.groups, *given, parts=parts)
+        settle(merged)
+        return Path(merged.result().path)
+
+
+def weights_of_one_process(recipe: Path, out: Path) -> dict[str, bytes]:
+    """Merge with the library alone, and return the weights."""
+    todo = plan(recipe)
+    family = Family.open(todo.base.source, {name: origin.source for name, origin in todo.agents.items()})
+    merge_family(family, todo.variants["it"].resolved(), out, merge_options(todo.recipe.output, todo.recipe.compute))
+    return weights(out)
+
+
+def weights(model: Path) -> dict[str, bytes]:
+    return {name: content for name, content in weight_bytes(model).items() if name.endswith(".safetensors")}
+
+
+def test_two_workers_make_the_bytes_of_one_process_also_when_one_is_killed(runner: str, tmp_path: Path) -> None:
+    module = f"mortal_on_{runner}"
+    recipe = write_recipe(tmp_path, f"{module}:METHOD", module)
+    expected = weights_of_one_process(recipe, tmp_path / "out")
+    (tmp_path / "armed").touch()
+    events: list[Event] = []
+
+    def listener(event: Event) -> None:
+        events.append(event)
+        if event.step.startswith("merge part") and event.state == "running":
+            (tmp_path / "heard").touch()  # until then no worker merges anything
+
+    with listening(listener):
+        merged = merging(recipe)
+    assert weights(merged) == expected
+    assert len(expected) == len(SHAPES)
+    finished = json.loads((tmp_path / "killed.json").read_text())
+    records = {path.name: path for path in (home() / "store" / "merge_part").glob("*/*/records/*.json")}
+    assert finished and all(records[name].stat().st_mtime_ns == time for name, time in finished.items())
+    fetched = [f"fetch {name}" for name in ("base", "agent0", "agent1", "agent2")]
+    parts = [f"merge part {number} of 2" for number in range(3)]
+    ended = [event.step for event in events if event.state == "done"]
+    assert sorted(ended) == sorted([*fetched, "preflight", "extract task vectors", *parts, "merge it"])
+
+
+@pytest.mark.usefixtures("runner")
+def test_statistics_of_the_whole_model_are_those_of_one_process(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, "ties", "unused")
+    assert weights(merging(recipe)) == weights_of_one_process(recipe, tmp_path / "out")
