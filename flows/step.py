@@ -22,10 +22,11 @@ from tasks.steps.activations import activations
 from tasks.steps.batches import choose_batches
 from tasks.steps.evaluating import evaluate
 from tasks.steps.merging import extract, merge, merge_together, smoke
+from tasks.steps.parts import part
 from tasks.steps.trials import reference, trial
 
 _FOUND: tuple[Step[Any], ...] = (
-    *(extract, merge, merge_together),
+    *(extract, part, merge, merge_together),
     *(activations, choose_batches, evaluate, reference, smoke, trial),
 )
 STEPS = {step.kind: step for step in _FOUND}

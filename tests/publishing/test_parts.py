@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rammerge.checkpoints.family import Family
+from rammerge.checkpoints.headers import TensorInfo
 from rammerge.checkpoints.layout import TensorSpec, plan_layout
 from rammerge.engine.input import Files
 from rammerge.engine.options import MergeOptions
@@ -53,7 +54,12 @@ def test_a_part_reads_its_shards_alone_and_the_last_step_none(
 ) -> None:
     read: list[str] = []
     fill = Files.read
-    monkeypatch.setattr(Files, "read", lambda files, info, *rest: (read.append(info.name), fill(files, info, *rest))[1])
+
+    def noting(files: Files, info: TensorInfo, start: int, memory: memoryview) -> None:
+        read.append(info.name)
+        fill(files, info, start, memory)
+
+    monkeypatch.setattr(Files, "read", noting)
     method = resolve("ties")
     merge_part(family, {tmp_path / "0": method}, OPTIONS, (0, 3))
     assert set(read) == set(SHAPES), "thresholds are of the whole model"
