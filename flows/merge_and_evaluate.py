@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +26,9 @@ from flows.run.searching import search
 from flows.run.sending import in_pools
 from flows.run.settling import results, settle
 from flows.run.sharing import bound_store
+from flows.run.watching import watched
 from flows.run.yardsticks import ask_yardsticks, described, fetch_yardsticks, meet_servers, route_agents
+from rammerge.errors import InputError
 from rammerge.system.redaction import without_secrets
 from tasks.records.layout import expect_records
 from tasks.records.record import Judged, Record
@@ -36,12 +39,17 @@ from tasks.runtime.cluster import steps_on
 from tasks.runtime.environment import activate
 from tasks.runtime.runner import workers
 from tasks.runtime.slots import ended_by_interrupt
+from tasks.runtime.tracing import trace_as_wished
 from tasks.steps.activations import activations
 from tasks.steps.collecting import Part
 from tasks.steps.evaluating import Conditions, Scores, compare, evaluate, gate
 from tasks.steps.merging import Merged, OverlapResult, Smoked, Together, extract, merge, merge_together, smoke
 from tasks.steps.packing import directory_of, pack
 from tasks.steps.sources import Fetched, fetch, preflight
+
+# Before the flow, whose span Prefect begins before it calls it. What is missing is said when the flow begins.
+with suppress(InputError):
+    trace_as_wished()
 
 
 @flow(name="merge-and-evaluate", flow_run_name=run_name, task_runner=workers())
@@ -58,6 +66,7 @@ def merge_and_evaluate(recipe: GivenRecipe) -> "Outcome | State[Outcome]":
 
 
 @alive()
+@watched
 def carry_out(todo: Plan) -> "State[Outcome]":
     """Do what is planned, in the flow that calls this, and return the flow's final state."""
     check(todo)

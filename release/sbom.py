@@ -62,12 +62,13 @@ def bill_of_materials(
 def licence_of(package: str) -> str | None:
     """Return the licence that an installed package names, or None where it is not installed or names none."""
     try:
-        about = importlib.metadata.metadata(package)
+        about = importlib.metadata.metadata(package).json
     except importlib.metadata.PackageNotFoundError:
         return None
-    classified = [line.removeprefix(_OSI) for line in about.get_all("Classifier", []) if line.startswith(_OSI)]
-    written = (about.get("License") or "").strip().splitlines()
-    return about.get("License-Expression") or " or ".join(classified) or (written[0] if written else None)
+    classified = [line.removeprefix(_OSI) for line in about.get("classifier", []) if line.startswith(_OSI)]
+    written = str(about.get("license") or "").strip().splitlines()
+    named = about.get("license_expression")
+    return str(named) if named else " or ".join(classified) or (written[0] if written else None)
 
 
 def _component(name: NormalizedName, pin: Pin) -> dict[str, Any]:

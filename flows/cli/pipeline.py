@@ -10,6 +10,7 @@ from flows.cli.comparing import compare
 from flows.cli.evaluating import evaluate
 from flows.cli.importing import import_
 from flows.cli.init import init
+from flows.cli.metrics import metrics
 from flows.cli.releasing import promote, releases, rollback
 from flows.cli.serving import backup, migrate, restore, serve
 from flows.cli.suites import suites
@@ -24,7 +25,7 @@ RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", met
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to the program."""
     panels = {
-        "Pipeline": (demo, init, import_, check, run, report, compare, ui, prune),
+        "Pipeline": (demo, init, import_, check, run, report, compare, metrics, ui, prune),
         "Servers": (serve, migrate, backup, restore),
         "Releases": (releases, promote, rollback),
         "Models": (evaluate,),

@@ -40,18 +40,20 @@ def publish_overlap(recipe: str, overlap: OverlapResult) -> None:
         }
         for agent, row in overlap.summary.items()
     ]
-    create_table_artifact(rows, key=_key("overlap", recipe), description=_overlap_words(overlap))
+    create_table_artifact(rows, key=artifact_key("overlap", recipe), description=_overlap_words(overlap))
 
 
 def publish_check(recipe: str, lines: Sequence[str]) -> None:
     """Show what a check found."""
     words = "\n".join(f"- {line}" for line in lines)
-    create_markdown_artifact(words, key=_key("check", recipe), description="Check")
+    create_markdown_artifact(words, key=artifact_key("check", recipe), description="Check")
 
 
 def publish_progress(recipe: str, history: History) -> None:
     """Show what has become of the candidates of a search so far."""
-    create_markdown_artifact(search_markdown(history), key=_key("search", recipe), description="Search, still running")
+    create_markdown_artifact(
+        search_markdown(history), key=artifact_key("search", recipe), description="Search, still running"
+    )
 
 
 def publish_search(recipe: str, searched: Searched) -> None:
@@ -61,21 +63,21 @@ def publish_search(recipe: str, searched: Searched) -> None:
         _inline(searched.path / "search-pareto.png", "The average and the worst suite of each candidate"),
     ]
     markdown = "\n".join([searched.markdown, *figures, ""])
-    create_markdown_artifact(markdown, key=_key("search", recipe), description="Search")
+    create_markdown_artifact(markdown, key=artifact_key("search", recipe), description="Search")
 
 
 def publish_leaderboard(recipe: str, leaderboard: Compared) -> None:
     """Show the leaderboard as Markdown with its figure, and as a table of the test scores in percent."""
     figure = _inline(leaderboard.path / "leaderboard.png", "The leaderboard as a figure")
     markdown = f"{leaderboard.markdown}\n{figure}\n"
-    create_markdown_artifact(markdown, key=_key("leaderboard", recipe), description="Leaderboard")
+    create_markdown_artifact(markdown, key=artifact_key("leaderboard", recipe), description="Leaderboard")
     rows = [
         {"model": row.name, "kind": row.kind}
         | {suite: percent(estimate.value) for suite, estimate in row.suites["test"].items()}
         | {"average": percent(row.average["test"].value)}
         for row in leaderboard.load().rows
     ]
-    create_table_artifact(rows, key=_key("scores", recipe), description="Test scores in percent")
+    create_table_artifact(rows, key=artifact_key("scores", recipe), description="Test scores in percent")
 
 
 def publish_variants(recipe: str, variants: Mapping[str, Merged]) -> None:
@@ -93,12 +95,12 @@ def publish_variants(recipe: str, variants: Mapping[str, Merged]) -> None:
     store = next(iter(variants.values())).path.parents[1]
     words = [f"The merged variants. Each model is in `{store}/`*key*`.../model`."]
     words += [f"- **{name}**: {warning}" for name, model in variants.items() for warning in model.warnings]
-    create_table_artifact(rows, key=_key("variants", recipe), description="\n".join(words))
+    create_table_artifact(rows, key=artifact_key("variants", recipe), description="\n".join(words))
 
 
 def publish_decision(recipe: str, decision: Decision) -> None:
     """Show the decision of the gates."""
-    create_markdown_artifact(decision.markdown, key=_key("gates", recipe), description="Gate decision")
+    create_markdown_artifact(decision.markdown, key=artifact_key("gates", recipe), description="Gate decision")
 
 
 def publish_release(recipe: str, sentence: str, release: Registered, runs: Tracked, report: Path | None) -> None:
@@ -115,12 +117,12 @@ def publish_release(recipe: str, sentence: str, release: Registered, runs: Track
         f"- On disk: `{release.path}`",
         "",
     ]
-    create_markdown_artifact("\n".join(lines), key=_key("release", recipe), description="Release")
+    create_markdown_artifact("\n".join(lines), key=artifact_key("release", recipe), description="Release")
 
 
 def end_move(moved: Promotion) -> State[Promotion]:
     """Show on the page of a promotion or a rollback what it came to, and return the state that says it."""
-    create_markdown_artifact(f"{moved.sentence}.\n", key=_key("release", moved.name), description="Release")
+    create_markdown_artifact(f"{moved.sentence}.\n", key=artifact_key("release", moved.name), description="Release")
     return Completed(name="Completed" if moved.changed else "Unchanged", message=moved.sentence, data=moved)
 
 
@@ -143,6 +145,7 @@ def _inline(image: Path, words: str) -> str:
     return f"![{words}](data:image/png;base64,{b64encode(image.read_bytes()).decode('ascii')})"
 
 
-def _key(what: str, recipe: str) -> str:
+def artifact_key(what: str, recipe: str) -> str:
+    """Return the key of an artifact of a recipe's runs."""
     # Prefect allows lowercase letters, digits and dashes.
     return re.sub(r"[^a-z0-9]+", "-", f"{recipe}-{what}".lower()).strip("-")

@@ -188,7 +188,7 @@ class _Log:
 
     def open(self, name: str, *, key: str) -> None:
         """Choose the experiment, making it if missing, and remove what a killed attempt at `key` left in it."""
-        self.experiment, self.key = _experiment(self.mlflow, name), key
+        self.experiment, self.key = experiment_of(self.mlflow, name), key
         unfinished = f"tags.`{TAG_PIPELINE}` = '{key}' and attributes.status != 'FINISHED'"
         for parent in self.mlflow.search_runs([self.experiment], unfinished):
             of_parent = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
@@ -225,7 +225,8 @@ class _Log:
         self.mlflow.set_terminated(run, end_time=round(ended * 1000))
 
 
-def _experiment(mlflow: "MlflowClient", name: str) -> str:
+def experiment_of(mlflow: "MlflowClient", name: str) -> str:
+    """Return the id of the experiment of that name, which is made if it is missing, and restored if it was deleted."""
     from mlflow.exceptions import MlflowException
 
     if found := mlflow.get_experiment_by_name(name):

@@ -8,6 +8,8 @@ import os
 from rammerge.errors import InputError
 from rammerge.system.home import home
 from rammerge.system.redaction import redact_log_records
+from tasks.runtime.logs import log_as_wished
+from tasks.runtime.tracing import trace_as_wished
 
 # What runs steps, whatever the recipe says: set by the flag of `rammerge run`, or for a deployment.
 RUNNER = "RAMMERGE_RUNNER"
@@ -24,7 +26,7 @@ def activate() -> None:
     commands call it before that. A flow that a worker runs has the worker's settings.
 
     Raises:
-        InputError: rammerge's home cannot be written.
+        InputError: rammerge's home cannot be written, or a variable about logs or traces asks for what cannot be.
     """
     prefect_home = home() / "prefect"
     try:
@@ -59,6 +61,8 @@ def activate() -> None:
         os.environ.setdefault(name, value)
     _reach_loopback_directly()
     redact_log_records()
+    log_as_wished()
+    trace_as_wished()
 
 
 def _reach_loopback_directly() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -29,12 +29,18 @@ class Event:
             depends on failed.
         fraction: the share that is done, 0 to 1, if known.
         detail: a few words about the current work.
+        kind: of a step that ended, what it does, such as `merge`.
+        model: the name of the model that it did this to, if there is one.
+        result: what it returned, if it is done or cached.
     """
 
     step: str
     state: State
     fraction: float | None = None
     detail: str = ""
+    kind: str = ""
+    model: str | None = None
+    result: Any = None
 
 
 Listener = Callable[[Event], None]

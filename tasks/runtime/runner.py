@@ -105,10 +105,13 @@ def workers() -> TaskRunner[PrefectFuture[Any]]:
 def report_end(task: Task[..., Any], parameters: Mapping[str, Any], future: PrefectFuture[Any]) -> None:
     """Tell the listeners how a step ended, once it has."""
     name = str(task.task_run_name or task.name).format(**parameters)
+    model = parameters.get("name")
 
     def report(_: PrefectFuture[Any]) -> None:
         if not interrupted():  # then every step that ends has been ended
-            emit(Event(name, _ended(future)))
+            state = _ended(future)
+            result = future.result() if state in ("done", "cached") else None
+            emit(Event(name, state, kind=task.name, model=model if isinstance(model, str) else None, result=result))
 
     future.add_done_callback(report)
 

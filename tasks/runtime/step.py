@@ -14,6 +14,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
+from opentelemetry import trace
 from prefect import State, Task, get_run_logger, task
 from prefect.client.schemas.objects import TaskRun
 from prefect.context import TaskRunContext
@@ -201,6 +202,7 @@ class Step(Generic[R]):
         with away(name), running(name):
             entry = self._made(key, given)
         get_run_logger().info("%s %s", "found" if entry.reused else "wrote", entry.path)
+        trace.get_current_span().set_attributes({"rammerge.key": key, "rammerge.cached": entry.reused})
         result = self._of(entry).found() if entry.reused else self._of(entry)
         # A different run may have done the work without a record in this Prefect database: report it as Prefect would.
         # What a step before this one did is work of this run.

@@ -87,7 +87,9 @@ def test_what_a_variant_lacks_is_said_in_a_word(browser: Browser, served: Dashbo
     assert browser.ask("document.querySelectorAll('table li').length") == 0, "a dash becomes a bullet"
 
 
-def test_the_leaderboards_figure_is_in_both(browser: Browser, served: Dashboards) -> None:
+def test_the_figures_of_leaderboard_and_trend_are_drawn(browser: Browser, served: Dashboards) -> None:
     drawn = "[...document.querySelectorAll('img')].some(image => image.naturalWidth > 500)"
     browser.show(served.artifact("tiny-leaderboard"), "Leaderboard")
     wait_until(lambda: browser.ask(drawn), "the figure in Prefect")
+    browser.show(served.artifact("tiny-trend"), "challenger", "The same in MLflow")
+    wait_until(lambda: browser.ask(drawn), "the trend in Prefect")

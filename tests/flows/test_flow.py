@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from rammerge.errors import InputError
 from tests.fixtures.models import save_agent
 from tests.fixtures.pipeline import World
+from tests.fixtures.telling import Told, telling
 
 Steps = dict[str, list[str]]
 
@@ -29,6 +31,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def told(world: World) -> Iterator[Told]:
+    """What the runs of this module tell the outside world."""
+    with telling(world.root) as told:
+        yield told
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +120,47 @@ def test_the_run_is_on_record_in_mlflow() -> None:
         "report.json",
     } <= names
     assert [entry.dataset.name for entry in parent.inputs.dataset_inputs] == ["words"]
+
+
+def test_the_run_is_told_to_collectors(told: Told) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    families = {family.name: family.samples for family in text_string_to_metric_families(told.metrics.read_text())}
+    steps = {(s.labels["step"], s.labels["state"]): s.value for s in families["rammerge_steps"]}
+    assert steps["merge", "done"] == 3 and steps["evaluate", "done"] == 6 and sum(steps.values()) == len(ALL)
+    assert {sample.value for sample in families["rammerge_gate_passed"]} == {1.0}
+    assert [sample.value for sample in families["rammerge_champion_version"]] == [1.0]
+    assert families["rammerge_merged_bytes"][0].value > 0 and families["rammerge_evaluated_tokens"][0].value > 0
+    scores = {(s.labels["role"], s.labels["bound"]): s.value for s in families["rammerge_score"]}
+    assert scores["champion", "value"] == scores["challenger", "value"]  # the first run's challenger serves now
+
+    lines = [line for line in told.lines if line["logger"] == "rammerge.runs"]
+    assert sorted(line["message"] for line in lines[1:-1]) == [f"{step}: done" for step in ALL]
+    assert {(line["recipe"], line["level"]) for line in lines} == {("tiny", "info")} and len(
+        {line["run"] for line in lines}
+    ) == 1
+    (merged,) = (line for line in lines if line["message"] == "merge ram: done")
+    assert (merged["step"], merged["model"]) == ("merge", "ram") and merged["seconds"] > 0
+
+    spans = {span.name: span for span in told.spans if span.parent is not None}
+    (whole,) = (span for span in told.spans if span.name == "tiny")
+    assert spans.keys() >= set(ALL) and spans["merge ram"].parent is not None
+    assert spans["merge ram"].parent.span_id == whole.context.span_id
+    assert spans["merge ram"].attributes is not None and "rammerge.key" in spans["merge ram"].attributes
+
+
+def test_the_trend_is_in_both_dashboards() -> None:
+    from prefect.artifacts import Artifact
+
+    from tasks.records.connection import client
+    from tasks.records.trend import EXPERIMENT
+
+    mlflow = client()
+    (trend,) = mlflow.search_runs([mlflow.get_experiment_by_name(EXPERIMENT).experiment_id])
+    (point,) = mlflow.get_metric_history(trend.info.run_id, "champion/value")
+    assert point.step == 1 and 0 <= point.value <= 1
+    shown: Any = Artifact.get("tiny-trend")
+    assert f"/runs/{trend.info.run_id}" in str(shown.data)
 
 
 def test_the_report_of_the_last_run_can_be_had_as_one_file(world: World, tmp_path: Path) -> None:
