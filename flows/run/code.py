@@ -1,10 +1,11 @@
 """The code that a recipe has this machine run, besides rammerge's own, said before any of it is trusted with more."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from evaluation.suites import bundled_suites
 from flows.run.planned import Plan
+from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.system.plugins import is_reference, offered_by
 from tasks.steps.evaluating import SuiteRef
 
@@ -17,6 +18,14 @@ def foreign_code(plan: Plan) -> Iterator[str]:
     places += [_of_object(rule, "gate") for rule in plan.gate_code]
     for place in dict.fromkeys(places):
         yield f"runs code from {place}"
+
+
+def unused_code(sources: Mapping[str, Checkpoint]) -> Iterator[str]:
+    """Yield a sentence for each model that brings code, which never runs; see SECURITY.md."""
+    for name, model in sources.items():
+        files = [str(file.relative_to(model.path)) for file in model.sidecars if file.suffix == ".py"]
+        if files:
+            yield f"{name} brings code, which is copied and never run: {', '.join(sorted(files))}"
 
 
 def _methods(plan: Plan) -> list[str]:

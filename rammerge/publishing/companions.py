@@ -27,6 +27,18 @@ def write_companions(model: Path, base: Checkpoint, companions: Checkpoint, dtyp
     write_text(model / "README.md", card)
 
 
+def brought_code(companions: Checkpoint) -> list[str]:
+    """Return a sentence about the Python files among the sidecars, for the card; [] if there are none."""
+    files = sorted(str(file.relative_to(companions.path)) for file in companions.sidecars if file.suffix == ".py")
+    if not files:
+        return []
+    source = f"{companions.source} at {companions.revision}" if companions.revision else companions.source
+    return [
+        f"the model brings code of {source}, which was copied and never run: {', '.join(files)}; transformers runs it "
+        "where it is told to trust remote code"
+    ]
+
+
 def _with_dtype(config: Mapping[str, Any], dtype: str, *, top: bool) -> dict[str, Any]:
     result = {
         key: _with_dtype(value, dtype, top=False) if key.endswith("_config") and isinstance(value, Mapping) else value

@@ -15,7 +15,7 @@ from rammerge.engine.passes.overlap import OverlapCounts
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.overlap import Survival
 from rammerge.publishing.card import model_card
-from rammerge.publishing.companions import write_companions
+from rammerge.publishing.companions import brought_code, write_companions
 from rammerge.publishing.identity import Settings
 from rammerge.publishing.manifest import Manifest, SourceRecord
 from rammerge.publishing.staging import keep_only
@@ -73,6 +73,7 @@ def complete(
     warnings: Sequence[str],
 ) -> Manifest:
     """Add what makes the weights a model, and the manifest, which is returned as it was written."""
+    warnings = [*warnings, *brought_code(companions)]
     known = {record.file: record.sha256 for record in records}
     keep_only(model, known)
     if layout.index is not None:

@@ -25,7 +25,7 @@ def trace_as_wished() -> None:
         exporter = import_module(_EXPORTER).OTLPSpanExporter()
     except ModuleNotFoundError as error:
         raise InputError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is set, and what sends traces there is not installed; run "
+            f"OTEL_EXPORTER_OTLP_ENDPOINT is set, and what sends traces there is not installed ({error.name}); run "
             "`pip install opentelemetry-exporter-otlp-proto-http`, or unset the variable"
         ) from error
     from opentelemetry.sdk.resources import Resource

@@ -21,6 +21,8 @@ from evaluation.runners.harness import evaluate_model
 from evaluation.runners.rehearsal import rehearse
 from evaluation.suites import Suite, load_suite
 from flows.cli import program
+from flows.run.code import unused_code
+from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.errors import InputError
 from tasks.records.layout import describe
 from tests.evaluation.made import write_model, write_suite
@@ -105,3 +107,7 @@ def test_an_unknown_architecture_is_merged_and_its_code_copied_but_not_run(
     rammerge.merge(base, {"agent": agent}, out=tmp_path / "merged", method="average")
     assert (tmp_path / "merged" / "own.py").read_bytes() == (base / "own.py").read_bytes()
     assert not mark.exists()
+    card = (tmp_path / "merged" / "README.md").read_text()
+    assert f"> the model brings code of {base}, which was copied and never run: " in card and " own.py" in card
+    (sentence,) = unused_code({"base": open_checkpoint(base), "plain": open_checkpoint(plain)})
+    assert sentence.startswith("base brings code, which is copied and never run: ")
