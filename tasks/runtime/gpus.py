@@ -1,7 +1,7 @@
 """GPUs: each makes one merge or runs one model at a time, whichever process of this machine asks for it.
 
-A process that has a GPU holds a lock of the kernel below the home, which ends with the process, however that ends. So no
-server has to know who has which GPU, and none can forget it.
+A process that has a GPU holds a lock of the kernel below the home, which ends with the process, however that ends. So
+no server has to know who has which GPU, and none can forget it.
 """
 
 import os
@@ -75,7 +75,7 @@ class Gpus:
 
 
 def _file(number: str) -> Path:
-    """Return the lock file of a GPU of this machine, by its name for all processes, whichever GPUs each of them sees."""
+    """Return the lock file of a GPU of this machine, by its name for all processes, whatever each of them sees."""
     machine = _MACHINE.read_text(encoding="ascii").strip()
     return home() / "gpus" / machine / visible_as(number).replace("/", "_")
 

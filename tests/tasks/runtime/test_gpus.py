@@ -10,7 +10,13 @@ import pytest
 
 from tasks.runtime.gpus import Gpus
 
-HOLD = "import sys; from tasks.runtime.gpus import Gpus; print(Gpus().take(['0']), flush=True); sys.stdin.read()"
+HOLD = """
+import sys
+from tasks.runtime.gpus import Gpus
+gpus = Gpus()
+print(gpus.take(["0"]), flush=True)
+sys.stdin.read()
+"""
 
 
 @contextmanager
