@@ -23,7 +23,8 @@ def check(recipe: GivenRecipe) -> "State[Any]":
     """Check a recipe and everything that it names, and say what it will take. Nothing is fetched, merged or promoted.
 
     Args:
-        recipe: by path, inline, by git reference or by URL.
+        recipe: by path, inline, by git reference (`git+https://HOST/REPOSITORY@COMMIT#path/to/recipe.yaml`), or by URL
+            (`https://HOST/recipe.yaml#sha256=DIGEST`).
     """
     activate()
     try:

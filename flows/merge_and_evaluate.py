@@ -59,7 +59,8 @@ def merge_and_evaluate(recipe: GivenRecipe) -> "Outcome | State[Outcome]":
     """Run a recipe from its sources to a promoted model. Work that any earlier run did is not done again.
 
     Args:
-        recipe: by path, inline, by git reference or by URL.
+        recipe: by path, inline, by git reference (`git+https://HOST/REPOSITORY@COMMIT#path/to/recipe.yaml`), or by URL
+            (`https://HOST/recipe.yaml#sha256=DIGEST`).
     """
     activate()
     return carry_out(look_up(read(recipe)))

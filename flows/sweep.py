@@ -32,7 +32,8 @@ def sweep(
     The winner is chosen on validation, as usual. It is registered as a challenger of a separate model.
 
     Args:
-        recipe: by path, inline, by git reference or by URL.
+        recipe: by path, inline, by git reference (`git+https://HOST/REPOSITORY@COMMIT#path/to/recipe.yaml`), or by URL
+            (`https://HOST/recipe.yaml#sha256=DIGEST`).
         method: what `rammerge methods` lists.
         grid: parameter to values.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from prefect.runtime import flow_run
-from pydantic import Field, GetJsonSchemaHandler, PlainValidator
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, PlainValidator
 from pydantic_core.core_schema import CoreSchema
 
 from flows.run.remote import GIT, URL, download, from_git
@@ -36,6 +36,8 @@ class InlineMerge(Merge):
 
 class InlineRecipe(Recipe):
     """The recipe's own keys. Paths are relative to the directory in which the flow runs, by default the checkout."""
+
+    model_config = ConfigDict(title="Inline")
 
     merges: list[Annotated[InlineMerge, short_form("method", InlineMerge)]] = Field(  # type: ignore[assignment]  # each InlineMerge is a Merge
         min_length=1, description="The variants to make."
@@ -68,7 +70,7 @@ GivenRecipe = Annotated[
     str | Path | dict[str, Any],
     PlainValidator(
         lambda given: given,
-        json_schema_input_type=_ByPath | Annotated[InlineRecipe, Field(title="Inline")] | _ByGit | _ByUrl,
+        json_schema_input_type=_ByPath | InlineRecipe | _ByGit | _ByUrl,
     ),
 ]
 
