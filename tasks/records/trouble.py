@@ -29,7 +29,7 @@ _DATABASE: tuple[tuple[str, type[RammergeError], str], ...] = (
     ("authentication failed", InputError, "refuses the name or the password in MLFLOW_TRACKING_URI; correct them"),
     ("Access denied", InputError, "refuses the name or the password in MLFLOW_TRACKING_URI; correct them"),
 )
-_DRIVERS = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
+_DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 
 
 @contextmanager

@@ -22,7 +22,11 @@ KEY = "0" * 40
 @pytest.fixture
 def made(rammerge_home: Path) -> Path:
     """Fill the home with an entry whose file a registered version shares, records, and what is not to be copied."""
-    store.materialise("merge", KEY, lambda out: (out / "weights").write_bytes(b"w" * 100_000) and None)
+
+    def build(out: Path) -> None:
+        (out / "weights").write_bytes(b"w" * 100_000)
+
+    store.materialise("merge", KEY, build)
     version = rammerge_home / "mlflow" / "artifacts" / "1" / "model" / "weights"
     version.parent.mkdir(parents=True)
     version.hardlink_to(rammerge_home / "store" / "merge" / KEY / "weights")

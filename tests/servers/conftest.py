@@ -21,7 +21,7 @@ import yaml
 
 from rammerge.system.servers import end_with_parent
 from tests.fixtures.pipeline import World
-from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until
+from tests.fixtures.waiting import PATIENCE_SECONDS
 from tests.servers import postgresql
 from tests.servers.postgresql import PASSWORD, PostgreSQL
 
@@ -39,7 +39,10 @@ _POLL_SECONDS = 0.3
 
 def wait(condition: Callable[[], object], what: str) -> None:
     """Return once `condition`, which asks a server, holds; `what` says in words what that is."""
-    wait_until(lambda: condition() or time.sleep(_POLL_SECONDS), what)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(_POLL_SECONDS)
 
 
 class Site:
@@ -106,7 +109,7 @@ class Site:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def ask(self, path: str, content: Mapping[str, Any] | None = None, method: str = "") -> Any:
+    def ask(self, path: str, content: object = None, method: str = "") -> Any:
         """Return the answer of Prefect's API; `content` is posted."""
         body = None if content is None else json.dumps(content).encode()
         login = {"Authorization": f"Basic {b64encode(PREFECT_LOGIN.encode()).decode()}"}
