@@ -55,14 +55,22 @@ def serve(
 
 
 def migrate(
-    prefect_db: PrefectDatabase = None, mlflow_db: MlflowDatabase = None, users_db: UsersDatabase = None
+    prefect_db: PrefectDatabase = None,
+    mlflow_db: MlflowDatabase = None,
+    users_db: UsersDatabase = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say what is due; exit code 2 if something is.")] = False,
 ) -> None:
     """Bring the servers' databases to the schema of the installed Prefect and MLflow. Stop `serve` before."""
     _prepare()
     from flows.servers.databases import Databases
+    from rammerge.cli.terminal import say
 
-    Databases.settle(prefect_db, mlflow_db, users_db).migrate()
-    print("every database has the present schema")
+    databases = Databases.settle(prefect_db, mlflow_db, users_db)
+    if check:
+        databases.require_migrated()
+    else:
+        databases.migrate()
+        say("every database has the present schema")
 
 
 def backup(directory: Annotated[Path, typer.Argument(help="A new directory.", metavar="DIR")]) -> None:

@@ -4,14 +4,13 @@ import asyncio
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows.servers.database import make_database as make_prefect_database
-from flows.servers.local import log_of
+from flows.servers.local import DATABASE, log_of, python, with_paths
 from rammerge.cli.terminal import say
 from rammerge.errors import InputError, RammergeError
 from rammerge.system.home import home
@@ -22,7 +21,6 @@ from tasks.records.database import make_database as make_mlflow_database
 from tasks.records.database import sqlite_file
 from tasks.records.migrating import migrate_records, migrate_users, records_are_due, users_are_due
 
-PREFECT_ADDRESS = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 MLFLOW_ADDRESS = "MLFLOW_BACKEND_STORE_URI"
 _ANSWER_SECONDS = 5.0
 # What an address has to begin with, by option.
@@ -61,38 +59,42 @@ class Databases:
         for option, address in given.items():
             _check(option, address)
         return cls(
-            prefect or os.environ.get(PREFECT_ADDRESS) or f"sqlite+aiosqlite:///{home() / 'prefect' / 'prefect.db'}",
+            prefect or os.environ.get(DATABASE) or f"sqlite+aiosqlite:///{home() / 'prefect' / 'prefect.db'}",
             mlflow or os.environ.get(MLFLOW_ADDRESS) or f"sqlite:///{home() / 'mlflow' / 'mlflow.db'}",
             users or f"sqlite:///{home() / 'mlflow' / 'users.db'}",
             tuple(word for pair in given.items() for word in pair),
         )
 
-    def require_migrated(self, *, users: bool) -> None:
-        """Make SQLite databases that are missing, and require that all have the schema of what is installed.
+    @property
+    def _has_users(self) -> bool:
+        """Whether there is a database of users: it is named, or it is here."""
+        file = sqlite_file(self.users)
+        return "--users-db" in self.named or (file is not None and file.exists())
 
-        Args:
-            users: whether there is a database of users.
+    def require_migrated(self) -> None:
+        """Make SQLite databases that are missing, and require that all have the schema of what is installed.
 
         Raises:
             InputError: migrations are due, and the sentence has the command; or a database cannot be opened.
         """
-        with locked(log_of("prefect").with_suffix(".lock")):
-            make_prefect_database()
+        if self.prefect.startswith("sqlite"):
+            with locked(log_of("prefect").with_suffix(".lock")):
+                make_prefect_database()
         with locked(lock_file("database")):
             make_mlflow_database(self.mlflow)
-        due = [who for who, is_due in self._due(users=users) if is_due]
+        due = [who for who, is_due in self._due() if is_due]
         if due:
             command = shlex.join(["rammerge", "migrate", *self.named])
             raise InputError(
                 f"the database of {' and of '.join(due)} needs migrations; make a backup, then run `{command}`"
             )
 
-    def _due(self, *, users: bool) -> Iterator[tuple[str, bool]]:
+    def _due(self) -> Iterator[tuple[str, bool]]:
         with _explained("Prefect", self.prefect):
             yield "Prefect", asyncio.run(_prefect_is_due(self.prefect))
         with _explained("MLflow", self.mlflow):
             yield "MLflow", records_are_due(self.mlflow)
-        if users:
+        if self._has_users:
             with _explained("MLflow's users", self.users):
                 yield "MLflow's users", users_are_due(self.users)
 
@@ -110,11 +112,22 @@ class Databases:
         say("migrating MLflow's database ...")
         with _explained("MLflow", self.mlflow):
             migrate_records(self.mlflow)
-        file = sqlite_file(self.users)
-        if "--users-db" in self.named or (file is not None and file.exists()):
+        if self._has_users:
             say("migrating the database of MLflow's users ...")
             with _explained("MLflow's users", self.users):
                 migrate_users(self.users)
+
+
+def require_migrated(databases: Databases) -> None:
+    """Do `Databases.require_migrated` in a new process: this one, which stays, then has no need of 250 MB of modules.
+
+    Raises:
+        InputError: as there.
+    """
+    command = python("rammerge", "migrate", "--check", *databases.named)
+    done = subprocess.run(command, env={**os.environ, **with_paths({})}, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise InputError((done.stderr.strip().splitlines() or ["error: no reason"])[-1].removeprefix("error: "))
 
 
 def _check(option: str, address: str) -> None:
@@ -159,8 +172,8 @@ async def _heads(address: str) -> set[str]:
 
 
 def _migrate_prefect(address: str) -> None:
-    command = [sys.executable, "-P", "-m", "prefect", "server", "database", "upgrade", "-y"]
-    done = subprocess.run(command, env={**os.environ, PREFECT_ADDRESS: address}, capture_output=True, text=True)
+    command = python("prefect", "server", "database", "upgrade", "-y")
+    done = subprocess.run(command, env={**os.environ, DATABASE: address}, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
         raise RammergeError(f"Prefect's database {redact(address)} cannot be migrated: {redact(' '.join(last))}")

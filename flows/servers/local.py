@@ -11,6 +11,8 @@ from flows.servers.database import make_database
 from rammerge.system.home import home
 from rammerge.system.servers import LOOPBACK, Server, address_of, running
 
+DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+
 
 def prefect_server(
     *,
@@ -34,12 +36,12 @@ def prefect_server(
     }
     return running(
         "prefect",
-        _python("flows.servers.prefect_process", host, str(port)),
+        python("flows.servers.prefect_process", host, str(port)),
         url=address_of(host, port),
         health=health,
         log=log_of("prefect"),
-        settings=_with_paths({**defaults, **settings}),
-        prepare=make_database,
+        settings=with_paths({**defaults, **settings}),
+        prepare=(lambda: None) if DATABASE in settings else make_database,
     )
 
 
@@ -64,7 +66,7 @@ def mlflow_server(
         # Without the job runner MLflow starts in half the time and needs two processes instead of ten.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    command = _python("mlflow", "server", "--host", host, "--port", str(port), "--workers", "1")
+    command = python("mlflow", "server", "--host", host, "--port", str(port), "--workers", "1")
     command += options or ["--default-artifact-root", artifacts().as_uri()]
     return running(
         "mlflow",
@@ -72,7 +74,7 @@ def mlflow_server(
         url=address_of(host, port),
         health="/health",
         log=log_of("mlflow"),
-        settings=_with_paths({**defaults, **settings}),
+        settings=with_paths({**defaults, **settings}),
     )
 
 
@@ -86,10 +88,11 @@ def log_of(name: str) -> Path:
     return home() / "logs" / f"{name}-server.log"
 
 
-def _python(module: str, *arguments: str) -> list[str]:
+def python(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module with this Python."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def _with_paths(settings: Mapping[str, str]) -> dict[str, str]:
+def with_paths(settings: Mapping[str, str]) -> dict[str, str]:
     """Add the paths to import from: what this process can import, the other can."""
     return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), **settings}

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from flows.servers.attending import attend, ended_by_user
-from flows.servers.databases import MLFLOW_ADDRESS, PREFECT_ADDRESS, Databases
-from flows.servers.local import artifacts, mlflow_server, prefect_server
+from flows.servers.databases import MLFLOW_ADDRESS, Databases, require_migrated
+from flows.servers.local import DATABASE, artifacts, mlflow_server, prefect_server
 from rammerge.cli.terminal import say
 from rammerge.errors import InputError
 from rammerge.system.atomic import write_text
@@ -54,7 +54,7 @@ class Serving:
         protected = require_passwords(self.host)
         files = self._files()
         port, mlflow_port = _usable_port(self.host, self.port), _usable_port(self.host, self.mlflow_port)
-        self.databases.require_migrated(users=protected)
+        require_migrated(self.databases)
         ended = ended_by_user()
         with ExitStack() as stack:
             say("starting the servers, which takes a few seconds ...")
@@ -67,7 +67,7 @@ class Serving:
 
     def _prefect(self, port: int) -> AbstractContextManager[Server]:
         settings = {
-            PREFECT_ADDRESS: self.databases.prefect,
+            DATABASE: self.databases.prefect,
             "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
             # Leases in memory, Prefect's default, are forgotten at a restart while their slots stay taken.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",

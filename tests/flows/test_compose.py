@@ -40,6 +40,9 @@ def test_commands_and_their_options_exist(compose: Any) -> None:
         if program == "rammerge":
             options = {name for parameter in known[words[0]].params for name in parameter.opts}
             assert {word for word in words if word.startswith("--")} <= options
+        if program == "prefect":
+            deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+            assert words[words.index("--pool") + 1] in {each["work_pool"]["name"] for each in deployments}
 
 
 def test_variables_of_ours_are_read_somewhere(compose: Any) -> None:
