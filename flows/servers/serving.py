@@ -22,6 +22,7 @@ from rammerge.system.servers import LOOPBACK, Server, free_port
 
 # What makes the servers ask for passwords: Prefect for this NAME:PASSWORD, MLflow for the administrator's.
 _PREFECT_SECRET, _MLFLOW_SECRET = "PREFECT_SERVER_API_AUTH_STRING", "MLFLOW_AUTH_ADMIN_PASSWORD"
+_LEASES = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
 _LEAST_LENGTH = 12  # MLflow's rule
 _THIS_MACHINE = (LOOPBACK, "localhost", "::1")
 
@@ -70,7 +71,7 @@ class Serving:
             DATABASE: self.databases.prefect,
             "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
             # Leases in memory, Prefect's default, are forgotten at a restart while their slots stay taken.
-            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            _LEASES: os.environ.get(_LEASES, "prefect.server.concurrency.lease_storage.filesystem"),
         }
         if self.host not in _THIS_MACHINE:
             # Browsers elsewhere ask for the API where they found the page.

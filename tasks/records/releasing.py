@@ -51,6 +51,11 @@ class Registered(Result):
         found = registry.find_release(self.name, self.content)
         return found is not None and found.version == self.version
 
+    def found(self) -> Self:
+        """Return the version with its present place, which is a different one in a home that was restored elsewhere."""
+        release = registry.find_release(self.name, self.content)
+        return self if release is None else self.model_copy(update={"path": Path(release.path)})
+
 
 @step(
     "register",
