@@ -136,6 +136,8 @@ def _write_settings_of_users(database: str) -> Path:
         "database_uri": database.replace("%", "%%"),  # MLflow reads it with interpolation
         "admin_username": "admin",
         "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
+        # Hashing a password takes longer than most answers. There is one process, so a changed password counts at once.
+        "auth_cache_ttl_seconds": "60",
     }
     text = io.StringIO()
     settings.write(text)
