@@ -44,13 +44,31 @@ HELD = Method(name="held", summary="The first agent.", source="a test", params=N
 
 
 @pytest.fixture(scope="module")
+def held(world: World) -> Iterator[Path]:
+    """Yield a recipe whose merge lasts as long as the file `hold` beside it is there."""
+    (world.root / "waiting.py").write_text(METHOD)
+    (world.root / "hold").touch()
+    recipe = world.write(name="held", merges=["waiting:HELD"], trust=["waiting"], evaluation="none", gates=None)
+    yield recipe.rename(world.root / "held.yaml")
+    (world.root / "hold").unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def begun(site: Site, world: World, held: Path) -> dict[str, str]:
+    """Begin, all at once because each mostly waits, a merge that is to be cancelled and a run of a missing recipe."""
+    world.write(merges=["ram"])
+    recipes = {"held": held, "missing": world.root / "nowhere.yaml"}
+    return {name: site.start(RUN, recipe=str(recipe)) for name, recipe in recipes.items()}
+
+
+@pytest.fixture(scope="module")
 def scheduled(site: Site, world: World) -> str:
     """Put a recipe on the nightly deployment's schedule until a run of it has begun; return that once it has ended."""
     nightly = site.ask(f"/deployments/name/{NIGHTLY}")["id"]
-    begun = {"state": {"type": {"any_": ["PENDING", "RUNNING", "COMPLETED", "FAILED"]}}}
-    asked = {"flow_runs": {"deployment_id": {"any_": [nightly]}, **begun}}
+    at_work = {"type": {"any_": ["PENDING", "RUNNING", "COMPLETED", "FAILED"]}}
+    asked = {"flow_runs": {"deployment_id": {"any_": [nightly]}, "state": at_work}}
     # Often, because the scheduler passes over moments that are gone when it looks.
-    when = {"interval": 10, "anchor_date": datetime.now(UTC).isoformat(), "timezone": "UTC"}
+    when = {"interval": 20, "anchor_date": datetime.now(UTC).isoformat(), "timezone": "UTC"}
     schedule = {"active": True, "schedule": when, "parameters": {"recipe": str(world.recipe)}}
     (made,) = site.ask(f"/deployments/{nightly}/schedules", [schedule])
     wait(lambda: site.ask("/flow_runs/filter", asked), "the scheduled run")
@@ -61,14 +79,9 @@ def scheduled(site: Site, world: World) -> str:
     return str(run["id"])
 
 
-@pytest.fixture
-def held(world: World) -> Iterator[Path]:
-    """Yield a recipe whose merge lasts as long as the file `hold` beside it is there."""
-    (world.root / "waiting.py").write_text(METHOD)
-    (world.root / "hold").touch()
-    recipe = world.write(name="held", merges=["waiting:HELD"], trust=["waiting"], evaluation="none", gates=None)
-    yield recipe.rename(world.root / "held.yaml")
-    (world.root / "hold").unlink(missing_ok=True)
+def test_bad_input_fails_with_its_sentence(site: Site, begun: dict[str, str]) -> None:
+    state = site.end(begun["missing"])
+    assert state["type"] == "FAILED" and "nowhere.yaml: no such recipe file" in state["message"]
 
 
 def test_a_scheduled_recipe_is_merged_and_promoted(site: Site, scheduled: str) -> None:
@@ -86,13 +99,10 @@ def test_a_gate_refuses(site: Site, world: World) -> None:
     assert "is not shown to reach 1 on average" in state["message"]
 
 
-def test_bad_input_fails_with_its_sentence(site: Site, world: World) -> None:
-    state = site.end(site.start(RUN, recipe=str(world.root / "nowhere.yaml")))
-    assert state["type"] == "FAILED" and "nowhere.yaml: no such recipe file" in state["message"]
-
-
-def test_a_cancelled_merge_ends_and_is_finished_by_the_next_run(site: Site, world: World, held: Path) -> None:
-    run = site.start(RUN, recipe=str(held))
+def test_a_cancelled_merge_ends_and_is_finished_by_the_next_run(
+    site: Site, world: World, held: Path, begun: dict[str, str]
+) -> None:
+    run = begun["held"]
     wait((world.root / "merging").exists, "the merge")
     assert locks_held(site.home)
     site.ask(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
@@ -106,7 +116,7 @@ def test_a_cancelled_merge_ends_and_is_finished_by_the_next_run(site: Site, worl
 
 def test_the_pages_show_the_run(browser: Browser, site: Site, scheduled: str, tmp_path: Path) -> None:
     logged_in(browser, site.prefect)
-    browser.show(f"{site.prefect}/runs/flow-run/{scheduled}", "merge tiny", "Completed")
+    browser.show(f"{site.prefect}/runs/flow-run/{scheduled}", "tiny", "Completed")
     browser.screenshot(tmp_path / "run.png")
     browser.show(f"{site.prefect}/artifacts", "tiny-leaderboard", "tiny-release")
     browser.screenshot(tmp_path / "artifacts.png")
