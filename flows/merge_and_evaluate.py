@@ -22,17 +22,19 @@ from flows.run.outcome import Outcome
 from flows.run.parts import drop_parts, merge_parts
 from flows.run.planned import Plan
 from flows.run.planning import look_up
+from flows.run.promoting import serve, tell
 from flows.run.searching import search
 from flows.run.sending import in_pools
 from flows.run.settling import results, settle
 from flows.run.sharing import bound_store
+from flows.run.telling import failure_told
 from flows.run.watching import watched
 from flows.run.yardsticks import ask_yardsticks, described, fetch_yardsticks, meet_servers, route_agents
 from rammerge.errors import InputError
 from rammerge.system.redaction import without_secrets
 from tasks.records.layout import expect_records
 from tasks.records.record import Judged, Record
-from tasks.records.releasing import describe, promote, register
+from tasks.records.releasing import describe, register
 from tasks.records.reporting import report
 from tasks.records.tracking import track
 from tasks.runtime.cluster import steps_on
@@ -70,12 +72,14 @@ def merge_and_evaluate(recipe: GivenRecipe) -> "Outcome | State[Outcome]":
 @watched
 def carry_out(todo: Plan) -> "State[Outcome]":
     """Do what is planned, in the flow that calls this, and return the flow's final state."""
-    check(todo)
-    with steps_on(todo.recipe.compute), in_pools(todo.recipe.compute):
-        return _carry_out(todo)
+    with failure_told(todo.recipe):
+        check(todo)
+        with steps_on(todo.recipe.compute), in_pools(todo.recipe.compute):
+            outcome = _carry_out(todo)
+    return Completed(name=outcome.state, message=outcome.sentence, data=outcome)
 
 
-def _carry_out(todo: Plan) -> "State[Outcome]":
+def _carry_out(todo: Plan) -> Outcome:
     started = time.time()
     bound_store(todo.recipe)
     todo = replace(todo, servers=meet_servers(todo))
@@ -109,8 +113,7 @@ def _carry_out(todo: Plan) -> "State[Outcome]":
         started=started,
     )
     against = record.overlap.against(todo.variants)
-    outcome = _release(record, todo.conditions, rival, [*family.warnings, *against])
-    return Completed(name="Completed" if outcome.passed else "Refused", message=outcome.sentence, data=outcome)
+    return _release(record, todo.conditions, rival, [*family.warnings, *against])
 
 
 @dataclass(frozen=True)
@@ -216,10 +219,10 @@ def _release(record: Record, conditions: Conditions, rival: Challenge, warnings:
     runs = track.submit(record, reported, run)
     release = register.submit(record, runs, run)
     settle(*([reported] if reported else []), runs, release)
-    champion = describe(release.result())
-    if judged and judged.decision.passed and spec.promotes:
-        champion = promote.submit(spec.model_name, release, rival.version, run).result().sentence
     page = reported.result().page if reported else None
+    passes = judged is not None and judged.decision.passed and spec.promotes
+    served = serve(spec, release.result(), runs.result(), page, rival.version) if passes else None
+    champion = served.sentence if served else describe(release.result())
     artifacts.publish_release(spec.name, champion, release.result(), runs.result(), page)
     artifacts.tag_run(spec.name, {"none": "not evaluated"}.get(record.verdict, record.verdict))
     outcome = Outcome(
@@ -234,10 +237,12 @@ def _release(record: Record, conditions: Conditions, rival: Challenge, warnings:
         model=directory_of(record.selected),
         registered=(release.result().name, release.result().version),
         champion=champion,
+        approval=served.approval if served else "none",
         run_id=runs.result().run_id,
         warnings=[*warnings, *record.selected.warnings],
     )
     outcome.keep()
+    tell(spec, outcome, served, judged.leaderboard.load() if judged else None, rival.version)
     if spec.store.pack:
         agents = {name: source for name, source in record.sources.items() if name != "base"}
         settle(pack.submit(record.sources["base"], agents, record.variants, record.variant))

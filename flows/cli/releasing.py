@@ -1,7 +1,8 @@
-"""Commands about the versions of a registered model: releases, promote, rollback."""
+"""Commands about the versions of a registered model: releases, promote, rollback, approve, refuse."""
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from rammerge.cli.terminal import say
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from rammerge.recipe import Happening
     from tasks.records.differences import Differences
     from tasks.records.promotion import Promotion
     from tasks.records.registry import Release
@@ -29,7 +31,7 @@ def promote(
     from tasks.records import promotion
     from tasks.records.history import Reason
 
-    _report(promotion.promote(name, version, reason=Reason(because=because), by_hand=True))
+    _report(promotion.promote(name, version, reason=Reason(because=because), by_hand=True), version, "promoted")
 
 
 def rollback(name: Name, because: Because = "") -> None:
@@ -38,7 +40,39 @@ def rollback(name: Name, because: Because = "") -> None:
     from tasks.records import promotion
     from tasks.records.history import Reason
 
-    _report(promotion.rollback(name, reason=Reason(because=because)))
+    moved = promotion.rollback(name, reason=Reason(because=because))
+    _report(moved, moved.champion, "promoted")
+
+
+Asked = Annotated[
+    str, typer.Argument(help="A recipe, a registered model, or the id of a run in Prefect.", metavar="RECIPE|NAME|RUN")
+]
+Version = Annotated[int | None, typer.Option(help="Default: the newest version that waits.", metavar="VERSION")]
+Reasons = Annotated[str, typer.Option(help="Why; it is kept with the version.", metavar="TEXT")]
+
+
+def approve(asked: Asked, because: Reasons, version: Version = None) -> None:
+    """Let a version serve that waits for approval; a run that is paused goes on."""
+    _answer(asked, version, because, approve=True)
+
+
+def refuse(asked: Asked, because: Reasons, version: Version = None) -> None:
+    """Refuse a version that waits for approval; a run that is paused goes on, and ends as refused."""
+    _answer(asked, version, because, approve=False)
+
+
+def _answer(asked: str, version: int | None, because: str, *, approve: bool) -> None:
+    _prepare()
+    from rammerge.recipe import load
+    from tasks.records.approval import answer, find_question, find_question_of
+    from tasks.records.history import Reason
+
+    recipe = Path(asked)
+    name = load(recipe).model_name if recipe.is_file() else asked
+    release = find_question_of(asked) or find_question(name, version)
+    moved = answer(release.name, release.version, approve=approve, reason=Reason(because=because))
+    serves = moved.champion == release.version
+    _report(moved, release.version, "promoted" if serves else "refused")
 
 
 def releases(
@@ -50,6 +84,7 @@ def releases(
     """List the registered versions of a model, newest first, and what happened to them."""
     _prepare()
     from flows.cli.display import console
+    from tasks.records.approval import Question
     from tasks.records.history import read_history
     from tasks.records.registry import get_release
     from tasks.records.registry import releases as list_releases
@@ -65,6 +100,8 @@ def releases(
     for release in found:
         for event in read_history(release.tags)[-1:]:
             print(f"version {release.version}: {event.sentence}")
+        if question := Question.of(release):
+            print(f"version {release.version} waits for approval until {question.deadline}: read {question.report}")
 
 
 def _table(found: "Sequence[Release]") -> "Table":
@@ -109,13 +146,18 @@ def _show_differences(name: str, versions: tuple[int, int], found: "Differences"
     out.print(changes if found.changes else "both are made of the same")
 
 
-def _report(moved: "Promotion") -> None:
-    """Print what a promotion came to, how the champions differ, and what speaks against the new one."""
+def _report(moved: "Promotion", version: int | None, event: "Happening") -> None:
+    """Print what came of it, how the champions differ, and what speaks against the new one; tell who wants to hear."""
     print(moved.sentence)
     for line in moved.difference:
         print(f"  {line}")
     for caution in moved.cautions:
         say(f"warning: {caution}")
+    if version is not None and (moved.changed or event == "refused"):
+        from flows.run.telling import tell_of_move
+
+        for problem in tell_of_move(moved, version, event):
+            say(f"warning: {problem}")
 
 
 def _prepare() -> None:

@@ -35,6 +35,8 @@ def run(recipe: Path, runner: str | None = None) -> None:
 
     outcome = run_recipe(recipe, display, runner)
     _report(outcome, f"{shown[0].summary()}, {time.monotonic() - started:.0f} s")
+    if outcome.approval == "refused":
+        raise RammergeError(outcome.champion)
     if not outcome.passed:
         raise RammergeError(f"'{outcome.selected}' was refused by a gate: {' '.join(outcome.refusals)}")
 

@@ -8,12 +8,14 @@ from uuid import UUID
 
 from prefect import State, get_client
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from evaluation.report.searches import search_markdown
 from evaluation.report.words import percent
 from evaluation.search.history import History
+from flows.run.telling import tell_of_move
 from tasks.records.pages import file_fragment, mlflow_page, run_fragment, version_fragment
 from tasks.records.promotion import Promotion
 from tasks.records.record import NOT_EVALUATED
@@ -121,8 +123,12 @@ def publish_release(recipe: str, sentence: str, release: Registered, runs: Track
 
 
 def end_move(moved: Promotion) -> State[Promotion]:
-    """Show on the page of a promotion or a rollback what it came to, and return the state that says it."""
-    create_markdown_artifact(f"{moved.sentence}.\n", key=artifact_key("release", moved.name), description="Release")
+    """Show what a promotion or a rollback came to, tell who wants to hear, and return the state that says it."""
+    lines = [f"{moved.sentence}.", "", *(f"- {line}" for line in (*moved.cautions, *moved.difference)), ""]
+    create_markdown_artifact("\n".join(lines), key=artifact_key("release", moved.name), description="Release")
+    if moved.changed and moved.champion is not None:
+        for problem in tell_of_move(moved, moved.champion, "promoted"):
+            get_run_logger().warning(problem)
     return Completed(name="Completed" if moved.changed else "Unchanged", message=moved.sentence, data=moved)
 
 

@@ -4,7 +4,7 @@ import io
 import json
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console, Group
@@ -19,6 +19,8 @@ from rammerge.system.atomic import write_text
 from rammerge.system.home import home
 
 _TEXT_WIDTH = 140
+
+Approval = Literal["none", "waiting", "approved", "refused"]
 
 
 class Outcome(BaseModel):
@@ -37,6 +39,8 @@ class Outcome(BaseModel):
         model: the selected variant's directory.
         registered: the registered model's name and version.
         champion: a sentence about the champion, or why it did not change.
+        approval: what a person said, where one is asked before a promotion: `waiting` for an answer after the end of
+            the run, `refused` also if nobody answered in time.
         run_id: the MLflow run.
         warnings: what the user should know about the merges.
     """
@@ -54,6 +58,7 @@ class Outcome(BaseModel):
     model: Path
     registered: tuple[str, int]
     champion: str
+    approval: Approval = "none"
     run_id: str
     warnings: list[str]
 
@@ -79,6 +84,13 @@ class Outcome(BaseModel):
                 places = (outcome.leaderboard_file, outcome.decision_file, outcome.report, outcome.model)
                 found |= {place for place in places if place is not None}
         return found
+
+    @property
+    def state(self) -> str:
+        """The name of the state that a run with this outcome ends in."""
+        if self.approval == "waiting":
+            return "AwaitingApproval"
+        return "Completed" if self.passed and self.approval != "refused" else "Refused"
 
     @property
     def sentence(self) -> str:

@@ -6,6 +6,7 @@ from rammerge.recipe.location import Location
 from rammerge.recipe.merges import Merge, Variant, WrittenStep, unknown_steps, with_values
 from rammerge.recipe.model import Output, Recipe, schema
 from rammerge.recipe.reading import load, parse, quoted
+from rammerge.recipe.registry import Happening, Notify
 from rammerge.recipe.search import Domain, Search
 from rammerge.recipe.section import as_name, is_name
 from rammerge.recipe.sources import Source, name_members
@@ -16,8 +17,10 @@ __all__ = [
     "Compute",
     "Domain",
     "Evaluation",
+    "Happening",
     "Location",
     "Merge",
+    "Notify",
     "Output",
     "Recipe",
     "Search",

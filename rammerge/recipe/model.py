@@ -20,6 +20,7 @@ from rammerge.recipe.compute import Compute
 from rammerge.recipe.evaluation import Evaluation, WrittenGate, read_evaluation
 from rammerge.recipe.location import Location, error_at
 from rammerge.recipe.merges import Merge, Variant, variant_name, with_values
+from rammerge.recipe.registry import Notify, Registry
 from rammerge.recipe.section import RESERVED, Dtype, Name, Section, Size, short_form
 from rammerge.recipe.sources import Agent, Source, member_names
 from rammerge.recipe.yardsticks import ROUTED, Yardstick
@@ -48,13 +49,6 @@ class Output(Section):
     resize: Literal["refuse", "common"] = Field(
         default="refuse", description="`common`: agents with appended vocabulary rows are merged on the base's rows."
     )
-
-
-class Registry(Section):
-    """Where the chosen variant is registered, and whether it becomes the champion when it passes every gate."""
-
-    model: Name | None = Field(default=None, description="Registered model's name; default: the recipe's name.")
-    promote: bool = Field(default=True, description="Move the alias `champion` when every gate passes.")
 
 
 class Store(Section):
@@ -104,6 +98,7 @@ class Recipe(Section):
         default=[], description="All must pass before promotion."
     )
     registry: Registry = Registry()
+    notify: list[Notify] = Field(default=[], description="Who hears of what became of a run.")
     store: Store = Store()
     trust: list[str] = Field(
         default=[],
@@ -151,11 +146,15 @@ class Recipe(Section):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the recipe with its defaults filled in; comments, layout and the order of keys do not count."""
+        """SHA-256 of the recipe with its defaults filled in; comments, layout and the order of keys do not count.
+
+        Nor does what changes neither a model nor a score: limits of time, who is asked, and who is told.
+        """
         unused = {key for key in ("trust", "yardsticks") if not getattr(self, key)}
-        said = self.model_dump(mode="json", exclude={"store", *unused})
+        said = self.model_dump(mode="json", exclude={"store", "notify", *unused})
         for key in ("timeout", "workers"):
             said["compute"].pop(key)
+        said["registry"] = self.registry.model_dump(mode="json", include={"model", "promote"})
         content = json.dumps(said, sort_keys=True, allow_nan=False)
         return hashlib.sha256(content.encode()).hexdigest()
 

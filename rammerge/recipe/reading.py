@@ -83,6 +83,10 @@ def _check_unevaluated(recipe: Recipe, variants: int) -> None:
             f"scores decide about a promotion, and evaluation is none; remove the key, and promote by hand with "
             f"`rammerge promote {recipe.model_name} VERSION`",
         )
+    if recipe.registry.approval == "required":
+        raise recipe.error(
+            ("registry", "approval"), "nothing is promoted, since evaluation is none; remove the key, or give suites"
+        )
 
 
 def quoted(text: str) -> str:

@@ -49,12 +49,14 @@ class Event(Reason):
         when: local time with its offset.
         instead_of: of a promotion, the champion before it, if there was one.
         difference: of a promotion, how the version differs from that champion, one sentence each.
+        run: of a promotion, the MLflow run whose leaderboard has the version's scores.
     """
 
     what: What
     when: str = Field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S %z"))
     instead_of: int | None = None
     difference: tuple[str, ...] = ()
+    run: str = ""
 
     @property
     def sentence(self) -> str:

@@ -17,7 +17,7 @@ from tasks.records.aliases import CHALLENGER, CHAMPION, PREVIOUS, Move, move_ali
 from tasks.records.connection import client, lock_file
 from tasks.records.differences import Differences, differences
 from tasks.records.history import Event, Reason, read_history, with_event
-from tasks.records.registry import TAG_GATES, Release, get_release, require_intact, require_model
+from tasks.records.registry import TAG_GATES, TAG_RUN, Release, get_release, require_intact, require_model
 from tasks.records.trouble import explained
 
 TAG_ROLLED_BACK = "rammerge.rolled_back"
@@ -107,7 +107,7 @@ def _to(release: Release, aliases: Mapping[str, int], reason: Reason | None, bet
     if aliases.get(CHALLENGER) == release.version:
         moved[CHALLENGER] = None
     ended: dict[str, str | None] = {tag: None for tag in (TAG_ROLLED_BACK, TAG_QUESTION) if tag in release.tags}
-    told = with_event(release.tags, _event("promoted", reason, instead_of=champion, difference=said))
+    told = with_event(release.tags, _promoted(release, reason, instead_of=champion, difference=said))
     return Move(aliases=moved, tags={release.version: {**ended, **told}})
 
 
@@ -116,8 +116,12 @@ def _unmoved(name: str, aliases: Mapping[str, int], sentence: str) -> Promotion:
     return Promotion(name=name, champion=champion, previous=previous, changed=False, sentence=sentence)
 
 
-def _event(what: Literal["promoted", "rolled back"], reason: Reason | None, **facts: object) -> Event:
-    return Event.model_validate({"what": what, **(reason or Reason()).model_dump(), **facts})
+def _promoted(
+    release: Release, reason: Reason | None, *, instead_of: int | None, difference: tuple[str, ...] = ()
+) -> Event:
+    by = (reason or Reason()).model_dump()
+    run = release.tags.get(TAG_RUN, "")
+    return Event(what="promoted", **by, instead_of=instead_of, difference=difference, run=run)
 
 
 def _cautions(release: Release, between: Differences | None) -> tuple[str, ...]:
@@ -192,11 +196,11 @@ def rollback(name: str, *, reason: Reason | None = None) -> Promotion:
         tags: dict[int, dict[str, str | None]] = {
             champion: {
                 TAG_ROLLED_BACK: time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                **with_event(gone.tags, _event("rolled back", reason)),
+                **with_event(gone.tags, Event(what="rolled back", **(reason or Reason()).model_dump())),
             },
             previous: {
                 TAG_ROLLED_BACK: None,
-                **with_event(back.tags, _event("promoted", reason, instead_of=champion)),
+                **with_event(back.tags, _promoted(back, reason, instead_of=champion)),
             },
         }
         move_aliases(mlflow, name, Move(aliases={CHAMPION: previous, PREVIOUS: champion}, tags=tags), seen=aliases)

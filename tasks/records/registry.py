@@ -28,6 +28,8 @@ TAG_DIGEST = "rammerge.digest"
 TAG_VARIANT = "rammerge.variant"
 TAG_GATES = "rammerge.gates"
 TAG_RUN = "rammerge.run"
+# Who is told what becomes of the version, as the recipe says.
+TAG_NOTIFY = "rammerge.notify"
 TAG_FILES = "rammerge.files"
 
 

@@ -82,6 +82,7 @@ def register(out: Path, record: Record, runs: Tracked, flow_run: str) -> None:
             tags={
                 **record.tags,
                 registry.TAG_RUN: runs.run_id,
+                registry.TAG_NOTIFY: json.dumps([each.model_dump(mode="json") for each in record.recipe.notify]),
                 registry.TAG_VARIANT: record.variant,
                 "rammerge.weights": record.selected.digest,
                 registry.TAG_GATES: f"{record.verdict}: {refusals}" if refusals else record.verdict,
@@ -106,12 +107,13 @@ class Promoted(Result):
     name: str
     champion: int | None
     sentence: str
+    changed: bool
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
         """Return the result that `promote` wrote."""
         moved = json.loads((entry.path / "promotion.json").read_text("utf-8"))
-        facts = {name: moved[name] for name in ("name", "champion", "sentence")}
+        facts = {name: moved[name] for name in ("name", "champion", "sentence", "changed")}
         return cls(path=entry.path, digest=entry.digest, **facts)
 
     def holds(self) -> bool:

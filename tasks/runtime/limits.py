@@ -38,6 +38,11 @@ class _Limit:
     seconds = FLOW_SECONDS
 
 
+def is_of_one_run() -> bool:
+    """Tell whether this process is there for one run of a deployment, and for nothing else."""
+    return _OF_ONE_RUN in os.environ
+
+
 def limit_steps(text: str) -> None:
     """From now on let a step, or a model, take as long as `text` says (`compute.timeout` of a recipe)."""
     limit_steps_to(parse_duration(text))
@@ -71,7 +76,7 @@ def _give_up(sentence: str, run: str | None) -> None:
         recording.start()
         recording.join(_RECORDING_SECONDS)
     print(f"error: {sentence}", file=sys.stderr, flush=True)
-    end_at_once(1, anyway=_OF_ONE_RUN in os.environ)
+    end_at_once(1, anyway=is_of_one_run())
 
 
 def _record(sentence: str, run: UUID) -> None:

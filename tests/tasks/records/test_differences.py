@@ -4,15 +4,17 @@ The scores of two versions are compared on the same items, or not at all.
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from evaluation.judging.leaderboard import Leaderboard, build_leaderboard
+from evaluation.judging.leaderboard import Champion, Leaderboard, build_leaderboard
 from tasks.records import promotion, registry
 from tasks.records.differences import differences
 from tasks.records.history import Reason, read_history
-from tests.evaluation.boards import AGENTS, VARIANTS, all_results
+from tasks.records.regression import regressions
+from tests.evaluation.boards import AGENTS, VARIANTS, all_results, model_results
 from tests.tasks.records.made import register
 
 RAM = {"rammerge.variant": "ram", "rammerge.gates": "passed", "rammerge.source.tool": "org/tool@1 sha256:aa"}
@@ -97,3 +99,18 @@ def test_the_command_shows_the_differences_and_the_last_event(capsys: pytest.Cap
 def test_a_version_that_is_made_again_tells_of_the_last_run(model: Path, place: Path) -> None:
     again = register("differ", model, "two", place, tags={"rammerge.gates": "passed"})
     assert again.version == 2 and registry.get_release("differ", 2).tags["rammerge.gates"] == "passed"
+
+
+def test_what_has_become_worse_is_told_only_when_the_interval_shows_it() -> None:
+    served = Champion(name="differ version 1", row="ram")
+    made = partial(build_leaderboard, base="base", agents=AGENTS)
+    assert regressions("differ", 1, made(all_results(), variants=VARIANTS, champion=served)) == []
+    worse = all_results() | {"ram": model_results((0.3, 0.3))}
+    told = regressions("differ", 1, made(worse, variants={"ram": "ram"}, champion=served))
+    assert len(told) == 1 and told[0].startswith("differ version 1 scores worse than when it was promoted: ")
+    others = {name: method for name, method in VARIANTS.items() if name != "ram"}
+    found = all_results() | {"champion": all_results()["ram"]}
+    (sentence,) = regressions(
+        "differ", 1, made(found, variants=others, champion=served.model_copy(update={"row": "champion"}))
+    )
+    assert sentence.startswith("the best variant, full, is worse than differ version 1: the difference on average is -")
