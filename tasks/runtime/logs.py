@@ -45,7 +45,8 @@ def log_as_wished() -> None:
 class JsonLines(logging.Formatter):
     """A record as one JSON object: time (UTC), level, logger, message, run, recipe, step, model, an error's traceback.
 
-    What is in `about` of a record's extra fields goes before what Prefect knows of the thread.
+    What is in `about` of a record's extra fields goes before what Prefect writes into it, and that before what Prefect
+    knows of the thread.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -57,11 +58,20 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
             **dict.fromkeys(_ABOUT),
             **_present(),
+            **_named(record),
             **getattr(record, "about", {}),
         }
         if record.exc_info:
             content["error"] = record.exc_text or self.formatException(record.exc_info)
         return json.dumps(content, ensure_ascii=False)
+
+
+def _named(record: logging.LogRecord) -> dict[str, str]:
+    """Return which run, step and model a record of Prefect's own names."""
+    names = {"run": "flow_run_id", "recipe": "flow_run_name", "step": "task_name"}
+    found = {key: str(value) for key, name in names.items() if (value := getattr(record, name, None))}
+    step, _, model = str(getattr(record, "task_run_name", "")).partition(" ")
+    return found | ({"model": model} if model and step == found.get("step") else {})
 
 
 def _present() -> dict[str, str]:

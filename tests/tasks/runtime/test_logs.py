@@ -56,10 +56,13 @@ def test_a_line_of_any_library_says_for_which_step_its_thread_works(
         logging.getLogger("others").warning("between steps")
         monkeypatch.setattr(TaskRunContext, "get", lambda: task)
         logging.getLogger("others").warning("within one")
+        names = {"flow_run_id": "r2", "flow_run_name": "own", "task_name": "smoke", "task_run_name": "smoke average"}
+        logging.getLogger("prefect.others").warning("of another run", extra=names)
     found = [{key: line[key] for key in ("run", "recipe", "step", "model")} for line in told.lines]
     assert found == [
         {"run": "r1", "recipe": "zoo", "step": None, "model": None},
         {"run": "r1", "recipe": "zoo", "step": "merge", "model": "ram"},
+        {"run": "r2", "recipe": "own", "step": "smoke", "model": "average"},
     ]
 
 
