@@ -5,6 +5,8 @@ transformers is imported by the first call.
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +16,25 @@ from rammerge.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-# A checkpoint's own code is never run. Unset, transformers would ask on a terminal whether to run it.
-LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+_trusted: ContextVar[bool] = ContextVar("rammerge_trust_remote_code", default=False)
+
+
+@contextmanager
+def trusting(trusted: bool) -> Iterator[None]:
+    """While the context lasts, let models run the code that they bring, if `trusted`."""
+    token = _trusted.set(trusted)
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+def local() -> dict[str, Any]:
+    """Return how transformers is to load: from files, and without a checkpoint's own code unless that is trusted.
+
+    If that were left unsaid, transformers would ask on a terminal.
+    """
+    return {"local_files_only": True, "trust_remote_code": _trusted.get()}
 
 
 @dataclass(frozen=True)
@@ -70,7 +89,7 @@ def _config(model_dir: Path) -> "PreTrainedConfig":
     if not (model_dir / "config.json").is_file():
         raise InputError(f"{model_dir} is not a model directory: it has no config.json")
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(model_dir, **LOCAL)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(model_dir, **local())
     except Exception as error:  # what a file from elsewhere makes transformers' parsers raise
         raise _refusal(model_dir, f"transformers cannot read its config.json: {_first_sentence(error)}") from error
     return config
@@ -80,6 +99,11 @@ def _offered(config: "PreTrainedConfig") -> Iterator[tuple[type[Any], str]]:
     """Yield each auto class that loads models of this configuration and runs them on text, and what it loads."""
     import transformers
 
+    if _trusted.get():
+        own = getattr(config, "auto_map", None) or {}
+        for name in ("AutoModelForSeq2SeqLM", "AutoModelForCausalLM"):
+            if isinstance(own.get(name), str):
+                yield getattr(transformers, name), own[name].rpartition(".")[2]
     # Encoder-decoders first: transformers offers their decoders as causal models too.
     for auto, classes in (
         (transformers.AutoModelForSeq2SeqLM, transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING),

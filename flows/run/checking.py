@@ -8,7 +8,7 @@ from rich.filesize import decimal
 from evaluation.runners.rehearsal import Rehearsed
 from evaluation.search.schedule import answers
 from flows.run.against import of_adapters, of_overlap
-from flows.run.code import foreign_code, unused_code
+from flows.run.code import foreign_code, models_code
 from flows.run.planned import Plan, PlannedSearch
 from flows.run.pools import check_pools, require_server
 from flows.run.power import asked_by_gates, detectable, items_of
@@ -73,7 +73,8 @@ def _here(plan: Plan) -> list[str]:
     models |= {name: Path(origin.source) for name, origin in plan.yardsticks.items()}
     found = Rehearsal(plan.suites, models, plan.conditions).found()
     read = [prompts.described(family.sources["base"].path) for prompts in plan.prompts.values()]
-    heard += [*of_adapters(plan, family), *of_overlap(plan, fetched), *unused_code(family.sources)]
+    heard += [*of_adapters(plan, family), *of_overlap(plan, fetched)]
+    heard += models_code(family.sources, trusted=plan.recipe.evaluation.trust_remote_code)
     return [*read, *_told(plan, found, *family.warnings, *heard), work]
 
 

@@ -20,12 +20,13 @@ def foreign_code(plan: Plan) -> Iterator[str]:
         yield f"runs code from {place}"
 
 
-def unused_code(sources: Mapping[str, Checkpoint]) -> Iterator[str]:
-    """Yield a sentence for each model that brings code, which never runs; see SECURITY.md."""
+def models_code(sources: Mapping[str, Checkpoint], *, trusted: bool) -> Iterator[str]:
+    """Yield a sentence for each model that brings code, which runs only if the recipe says so; see SECURITY.md."""
     for name, model in sources.items():
         files = [str(file.relative_to(model.path)) for file in model.sidecars if file.suffix == ".py"]
         if files:
-            yield f"{name} brings code, which is copied and never run: {', '.join(sorted(files))}"
+            what = f"which runs in its evaluation, from {model.path}" if trusted else "which is copied and never run"
+            yield f"{name} brings code, {what}: {', '.join(sorted(files))}"
 
 
 def _methods(plan: Plan) -> list[str]:

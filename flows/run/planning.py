@@ -10,7 +10,7 @@ from flows.run.planned import Plan, PlannedSearch, read_gate
 from rammerge import store
 from rammerge.activations.prompts import Prompts
 from rammerge.errors import InputError, closest
-from rammerge.recipe import Location, Merge, Recipe, Search, Source, load
+from rammerge.recipe import Location, Merge, Recipe, Search, Source, is_commit, load
 from rammerge.rules import resolve
 from tasks.search.space import Fixed, Space
 from tasks.steps.evaluating import SuiteRef
@@ -63,6 +63,12 @@ def _origin(recipe: Recipe, source: Source, location: Location) -> Origin:
         siblings = [entry.name for entry in Path(resolved).parent.glob("*/")]
         hint = closest(Path(resolved).name, siblings) or "; give a directory, or a hub id ORG/NAME"
         raise recipe.error(location, f"{resolved} does not exist{hint}")
+    if recipe.evaluation.trust_remote_code and not Path(resolved).is_absolute() and not is_commit(source.revision):
+        raise recipe.error(
+            location,
+            f"{resolved} may run its code (evaluation.trust_remote_code) and is not pinned; give as `revision` the "
+            "commit SHA of the code that you have read",
+        )
     packed = recipe.store.pack
     return Origin(source=resolved, revision=source.revision, written=source.source, packed=packed)
 

@@ -34,8 +34,8 @@ def brought_code(companions: Checkpoint) -> list[str]:
         return []
     source = f"{companions.source} at {companions.revision}" if companions.revision else companions.source
     return [
-        f"the model brings code of {source}, which was copied and never run: {', '.join(files)}; transformers runs it "
-        "where it is told to trust remote code"
+        f"the model brings code of {source}, which the merge copied and did not run: {', '.join(files)}; "
+        "transformers runs it where it is told to trust remote code"
     ]
 
 

@@ -9,7 +9,7 @@ from rammerge.recipe.reading import load, parse, quoted
 from rammerge.recipe.registry import Happening, Notify
 from rammerge.recipe.search import Domain, Search
 from rammerge.recipe.section import as_name, is_name
-from rammerge.recipe.sources import Source, name_members
+from rammerge.recipe.sources import Source, is_commit, name_members
 from rammerge.recipe.yardsticks import ROUTER, Yardstick
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "WrittenStep",
     "Yardstick",
     "as_name",
+    "is_commit",
     "is_name",
     "load",
     "name_members",

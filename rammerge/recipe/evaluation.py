@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rammerge.recipe.section import Dtype, Section
 
@@ -29,6 +29,11 @@ class Evaluation(Section):
         description="Whether the leaderboard shows what keeping all agents would score: `router` asks the agent that "
         "is best in the domain that a question seems to be of, `oracle` the best agent for each item.",
     )
+    trust_remote_code: bool = Field(
+        default=False,
+        description="Whether models may run the Python code that they bring, as you, without a sandbox; those from a "
+        "hub must then be pinned by `revision` to a commit SHA.",
+    )
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Level of every interval.")
     limit: int | None = Field(
         default=None, ge=1, description="Number of items per suite and split, for a quick look; default: all."
@@ -40,6 +45,12 @@ class Evaluation(Section):
         if size != "auto" and not (type(size) is int and 1 <= size <= MAX_BATCH):
             raise ValueError(f"must be a whole number from 1 to {MAX_BATCH}, or auto")
         return size
+
+    @model_validator(mode="after")
+    def _is_run_by_transformers(self) -> "Evaluation":
+        if self.trust_remote_code and self.backend != "transformers":
+            raise ValueError(f"trust_remote_code does not go with the backend {self.backend}; remove one of them")
+        return self
 
     @field_validator("suites")
     @classmethod

@@ -155,6 +155,8 @@ class Recipe(Section):
         for key in ("timeout", "workers"):
             said["compute"].pop(key)
         said["registry"] = self.registry.model_dump(mode="json", include={"model", "promote"})
+        if not self.evaluation.trust_remote_code:
+            said["evaluation"].pop("trust_remote_code", None)
         content = json.dumps(said, sort_keys=True, allow_nan=False)
         return hashlib.sha256(content.encode()).hexdigest()
 

@@ -1,5 +1,6 @@
 """The parts of a recipe that say where checkpoints come from."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
@@ -40,6 +41,11 @@ class Agent(Section):
     def sources(self) -> list[Source]:
         """The checkpoint, or the checkpoints of the group."""
         return self.group or [Source(source=self.source or "", revision=self.revision)]
+
+
+def is_commit(revision: str | None) -> bool:
+    """Tell whether a revision is the whole SHA of a commit, which nobody can move."""
+    return revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
 def member_names(agent: str, count: int) -> list[str]:

@@ -76,6 +76,7 @@ class Conditions(BaseModel):
         batches: prompts at a time by suite, where they are not the same for all.
         backend: what runs the models.
         vllm: its version, if it does.
+        trust_remote_code: whether models may run the code that they bring.
         device: the kind, `cpu` or `cuda`: scores of one kind can be compared.
         devices: where models run; this is no part of the identity.
     """
@@ -92,6 +93,7 @@ class Conditions(BaseModel):
     batches: dict[str, int] = {}
     backend: str = "transformers"
     vllm: str | None = None
+    trust_remote_code: bool = False
     devices: tuple[str, ...] = ("cpu",)
 
     @property
@@ -115,6 +117,7 @@ class Conditions(BaseModel):
             batches=dict(batches),
             backend=asked.backend,
             vllm=vllm_version() if asked.backend == "vllm" else None,
+            trust_remote_code=asked.trust_remote_code,
         )
 
     def of_suite(self, suite: SuiteRef) -> "Conditions":
@@ -224,7 +227,8 @@ def harness_arguments(model: Model, suite: SuiteRef, conditions: Conditions) -> 
         "backend": conditions.backend,
         "model_digest": model.digest,
     }
-    return {"model": loaded, "suite": str(suite.path), "suite_digest": suite.digest, "limit": conditions.limit}
+    asked = {"suite": str(suite.path), "suite_digest": suite.digest, "limit": conditions.limit}
+    return {"model": loaded, **asked, "trust": conditions.trust_remote_code}
 
 
 def _means(directory: Path) -> dict[str, float]:

@@ -58,7 +58,8 @@ class Rehearsal:
     def _ask(self, process: Worker, models: Mapping[str, str]) -> Any:
         suites = {str(suite.path): suite.digest for suite in self._suites}
         try:
-            return process.ask("rehearse", models=models, suites=suites, limit=self._conditions.limit)
+            trust = self._conditions.trust_remote_code
+            return process.ask("rehearse", models=models, suites=suites, limit=self._conditions.limit, trust=trust)
         except InputError:
             raise
         except RammergeError as error:  # without a model, little memory is used
@@ -74,7 +75,7 @@ class Rehearsal:
             "limit": self._conditions.limit,
             "lm_eval": self._conditions.lm_eval,
             "transformers": self._conditions.transformers,
-        }
+        } | ({"trust": True} if self._conditions.trust_remote_code else {})
         return store.key_of(_KIND, _VERSION, inputs)
 
 

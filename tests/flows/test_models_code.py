@@ -1,4 +1,4 @@
-"""Contract: the code that a model directory brings never runs, whatever is done with the model.
+"""Contract: the code that a model directory brings does not run, whatever is done with it, unless a recipe trusts it.
 
 It is copied beside the merged weights, and no more. Where transformers knows the architecture it uses its own classes;
 where it does not, the model is refused by everything that would run it.
@@ -19,14 +19,17 @@ import rammerge
 from evaluation.backends.transformers import load_tokenizer, try_out
 from evaluation.runners.harness import evaluate_model
 from evaluation.runners.rehearsal import rehearse
+from evaluation.runners.worker import Asked
 from evaluation.suites import Suite, load_suite
 from flows.cli import program
-from flows.run.code import unused_code
+from flows.run.code import models_code
+from flows.run.planning import plan
 from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.errors import InputError
 from tasks.records.layout import describe
 from tests.evaluation.made import write_model, write_suite
-from tests.fixtures.models import save_agent
+from tests.fixtures.models import edit_config, save_agent
+from tests.fixtures.pipeline import World
 from tests.fixtures.planted import plant_code
 
 UNKNOWN: dict[str, Any] = {"model_type": "own", "architectures": ["Own"]}
@@ -99,6 +102,66 @@ def test_an_unknown_tokenizer_is_refused_and_a_version_without_one_not_described
     assert not mark.exists()
 
 
+OWN = """
+import pathlib
+from transformers import LlamaConfig, LlamaForCausalLM
+
+pathlib.Path({mark!r}).touch()
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+
+class Own(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+def test_trusted_code_runs_and_scores_as_what_it_is(
+    plain: Path, suite: Suite, mark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    own = plant_code(shutil.copytree(plain, tmp_path / "own"), mark, **UNKNOWN)
+    edit_config(own, auto_map={"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"})
+    (own / "own.py").write_text(OWN.format(mark=str(mark)))
+    shutil.rmtree(own / "custom_generate")  # which would run in place of greedy decoding
+    shutil.copy(plain / "tokenizer_config.json", own)
+    loaded = {"model_dir": str(own), "dtype": "float32", "batch_size": 1, "device": "cpu"}
+    question = {
+        "do": "evaluate",
+        "model": loaded,
+        "suite": str(suite.path),
+        "suite_digest": suite.digest,
+        "limit": None,
+    }
+    asked = Asked()
+    assert "contains custom code" in asked.answer({**question, "out": str(tmp_path / "out")})["message"]
+    assert not mark.exists()
+    assert asked.answer({**question, "out": str(tmp_path / "out"), "trust": True}) == {"result": None}
+    assert mark.exists()
+    (score,) = json.loads((tmp_path / "out" / "words" / "test.json").read_text())["scores"].values()
+    assert [score] == list(evaluate_model(plain, [suite], batch_size=1)["words", "test"].scores.values())
+    mark.unlink()
+    assert "error" in Asked().answer({**question, "out": str(tmp_path / "again"), "trust": False})
+
+
+def test_a_recipe_that_trusts_code_pins_it(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    trusting = {"suites": ["./words"], "trust_remote_code": True}
+    assert plan(world.write(evaluation=trusting)).conditions.trust_remote_code  # directories are here already
+    for revision in (None, "main", "a" * 39):
+        source = {"source": "org/code", **({"revision": revision} if revision else {})}
+        with pytest.raises(
+            InputError, match=r"agents\.far: org/code may run its code .* is not pinned; give as `revision`"
+        ):
+            plan(world.write(evaluation=trusting, agents={"tool": "tool", "far": source}))
+    plan(world.write(evaluation=trusting, agents={"tool": "tool", "far": {"source": "org/code", "revision": "a" * 40}}))
+    plain = plan(world.write())
+    assert not plain.conditions.trust_remote_code and "trust_remote_code" not in plain.conditions.identity
+    with pytest.raises(InputError, match="trust_remote_code does not go with the backend vllm"):
+        plan(world.write(evaluation={**trusting, "backend": "vllm"}))
+
+
 def test_an_unknown_architecture_is_merged_and_its_code_copied_but_not_run(
     plain: Path, mark: Path, tmp_path: Path
 ) -> None:
@@ -108,6 +171,7 @@ def test_an_unknown_architecture_is_merged_and_its_code_copied_but_not_run(
     assert (tmp_path / "merged" / "own.py").read_bytes() == (base / "own.py").read_bytes()
     assert not mark.exists()
     card = (tmp_path / "merged" / "README.md").read_text()
-    assert f"> the model brings code of {base}, which was copied and never run: " in card and " own.py" in card
-    (sentence,) = unused_code({"base": open_checkpoint(base), "plain": open_checkpoint(plain)})
+    assert f"> the model brings code of {base}, which the merge copied and did not run: " in card and " own.py" in card
+    sources = {"base": open_checkpoint(base), "plain": open_checkpoint(plain)}
+    (sentence,) = models_code(sources, trusted=False)
     assert sentence.startswith("base brings code, which is copied and never run: ")
