@@ -30,7 +30,7 @@ from tasks.steps.merging import MethodRef
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput
+    from mlflow.entities import DatasetInput, Run
 
 TAG_PIPELINE = "rammerge.pipeline"
 # The address of the run's page in Prefect, which ends with its id.
@@ -72,7 +72,8 @@ class Tracked(Result):
 def track(out: Path, record: Record, reported: Reported | None, flow_run: str) -> None:
     """Record parameters, scores, times, recipe, leaderboard, decision, report, figures and what was measured on.
 
-    Runs that an earlier, killed attempt left unfinished are removed first. Written: `runs.json`.
+    Runs that an earlier, killed attempt left unfinished are removed first. What one has finished, and could not note
+    down in the store, is not recorded a second time. Written: `runs.json`.
     """
     from mlflow.entities import SourceType
     from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
@@ -92,9 +93,15 @@ def track(out: Path, record: Record, reported: Reported | None, flow_run: str) -
         inputs=[_dataset(suite) for suite in record.suites],
         started=record.started,
     )
+    # The directory is named after everything that is recorded.
+    log.open(recipe.name, key=out.name)
+    runs = log.finished(record.variants) or _write(log, record, reported)
+    write_json(out / "runs.json", {"experiment": log.experiment, **runs})
+
+
+def _write(log: "_Log", record: Record, reported: Reported | None) -> dict[str, Any]:
+    """Write all runs, and return their ids. The parent ends last, so it is complete if it has ended."""
     judged = record.judged
-    outcome = judged.decision.digest if judged else record.selected.content
-    log.open(recipe.name, key=f"{recipe.digest[:16]}-{outcome[:16]}")
     rows = {row.name: row for row in judged.leaderboard.load().rows} if judged else {}
     made = [judged.leaderboard, judged.decision] if judged else []
     made += [each for each in (record.overlap, reported, record.searched) if each]
@@ -105,7 +112,7 @@ def track(out: Path, record: Record, reported: Reported | None, flow_run: str) -
     for name, run in children.items():
         log.finish(run, record.started + sum(record.seconds(name).values()))
     log.finish(parent, time.time())
-    write_json(out / "runs.json", {"experiment": log.experiment, "run_id": parent, "children": children})
+    return {"run_id": parent, "children": children}
 
 
 def _write_parent(log: "_Log", record: Record, rows: Mapping[str, Row], made: Sequence[Result]) -> str:
@@ -189,11 +196,25 @@ class _Log:
     def open(self, name: str, *, key: str) -> None:
         """Choose the experiment, making it if missing, and remove what a killed attempt at `key` left in it."""
         self.experiment, self.key = experiment_of(self.mlflow, name), key
-        unfinished = f"tags.`{TAG_PIPELINE}` = '{key}' and attributes.status != 'FINISHED'"
-        for parent in self.mlflow.search_runs([self.experiment], unfinished):
-            of_parent = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
-            for run in (*self.mlflow.search_runs([self.experiment], of_parent), parent):
+        for parent in self._parents("!="):
+            for run in (*self._children(parent), parent):
                 self.mlflow.delete_run(run.info.run_id)
+
+    def finished(self, variants: Iterable[str]) -> dict[str, Any] | None:
+        """Return the ids of the runs that an earlier attempt has finished, if it finished those of all variants."""
+        for parent in self._parents("="):
+            children = {run.info.run_name: run.info.run_id for run in self._children(parent)}
+            if children.keys() >= (wanted := set(variants)):
+                return {"run_id": parent.info.run_id, "children": {name: children[name] for name in sorted(wanted)}}
+        return None
+
+    def _parents(self, compared: str) -> "list[Run]":
+        """Return the parents of attempts at the key whose status is (`=`), or is not (`!=`), FINISHED."""
+        which = f"tags.`{TAG_PIPELINE}` = '{self.key}' and attributes.status {compared} 'FINISHED'"
+        return list(self.mlflow.search_runs([self.experiment], which))
+
+    def _children(self, parent: "Run") -> "list[Run]":
+        return list(self.mlflow.search_runs([self.experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"))
 
     def run(
         self,

@@ -4,6 +4,7 @@ A second run does nothing and says so. Each change redoes what depends on it and
 is made again.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -267,6 +268,29 @@ def test_another_gate_redoes_the_gate_and_what_follows(world: World) -> None:
     assert steps["done"] == ["gate", "record in MLflow", "register tiny", "write the report"]
     assert not outcome.passed and "is not shown to reach 1 on average" in outcome.refusals[0]
     assert outcome.registered == ("tiny", 1), "the same content is registered once"
+
+
+def test_what_was_recorded_is_not_recorded_twice_where_the_store_could_not_note_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.records import tracking
+    from tasks.records.connection import client
+
+    def full(*_: object) -> None:
+        monkeypatch.undo()
+        world.enter(monkeypatch)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def parents() -> int:
+        mlflow = client()
+        experiment = mlflow.get_experiment_by_name("tiny").experiment_id
+        return len(mlflow.search_runs([experiment], "tags.`rammerge.pipeline` != ''"))
+
+    before = parents()
+    monkeypatch.setattr(tracking, "write_json", full)
+    _, steps = run(world.write(gates=[{"rule": "min_score", "value": 0.0}]))
+    assert "record in MLflow" in steps["done"], "it is tried again"
+    assert parents() == before + 1
 
 
 def test_a_lost_file_and_a_changed_one_are_made_again(world: World) -> None:
