@@ -243,6 +243,7 @@ class _Log:
 
     def finish(self, run: str, ended: float) -> None:
         """Close a run that ended at a time, in seconds since 1970, rather than when it was written."""
+        ended = max(ended, self.started)  # the clock may have been set back
         self.mlflow.set_terminated(run, end_time=round(ended * 1000))
 
 
