@@ -64,9 +64,11 @@ def _strike(schedule: Schedule, night: Night, recipe: Path, fault: Fault, run: C
         case "disk full":
             schedule.disk.fill(night.room)
         case "MLflow killed":
-            schedule.mlflow.kill_and_start()
+            schedule.mlflow.kill()
+            schedule.mlflow.start()
         case "Prefect killed":
-            schedule.prefect.kill_and_start()
+            schedule.prefect.kill()
+            schedule.prefect.start()
         case "two at once":
             return [schedule.start("run", str(recipe))]
         case "prune meanwhile":

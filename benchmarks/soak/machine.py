@@ -66,18 +66,18 @@ class Kept:
     def __init__(self, make: Callable[[], AbstractContextManager[Server]]) -> None:
         """Start it by what `make` returns, and wait until it answers."""
         self._make = make
-        self._start()
+        self.start()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
         self._running = self._make()
         self._server = self._running.__enter__()
         self._server.wait_until_healthy()
 
-    def kill_and_start(self) -> None:
-        """End it as a machine's end would, and start it again."""
+    def kill(self) -> None:
+        """End it as a machine's end would."""
         os.killpg(self._server.process.pid, signal.SIGKILL)
-        self._running.__exit__(None, None, None)
-        self._start()
+        self.stop()
 
     def stop(self) -> None:
         """End it."""

@@ -75,7 +75,7 @@ def schedule(scratch: Path, size: int) -> Iterator[Schedule]:
         ports = free_port(), free_port()
         prefect = Kept(partial(prefect_server, port=ports[0], dashboard=False))
         stack.callback(prefect.stop)
-        mlflow = Kept(partial(_mlflow, ports[1], database))
+        mlflow = Kept(partial(served_mlflow, ports[1], database))
         stack.callback(mlflow.stop)
         os.environ["PREFECT_API_URL"] = f"http://{LOOPBACK}:{ports[0]}/api"
         os.environ["MLFLOW_TRACKING_URI"] = f"http://{LOOPBACK}:{ports[1]}"
@@ -84,7 +84,8 @@ def schedule(scratch: Path, size: int) -> Iterator[Schedule]:
 
 
 @contextmanager
-def _mlflow(port: int, database: str) -> Iterator[Server]:
+def served_mlflow(port: int, database: str) -> Iterator[Server]:
+    """While the context lasts, serve MLflow over `database`, wherever the environment looks for records."""
     with patch.dict(os.environ, {"MLFLOW_TRACKING_URI": database}):
         running = mlflow_server(port=port)
         server = running.__enter__()

@@ -23,10 +23,14 @@ def set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time_ns", lambda: now_ns() - 40 * DAY * 10**9)
 
 
+def write(directory: Path) -> None:
+    (directory / "weights").touch()
+
+
 @pytest.mark.usefixtures("set_back")
 def test_nothing_that_was_used_is_pruned() -> None:
     for name, days in (("used", 0), ("unused", 80)):
-        entry = store.materialise("merge", name, lambda directory: (directory / "weights").touch() and None)
+        entry = store.materialise("merge", name, write)
         at = time.time() - days * DAY
         os.utime(entry.path / ".manifest", (at, at) if days else None)
     entries.hold.cache_clear()
