@@ -1,0 +1,98 @@
+"""Contract: whatever ends a run at the end of any of its steps, the next run of the recipe goes on from there.
+
+The disk is full as the step's output gets its name, and then, once there is room, the process is killed at that moment.
+In the end one version is registered and serves, and one run is recorded.
+"""
+
+import errno
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.servers.local import prefect_server
+from rammerge.store import entries
+from rammerge.system.servers import free_port
+from tasks.records.connection import client
+from tasks.records.registry import releases
+from tasks.runtime.environment import activate
+from tests.fixtures.pipeline import World
+
+pytestmark = pytest.mark.servers
+
+# Forks of this process would inherit locks that threads of Prefect's hold here.
+_CLEAN = multiprocessing.get_context("forkserver")
+_CLEAN.set_forkserver_preload(["benchmarks.soak.preloaded", __name__])
+KINDS = [
+    *("rehearsal", "demands", "fetch", "preflight", "extract", "merge", "merge_together", "smoke", "suite", "evaluate"),
+    *("compare", "gate", "report", "track", "register", "promote"),
+]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A world whose runs are in processes that find Prefect's server running."""
+    world = World(tmp_path_factory.mktemp("world"))
+    with pytest.MonkeyPatch.context() as patch:
+        world.enter(patch)
+        activate()
+        with prefect_server(port=free_port(), dashboard=False) as server:
+            server.wait_until_healthy()
+            patch.setenv("PREFECT_API_URL", f"{server.url}/api")
+            world.write(merges=["ram"])
+            yield world
+
+
+def run(world: World, fault: str, where: str) -> tuple[int | None, str]:
+    """Run the recipe until a fault strikes at the end of a step; return the exit code, and the last line printed."""
+    log = world.root / "log"
+    process = _CLEAN.Process(target=_run, args=(os.environ | world.environment(), world.recipe, fault, where, log))
+    process.start()
+    process.join()
+    return process.exitcode, log.read_text("utf-8").strip().splitlines()[-1]
+
+
+def _run(environment: dict[str, str], recipe: Path, fault: str, where: str, log: Path) -> None:
+    os.environ.update(environment)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    finish = entries._finish
+
+    def struck(kind: str, key: str, began: float, together: int) -> entries.Entry:
+        if kind == where and fault == "disk full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if kind == where and fault == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return finish(kind, key, began, together)
+
+    entries._finish = struck
+    from flows.cli.program import main
+
+    sys.argv = ["rammerge", "run", str(recipe)]
+    main()
+
+
+def test_a_run_goes_on_after_a_full_disk_and_a_kill_at_the_end_of_any_step(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = set()
+    for kind in KINDS:
+        code, said = run(world, "disk full", kind)
+        if code:
+            assert said.startswith(f"error: no space left on the disk of {world.home}; make room and run again"), kind
+            reached.add(kind)
+        code, said = run(world, "killed", kind)
+        assert code in (0, -signal.SIGKILL), said
+    assert run(world, "none", "")[0] == 0
+    assert reached == set(KINDS)
+    world.enter(monkeypatch)
+    mlflow = client()
+    experiment = mlflow.get_experiment_by_name("tiny").experiment_id
+    parents = [run for run in mlflow.search_runs([experiment]) if "rammerge.pipeline" in run.data.tags]
+    assert [parent.info.status for parent in parents] == ["FINISHED"]
+    assert [(release.version, release.aliases) for release in releases("tiny")] == [(1, ("champion",))]
