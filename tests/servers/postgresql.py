@@ -9,9 +9,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT
+from typing import TYPE_CHECKING
 
 from rammerge.system.servers import LOOPBACK, end_with_parent, free_port
 from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until
+
+if TYPE_CHECKING:
+    import psycopg
 
 USER, PASSWORD = "rammerge", "only-for-tests-3f1c"
 DATABASES = ("prefect", "mlflow", "users")
@@ -29,6 +33,12 @@ class PostgreSQL:
     def address(self, driver: str, database: str) -> str:
         """Return the address of a database, without the password."""
         return f"postgresql+{driver}://{USER}@{LOOPBACK}:{self.port}/{database}"
+
+    def drop_connections(self) -> int:
+        """End every connection, as a restart or a failover does; return how many there were."""
+        others = "FROM pg_stat_activity WHERE pid != pg_backend_pid() AND backend_type = 'client backend'"
+        with _connect(self.port) as connection:
+            return len(connection.execute(f"SELECT pg_terminate_backend(pid) {others}").fetchall())
 
 
 def find_programs() -> Path | None:
@@ -74,16 +84,17 @@ def _make_databases(port: int) -> None:
     import psycopg
 
     def connected() -> bool:
-        with suppress(psycopg.OperationalError), connect():
+        with suppress(psycopg.OperationalError), _connect(port):
             return True
         return False
 
-    def connect() -> "psycopg.Connection":
-        return psycopg.connect(
-            host=LOOPBACK, port=port, user=USER, password=PASSWORD, dbname="postgres", autocommit=True
-        )
-
     wait_until(connected, "PostgreSQL")
-    with connect() as connection:
+    with _connect(port) as connection:
         for name in DATABASES:
             connection.execute(f"CREATE DATABASE {name}")
+
+
+def _connect(port: int) -> "psycopg.Connection":
+    import psycopg
+
+    return psycopg.connect(host=LOOPBACK, port=port, user=USER, password=PASSWORD, dbname="postgres", autocommit=True)
