@@ -15,18 +15,21 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.soak.commands import Command
 from benchmarks.soak.faults import run_with, wait_for
-from benchmarks.soak.figures import Run, figures
+from benchmarks.soak.figures import Run, figures, grown
 from benchmarks.soak.invariants import Registry, broken, unfinished, unfounded
-from benchmarks.soak.machine import Command, nothing_left
+from benchmarks.soak.machine import nothing_left
 from benchmarks.soak.nights import FAULTS, Fault, Night, night
 from benchmarks.soak.world import Schedule, schedule
 
 _NAME = "nightly"
 _DISK = 512 * 2**20
-_PRUNED = "6MB"
+# What a prune leaves of the store: this, and what the last run leads to.
+_PRUNED, _LAST_RUN = 6_000_000, 1_000_000
 _USUAL_SECONDS = 20.0
 _REFUSED = "was refused by a gate"
+_COMPLETED = ("done", "refused")
 
 
 class Soak:
@@ -53,47 +56,36 @@ class Soak:
         return run
 
     def _run(self, tonight: Night, number: int, fault: Fault) -> Run:
-        recipe = self._schedule.write(tonight, _NAME)
+        """Run the night's recipe while `fault` strikes, and check what it left."""
+        world, began = self._schedule, time.monotonic()
+        recipe = world.write(tonight, _NAME)
         took = [run.seconds for run in self.runs[-10:] if run.fault == "none"]
-        began = time.monotonic()
-        servers = self._schedule.mlflow, self._schedule.prefect
-        with nothing_left(self._schedule.home, servers) as left:
-            commands = run_with(self._schedule, tonight, recipe, fault, statistics.median(took or [_USUAL_SECONDS]))
-        run, harmed = commands[0], fault not in ("none", "two at once")
-        seconds, ended = time.monotonic() - began, [_ended(command) for command in commands]
+        with nothing_left(world.home, (world.mlflow, world.prefect)) as left:
+            commands = run_with(world, tonight, recipe, fault, statistics.median(took or [_USUAL_SECONDS]))
+        seconds, ended, harmed = time.monotonic() - began, _ended(commands[0]), fault not in ("none", "two at once")
         problems = [f"the process {pid} was left behind" for pid in left]
-        problems += [said for command in commands for said in _ill_said(command)]
-        completed = ended[0] in ("done", "refused")
-        if not harmed:
-            problems += [
-                f"ended as {how}: {_last(it)}"
-                for it, how in zip(commands, ended, strict=True)
-                if how not in ("done", "refused")
-            ]
-        problems += self._check(tonight, completed=completed)
+        problems += [said for command in commands for said in _ill_said(command, harmed=harmed)]
+        problems += self._check(tonight, completed=ended in _COMPLETED)
         if len(self.runs) % 10 == 9:
             problems += self._prune()
         return Run(
             night=number,
             fault=fault,
-            ended=ended[0],
-            again=not completed and harmed,
+            ended=ended,
+            again=ended not in _COMPLETED and harmed,
             seconds=round(seconds, 2),
-            said=_last(run) if not completed else "",
+            said="" if ended in _COMPLETED else _last(commands[0]),
             problems=problems,
             versions=len(self._registry.versions),
             champion=self._registry.aliases.get("champion"),
             recorded=len(self._registry.runs),
-            store=self._schedule.store_size,
-            home=self._schedule.home_size,
-            mlflow=self._schedule.mlflow.memory,
-            prefect=self._schedule.prefect.memory,
+            **world.sizes(),
         )
 
-    def _check(self, tonight: Night, *, completed: bool, pruned: bool = False) -> list[str]:
+    def _check(self, tonight: Night, *, completed: bool) -> list[str]:
         home, before = self._schedule.home, self._registry
         now = self._registry = self._read()
-        problems = list(broken(home, now, before, pruned=pruned))
+        problems = list(broken(home, now, before, pruned=False))
         if completed:
             problems += unfounded(home, _NAME, now, before, tonight.margin)
             problems += [f"{now.open} runs are open in MLflow"] if now.open else []
@@ -102,9 +94,11 @@ class Soak:
         return problems
 
     def _prune(self) -> list[str]:
-        command = self._schedule.start("prune", "--unused-days", "1", "--size", _PRUNED, "--versions", "6")
+        command = self._schedule.start("prune", "--unused-days", "1", "--size", f"{_PRUNED}B", "--versions", "6")
         wait_for([command])
         problems = [] if command.code == 0 else [f"prune ended with {command.code}: {_last(command)}"]
+        if self._schedule.sizes()["store"] > _PRUNED + _LAST_RUN:
+            problems.append(f"the store has {self._schedule.sizes()['store']} bytes after a prune to {_PRUNED}")
         before, self._registry = self._registry, self._read()
         return problems + list(broken(self._schedule.home, self._registry, before, pruned=True))
 
@@ -120,9 +114,11 @@ def _ended(command: Command) -> str:
     return {0: "done", 130: "interrupted", 143: "interrupted"}.get(command.code, f"failed with {command.code}")
 
 
-def _ill_said(command: Command) -> list[str]:
+def _ill_said(command: Command, *, harmed: bool) -> list[str]:
+    """Return what is wrong with how a command ended, which nothing has `harmed`, and with what it printed."""
     words = ("Traceback (most recent call last)", "error: unexpected ")
-    return [f"printed {word!r}; see {command.log}" for word in words if word in command.said]
+    said = [f"printed {word!r}; see {command.log}" for word in words if word in command.said]
+    return said if harmed or _ended(command) in _COMPLETED else [*said, f"{_ended(command)}: {_last(command)}"]
 
 
 def _last(command: Command) -> str:
@@ -149,6 +145,7 @@ def main() -> int:
             for problem in run.problems:
                 print(f"     {problem}", flush=True)
     summary = figures(soak.runs)
+    summary["problems"] += grown(summary)
     (scratch / "soak.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(json.dumps(summary, indent=2))
     return 1 if summary["problems"] else 0

@@ -6,7 +6,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.soak.machine import Command, children_of
+from benchmarks.soak.commands import Command
+from benchmarks.soak.machine import children_of
 from benchmarks.soak.nights import Fault, Night
 from benchmarks.soak.world import Schedule
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_SIZES = ("store", "home", "mlflow", "prefect")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -46,6 +48,7 @@ class Run:
 
 def figures(runs: Sequence[Run]) -> dict[str, Any]:
     """Return what the runs came to, as JSON."""
+    megabytes = {name: _course([getattr(run, name) / 1e6 for run in runs]) for name in _SIZES}
     champions = [run.champion for run in runs if run.champion is not None]
     return {
         "runs": len(runs),
@@ -56,10 +59,18 @@ def figures(runs: Sequence[Run]) -> dict[str, Any]:
         "promotions": sum(new != old for old, new in zip([None, *champions], champions, strict=False)),
         "versions": max(run.versions for run in runs),
         "recorded": runs[-1].recorded,
-        "megabytes": {
-            name: _course([getattr(run, name) / 1e6 for run in runs]) for name in ("store", "home", "mlflow", "prefect")
-        },
+        "megabytes": megabytes,
     }
+
+
+def grown(summary: dict[str, Any]) -> list[str]:
+    """Return which server's memory grew from the second quarter of the runs to the last by more than a quarter."""
+    courses = {name: summary["megabytes"][name] for name in ("mlflow", "prefect")}
+    return [
+        f"the memory of {name} grew from {course['quarter 2']} to {course['quarter 4']} MB"
+        for name, course in courses.items()
+        if course.get("quarter 4", 0.0) > 1.25 * course.get("quarter 2", 0.0)
+    ]
 
 
 def _course(values: Sequence[float]) -> dict[str, float]:

@@ -9,7 +9,8 @@ from unittest.mock import patch
 
 import yaml
 
-from benchmarks.soak.machine import Command, Disk, Kept, start_forking
+from benchmarks.soak.commands import Command, start_forking
+from benchmarks.soak.machine import Disk, Kept
 from benchmarks.soak.nights import AGENTS, SEEDS, SUITES, Night
 from flows.servers.local import mlflow_server, prefect_server
 from rammerge.system.servers import LOOPBACK, Server, free_port
@@ -44,17 +45,16 @@ class Schedule:
         self._logs.mkdir(exist_ok=True)
         return Command(arguments, self._logs / f"{len(list(self._logs.iterdir())):05}.log")
 
-    @property
-    def store_size(self) -> int:
-        """Bytes of the store, without those that registered versions share."""
-        files = (path.lstat() for path in (self.home / "store").rglob("*") if path.is_file())
-        return sum(status.st_size for status in files if status.st_nlink == 1)
-
-    @property
-    def home_size(self) -> int:
-        """Bytes of the whole home, each file once."""
-        files = {(status.st_ino): status.st_size for path in self.home.rglob("*") if (status := path.lstat())}
-        return sum(files.values())
+    def sizes(self) -> dict[str, int]:
+        """Return bytes: of the store without what versions share, of the home, and of the servers' memory."""
+        files = [path.lstat() for path in (self.home / "store").rglob("*") if path.is_file()]
+        everything = {status.st_ino: status.st_size for path in self.home.rglob("*") if (status := path.lstat())}
+        return {
+            "store": sum(status.st_size for status in files if status.st_nlink == 1),
+            "home": sum(everything.values()),
+            "mlflow": self.mlflow.memory,
+            "prefect": self.prefect.memory,
+        }
 
 
 @contextmanager
