@@ -41,7 +41,7 @@ def test_a_prefect_that_goes_away_is_named(
 ) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    def run(_: Path) -> None:
+    def run(*_: object) -> None:
         raise error
 
     recipe = tmp_path / "recipe.yaml"

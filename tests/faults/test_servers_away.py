@@ -115,7 +115,7 @@ def test_prefect_is_away_while_models_run(site: Site) -> None:
     code, said = site.end(process)
     if code:
         assert f"error: Prefect at {site.addresses['PREFECT_API_URL']} " in said
-    code, _ = site.end(site.start("fetch base"))
+        code, _ = site.end(site.start("fetch base"))
     assert code == 0 and recorded(site) == (3, [3, 2, 1], [3])
     with closing(sqlite3.connect(site.world.home / "prefect" / "prefect.db")) as database:
         assert database.execute("SELECT count(*) FROM flow_run WHERE state_type = 'RUNNING'").fetchone() == (0,)

@@ -51,8 +51,10 @@ def test_versions_are_listed_with_their_aliases(say: Say) -> None:
 
 
 def test_the_champion_trades_places_with_the_one_before(say: Say) -> None:
-    assert say("rollback", "tiny") == "tiny version 1 is champion again; version 2 is previous\n"
-    assert say("promote", "tiny", "2") == "tiny version 2 is champion now, version 1 previous\n"
+    assert say("rollback", "tiny").splitlines()[0] == "tiny version 1 is champion again; version 2 is previous"
+    promoted = say("promote", "tiny", "2")
+    assert promoted.splitlines()[0] == "tiny version 2 is champion now, version 1 previous"
+    assert "method: average -> ram_plus" in promoted
 
 
 def test_merged_models_are_verified(say: Say, old: Path) -> None:
