@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from flows.servers.local import prefect_server
-from rammerge.store import entries
+from rammerge.store import Entry, making
 from rammerge.system.servers import free_port
 from tasks.records.connection import client
 from tasks.records.registry import releases
@@ -61,16 +61,16 @@ def _run(environment: dict[str, str], recipe: Path, fault: str, where: str, log:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(output, stream)
-    finish = entries._finish
+    finish = making._finish
 
-    def struck(kind: str, key: str, began: float, together: int) -> entries.Entry:
+    def struck(kind: str, key: str, began: float, together: int) -> Entry:
         if kind == where and fault == "disk full":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if kind == where and fault == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         return finish(kind, key, began, together)
 
-    entries._finish = struck
+    making._finish = struck
     from flows.cli.program import main
 
     sys.argv = ["rammerge", "run", str(recipe)]
