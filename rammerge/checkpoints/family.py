@@ -12,6 +12,7 @@ from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.digest import CheckpointDigest, digest_checkpoint, fingerprint
 from rammerge.checkpoints.fetch import fetch
 from rammerge.checkpoints.held import check_room, hold
+from rammerge.checkpoints.licences import licence_problems
 from rammerge.checkpoints.mergeable import Resize, check_mergeable
 from rammerge.errors import InputError, RammergeError, check_choice
 
@@ -81,7 +82,7 @@ class Family:
             groups=MappingProxyType(grouped),
             sources=MappingProxyType(opened),
             resize=resize,
-            warnings=tuple(warnings),
+            warnings=(*warnings, *licence_problems(opened)),
             states=MappingProxyType(states),
         )
 

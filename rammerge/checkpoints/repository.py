@@ -14,7 +14,7 @@ from rammerge.system.reading import read_json_object
 # In order of preference, whole models first. An index stands for its shards; beside a patch, for those of the agent.
 _WEIGHTS = (PATCH, WEIGHTS, INDEX, ADAPTER, "pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
 _SIDECAR = re.compile(
-    r"[^/]+\.(json|jinja|txt|model|py|tiktoken|spm|vocab)|(LICENSE|NOTICE)[^/]*|additional_chat_templates/[^/]+\.jinja"
+    r"[^/]+\.(json|jinja|txt|model|py|tiktoken|spm|vocab)|(LICENSE|NOTICE)[^/]*|README\.md|additional_chat_templates/[^/]+\.jinja"
 )
 _TOP = PurePosixPath()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.layout import Layout
+from rammerge.checkpoints.licences import find_licence
 from rammerge.checkpoints.stored import INDEX
 from rammerge.engine.matrices.directions import Directions
 from rammerge.engine.output.shards import ShardRecord
@@ -31,7 +32,8 @@ def describe(family: Family, rule: Rule, settings: Settings, statistics: Statist
     sources = {}
     for name, checkpoint in family.sources.items():
         digest = family.digests[name]
-        sources[name] = SourceRecord(checkpoint.source, checkpoint.revision, digest.digest, digest.files)
+        licence = find_licence(checkpoint.path)
+        sources[name] = SourceRecord(checkpoint.source, checkpoint.revision, digest.digest, digest.files, licence)
     return Manifest(
         rammerge=__version__,
         settings=settings,

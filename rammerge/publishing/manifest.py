@@ -29,12 +29,18 @@ class SourceRecord:
         revision: commit SHA when it came from a hub.
         digest: of its content.
         files: the files that the digest covers.
+        licence: what its model card or its LICENSE file says, as model hubs call it.
     """
 
     source: str
     revision: str | None
     digest: str
     files: Mapping[str, FileDigest]
+    licence: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON, without a licence that is not known."""
+        return {name: value for name, value in asdict(self).items() if name != "licence" or value}
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,7 +124,7 @@ class Manifest(Shown):
             "rammerge": self.rammerge,
             "recipe": settings.to_json(),
             "method": {**settings.method_json(), "source": self.formula},
-            "sources": {name: asdict(source) for name, source in self.sources.items()},
+            "sources": {name: source.to_json() for name, source in self.sources.items()},
             "order": list(self.sources),
             "elements": self.elements,
             "lambda": self.factors,

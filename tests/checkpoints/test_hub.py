@@ -28,10 +28,16 @@ SHARD = "model-00002-of-00003.safetensors"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = save_model(tmp_path_factory.mktemp("repo") / "model", max_shard_size="8KB")
-    for name in ("tokenizer.json", "chat_template.jinja", "LICENSE", "additional_chat_templates/tool.jinja"):
+    for name in (
+        "tokenizer.json",
+        "chat_template.jinja",
+        "LICENSE",
+        "additional_chat_templates/tool.jinja",
+        "README.md",
+    ):
         (model / name).parent.mkdir(exist_ok=True)
         (model / name).write_text("{}")
-    for name in ("README.md", "picture.png", "pytorch_model.bin", "onnx/config.json", "tf_model.h5"):
+    for name in ("picture.png", "pytorch_model.bin", "onnx/config.json", "tf_model.h5"):
         (model / name).parent.mkdir(exist_ok=True)
         (model / name).write_text("not needed")
     return model
