@@ -22,7 +22,7 @@ from flows.run.outcome import Outcome
 from flows.run.parts import drop_parts, merge_parts
 from flows.run.planned import Plan
 from flows.run.planning import look_up
-from flows.run.promoting import serve, tell
+from flows.run.promoting import pushed, serve, tell
 from flows.run.searching import search
 from flows.run.sending import in_pools
 from flows.run.settling import results, settle
@@ -239,7 +239,7 @@ def _release(record: Record, conditions: Conditions, rival: Challenge, warnings:
         champion=champion,
         approval=served.approval if served else "none",
         run_id=runs.result().run_id,
-        warnings=[*warnings, *record.selected.warnings],
+        warnings=[*warnings, *record.selected.warnings, *pushed(spec, release.result(), served)],
     )
     outcome.keep()
     tell(spec, outcome, served, judged.leaderboard.load() if judged else None, rival.version)

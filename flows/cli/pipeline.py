@@ -11,7 +11,7 @@ from flows.cli.evaluating import evaluate
 from flows.cli.importing import import_
 from flows.cli.init import init
 from flows.cli.metrics import metrics
-from flows.cli.releasing import approve, promote, refuse, releases, rollback
+from flows.cli.releasing import approve, promote, push, refuse, releases, rollback
 from flows.cli.serving import backup, migrate, restore, serve
 from flows.cli.suites import suites
 from rammerge.cli.terminal import say
@@ -27,7 +27,7 @@ def add_commands(app: typer.Typer) -> None:
     panels = {
         "Pipeline": (demo, init, import_, check, run, report, compare, metrics, ui, prune),
         "Servers": (serve, migrate, backup, restore),
-        "Releases": (releases, approve, refuse, promote, rollback),
+        "Releases": (releases, approve, refuse, promote, rollback, push),
         "Models": (evaluate,),
     }
     for panel, panel_commands in panels.items():

@@ -1,4 +1,4 @@
-"""Commands about the versions of a registered model: releases, promote, rollback, approve, refuse."""
+"""Commands about the versions of a registered model: releases, promote, rollback, approve, refuse, push."""
 
 import time
 from collections.abc import Sequence
@@ -66,6 +66,8 @@ def _answer(asked: str, version: int | None, because: str, *, approve: bool) -> 
     from rammerge.recipe import load
     from tasks.records.approval import answer, find_question, find_question_of
     from tasks.records.history import Reason
+    from tasks.records.pushing import push as push_version
+    from tasks.records.registry import TAG_PUSH
 
     recipe = Path(asked)
     name = load(recipe).model_name if recipe.is_file() else asked
@@ -73,6 +75,22 @@ def _answer(asked: str, version: int | None, because: str, *, approve: bool) -> 
     moved = answer(release.name, release.version, approve=approve, reason=Reason(because=because))
     serves = moved.champion == release.version
     _report(moved, release.version, "promoted" if serves else "refused")
+    if serves and moved.changed and TAG_PUSH in release.tags:
+        print(push_version(release.name, release.version).sentence)
+
+
+def push(
+    name: Name,
+    version: Annotated[int | None, typer.Argument(help="Default: the champion.", metavar="[VERSION]")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Hub repository; default: the recipe's `registry.push`.", metavar="ORG/NAME")
+    ] = None,
+) -> None:
+    """Push a version that serves, or has served, to a repository on the hub, which is made private if it is missing."""
+    _prepare()
+    from tasks.records import pushing
+
+    print(pushing.push(name, version, to).sentence)
 
 
 def releases(
@@ -153,7 +171,7 @@ def _report(moved: "Promotion", version: int | None, event: "Happening") -> None
         print(f"  {line}")
     for caution in moved.cautions:
         say(f"warning: {caution}")
-    if version is not None and (moved.changed or event == "refused"):
+    if version is not None and moved.changed:
         from flows.run.telling import tell_of_move
 
         for problem in tell_of_move(moved, version, event):

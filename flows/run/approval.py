@@ -14,6 +14,7 @@ from uuid import UUID
 from prefect import get_client, task
 from prefect.flow_runs import pause_flow_run, resume_flow_run
 from prefect.input import RunInput
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import Field
 
@@ -74,6 +75,7 @@ def wait(asked: Asked, question: Question) -> Promotion:
         description=f"May **{asked.name} version {asked.version}** serve? Every gate passed. Read "
         f"[the report]({question.report}) first. No answer until {question.deadline} means no."
     )
+    get_run_logger().info("%s; the report: %s", asked.sentence, question.report)
     with _heard(asked):
         timeout = int(question.until - time.time()) + _GRACE_SECONDS
         answer = pause_flow_run(wait_for_input=form, timeout=timeout, poll_interval=_POLL_SECONDS)

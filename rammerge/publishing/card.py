@@ -49,8 +49,10 @@ def _front_matter(manifest: Manifest) -> list[str]:
     one = next(iter(licences)) if len(licences) == 1 else None
     lineage = list(dict.fromkeys(source.source for source in manifest.sources.values() if source.revision))
     found: dict[str, Any] = {"library_name": "transformers", "tags": ["merge", "rammerge"]}
-    if one:
+    if one and terms_of(one) in ("permissive", "copyleft"):
         found["license"] = one
+    elif one:  # hubs refuse a card with a name that they do not know
+        found |= {"license": "other", "license_name": one}
     if lineage:
         found |= {"base_model": lineage, "base_model_relation": "merge"}
     return ["---", *yaml.safe_dump(found, sort_keys=False).splitlines(), "---"]

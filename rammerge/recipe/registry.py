@@ -23,6 +23,9 @@ class Registry(Section):
     approval_timeout: Duration = Field(
         default="24h", description="How long the question stays open (`30m`, `12h`, `2d`); then nothing is promoted."
     )
+    push: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")] | None = Field(
+        default=None, description="Hub repository `org/name` that gets each new champion, private unless it exists."
+    )
 
     @model_validator(mode="after")
     def _asks_about_a_promotion(self) -> "Registry":

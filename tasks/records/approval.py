@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rammerge.errors import InputError
 from rammerge.system.locks import locked
+from tasks.records.aliases import CHAMPION
 from tasks.records.connection import client, lock_file
 from tasks.records.history import Event, Reason, What, read_history, with_event
 from tasks.records.promotion import TAG_QUESTION, Promotion, promote, why_not
@@ -59,6 +60,7 @@ class Asked(BaseModel):
     name: str
     version: int
     question: Question | None
+    serves: bool = False
     sentence: str
 
 
@@ -68,7 +70,8 @@ def ask(name: str, version: int, question: Question) -> Asked:
     mlflow = client(write=True)
     with locked(lock_file("aliases")):
         if refusal := why_not(name, version, question.instead_of):
-            return Asked(name=name, version=version, question=None, sentence=refusal)
+            serves = CHAMPION in get_release(name, version).aliases
+            return Asked(name=name, version=version, question=None, serves=serves, sentence=refusal)
         release = get_release(name, version)
         tags = {TAG_QUESTION: yaml.safe_dump(question.model_dump(), sort_keys=False, width=1000)}
         if Question.of(release) is None:  # a later run of the same content asks the same
@@ -112,13 +115,13 @@ def _close(name: str, version: int, what: What, reason: Reason) -> Promotion:
                 mlflow.set_model_version_tag(name, str(version), tag, value)
             mlflow.delete_model_version_tag(name, str(version), TAG_QUESTION)
             release = get_release(name, version)
-    champion = next((each.version for each in releases(name) if "champion" in each.aliases), None)
+    champion = next((each.version for each in releases(name) if CHAMPION in each.aliases), None)
     last = next(reversed(read_history(release.tags)), None)
     said = last.sentence if last else "never asked about"
     sentence = f"{name} version {version} is not promoted: it was {said}"
     if champion == version:
         sentence = f"{name} version {version} is champion already: {said}"
-    return Promotion(name=name, champion=champion, previous=None, changed=False, sentence=sentence)
+    return Promotion(name=name, champion=champion, previous=None, changed=open_, sentence=sentence)
 
 
 def is_open(name: str, version: int) -> bool:

@@ -32,7 +32,7 @@ class Promotion(BaseModel):
         name: registered model.
         champion: the version that serves now.
         previous: the version that served before.
-        changed: whether anything moved.
+        changed: whether an alias moved, or a question was closed.
         sentence: what came of it.
         difference: how the new champion differs from the one before, one sentence each.
         cautions: what speaks against the new champion, one sentence each.

@@ -30,6 +30,8 @@ TAG_GATES = "rammerge.gates"
 TAG_RUN = "rammerge.run"
 # Who is told what becomes of the version, as the recipe says.
 TAG_NOTIFY = "rammerge.notify"
+# The hub repository that it is pushed to once it serves, as the recipe says.
+TAG_PUSH = "rammerge.push"
 TAG_FILES = "rammerge.files"
 
 

@@ -107,6 +107,7 @@ def test_only_what_is_needed_is_downloaded(hub: FakeHub) -> None:
         "tokenizer.json",
         "chat_template.jinja",
         "LICENSE",
+        "README.md",
         "additional_chat_templates/tool.jinja",
     }
     before = len(hub.downloads(SHARD))
