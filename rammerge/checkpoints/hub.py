@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import http_get, repo_folder_name
 from rich.filesize import decimal
 
+from rammerge import store
 from rammerge.checkpoints.digest import digest_file, sha256_file
 from rammerge.checkpoints.repository import find_place, markers, sidecars, weights
 from rammerge.errors import InputError, RammergeError
@@ -123,6 +124,7 @@ def _download_blob(repo: str, commit: str, name: str, size: int, sha256: str) ->
     """Put the file `name` into the cache's blobs, where huggingface_hub finds it, resuming an unfinished download.
 
     huggingface_hub itself (1.x) starts each file from the beginning in every process, which is slow for large shards.
+    What another machine has downloaded comes from the shared store.
     """
     blob = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "blobs" / sha256
     blob.parent.mkdir(parents=True, exist_ok=True)
@@ -132,16 +134,20 @@ def _download_blob(repo: str, commit: str, name: str, size: int, sha256: str) ->
         return
     with partial.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        if blob.exists():  # another process has finished it
+            return
+        if store.bring_file(sha256, partial):
+            partial.replace(blob)
+            return
         for _ in range(2):
-            if blob.exists():  # another process has finished it
-                return
-            if file.tell() > size:
+            if file.seek(0, os.SEEK_END) > size:
                 file.truncate(0)
             begun = file.seek(0, os.SEEK_END)
             http_get(url, file, resume_size=begun, headers=_headers(), expected_size=size)
             file.flush()
             if sha256_file(partial) == sha256:
                 partial.replace(blob)
+                store.offer_file(sha256, blob)
                 return
             file.truncate(0)
     raise RammergeError(f"{repo}: {name} does not have the SHA-256 that the hub gives; try again later")

@@ -2,6 +2,7 @@
 
 from rammerge.store.caching import trim
 from rammerge.store.carrying import bring, has, is_pending
+from rammerge.store.downloads import bring_file, offer_file
 from rammerge.store.entries import Entry, drop, find, generation, is_new, key_of
 from rammerge.store.exchanging import drop_unused, exchange, using
 from rammerge.store.making import materialise, materialise_together
@@ -12,6 +13,7 @@ __all__ = [
     "Entry",
     "Pruned",
     "bring",
+    "bring_file",
     "drop",
     "drop_unused",
     "exchange",
@@ -23,6 +25,7 @@ __all__ = [
     "key_of",
     "materialise",
     "materialise_together",
+    "offer_file",
     "prune",
     "share",
     "shared_url",

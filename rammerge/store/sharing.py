@@ -16,7 +16,8 @@ VARIABLE = "RAMMERGE_SHARED_STORE"
 # What other machines can use: models, and what was found out about them. Not what says where something is on this
 # machine or in its MLflow (fetch, unpacked, pack, track, register, promote, release), not what this installation was
 # tried with (rehearsal, prompts, demands), and not what a search throws away (trial-model).
-_MODELS = {"converted", "chosen", "merge", "merge_together"}
+DOWNLOADS = "hub"
+_MODELS = {DOWNLOADS, "converted", "chosen", "merge", "merge_together"}
 _FINDINGS = {"preflight", "extract", "activations", "smoke", "batches", "trial", "reference", "candidate", "look"}
 _SCORES = {"suite", "evaluate", "evaluate-served", "route", "compare", "gate", "searched", "report"}
 KINDS = frozenset(_MODELS | _FINDINGS | _SCORES)

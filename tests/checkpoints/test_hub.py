@@ -209,6 +209,22 @@ def test_a_download_that_broke_off_is_resumed_by_the_next_call(hub: FakeHub, mod
     assert resumed is not None
 
 
+def test_what_another_machine_downloaded_comes_from_the_shared_store_and_is_checked(
+    hub: FakeHub, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setenv("RAMMERGE_SHARED_STORE", str(tmp_path / "shared"))
+    fetch(REPO)
+    hub.requests.clear()
+    kept = sorted((tmp_path / "shared" / "hub").iterdir())
+    kept[0].write_bytes(b"damaged")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache of another machine"))
+    assert same_tensors(fetch(REPO).path, model)
+    shards = [name for name in (file.name for file in model.glob("*.safetensors")) if hub.downloads(name)]
+    assert len(shards) == 1 < len(kept)
+    assert [file.read_bytes() == b"damaged" for file in kept] == [False] * len(kept)  # put there anew
+
+
 def test_a_damaged_file_is_downloaded_again(hub: FakeHub, model: Path) -> None:
     hub.corrupt[SHARD] = 1
     assert same_tensors(fetch(REPO).path, model)

@@ -24,11 +24,14 @@ from rammerge import store
 from rammerge.errors import InputError
 from rammerge.storage import Place, open_place, try_place
 from rammerge.store import entries, sharing
+from tasks.records import promotion
+from tests.evaluation.made import write_model
 from tests.fixtures.pipeline import World
 from tests.fixtures.waiting import no_hanging, wait_until
 from tests.servers.faulty import Proxy, Request, faulty
 from tests.servers.seaweed import ObjectStore, object_store
 from tests.storage.model import ACTIONS, Action, check
+from tests.tasks.records.made import aliases, register
 
 pytestmark = pytest.mark.servers
 BUCKET = "shared-by-tests"
@@ -219,6 +222,26 @@ def test_each_fault_of_an_address_is_a_sentence(place: Place, monkeypatch: pytes
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
         with pytest.raises(InputError, match="cannot be reached; check AWS_ENDPOINT_URL and the network"):
             try_place(place.url)
+
+
+def test_versions_in_a_bucket_are_promoted_and_rolled_back_to_after_all_their_files_were_read(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    model = write_model(tmp_path / "model")
+    versions = [register("tiny", model, f"digest {number}", place.url) for number in (1, 2, 3)]
+    assert all(version.path.startswith(f"{place.url}/artifacts/") for version in versions)
+    for number in (1, 2):
+        assert promotion.promote("tiny", number).sentence.startswith(f"tiny version {number} is champion now")
+    assert promotion.rollback("tiny").champion == 1
+    (tmp_path / "other").write_bytes(b"\0" * (model / "model.safetensors").stat().st_size)
+    open_place(versions[2].path).put("model/model.safetensors", tmp_path / "other")
+    with pytest.raises(InputError, match=r"version 3 cannot serve: .*/model/model.safetensors differs from what was"):
+        promotion.promote("tiny", 3, by_hand=True)
+    open_place(versions[1].path).delete("model/config.json")
+    with pytest.raises(InputError, match=r"version 2 cannot serve: .*/model/config.json is missing"):
+        promotion.promote("tiny", 2, by_hand=True)
+    assert aliases("tiny")["champion"] == 1
 
 
 def run(world: World, home: Path, bucket: ObjectStore, *words: str) -> str:

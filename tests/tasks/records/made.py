@@ -13,19 +13,20 @@ def register(
     name: str,
     model: Path,
     digest: str,
-    place: Path,
+    place: Path | str,
     *,
     board: Leaderboard | None = None,
     params: Mapping[str, str] = {},
     tags: Mapping[str, str] = {},
 ) -> Release:
-    """Register `model` under `name` as content `digest`, with artifacts below `place`.
+    """Register `model` under `name` as content `digest`, with artifacts below `place`, a directory or an address.
 
     Its run has the parameters `params`, and is its own parent, with the leaderboard `board`.
     """
     mlflow = client()
     if (found := mlflow.get_experiment_by_name("releases")) is None:
-        experiment = mlflow.create_experiment("releases", artifact_location=(place / "artifacts").as_uri())
+        location = place if isinstance(place, str) else place.as_uri()
+        experiment = mlflow.create_experiment("releases", artifact_location=f"{location}/artifacts")
     else:
         experiment = found.experiment_id
     run = mlflow.create_run(experiment, run_name=digest).info.run_id
