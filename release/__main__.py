@@ -17,7 +17,9 @@ from release.sbom import bill_of_materials
 
 
 def main(directory: Path) -> None:
-    """Build a release of the present commit into an empty `directory`."""
+    """Build a release of the present commit into a new `directory`; exit where something is there already."""
+    if directory.exists():
+        sys.exit(f"error: {directory} exists; remove it, so that nothing old is among what is new")
     epoch = committed_at()
     directory.mkdir(parents=True)
     build(directory, epoch)
