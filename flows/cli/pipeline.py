@@ -65,7 +65,7 @@ def check(
     recipe: Annotated[Path | None, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of recipes and stop.")] = False,
 ) -> None:
-    """Check a recipe and everything that it names, and forecast memory and disk, without doing any work."""
+    """Check a recipe and everything that it names, and forecast memory, disk and time, without doing any work."""
     if schema:
         from rammerge.recipe import schema as recipe_schema
 
@@ -75,12 +75,13 @@ def check(
         raise InputError("give the path of a recipe, or --schema")
     _prepare()
     from flows.run.checking import check as check_plan
+    from flows.run.costs import costs
     from flows.run.planning import plan
     from flows.servers.api import require_prefect
 
     todo = plan(recipe, fetch=False)
     require_prefect()
-    for line in check_plan(todo):
+    for line in (*check_plan(todo), *costs(todo)):
         print(line)
     print(f"{recipe}: ready to run")
 

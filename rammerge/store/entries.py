@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,7 +92,9 @@ def find(kind: str, key: str) -> Entry | None:
 
 def write_manifest(directory: Path, seconds: float | None, **notes: Any) -> dict[str, Any]:
     """Write, and return, the manifest of a finished output that took `seconds` to make, with `notes` in it."""
-    digests = {name: sha256_of(path) for name, path in _files(directory)}
+    files = dict(_files(directory))
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        digests = dict(zip(files, threads.map(sha256_of, files.values()), strict=True))
     manifest = known_manifest(directory, digests, seconds) | notes
     write_json(directory / MANIFEST, manifest)
     return manifest

@@ -26,6 +26,7 @@ from rammerge.engine.session import Session
 from rammerge.engine.work import Work
 from rammerge.errors import InputError
 from rammerge.numerics.rounding import FLOAT_DTYPES
+from rammerge.system.threads import work_through
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,10 +132,12 @@ def merge_shards(
     size = session.plan.block * FLOAT_DTYPES[session.options.dtype].itemsize
     output = Output(size, len(mergings), session.result_memory)
     models = [_Model(merging, directory, output) for directory, merging in mergings.items()]
+    for model in models:
+        work_through(shards, model.look_up, session.plan.threads)
     jobs = [
         _Job(chunk, missing)
         for shard in shards
-        if (missing := [model for model in models if not model.has(shard)])
+        if (missing := [model for model in models if shard.file not in model.records])
         for chunk in cut(shard, size)
     ]
     for model in models:
@@ -161,11 +164,10 @@ class _Model:
     _open: dict[str, _OpenShard] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def has(self, shard: Shard) -> bool:
-        """Return whether an earlier run finished a shard."""
+    def look_up(self, shard: Shard) -> None:
+        """Take up a shard that an earlier run finished."""
         if record := finished(self.directory, shard):
             self.records[shard.file] = record
-        return record is not None
 
     def fail(self, error: InputError) -> None:
         with self._lock:

@@ -1,0 +1,68 @@
+"""How long a plan's merges will take here, by the cost model and this machine's calibration."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+from rich.filesize import decimal
+
+from flows.run.planned import Plan
+from rammerge.checkpoints.family import Family
+from rammerge.costs.calibration import calibrated
+from rammerge.costs.model import FACTORS, Merges, Site, stages, total
+from rammerge.engine.passes.magnitudes import KeptMagnitudes
+from rammerge.engine.passes.measuring import passes_of
+from rammerge.engine.passes.overlap import OverlapCounts
+from rammerge.rules import Rule
+
+
+def costs(plan: Plan) -> Iterator[str]:
+    """Yield a line about the time of the merges, if all models are on this machine, and one if not all is known."""
+    sources = {"base": plan.base, **plan.agents}
+    if plan.search or not plan.variants or not all(Path(origin.source).is_dir() for origin in sources.values()):
+        return
+    agents = {name: origin.source for name, origin in plan.agents.items()}
+    family = Family.open(plan.base.source, agents, groups=plan.groups, resize=plan.recipe.output.resize)
+    known = {name: method for name, method in plan.variants.items() if method.name in FACTORS and not method.then}
+    if known:
+        yield _forecast(plan, family, [method.resolved().bind_to(family) for method in known.values()])
+    if unknown := [name for name in plan.variants if name not in known]:
+        yield f"time: not known for {', '.join(unknown)}"
+
+
+def _forecast(plan: Plan, family: Family, rules: list[Rule]) -> str:
+    spec = plan.recipe
+    merges = Merges(
+        elements=family.elements,
+        agents=len(family.members),
+        methods=[rule.settled.name for rule in rules],
+        statistics=_reads(rules),
+        input_size=max(2, round(_weights(family) / family.elements / (1 + len(family.members)))),
+        output_size=4 if spec.output.dtype == "float32" else 2,
+        parts=spec.compute.parts,
+    )
+    speeds = calibrated()
+    site = Site(speeds)
+    found = stages(merges, site)
+    read, written = sum(stage.read for stage in found), sum(stage.written for stage in found)
+    processor = sum(stage.processor for stage in found)
+    return (
+        f"time: {_duration(total(found, site))} for the merges of one machine, if nothing is done yet: "
+        f"{decimal(round(read))} read at {decimal(round(speeds.read))}/s and {decimal(round(written))} written at "
+        f"{decimal(round(speeds.write))}/s, {processor:.0f} s of {speeds.cores} processors"
+    )
+
+
+def _reads(rules: list[Rule]) -> int:
+    """Return how often all inputs are read for statistics that the count of overlap does not give."""
+    passes = [each for each in passes_of(rules) if not isinstance(each, OverlapCounts)]
+    return 2 if any(isinstance(each, KeptMagnitudes) for each in passes) else int(bool(passes))
+
+
+def _weights(family: Family) -> int:
+    models = (family.base, *family.members.values())
+    return sum(model.tensors[name].nbytes for model in models for name in family.floats)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else str(timedelta(seconds=round(seconds)))
