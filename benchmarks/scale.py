@@ -97,11 +97,8 @@ def machines(speeds: Speeds) -> Iterator[str]:
     """Yield tables of large models on machines with disks, links and processors as given."""
     for agents in (3, 100):
         yield f"\n`ram` of {agents} agents, machines with {CORES} processors; minutes without hashing the inputs:\n"
-        yield (
-            "| elements | inputs | output | disk or link of each | "
-            + " | ".join(f"{n} workers" for n in WORKERS)
-            + " |"
-        )
+        columns = ["elements", "inputs", "output", "disk or link of each", *(f"{count} workers" for count in WORKERS)]
+        yield f"| {' | '.join(columns)} |"
         yield "|" + "---|" * len(columns)
         for called, elements in SIZES.items():
             for name, site in sites(speeds).items():

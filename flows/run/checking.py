@@ -26,6 +26,7 @@ from rammerge.rules import ResolvedMethod
 from rammerge.system.home import home
 from rammerge.system.space import free_bytes, require_space
 from tasks.records.connection import require_mlflow
+from tasks.runtime.cluster import require_cluster
 from tasks.runtime.limits import limit_steps
 from tasks.search.study import open_database
 from tasks.steps.merging import merge, merge_options
@@ -42,6 +43,7 @@ def check(plan: Plan) -> list[str]:
     limit_steps(plan.recipe.compute.timeout)  # of this check too, which runs the suites' code
     require_server(plan.recipe)
     _require_devices(plan)
+    _require_cluster(plan)
     conditions = plan.conditions
     origins = {"base": plan.base, **plan.agents, **plan.yardsticks}
     remote = [origin.source for origin in origins.values() if not _is_local(origin)]
@@ -106,6 +108,14 @@ def _require_devices(plan: Plan) -> None:
             check_device(device)
         except InputError as error:
             raise plan.recipe.error(place, str(error)) from error
+
+
+def _require_cluster(plan: Plan) -> None:
+    """Check that the cluster that runs the steps, if any, is there."""
+    try:
+        require_cluster(plan.recipe.compute)
+    except InputError as error:
+        raise plan.recipe.error(("compute", "runner"), str(error)) from error
 
 
 def _told(plan: Plan, found: Rehearsed, *warnings: str) -> Iterator[str]:

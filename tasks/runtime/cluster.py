@@ -6,6 +6,7 @@ run's home on a file system that all share.
 
 import importlib
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
@@ -17,6 +18,7 @@ from prefect.task_runners import TaskRunner
 
 from rammerge.errors import InputError
 from rammerge.recipe import Compute, parse_runner
+from rammerge.system.home import home
 from rammerge.system.sizes import parse_size
 from tasks.runtime.away import heard, stand_in
 from tasks.runtime.environment import RUNNER
@@ -26,6 +28,7 @@ from tasks.runtime.step import Step
 
 _STEPS = "tasks.steps."
 _MOST = 8
+_ANSWER_SECONDS = 5.0
 
 
 def chosen(compute: Compute) -> str:
@@ -47,6 +50,50 @@ def steps_on(compute: Compute) -> Iterator[None]:
         update = {"task_runner": both, "flow": stand_in(flow, step_seconds())}
         with heard(str(context.flow_run.id if context.flow_run else "")), context.model_copy(update=update):
             yield
+
+
+def require_cluster(compute: Compute) -> None:
+    """Check that steps can run where `chosen` says.
+
+    Raises:
+        InputError: a package is missing, nobody answers there, or a worker has a different home.
+    """
+    runner = chosen(compute)
+    if runner == "threads":
+        return
+    task_runner(runner)
+    kind, _, address = runner.partition("://")
+    if not address:
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS):
+            pass
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no cluster answers at {runner} ({error}); start it, or correct compute.runner") from None
+    if kind == "dask":
+        _require_homes(address)
+
+
+def _require_homes(address: str) -> None:
+    distributed: Any = importlib.import_module("distributed")
+    try:
+        with distributed.Client(f"tcp://{address}", timeout=_ANSWER_SECONDS, set_as_default=False) as client:
+            homes: dict[str, str] = client.run(_home)
+    except (OSError, TimeoutError) as error:
+        raise InputError(f"dask://{address} is no scheduler of Dask, or a worker of it failed ({error})") from None
+    if not homes:
+        raise InputError(f"the scheduler dask://{address} has no workers; start some with `dask worker {address}`")
+    for worker, there in homes.items():
+        if there != _home():
+            raise InputError(
+                f"the worker {worker} keeps what it makes in {there}, and this run in {_home()}; start it with "
+                f"RAMMERGE_HOME={_home()}, on a file system that both share"
+            )
+
+
+def _home() -> str:
+    return str(home())
 
 
 class Cluster(Workers):
