@@ -82,6 +82,28 @@ def test_an_entry_is_one_object_if_it_is_small(shared: Path) -> None:
     assert len(list((shared / "merge" / "k").iterdir())) == 2
 
 
+def test_what_a_killed_process_had_received_is_not_asked_for_again(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = store.materialise("merge", "k", write)
+    go_to(shared.parent / "two", monkeypatch)
+    incoming = entries.staging_path("merge", "k-incoming")
+    (incoming / "model").mkdir(parents=True)
+    (incoming / "model" / "weights").write_bytes(LARGE[:1000])
+    (incoming / "stray").write_text("of a different output")
+    begun: list[int] = []
+    get = directory.Directory.get
+
+    def note(place: directory.Directory, name: str, file: Path) -> bool:
+        begun.append(file.stat().st_size)
+        return get(place, name, file)
+
+    monkeypatch.setattr(directory.Directory, "get", note)
+    assert store.materialise("merge", "k", never).digest == made.digest
+    assert begun == [1000]
+    assert store.find("merge", "k")
+
+
 def flip(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[1000] ^= 1
@@ -122,6 +144,7 @@ def test_a_wrong_file_is_refused_and_said_and_made_anew_for_all(
     go_to(shared.parent / "two", monkeypatch)
     assert not store.materialise("merge", "k", write).reused
     assert reason in caplog.text and "is not used, and removed there" in caplog.text
+    assert not list(entries.root().rglob("*-incoming"))
     go_to(shared.parent / "three", monkeypatch)
     assert store.materialise("merge", "k", never).reused
 

@@ -85,13 +85,17 @@ def receive(kind: str, key: str) -> Entry | None:
                 return _receive(place, kind, key, Parcel.read(content))
             except DamagedError as damage:
                 say(f"{place.url}/{kind}/{key} is not used, and removed there: {damage}")
+                remove(_incoming(kind, key))
                 _withdraw(kind, key)
     return None
 
 
 def _receive(place: Place, kind: str, key: str, parcel: Parcel) -> Entry:
-    incoming = staging_path(kind, f"{key}-incoming")
+    incoming = _incoming(kind, key)
     incoming.mkdir(parents=True, exist_ok=True)
+    names = {incoming / item.name for item in parcel.files}
+    for stray in [file for file in incoming.rglob("*") if file.is_file() and file not in names]:
+        stray.unlink()  # of a different output that was there when an earlier process was killed
     _require_space(incoming, parcel, f"{kind}/{key}")
     with ThreadPoolExecutor(_TOGETHER) as pool:
         list(pool.map(partial(_receive_file, place, f"{kind}/{key}", incoming), parcel.files))
@@ -170,6 +174,11 @@ def _withdraw(kind: str, key: str) -> None:
 
 def _manifest(kind: str, key: str) -> str:
     return f"{kind}/{key}/manifest.json"
+
+
+def _incoming(kind: str, key: str) -> Path:
+    """Return the directory in which what arrives is gathered; it survives its process, so that the next one goes on."""
+    return staging_path(kind, f"{key}-incoming")
 
 
 def _require_space(directory: Path, parcel: Parcel, what: str) -> None:
