@@ -26,11 +26,11 @@ def test_the_same_recipe_again(home: Path) -> None:
             assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
             return done.stdout + done.stderr
 
-        said = run("run", str(directory / "recipe.yaml"))
-        for step in ("fetch base", "fetch tool", "preflight"):
-            assert f"{step:<41}cached" in said, said
-        assert "is champion already" in said or "is champion now" in said
         versions = run("releases", "tiny")
-        assert "champion" in versions
+        said = run("run", str(directory / "recipe.yaml"))
+        # The merges have the bytes that they had, whether or not they were made again.
+        for step in ("preflight", "smoke ram", "smoke ram_plus-paper"):
+            assert f"{step:<41}cached" in said, said
+        assert run("releases", "tiny") == versions, "the same content is one version"
         again = run("run", str(directory / "recipe.yaml"))
-        assert " done " not in again and run("releases", "tiny") == versions
+        assert " done " not in again, again
