@@ -116,7 +116,7 @@ def test_a_cancelled_merge_ends_and_is_finished_by_the_next_run(
 
 def test_the_pages_show_the_run(browser: Browser, site: Site, scheduled: str, tmp_path: Path) -> None:
     logged_in(browser, site.prefect)
-    browser.show(f"{site.prefect}/runs/flow-run/{scheduled}", "tiny", "Completed")
+    browser.show(f"{site.prefect}/runs/flow-run/{scheduled}", "tiny", "Completed", "Beginning flow run")
     browser.screenshot(tmp_path / "run.png")
     browser.show(f"{site.prefect}/artifacts", "tiny-leaderboard", "tiny-release")
     browser.screenshot(tmp_path / "artifacts.png")
