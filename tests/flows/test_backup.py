@@ -112,3 +112,15 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
         back_up(tmp_path / "kept")
     with pytest.raises(InputError, match="is not empty; set RAMMERGE_HOME to a new directory"):
         restore(tmp_path / "kept")
+    with pytest.raises(InputError, match="lies in what is copied"):
+        back_up(home() / "kept")
+
+
+def test_nothing_is_written_elsewhere(made: Path, tmp_path: Path) -> None:
+    back_up(tmp_path / "kept")
+    shutil.rmtree(made)
+    content = json.loads((tmp_path / "kept" / "backup.json").read_text())
+    content["files"]["../outside"] = content["files"].pop("runs/tiny.json")
+    (tmp_path / "kept" / "backup.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"names a file outside of the home, \.\./outside"):
+        restore(tmp_path / "kept")
