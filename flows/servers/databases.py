@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,9 +83,10 @@ class Databases:
             make_mlflow_database(self.mlflow)
         due = [who for who, is_due in self._due() if is_due]
         if due:
-            command = shlex.join(["rammerge", "migrate", *self.named])
+            same = " and ".join(self.named[::2])  # without the addresses, whose names of users messages hide
             raise InputError(
-                f"the database of {' and of '.join(due)} needs migrations; make a backup, then run `{command}`"
+                f"the database of {' and of '.join(due)} needs migrations; make a backup, then run `rammerge migrate`"
+                f"{f' with the same {same}' if same else ''}"
             )
 
     def _due(self) -> Iterator[tuple[str, bool]]:

@@ -40,9 +40,9 @@ def processes(home: Path) -> list[Path]:
 
 def test_databases_that_need_migrations_are_refused_with_the_command(site: Site) -> None:
     assert site.refused.returncode == 2
-    command = " ".join(["rammerge", "migrate", *site.options])
     assert "the database of Prefect and of MLflow and of MLflow's users needs migrations" in site.refused.stderr
-    assert f"run `{command}`" in site.refused.stderr
+    same = "--prefect-db and --mlflow-db and --users-db"
+    assert f"make a backup, then run `rammerge migrate` with the same {same}\n" in site.refused.stderr
 
 
 def test_strangers_see_health_and_nothing_else(site: Site) -> None:
