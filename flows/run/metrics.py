@@ -76,8 +76,10 @@ def _samples(runs: list[Past]) -> Iterator[tuple[str, tuple[str, ...], float]]:
     yield from (("rammerge_steps", (step, state), n) for step, state, n in counts)
     yield from (("rammerge_step_duration_seconds", (step,), value) for step, value in last.step_seconds.items())
     yield from _judged(next((run for run in reversed(runs) if run.gates or run.challenger), last))
-    if last.model and last.champion_version is not None:
-        yield "rammerge_champion_version", (last.model,), last.champion_version
+    # A run that failed does not know who serves; whoever did before it does.
+    served = next((run for run in reversed(runs) if run.model and run.champion_version is not None), None)
+    if served and served.model and served.champion_version is not None:
+        yield "rammerge_champion_version", (served.model,), served.champion_version
 
 
 def _judged(run: Past) -> Iterator[tuple[str, tuple[str, ...], float]]:
