@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rammerge.errors import InputError
+from rammerge.system.reading import read_json_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -29,12 +30,27 @@ def trusting(trusted: bool) -> Iterator[None]:
         _trusted.reset(token)
 
 
-def local() -> dict[str, Any]:
+def local(model_dir: Path) -> dict[str, Any]:
     """Return how transformers is to load: from files, and without a checkpoint's own code unless that is trusted.
 
     If that were left unsaid, transformers would ask on a terminal.
+
+    Raises:
+        InputError: the code is trusted, and a file of the model names code of a different repository.
     """
-    return {"local_files_only": True, "trust_remote_code": _trusted.get()}
+    if trusted := _trusted.get():
+        for name in ("config.json", "tokenizer_config.json"):
+            _refuse_code_elsewhere(model_dir / name)
+    return {"local_files_only": True, "trust_remote_code": trusted}
+
+
+def _refuse_code_elsewhere(file: Path) -> None:
+    """Refuse `ORG/NAME--module.Class` in `auto_map`, which is code of another repository at no particular commit."""
+    if file.is_file() and "--" in json.dumps(read_json_object(file).get("auto_map")):
+        raise InputError(
+            f"{file} names code of a different repository in auto_map, which is not pinned; copy that code into the "
+            "model's own repository, or leave trust_remote_code out"
+        )
 
 
 @dataclass(frozen=True)
@@ -89,7 +105,7 @@ def _config(model_dir: Path) -> "PreTrainedConfig":
     if not (model_dir / "config.json").is_file():
         raise InputError(f"{model_dir} is not a model directory: it has no config.json")
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(model_dir, **local())
+        config: PreTrainedConfig = AutoConfig.from_pretrained(model_dir, **local(model_dir))
     except Exception as error:  # what a file from elsewhere makes transformers' parsers raise
         raise _refusal(model_dir, f"transformers cannot read its config.json: {_first_sentence(error)}") from error
     return config

@@ -64,7 +64,7 @@ def load_tokenizer(model_dir: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_dir, **local())
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_dir, **local(model_dir))
     except Exception as error:  # of tokenizers and transformers, which share no class
         raise InputError(
             f"{model_dir}: its tokenizer cannot be loaded by transformers: {' '.join(str(error).split())}"
@@ -75,7 +75,7 @@ def load_tokenizer(model_dir: Path) -> "PreTrainedTokenizerBase":
 def _load_weights(loader: type[Any], model_dir: Path, dtype: Any, device: str) -> "PreTrainedModel":
     try:
         with _LOADING:
-            model, report = loader.from_pretrained(model_dir, dtype=dtype, output_loading_info=True, **local())
+            model, report = loader.from_pretrained(model_dir, dtype=dtype, output_loading_info=True, **local(model_dir))
     except Exception as error:  # of safetensors, torch and transformers, which share no class
         raise InputError(f"{model_dir} cannot be loaded by transformers: {' '.join(str(error).split())}") from error
     if absent := sorted(report["missing_keys"]):

@@ -142,6 +142,9 @@ def test_trusted_code_runs_and_scores_as_what_it_is(
     (score,) = json.loads((tmp_path / "out" / "words" / "test.json").read_text())["scores"].values()
     assert [score] == list(evaluate_model(plain, [suite], batch_size=1)["words", "test"].scores.values())
     mark.unlink()
+    edit_config(own, auto_map={"AutoConfig": "org/other--own.OwnConfig", "AutoModelForCausalLM": "own.Own"})
+    refused = Asked().answer({**question, "out": str(tmp_path / "elsewhere"), "trust": True})
+    assert "names code of a different repository" in refused["message"]
     assert "error" in Asked().answer({**question, "out": str(tmp_path / "again"), "trust": False})
 
 
