@@ -54,7 +54,7 @@ def samples() -> dict[tuple[str, tuple[str, ...]], float]:
 def test_the_last_run_of_each_recipe_is_told() -> None:
     ended(end="refused").keep()
     ended().keep()
-    nothing = {"gates": {}, "challenger": None, "champion": None, "champion_version": None}
+    nothing: dict[str, Any] = {"gates": {}, "challenger": None, "champion": None, "champion_version": None}
     ended(end="failed", seconds=5.0, steps={}, step_seconds={}, **nothing).keep()
     ended("other").keep()
     found = samples()
