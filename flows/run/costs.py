@@ -15,6 +15,9 @@ from rammerge.engine.passes.measuring import passes_of
 from rammerge.engine.passes.overlap import OverlapCounts
 from rammerge.rules import Rule
 
+# Measuring the machine would take longer than merging so few bytes.
+_SMALL = 1 << 29
+
 
 def costs(plan: Plan) -> Iterator[str]:
     """Yield a line about the time of the merges, if all models are on this machine, and one if not all is known."""
@@ -41,6 +44,8 @@ def _forecast(plan: Plan, family: Family, rules: list[Rule]) -> str:
         output_size=4 if spec.output.dtype == "float32" else 2,
         parts=spec.compute.parts,
     )
+    if merges.inputs < _SMALL:
+        return "time: seconds for the merges, because the models are small"
     speeds = calibrated()
     site = Site(speeds)
     found = stages(merges, site)
