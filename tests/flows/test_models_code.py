@@ -14,6 +14,7 @@ from typing import Any
 
 import mlflow.transformers
 import pytest
+import transformers
 
 import rammerge
 from evaluation.backends.transformers import load_tokenizer, try_out
@@ -121,6 +122,8 @@ def test_trusted_code_runs_and_scores_as_what_it_is(
 ) -> None:
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.syspath_prepend(tmp_path / "modules")
+    known: Any = transformers.AutoModelForCausalLM._model_mapping  # which transformers adds trusted classes to
+    monkeypatch.setattr(known, "_extra_content", dict(known._extra_content))
     own = plant_code(shutil.copytree(plain, tmp_path / "own"), mark, **UNKNOWN)
     edit_config(own, auto_map={"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"})
     (own / "own.py").write_text(OWN.format(mark=str(mark)))
