@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,16 +15,16 @@ from flows.run.remote import GIT, URL, download, from_git
 from rammerge.errors import InputError
 from rammerge.recipe import Merge, Recipe, load, parse
 from rammerge.recipe.section import short_form
-from rammerge.rules import all_methods
+from rammerge.rules import GROUP, METHODS
 
 _INLINE = Path("inline recipe")  # not a file: a name for errors, in the directory in which the flow runs
 
 
 class _MethodNames:
-    """Makes a text a choice among the methods that are installed, when somebody asks for the schema."""
+    """Makes a text a choice among the methods that are installed, whose code is not loaded for that."""
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(core), "enum": sorted(all_methods())}
+        return {**handler(core), "enum": sorted({*METHODS, *entry_points(group=GROUP).names})}
 
 
 class InlineMerge(Merge):
