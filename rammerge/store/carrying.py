@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rammerge.storage import Place
+from rammerge.storage import Place, PlaceError
 from rammerge.store.entries import (
     MANIFEST,
     Entry,
@@ -147,8 +147,9 @@ def _offer(place: Place, entry: str, parcel: Parcel, path: Path) -> bool:
                 place.put(f"{entry}/{item.sha256}", path / item.name)
         if place.create(f"{entry}/manifest.json", parcel.to_json()):
             return True
-        theirs = place.read(f"{entry}/manifest.json")
-    return theirs is None or parcel.is_alike(theirs)
+        if (theirs := place.read(f"{entry}/manifest.json")) is None:
+            raise PlaceError(f"{place.url}/{entry} was removed while it was put there")
+    return parcel.is_alike(theirs)
 
 
 def is_pending(kind: str, key: str) -> bool:
