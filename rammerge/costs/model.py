@@ -19,6 +19,8 @@ FACTORS: Mapping[str, float] = {
     "breadcrumbs": 4.8,
     "della": 37.0,
 }
+# Methods that spend what they take longer than `ram` on ranking magnitudes, before the merge.
+_RANKING = ("ties", "ram_ties", "breadcrumbs", "localize_and_stitch", "dare_magnitude")
 # What a step takes besides: its start, and Prefect's records.
 STEP_SECONDS = 0.5
 
@@ -140,9 +142,9 @@ def stages(merges: Merges, site: Site) -> list[Stage]:
     Raises:
         KeyError: a method has no factor, because it sees whole matrices or is not rammerge's.
     """
-    speeds, factors = site.speeds, [FACTORS[method] for method in merges.methods]
-    ranked = [factor for factor in factors if factor > 1.6 and factor < 10.0] if merges.statistics else []
-    merging = sum(factors) - sum(factor - 1.0 for factor in ranked)
+    speeds = site.speeds
+    ranking = sum(FACTORS[method] - 1.0 for method in merges.methods if method in _RANKING)
+    merging = sum(FACTORS[method] for method in merges.methods) - ranking
     inputs, outputs = merges.inputs, merges.outputs
     together = min(site.workers, merges.parts)
     found = []
@@ -150,8 +152,7 @@ def stages(merges: Merges, site: Site) -> list[Stage]:
         found.append(Stage("hash the inputs", inputs, 0, inputs / speeds.hashed, min(site.workers, 1 + merges.agents)))
     found.append(Stage("count overlap", inputs, 0, inputs / speeds.counted))
     if merges.statistics:
-        ranking = sum(factor - 1.0 for factor in ranked) * inputs / speeds.merged
-        found.append(Stage("statistics", merges.statistics * inputs, 0, ranking))
+        found.append(Stage("statistics", merges.statistics * inputs, 0, ranking * inputs / speeds.merged))
     found.append(Stage("merge", inputs, outputs, merging * inputs / speeds.merged, together))
     if merges.parts > 1:
         found += [

@@ -40,15 +40,14 @@ def chosen(compute: Compute) -> str:
 def steps_on(compute: Compute) -> Iterator[None]:
     """Within the context the flow's steps run where `chosen` says, or on the task runner that the flow was given."""
     context, runner = FlowRunContext.get(), chosen(compute)
-    if context is None or (isinstance(context.task_runner, Workers) and runner == "threads"):
+    own = context is not None and isinstance(context.task_runner, Workers)
+    if context is None or context.flow is None or context.flow_run is None or (own and runner == "threads"):
         yield
         return
-    given = isinstance(context.task_runner, Workers)
-    with task_runner(runner) if given else nullcontext(context.task_runner) as cluster, Cluster(cluster) as both:
-        flow = context.flow.name if context.flow else "flow"
-        # The flow's own code is sent with each step otherwise.
-        update = {"task_runner": both, "flow": stand_in(flow, step_seconds())}
-        with heard(str(context.flow_run.id if context.flow_run else "")), context.model_copy(update=update):
+    with task_runner(runner) if own else nullcontext(context.task_runner) as cluster, Cluster(cluster) as both:
+        # The flow's own code would be sent with each step.
+        update = {"task_runner": both, "flow": stand_in(context.flow.name, step_seconds())}
+        with heard(str(context.flow_run.id)), context.model_copy(update=update):
             yield
 
 
