@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.records.pages import VIEW
 from tests.fixtures.browser import Browser
 from tests.fixtures.pipeline import World
 from tests.servers.conftest import MLFLOW_PASSWORD, PREFECT_LOGIN, Site, wait
@@ -121,7 +122,9 @@ def test_the_pages_show_the_run(browser: Browser, site: Site, scheduled: str, tm
     browser.show(f"{site.prefect}/artifacts", "tiny-leaderboard", "tiny-release")
     browser.screenshot(tmp_path / "artifacts.png")
     with as_user(browser, "admin", MLFLOW_PASSWORD):
-        browser.show(f"{site.mlflow}/#/models/tiny", "champion")
+        browser.show(f"{site.mlflow}/#/experiments{VIEW}", "tiny")
+        browser.screenshot(tmp_path / "experiments.png")
+        browser.show(f"{site.mlflow}/#/models/tiny{VIEW}", "champion")
         browser.screenshot(tmp_path / "model.png")
 
 
