@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rammerge.cli.terminal import say
+from rammerge.errors import RammergeError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,7 +77,10 @@ def _answer(asked: str, version: int | None, because: str, *, approve: bool) -> 
     serves = moved.champion == release.version
     _report(moved, release.version, "promoted" if serves else "refused")
     if serves and moved.changed and TAG_PUSH in release.tags:
-        print(push_version(release.name, release.version).sentence)
+        try:
+            print(push_version(release.name, release.version).sentence)
+        except RammergeError as error:  # it serves all the same
+            say(f"warning: it is not on the hub: {error}; `rammerge push {release.name}` pushes it")
 
 
 def push(

@@ -79,8 +79,8 @@ def ask(name: str, version: int, question: Question) -> Asked:
         for tag, value in tags.items():
             mlflow.set_model_version_tag(name, str(version), tag, value)
     sentence = (
-        f"{name} version {version} waits for approval until {question.deadline}: `rammerge approve {name} --because "
-        f"TEXT` or `rammerge refuse {name} --because TEXT`"
+        f"{name} version {version} waits for approval until {question.deadline}: "
+        f"`rammerge approve {name} --because TEXT`, or `refuse`"
     )
     return Asked(name=name, version=version, question=question, sentence=sentence)
 

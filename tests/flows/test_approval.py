@@ -37,7 +37,8 @@ def environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asking(world: World, receiver: Receiver, method: str, timeout: str = "1h") -> Path:
-    registry = {"approval": "required", "approval_timeout": timeout}
+    # There is no hub, which is a warning and no more.
+    registry = {"approval": "required", "approval_timeout": timeout, "push": "org/merged"}
     return world.write(merges=[method], registry=registry, notify=[{"url": receiver.url}])
 
 
@@ -104,6 +105,7 @@ def test_a_run_by_hand_ends_and_a_command_answers(
     assert "version 1 waits for approval until" in capsys.readouterr().out
     approve(str(world.recipe), "looks good")
     assert champion() == 1 and told(receiver) == [("promoted", 1)]
+    assert "warning: it is not on the hub: org/merged cannot be pushed to: " in capsys.readouterr().err
     with pytest.raises(InputError, match="no version of tiny waits for approval"):
         approve("tiny", "once more")
 
@@ -124,6 +126,7 @@ def test_a_paused_run_goes_on_by_its_page(world: World, receiver: Receiver, paus
 
     state = paused(asking(world, receiver, "ram"), act)
     assert state.name == "Completed" and champion() == 2
+    assert state.result().warnings[-1].startswith("tiny version 2 serves, and is not on the hub: ")
     assert told(receiver) == [("waiting", 2), ("promoted", 2)]
     last = read_history(get_release("tiny", 2).tags)[-1]
     assert (last.what, last.by, last.because, last.instead_of) == ("promoted", "Ann", "read it", 1)

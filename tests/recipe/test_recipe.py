@@ -137,7 +137,7 @@ def test_org_slash_name_is_a_directory_only_where_there_is_one(read: Callable[[s
         ("promote: false", "approval_timeout: soon", 20, "a time is a number with a unit"),
         ("promote: false", "push: nowhere", 20, "registry.push: should look like"),
         ("limit: 10", "limit: 10\nnotify: [{url: 'ftp://host'}]", 17, "a webhook is an http:// or https:// address"),
-        ("limit: 10", "limit: 10\nnotify: [{url: 'http://me:pw@host'}]", 17, "address without a password"),
+        ("limit: 10", "limit: 10\nnotify: [{url: 'http://me:pw@host'}]", 17, "holds an address with a password"),
         ("limit: 10", "limit: 10\nnotify: [{url: $HOOK}]", 17, "name must have SECRET, TOKEN or KEY in it"),
         ("limit: 10", "limit: 10\nnotify: [{url: 'http://a', block: a/b}]", 17, "needs either `url` or `block`"),
         ("limit: 10", "limit: 10\nnotify: [{url: 'http://a', secret: hunter2}]", 17, "is the name of an environment"),
