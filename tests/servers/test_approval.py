@@ -17,7 +17,7 @@ from tests.fixtures.hooks import Receiver, receiving
 from tests.fixtures.pipeline import World
 from tests.fixtures.waiting import wait_until
 
-pytestmark = pytest.mark.usefixtures("prefect_api")
+pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("prefect_api")]
 
 
 @pytest.fixture(scope="module")
