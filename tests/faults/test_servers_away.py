@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from unittest.mock import patch
 
@@ -75,62 +75,72 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def recorded(site: Site) -> tuple[int, list[int], list[int]]:
-    """Return how many runs are on record, the registered versions, and the champions."""
+    """Return how many runs are on record, the registered versions, newest first, and the champions."""
     with patch.dict(os.environ, site.world.environment() | site.addresses):
         mlflow = client()
-        experiment = mlflow.get_experiment_by_name("tiny").experiment_id
-        parents = [run for run in mlflow.search_runs([experiment]) if "rammerge.pipeline" in run.data.tags]
+        found = mlflow.get_experiment_by_name("tiny")
+        if found is None:
+            return 0, [], []
+        parents = [run for run in mlflow.search_runs([found.experiment_id]) if "rammerge.pipeline" in run.data.tags]
         assert all(parent.info.status == "FINISHED" for parent in parents)
-        found = releases("tiny")
-        return len(parents), [r.version for r in found], [r.version for r in found if "champion" in r.aliases]
+        versions = releases("tiny")
+        champions = [release.version for release in versions if "champion" in release.aliases]
+        return len(parents), [release.version for release in versions], champions
+
+
+@contextmanager
+def one_more(site: Site) -> Iterator[None]:
+    """Expect that within the context one run is recorded, one version registered, and that version promoted."""
+    runs, versions, _ = recorded(site)
+    yield
+    new = len(versions) + 1
+    assert recorded(site) == (runs + 1, [new, *versions], [new])
 
 
 def test_mlflow_is_away_from_the_evaluation_on(site: Site) -> None:
     site.world.write(merges=["ram"])
-    process = site.start("evaluate base")
-    site.mlflow.kill()
-    code, said = site.end(process)
-    assert code == 1 and f"MLflow at {site.addresses['MLFLOW_TRACKING_URI']} does not answer; start it" in said
-    site.mlflow.start()
-    code, said = site.end(site.start("fetch base"))
-    assert code == 0 and "tiny version 1 is champion" in said
-    assert recorded(site) == (1, [1], [1])
+    with one_more(site):
+        process = site.start("evaluate base")
+        site.mlflow.kill()
+        code, said = site.end(process)
+        assert code == 1 and f"MLflow at {site.addresses['MLFLOW_TRACKING_URI']} does not answer; start it" in said
+        site.mlflow.start()
+        code, _ = site.end(site.start("fetch base"))
+        assert code == 0
 
 
 def test_mlflow_is_back_before_the_last_attempt(site: Site) -> None:
     site.world.write(merges=["average"])
-    process = site.start("compare", backoff=20)  # long enough for a server to start again on a busy machine
-    site.mlflow.kill()
-    site.mlflow.start()
-    code, said = site.end(process)
-    assert code == 0 and "tiny version 2 is champion" in said
-    assert recorded(site) == (2, [2, 1], [2])
+    with one_more(site):
+        process = site.start("compare", backoff=20)  # long enough for a server to start again on a busy machine
+        site.mlflow.kill()
+        site.mlflow.start()
+        code, _ = site.end(process)
+        assert code == 0
 
 
 def test_prefect_is_away_while_models_run(site: Site) -> None:
     site.world.write(merges=["ties"])
-    process = site.start("smoke ties")
-    site.prefect.kill()
-    site.prefect.start()
-    code, said = site.end(process)
-    if code:
-        assert f"error: Prefect at {site.addresses['PREFECT_API_URL']} " in said
-        code, _ = site.end(site.start("fetch base"))
-    assert code == 0 and recorded(site) == (3, [3, 2, 1], [3])
+    with one_more(site):
+        process = site.start("smoke ties")
+        site.prefect.kill()
+        site.prefect.start()
+        code, said = site.end(process)
+        if code:
+            assert f"error: Prefect at {site.addresses['PREFECT_API_URL']} " in said
+            code, _ = site.end(site.start("fetch base"))
+        assert code == 0
     with closing(sqlite3.connect(site.world.home / "prefect" / "prefect.db")) as database:
         assert database.execute("SELECT count(*) FROM flow_run WHERE state_type = 'RUNNING'").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("name", ["prefect", "mlflow"])
 def test_a_locked_database_is_waited_for(site: Site, name: str) -> None:
-    method = {"prefect": "ram_plus", "mlflow": "ram_plus_soft"}[name]
-    before = recorded(site)
-    site.world.write(merges=[method])
-    process = site.start("gate")
-    with closing(sqlite3.connect(site.world.home / name / f"{name}.db", timeout=60)) as database:
-        database.execute("BEGIN EXCLUSIVE")
-        time.sleep(_LOCKED_SECONDS)
-    code, _ = site.end(process)
-    assert code == 0
-    version = before[1][0] + 1
-    assert recorded(site) == (before[0] + 1, [version, *before[1]], [version])
+    site.world.write(merges=[{"prefect": "ram_plus", "mlflow": "ram_plus_soft"}[name]])
+    with one_more(site):
+        process = site.start("gate")
+        with closing(sqlite3.connect(site.world.home / name / f"{name}.db", timeout=60)) as database:
+            database.execute("BEGIN EXCLUSIVE")
+            time.sleep(_LOCKED_SECONDS)
+        code, _ = site.end(process)
+        assert code == 0
