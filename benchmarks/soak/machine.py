@@ -58,12 +58,13 @@ class Disk:
         self.path, self._kept = scratch / "disk", scratch / "kept"
         self._filler = self.path / "filler"
         self.path.mkdir(parents=True, exist_ok=True)
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "soak", str(self.path)]
-        mounted = self.path.is_mount() or subprocess.run(mount, capture_output=True, check=False).returncode == 0
-        self.can_be_full = mounted
+        self.can_be_full = self.path.is_mount()  # of a soak that was killed: with all that was on it
+        if not self.can_be_full:
+            mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "soak", str(self.path)]
+            self.can_be_full = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+            if self.can_be_full and self._kept.is_dir():
+                _copy(self._kept, self.path)
         self.make_room()
-        if mounted and self._kept.is_dir():
-            _copy(self._kept, self.path)
 
     def keep(self) -> None:
         """Keep what is on it for the next soak, and unmount it."""
