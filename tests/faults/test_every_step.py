@@ -1,6 +1,6 @@
 """Contract: whatever ends a run at the end of any of its steps, the next run of the recipe goes on from there.
 
-The disk is full as the step's output gets its name, and then, once there is room, the process is killed at that moment.
+The disk is full, or the process is killed, as the step's output is to get its name.
 In the end one version is registered and serves, and one run is recorded.
 """
 
@@ -33,7 +33,7 @@ KINDS = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A world whose runs are in processes that find Prefect's server running."""
     world = World(tmp_path_factory.mktemp("world"))
@@ -77,17 +77,17 @@ def _run(environment: dict[str, str], recipe: Path, fault: str, where: str, log:
     main()
 
 
-def test_a_run_goes_on_after_a_full_disk_and_a_kill_at_the_end_of_any_step(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", ["disk full", "killed"])
+def test_a_run_goes_on_after_a_fault_at_the_end_of_any_step(
+    fault: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached = set()
     for kind in KINDS:
-        code, said = run(world, "disk full", kind)
+        code, said = run(world, fault, kind)
         if code:
-            assert said.startswith(f"error: no space left on the disk of {world.home}; make room and run again"), kind
+            expected = "error: no space left on the disk of" if fault == "disk full" else ""
+            assert (code, said.startswith(expected)) == (1 if expected else -signal.SIGKILL, True), f"{kind}: {said}"
             reached.add(kind)
-        code, said = run(world, "killed", kind)
-        assert code in (0, -signal.SIGKILL), said
     assert run(world, "none", "")[0] == 0
     assert reached == set(KINDS)
     world.enter(monkeypatch)

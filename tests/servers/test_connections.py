@@ -1,5 +1,7 @@
 """Contract: a run goes on though every connection to the database ends, as in a restart of PostgreSQL or a failover."""
 
+import re
+
 import pytest
 
 from tests.fixtures.pipeline import World
@@ -22,4 +24,4 @@ def test_a_run_outlives_every_connection(site: Site, world: World) -> None:
     (world.root / "hold").unlink()
     state = site.end(run)
     assert state["type"] == "COMPLETED", state["message"]
-    assert len(site.client("rammerge", "releases", "losing").splitlines()) == 2
+    assert re.findall(r"^ *(\d+) ", site.client("rammerge", "releases", "losing"), re.MULTILINE) == ["1"]
