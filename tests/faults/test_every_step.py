@@ -28,7 +28,7 @@ pytestmark = pytest.mark.servers
 _CLEAN = multiprocessing.get_context("forkserver")
 _CLEAN.set_forkserver_preload(["benchmarks.soak.preloaded", __name__])
 KINDS = [
-    *("rehearsal", "demands", "fetch", "preflight", "extract", "merge", "merge_together", "smoke", "suite", "evaluate"),
+    *("rehearsal", "demands", "fetch", "preflight", "extract", "merge", "smoke", "suite", "evaluate"),
     *("compare", "gate", "report", "track", "register", "promote"),
 ]
 
