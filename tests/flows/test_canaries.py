@@ -24,6 +24,12 @@ from tests.fixtures.pipeline import World
 STATUSES = (401, 403, 404, 500, 200)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def mlflow_is_whole() -> None:
+    """Import all of MLflow's store: an import that a bad address breaks cannot be made again in this process."""
+    import mlflow.store.db.utils  # noqa: F401
+
+
 @pytest.fixture(autouse=True)
 def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in VARIABLES.items():

@@ -69,6 +69,7 @@ def test_dashboards_start_and_leave_nothing_behind(world: World, start: Start) -
     process = start("ui", "--port", "0")
     addresses = dashboards(process)
     assert [address.partition("/#/")[2] for address in addresses[1:]] == [
+        "experiments/2/runs?workflowType=machine_learning",  # of trends, which were written to last
         "experiments/1/runs?workflowType=machine_learning",
         "models/tiny?workflowType=machine_learning",
     ]

@@ -52,7 +52,7 @@ def test_function_and_flow_are_found_in_any_order_of_imports(tmp_path: Path) -> 
             names = {{}}
             exec(imports, names)
             function = names["function"]
-            assert list(inspect.signature(function).parameters) == ["recipe"], imports
+            assert list(inspect.signature(function).parameters) == ["recipe", "runner"], imports
             assert not hasattr(function, "deploy"), imports
             from flows.merge_and_evaluate import merge_and_evaluate
             found = names.get("flow", merge_and_evaluate).name

@@ -335,7 +335,7 @@ def test_other_commands(
 def test_a_disk_that_fills_up_on_the_way_is_told_as_such(
     error: Exception, root: Path, rammerge_home: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
-    def fail(_: Path) -> None:
+    def fail(*_: object) -> None:
         raise error
 
     monkeypatch.setattr("flows.cli.running.run", fail)

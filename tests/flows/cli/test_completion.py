@@ -46,7 +46,7 @@ def offered(shell: dict[str, str], *words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["me"], {"merge", "methods"}),
+        (["me"], {"merge", "methods", "metrics"}),
         (["--ver"], {"--version"}),
         (["merge", "--shard"], {"--shard-size"}),
         (["merge", "--method", ""], set(METHODS)),
