@@ -15,6 +15,8 @@ from tests.fixtures.canaries import VARIABLES, leaking_files
 from tests.fixtures.pipeline import World
 from tests.fixtures.planted import plant_code
 
+pytestmark = pytest.mark.servers
+
 PASSWORD = "planted-password-1234"
 SECRETS = (PASSWORD, "canary-")
 COMMAND = [sys.executable, "-m", "rammerge"]
