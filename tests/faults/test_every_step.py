@@ -36,18 +36,28 @@ KINDS = [
 WHOLE = {"suite": "evaluate"}
 
 
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of one server for all tests: what is imported before forks has read it."""
+    with pytest.MonkeyPatch.context() as patch:
+        World(tmp_path_factory.mktemp("server")).enter(patch)
+        activate()
+        with prefect_server(port=free_port(), dashboard=False) as server:
+            server.wait_until_healthy()
+            patch.setenv("PREFECT_API_URL", f"{server.url}/api")
+            yield f"{server.url}/api"
+
+
 @pytest.fixture
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(prefect: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A world whose runs are in processes that find Prefect's server running."""
     world = World(tmp_path_factory.mktemp("world"))
     with pytest.MonkeyPatch.context() as patch:
         world.enter(patch)
         activate()
-        with prefect_server(port=free_port(), dashboard=False) as server:
-            server.wait_until_healthy()
-            patch.setenv("PREFECT_API_URL", f"{server.url}/api")
-            world.write(merges=["ram"])
-            yield world
+        patch.setenv("PREFECT_API_URL", prefect)
+        world.write(merges=["ram"])
+        yield world
 
 
 def run(world: World, fault: str, where: str) -> tuple[int | None, str]:
