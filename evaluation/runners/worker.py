@@ -106,6 +106,8 @@ def _serve(connection: socket.socket, template: int) -> NoReturn:
                 connection.sendall(json.dumps(answer).encode() + b"\n")
         asked.close()
         code = 0
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # who asked was killed, and nobody is there to be told
     except BaseException:
         traceback.print_exc()
     finally:

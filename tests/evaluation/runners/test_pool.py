@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from evaluation.runners import worker
 from evaluation.runners.harness import evaluate_model
 from evaluation.runners.pool import Pool
 from evaluation.suites import Suite, load_suite
@@ -146,6 +148,18 @@ with pool.worker() as worker:
     loaded = {"model_dir": sys.argv[1], "dtype": "float32", "batch_size": 8, "device": "cpu", "model_digest": "d"}
     worker.ask("evaluate", model=loaded, suite=str(suite.path), suite_digest=suite.digest, limit=1, out=sys.argv[3])
 """
+
+
+def test_an_answer_that_nobody_waits_for_is_dropped_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = socket.socketpair()
+    ours.sendall(b'{"do": "see", "seconds": 600}\n')
+    ours.close()
+    parent = os.getpid()
+    if (pid := os.fork()) == 0:
+        worker._serve(theirs, parent)
+    theirs.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_killed_parent_leaves_no_process(model: Path, suite: Path, tmp_path: Path) -> None:
