@@ -80,14 +80,14 @@ def test_a_sweep_finds_what_lies_beside_the_recipe_and_records_what_was_run(worl
     from tasks.records.connection import client
 
     shutil.copy(OWN_METHOD, world.root)
-    recipe = world.write(agents={"1e5": "tool"}, trust=["own_method"])
+    recipe = world.write(agents={"1e5": "tool"}, trust=["swept_method"])
     # In quotes, because rammerge reads this name as a number otherwise, and refuses it.
     recipe.write_text(json.dumps(yaml.safe_load(recipe.read_text())))
-    outcome: Any = sweep(recipe, "own_method:LARGEST", {"scale": [0.5]}, return_state=True).result()
+    outcome: Any = sweep(recipe, "swept_method:LARGEST", {"scale": [0.5]}, return_state=True).result()
     run = client().get_run(outcome.run_id)
     written = Path(client().download_artifacts(outcome.run_id, "recipe.yaml", str(world.root)))
     (merge,) = yaml.safe_load(written.read_text())["merges"]
-    assert merge["method"] == "own_method:LARGEST" and merge["sweep"] == {"scale": [0.5]}
+    assert merge["method"] == "swept_method:LARGEST" and merge["sweep"] == {"scale": [0.5]}
     assert parse(world.recipe, written.read_text()).agents.keys() == {"1e5"}
     assert run.data.tags["mlflow.source.name"] == str(recipe)
 
