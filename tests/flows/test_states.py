@@ -79,7 +79,7 @@ def test_a_sweep_finds_what_lies_beside_the_recipe_and_records_what_was_run(worl
     from flows.sweep import sweep
     from tasks.records.connection import client
 
-    shutil.copy(OWN_METHOD, world.root)
+    shutil.copy(OWN_METHOD, world.root / "swept_method.py")
     recipe = world.write(agents={"1e5": "tool"}, trust=["swept_method"])
     # In quotes, because rammerge reads this name as a number otherwise, and refuses it.
     recipe.write_text(json.dumps(yaml.safe_load(recipe.read_text())))
