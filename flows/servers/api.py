@@ -75,6 +75,8 @@ def require_prefect() -> None:
 def explained(error: Exception) -> str | None:
     """Return the sentence for a call of the Prefect API that failed while a run went on; None for any other error."""
     httpx = sys.modules.get("httpx")
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+        return explained(error.__cause__)  # Prefect's own words for a server that it cannot reach
     if httpx is None or not isinstance(error, httpx.HTTPError):
         return None
     from prefect.settings import PREFECT_API_URL

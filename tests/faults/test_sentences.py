@@ -26,10 +26,19 @@ def test_a_disk_that_is_full_for_a_model_s_process_is_told_as_for_any_other() ->
     assert answer["message"].startswith("no space left on the disk of /models/scores.json; make room and run again")
 
 
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+refused = httpx.ConnectError("refused", request=httpx.Request("POST", f"{API}/logs/"))
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (httpx.ConnectError("refused", request=httpx.Request("POST", f"{API}/logs/")), "does not answer any more"),
+        (refused, "does not answer any more"),
+        (caused(RuntimeError("Failed to reach API"), refused), "does not answer any more"),
         (
             httpx.HTTPStatusError("500", request=httpx.Request("POST", f"{API}/x"), response=httpx.Response(500)),
             "failed (500)",
