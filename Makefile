@@ -40,7 +40,7 @@ constraints: ## take the newest versions that pyproject.toml allows into constra
 
 lock: ## write requirements.lock: constraints.txt with the hash of every file, by uv (`pip install uv`)
 	uv pip compile pyproject.toml --extra sandbox --extra otel -c constraints.txt --generate-hashes --universal \
-	  --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --no-annotate -q -o requirements.new
+	  --python-version 3.11 --no-header --no-annotate -q -o requirements.new
 	@{ head -n 2 requirements.lock && cat requirements.new; } > requirements.mixed
 	@mv requirements.mixed requirements.lock && rm requirements.new
 

@@ -11,6 +11,7 @@ from flows.cli.evaluating import evaluate
 from flows.cli.importing import import_
 from flows.cli.init import init
 from flows.cli.metrics import metrics
+from flows.cli.preparing import prepare
 from flows.cli.releasing import approve, promote, push, refuse, releases, rollback
 from flows.cli.serving import backup, migrate, restore, serve
 from flows.cli.suites import suites
@@ -73,7 +74,7 @@ def check(
         return
     if recipe is None:
         raise InputError("give the path of a recipe, or --schema")
-    _prepare()
+    prepare()
     from flows.run.checking import check as check_plan
     from flows.run.costs import costs
     from flows.run.planning import plan
@@ -139,7 +140,7 @@ def prune(
         raise InputError(f"--size {size}: {error}") from error
     would = "dry run: would have " if dry_run else ""
     if versions is not None:
-        _prepare()
+        prepare()
         from tasks.records.retiring import retire
 
         print(f"{would}{retire(versions, dry_run=dry_run).sentence}")
@@ -153,17 +154,10 @@ def ui(
     port: Annotated[int, typer.Option(help="Port of the Prefect dashboard; MLflow's is the next free one.")] = PORT,
 ) -> None:
     """Serve the Prefect and MLflow dashboards on loopback until Ctrl-C."""
-    _prepare()
+    prepare()
     from flows.servers.dashboards import serve
 
     serve(port)
-
-
-def _prepare() -> None:
-    from tasks.runtime.environment import activate, quiet
-
-    activate()
-    quiet()
 
 
 def _bundled(name: str) -> Path:

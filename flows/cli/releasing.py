@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.preparing import prepare
 from rammerge.cli.terminal import say
 from rammerge.errors import RammergeError
 
@@ -28,7 +29,7 @@ def promote(
     because: Because = "",
 ) -> None:
     """Make a registered version the champion. The present champion becomes `previous`."""
-    _prepare()
+    prepare()
     from tasks.records import promotion
     from tasks.records.history import Reason
 
@@ -37,7 +38,7 @@ def promote(
 
 def rollback(name: Name, because: Because = "") -> None:
     """Make the previous champion the champion again."""
-    _prepare()
+    prepare()
     from tasks.records import promotion
     from tasks.records.history import Reason
 
@@ -63,7 +64,7 @@ def refuse(asked: Asked, because: Reasons, version: Version = None) -> None:
 
 
 def _answer(asked: str, version: int | None, because: str, *, approve: bool) -> None:
-    _prepare()
+    prepare()
     from rammerge.recipe import load
     from tasks.records.approval import answer, find_question, find_question_of
     from tasks.records.history import Reason
@@ -91,7 +92,7 @@ def push(
     ] = None,
 ) -> None:
     """Push a version that serves, or has served, to a repository on the hub, which is made private if it is missing."""
-    _prepare()
+    prepare()
     from tasks.records import pushing
 
     print(pushing.push(name, version, to).sentence)
@@ -104,7 +105,7 @@ def releases(
     ] = None,
 ) -> None:
     """List the registered versions of a model, newest first, and what happened to them."""
-    _prepare()
+    prepare()
     from flows.cli.display import console
     from tasks.records.approval import Question
     from tasks.records.history import read_history
@@ -180,10 +181,3 @@ def _report(moved: "Promotion", version: int | None, event: "Happening") -> None
 
         for problem in tell_of_move(moved, version, event):
             say(f"warning: {problem}")
-
-
-def _prepare() -> None:
-    from tasks.runtime.environment import activate, quiet
-
-    activate()
-    quiet()

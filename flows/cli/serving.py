@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.preparing import prepare
 from tasks.records.pages import PORT
 
 PrefectDatabase = Annotated[
@@ -46,7 +47,7 @@ def serve(
     Passwords are taken from the environment: PREFECT_SERVER_API_AUTH_STRING (NAME:PASSWORD) and
     MLFLOW_AUTH_ADMIN_PASSWORD for the servers, PGPASSWORD or PGPASSFILE for their databases.
     """
-    _prepare()
+    prepare()
     from flows.servers.databases import Databases
     from flows.servers.serving import Serving
 
@@ -61,7 +62,7 @@ def migrate(
     check: Annotated[bool, typer.Option("--check", help="Only say what is due; exit code 2 if something is.")] = False,
 ) -> None:
     """Bring the servers' databases to the schema of the installed Prefect and MLflow. Stop `serve` before."""
-    _prepare()
+    prepare()
     from flows.servers.databases import Databases
     from rammerge.cli.terminal import say
 
@@ -96,10 +97,3 @@ def restore(directory: Annotated[Path, typer.Argument(help="What `backup` wrote.
 
     kept = restore_home(directory)
     print(f"{home()}: {kept.files} files, {decimal(kept.size)}, intact")
-
-
-def _prepare() -> None:
-    from tasks.runtime.environment import activate, quiet
-
-    activate()
-    quiet()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rammerge.system.servers import answers
+from tests.fixtures.program import processes_in
 from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until
 from tests.servers.conftest import MLFLOW_PASSWORD, PREFECT_LOGIN, Site, serving
 from tests.servers.postgresql import PASSWORD
@@ -23,19 +24,6 @@ def status(url: str) -> int:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
-
-
-def processes(home: Path) -> list[Path]:
-    """Return the processes that work in a home, as directories of /proc."""
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (directory / "environ").read_bytes()
-        except OSError:
-            continue
-        if f"RAMMERGE_HOME={home}\0".encode() in environment:
-            found.append(directory)
-    return found
 
 
 def test_databases_that_need_migrations_are_refused_with_the_command(site: Site) -> None:
@@ -56,7 +44,7 @@ def test_strangers_see_health_and_nothing_else(site: Site) -> None:
 
 def test_passwords_are_in_no_command_line_and_no_log(site: Site) -> None:
     secrets = [PREFECT_LOGIN.partition(":")[2], MLFLOW_PASSWORD, PASSWORD]
-    said = [(each / "cmdline").read_text() for each in processes(site.home)]
+    said = [(each / "cmdline").read_text() for each in processes_in(site.home)]
     said += [log.read_text() for log in (site.home / "logs").glob("*.log")]
     said.append((site.home / "mlflow" / "users.ini").read_text())
     assert len(said) > 5 and not [text for text in said if any(secret in text for secret in secrets)]
@@ -74,10 +62,12 @@ def test_a_server_that_dies_ends_the_other(unmigrated: Site, tmp_path: Path) -> 
     with serving(alone) as process:
         assert not (alone.home / "mlflow" / "users.ini").exists()
         (mlflow,) = [
-            int(each.name) for each in processes(alone.home) if b"mlflow\0server\0" in (each / "cmdline").read_bytes()
+            int(each.name)
+            for each in processes_in(alone.home)
+            if b"mlflow\0server\0" in (each / "cmdline").read_bytes()
         ]
         os.kill(mlflow, signal.SIGKILL)
         _, said = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 1 and "error: mlflow stopped (code -9); see " in said
-        wait_until(lambda: not processes(alone.home), "the end of both")
+        wait_until(lambda: not processes_in(alone.home), "the end of both")
         assert not answers(f"{alone.prefect}/api/health")

@@ -1,0 +1,9 @@
+"""What commands that need Prefect or MLflow do first."""
+
+
+def prepare() -> None:
+    """Have both work below the home, and keep back what they would say themselves."""
+    from tasks.runtime.environment import activate, quiet
+
+    activate()
+    quiet()
