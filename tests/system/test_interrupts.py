@@ -11,7 +11,7 @@ from tests.fixtures.waiting import PATIENCE_SECONDS
 
 LINE = "interrupted; run the same command again to continue: what was finished is kept\n"
 PROGRAM = """if True:
-    import ctypes, sys, threading
+    import ctypes, os, sys, threading
     from pathlib import Path
     from rammerge.system.interrupts import (
         end_normally, ended_by_signals, hearing, interrupted, removed_afterwards, say_interrupted
@@ -72,7 +72,8 @@ def test_a_server_ends_normally(tmp_path: Path) -> None:
 
 
 def test_whoever_listens_hears_of_the_signal_though_the_main_thread_does_not(tmp_path: Path) -> None:
-    work = f"with hearing(lambda: print('heard', flush=True)): {WAITS['the C library']}"
+    # One write each: two threads may say it at the same time.
+    work = f"with hearing(lambda: os.write(1, b'heard\\n')): {WAITS['the C library']}"
     code, heard, errors = end(work, signal.SIGINT, tmp_path / "scratch")
     assert (code, errors) == (130, LINE)
     assert set(heard.split()) == {"heard"}  # twice where the signal came before the wait
