@@ -44,7 +44,9 @@ from tasks.runtime.slots import ended_by_interrupt
 from tasks.runtime.tracing import trace_as_wished
 from tasks.steps.activations import activations
 from tasks.steps.collecting import Part
-from tasks.steps.evaluating import Conditions, Scores, compare, evaluate, gate
+from tasks.steps.conditions import Conditions
+from tasks.steps.evaluating import Scores, evaluate
+from tasks.steps.judging import compare, gate
 from tasks.steps.merging import Merged, OverlapResult, Smoked, Together, extract, merge, merge_together, smoke
 from tasks.steps.packing import directory_of, pack
 from tasks.steps.sources import Fetched, fetch, preflight

@@ -9,7 +9,7 @@ from tasks.records.history import Reason
 from tasks.records.promotion import Promotion
 from tasks.runtime.environment import activate
 from tasks.runtime.limits import FLOW_SECONDS
-from tasks.runtime.step import TRACKING_RETRIES, retrying
+from tasks.runtime.retries import TRACKING_RETRIES, retrying
 
 _swap = task(
     name="rollback",

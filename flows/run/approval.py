@@ -25,7 +25,7 @@ from tasks.records.approval import Asked, Question
 from tasks.records.history import Reason
 from tasks.records.promotion import Promotion
 from tasks.records.releasing import Registered
-from tasks.runtime.step import TRACKING_RETRIES, retrying
+from tasks.runtime.retries import TRACKING_RETRIES, retrying
 
 # How often a paused run looks for an answer. Prefect's own default.
 _POLL_SECONDS = 10

@@ -22,8 +22,8 @@ from tasks.records.record import NOT_EVALUATED
 from tasks.records.releasing import Registered
 from tasks.records.reporting import PAGE
 from tasks.records.tracking import Tracked
-from tasks.steps.evaluating import Compared, Decision
 from tasks.steps.history import Searched
+from tasks.steps.judging import Compared, Decision
 from tasks.steps.merging import Merged, OverlapResult
 
 _KEY_DIGITS = 12

@@ -10,7 +10,7 @@ from evaluation.judging.leaderboard import CHAMPION, Champion
 from flows.run.planned import Plan
 from rammerge.system.redaction import without_secrets
 from tasks.records.standing import find_standing
-from tasks.runtime.step import TRACKING_RETRIES, retrying
+from tasks.runtime.retries import TRACKING_RETRIES, retrying
 from tasks.steps.evaluating import Scores, evaluate
 from tasks.steps.merging import Merged
 

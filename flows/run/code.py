@@ -7,7 +7,7 @@ from evaluation.suites import bundled_suites
 from flows.run.planned import Plan
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.system.plugins import is_reference, offered_by
-from tasks.steps.evaluating import SuiteRef
+from tasks.steps.conditions import SuiteRef
 
 
 def foreign_code(plan: Plan) -> Iterator[str]:

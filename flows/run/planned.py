@@ -5,14 +5,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from evaluation.judging.gates import CHAMPION_RULES, Gate, parse_gate
+from evaluation.judging.deciding import parse_gate
+from evaluation.judging.gates import Gate
+from evaluation.judging.rules import CHAMPION_RULES
 from evaluation.search.schedule import affordable, left
 from rammerge.errors import InputError
 from rammerge.recipe import Location, Recipe, Search
 from tasks.search.space import Space
 from tasks.search.study import TOGETHER
 from tasks.steps.activations import PromptsRef
-from tasks.steps.evaluating import Conditions, SuiteRef
+from tasks.steps.conditions import Conditions, SuiteRef
 from tasks.steps.merging import MethodRef
 from tasks.steps.serving import Server
 from tasks.steps.sources import Origin

@@ -4,7 +4,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from evaluation.judging.gates import CHAMPION_RULES, check_names, own_code
+from evaluation.judging.deciding import check_names, own_code
+from evaluation.judging.rules import CHAMPION_RULES
 from evaluation.suites import bundled_suites, load_suite
 from flows.run.planned import Plan, PlannedSearch, read_gate
 from rammerge import store
@@ -13,7 +14,7 @@ from rammerge.errors import InputError, closest
 from rammerge.recipe import Location, Merge, Recipe, Search, Source, is_commit, load
 from rammerge.rules import resolve
 from tasks.search.space import Fixed, Space
-from tasks.steps.evaluating import SuiteRef
+from tasks.steps.conditions import SuiteRef
 from tasks.steps.merging import MethodRef
 from tasks.steps.serving import Server
 from tasks.steps.sources import Origin

@@ -21,7 +21,7 @@ from tasks.records.releasing import Registered, promote
 from tasks.records.reporting import PAGE
 from tasks.records.tracking import Tracked
 from tasks.runtime.limits import is_of_one_run
-from tasks.runtime.step import TRACKING_RETRIES, retrying
+from tasks.runtime.retries import TRACKING_RETRIES, retrying
 
 _push = task(name="push", task_run_name="push {name} to {repo}", **retrying(TRACKING_RETRIES))(
     without_secrets(pushing.push)

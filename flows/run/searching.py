@@ -16,7 +16,7 @@ from rammerge import store
 from rammerge.system.home import home
 from rammerge.system.locks import locked
 from tasks.runtime.progress import Event, emit
-from tasks.runtime.step import identity
+from tasks.runtime.result import identity
 from tasks.search.study import TOGETHER, Proposal, Study
 from tasks.steps.history import Searched, searched
 from tasks.steps.merging import MethodRef, OverlapResult

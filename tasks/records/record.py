@@ -9,9 +9,11 @@ from pydantic import BaseModel, ConfigDict
 
 from rammerge.errors import InputError
 from rammerge.recipe import Recipe, load
-from tasks.runtime.step import Result, identity
-from tasks.steps.evaluating import Compared, Decision, Scores, SuiteRef
+from tasks.runtime.result import Result, identity
+from tasks.steps.conditions import SuiteRef
+from tasks.steps.evaluating import Scores
 from tasks.steps.history import Searched
+from tasks.steps.judging import Compared, Decision
 from tasks.steps.merging import Merged, MethodRef, OverlapResult, Smoked
 from tasks.steps.serving import Server
 from tasks.steps.sources import Model

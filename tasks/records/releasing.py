@@ -12,7 +12,9 @@ from tasks.records.history import Reason
 from tasks.records.record import NOT_EVALUATED, Record
 from tasks.records.tracking import Tracked
 from tasks.records.trouble import explained
-from tasks.runtime.step import TRACKING_RETRIES, Result, step
+from tasks.runtime.result import Result
+from tasks.runtime.retries import TRACKING_RETRIES
+from tasks.runtime.step import step
 from tasks.steps.packing import in_files
 
 

@@ -24,8 +24,10 @@ from rammerge.system.atomic import write_json, write_text
 from rammerge.system.tables import Table
 from rammerge.version import __version__
 from tasks.records.record import Judged, Record
-from tasks.runtime.step import Result, step
-from tasks.steps.evaluating import Conditions, Scores
+from tasks.runtime.result import Result
+from tasks.runtime.step import step
+from tasks.steps.conditions import Conditions
+from tasks.steps.evaluating import Scores
 from tasks.steps.merging import MethodRef
 
 _SHOWN_ALREADY = {"Overlap", "Cosine of the task vectors"}

@@ -24,8 +24,10 @@ from tasks.records.registry import TAG_DIGEST
 from tasks.records.reporting import Reported
 from tasks.records.trouble import explained
 from tasks.runtime.environment import tracking_server
-from tasks.runtime.step import TRACKING_RETRIES, Result, step
-from tasks.steps.evaluating import SuiteRef
+from tasks.runtime.result import Result
+from tasks.runtime.retries import TRACKING_RETRIES
+from tasks.runtime.step import step
+from tasks.steps.conditions import SuiteRef
 from tasks.steps.merging import MethodRef
 
 if TYPE_CHECKING:

@@ -7,75 +7,33 @@ has the entry intact.
 """
 
 import inspect
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from opentelemetry import trace
-from prefect import State, Task, get_run_logger, task
-from prefect.client.schemas.objects import TaskRun
+from prefect import Task, get_run_logger, task
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 from prefect.runtime import task_run
 from prefect.states import Completed
-from prefect.tasks import exponential_backoff
-from pydantic import BaseModel, ConfigDict
 
 from rammerge import store
-from rammerge.errors import InputError, RammergeError
+from rammerge.errors import RammergeError
 from rammerge.system.home import home
 from rammerge.system.redaction import without_secrets
 from tasks.runtime.away import away
 from tasks.runtime.elsewhere import Asked, Work, whom_to_ask
 from tasks.runtime.limits import limited
 from tasks.runtime.progress import running
+from tasks.runtime.result import Result, identity
+from tasks.runtime.retries import retrying
 from tasks.runtime.slots import Claim
 
 P = ParamSpec("P")
-R = TypeVar("R", bound="Result")
-
-DOWNLOAD_RETRIES, TRACKING_RETRIES = 3, 3
-
-
-class Result(BaseModel):
-    """The result of a step. It is small, so that Prefect can keep it; the content is in the store.
-
-    Attributes:
-        path: what the step made.
-        digest: of its content.
-        seconds: how long the step took when it was done, if that was noted; `step` sets it.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    path: Path
-    digest: str
-    seconds: float | None = None
-
-    @classmethod
-    def read(cls, entry: store.Entry) -> Self:
-        """Return the result that the step wrote. Subclasses with more fields than the entry override this."""
-        return cls(path=entry.path, digest=entry.digest)
-
-    def holds(self) -> bool:
-        """Tell whether the result is still true outside the store: a registered version may be gone, for example."""
-        return True
-
-    @property
-    def identity(self) -> Any:
-        """JSON that stands for this result in the cache keys of later steps."""
-        return self.digest
-
-    def found(self) -> Self:
-        """Return the result as it is when an earlier run did the work."""
-        return self
-
-    def has_made(self, _key: str) -> bool:
-        """Tell whether the step with this result also made the output, with that key, of a later step."""
-        return False
+R = TypeVar("R", bound=Result)
 
 
 class Step(Generic[R]):
@@ -285,34 +243,3 @@ def step(
         )
 
     return decorate
-
-
-def identity(value: Any) -> Any:
-    """Return what `value` counts as in a cache key: JSON."""
-    if hasattr(value, "identity"):
-        return value.identity
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, Mapping):
-        return [[key, identity(item)] for key, item in value.items()]  # the order of agents counts
-    if isinstance(value, list | tuple):
-        return [identity(item) for item in value]
-    return value
-
-
-def retrying(times: int) -> dict[str, Any]:
-    """Return a Prefect task's settings for `times` more attempts, after 2, 4, 8, ... seconds with jitter.
-
-    Bad input is not tried again, because it stays bad; a network or a busy database may recover.
-    """
-    first = float(os.environ.get("RAMMERGE_BACKOFF_SECONDS", "2"))
-    return {
-        "retries": times,
-        "retry_delay_seconds": exponential_backoff(backoff_factor=first),
-        "retry_jitter_factor": 0.5,
-        "retry_condition_fn": _may_recover,
-    }
-
-
-def _may_recover(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
-    return not isinstance(state.result(raise_on_failure=False), InputError)

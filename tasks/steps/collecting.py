@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rammerge.publishing.staging import add_part, staging_directory
-from tasks.runtime.step import Result
+from tasks.runtime.result import Result
 
 
 class Part(Result):

@@ -1,129 +1,25 @@
-"""Evaluate models, compare them, choose a variant and judge it by the gates."""
+"""Evaluate models on suites, one entry of the store for each suite."""
 
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
-
-from evaluation.backends.serving import vllm_version
-from evaluation.judging.gates import GateDecision, decide, own_code, parse_gate
-from evaluation.judging.leaderboard import BOARD, Champion, Leaderboard, Yardstick, build_leaderboard
-from evaluation.report.render import to_markdown
 from evaluation.results import SuiteResult
 from evaluation.runners.pool import Worker
-from evaluation.suites import Split, Suite
+from evaluation.suites import Split
 from rammerge import store
-from rammerge.errors import InputError
-from rammerge.recipe import Recipe
-from rammerge.system.atomic import write_json, write_text
+from rammerge.system.atomic import write_json
 from tasks.runtime.progress import progress
+from tasks.runtime.result import Result
 from tasks.runtime.slots import Claim, claim_of, share_out
-from tasks.runtime.step import Result, step
+from tasks.runtime.step import step
+from tasks.steps.conditions import Conditions, SuiteRef
 from tasks.steps.packing import in_files
 from tasks.steps.sources import Model, refuse_changed
 
 _SUITE_VERSION = 2
-
-
-class SuiteRef(BaseModel):
-    """A suite that has been opened and checked.
-
-    Attributes:
-        name: its name in results and reports.
-        path: its directory.
-        digest: digest of its items and its scoring.
-        sandbox: what runs the programs that models write, where it asks for programs.
-        domain: what it measures, in a word.
-        chat: whether its prompts are turns of a chat.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    path: Path
-    digest: str
-    sandbox: str | None = None
-    domain: str = ""
-    chat: bool = False
-
-    @property
-    def identity(self) -> list[str]:
-        """Name, content and sandbox; the path does not count."""
-        return [self.name, self.digest, *([] if self.sandbox is None else [self.sandbox])]
-
-    @classmethod
-    def of(cls, suite: Suite) -> "SuiteRef":
-        """Return what the steps need to know of an opened suite."""
-        return cls(
-            name=suite.name,
-            path=suite.path,
-            digest=suite.digest,
-            sandbox=suite.sandbox,
-            domain=suite.domain,
-            chat=suite.apply_chat_template,
-        )
-
-
-class Conditions(BaseModel):
-    """Everything that scores depend on, except the model and the suite.
-
-    Attributes:
-        batch_size: prompts at a time; None if each suite has its own.
-        batches: prompts at a time by suite, where they are not the same for all.
-        backend: what runs the models.
-        vllm: its version, if it does.
-        trust_remote_code: whether models may run the code that they bring.
-        device: the kind, `cpu` or `cuda`: scores of one kind can be compared.
-        devices: where models run; this is no part of the identity.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    dtype: str
-    batch_size: int | None
-    limit: int | None
-    device: str
-    lm_eval: str
-    transformers: str
-    torch: str
-    batches: dict[str, int] = {}
-    backend: str = "transformers"
-    vllm: str | None = None
-    trust_remote_code: bool = False
-    devices: tuple[str, ...] = ("cpu",)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """All fields that say something, but for where models run."""
-        return self.model_dump(exclude_defaults=True, exclude={"devices"})
-
-    @classmethod
-    def of(cls, recipe: Recipe, batches: Mapping[str, int] = {}) -> "Conditions":
-        """Return the conditions of a recipe on this installation, with batches by suite where they were chosen."""
-        asked = recipe.evaluation
-        return cls(
-            dtype=asked.dtype,
-            batch_size=None if asked.batch_size == "auto" else asked.batch_size,
-            limit=asked.limit,
-            device=recipe.compute.kind_of_evaluation,
-            devices=recipe.compute.evaluate_on,
-            lm_eval=installed("lm_eval"),
-            transformers=installed("transformers"),
-            torch=installed("torch"),
-            batches=dict(batches),
-            backend=asked.backend,
-            vllm=vllm_version() if asked.backend == "vllm" else None,
-            trust_remote_code=asked.trust_remote_code,
-        )
-
-    def of_suite(self, suite: SuiteRef) -> "Conditions":
-        """Return the conditions of one suite."""
-        size = self.batches.get(suite.name, self.batch_size)
-        return self.model_copy(update={"batch_size": size, "batches": {}})
 
 
 class Scores(Result):
@@ -233,119 +129,3 @@ def harness_arguments(model: Model, suite: SuiteRef, conditions: Conditions) -> 
 
 def _means(directory: Path) -> dict[str, float]:
     return {file.stem: json.loads(file.read_text("utf-8"))["mean"] for file in sorted(directory.glob("*.json"))}
-
-
-class Compared(Result):
-    """The leaderboard: `leaderboard.json`, `leaderboard.md` and `leaderboard.png` in `path`.
-
-    Attributes:
-        selected: the variant with the best validation average.
-        markdown: the leaderboard for people.
-    """
-
-    selected: str
-    markdown: str
-
-    def load(self) -> Leaderboard:
-        """Return the leaderboard with every model's scores of every item."""
-        return Leaderboard.from_json(json.loads((self.path / BOARD).read_text("utf-8")))
-
-    @classmethod
-    def read(cls, entry: store.Entry) -> Self:
-        """Return the result that `compare` wrote."""
-        selected = (entry.path / "selected").read_text("utf-8")
-        markdown = (entry.path / "leaderboard.md").read_text("utf-8")
-        return cls(path=entry.path, digest=entry.digest, selected=selected, markdown=markdown)
-
-
-@step("compare", version=3, run_name="compare", result=Compared)
-def compare(
-    out: Path,
-    scores: Mapping[str, Scores],
-    agents: Sequence[str],
-    variants: Mapping[str, str],
-    confidence: float,
-    champion: Champion | None = None,
-    yardsticks: Mapping[str, Yardstick] = {},
-) -> None:
-    """Compare all models item by item, and choose a variant on the validation split.
-
-    Args:
-        out: written: `leaderboard.json`, `.md` and `.png`, and `selected`.
-        scores: by model; the base is called `base`.
-        agents: the names of the agents.
-        variants: name -> method of the variants.
-        confidence: level of the intervals.
-        champion: the present champion, if it has a separate row in `scores`.
-        yardsticks: what else variants are measured against, by its row in `scores`.
-    """
-    from evaluation.report.figures import leaderboard_png  # matplotlib takes a second to import
-
-    results = {name: model.load() for name, model in scores.items()}
-    board = build_leaderboard(
-        results,
-        base="base",
-        agents=agents,
-        variants=variants,
-        champion=champion,
-        yardsticks=yardsticks,
-        confidence=confidence,
-    )
-    write_json(out / BOARD, board.to_json())
-    write_text(out / "leaderboard.md", to_markdown(board))
-    write_text(out / "selected", board.select())
-    (out / "leaderboard.png").write_bytes(leaderboard_png(board))
-
-
-class Decision(Result):
-    """The gates' decision on the selected variant: `decision.json` and `decision.md` in `path`."""
-
-    variant: str
-    passed: bool
-    refusals: list[str]
-    markdown: str
-
-    def load(self) -> GateDecision:
-        """Return every rule's outcome with its numbers."""
-        return GateDecision.from_json(json.loads((self.path / "decision.json").read_text("utf-8")))
-
-    @classmethod
-    def read(cls, entry: store.Entry) -> Self:
-        """Return the result that `gate` wrote."""
-        decision = json.loads((entry.path / "decision.json").read_text("utf-8"))
-        return cls(
-            path=entry.path,
-            digest=entry.digest,
-            variant=decision["variant"],
-            passed=decision["passed"],
-            refusals=[outcome["sentence"] for outcome in decision["outcomes"] if not outcome["passed"]],
-            markdown=(entry.path / "decision.md").read_text("utf-8"),
-        )
-
-
-@step("gate", version=3, run_name="gate", result=Decision, ignore=["trusted", "directory"])
-def gate(
-    out: Path,
-    leaderboard: Compared,
-    gates: Sequence[Mapping[str, Any]],
-    champion: Champion | None,
-    code: Mapping[str, str],
-    trusted: Sequence[str] = (),
-    directory: Path | None = None,
-) -> None:
-    """Judge the selected variant by the recipe's gates on the test split; write `decision.json` and `decision.md`.
-
-    `champion` is the present champion, unless that is the selected variant itself. `code` has the digests of the rules'
-    code where it is not rammerge's own; that code lies in the `trusted` modules, which may be in `directory`.
-    """
-    rules = [parse_gate(gate, trusted=trusted, directory=directory) for gate in gates]
-    if own_code(rules) != code:
-        raise InputError("the code of a gate was changed while the run was using it; run again")
-    board = leaderboard.load().model_copy(update={"champion": champion})
-    decision = decide(board, leaderboard.selected, rules)
-    verdict = "passes every gate" if decision.passed else "is refused"
-    lines = [f"**{decision.variant}** {verdict}.", ""]
-    # A list, because the dashboards do not wrap lines in a table.
-    lines += [f"- `{o.rule}` {'passed' if o.passed else '**refused**'}: {o.sentence}" for o in decision.outcomes]
-    write_json(out / "decision.json", decision.to_json())
-    write_text(out / "decision.md", "\n".join([*lines, ""]))

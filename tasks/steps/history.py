@@ -8,7 +8,8 @@ from evaluation.report.searches import search_markdown
 from evaluation.search.history import History
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json, write_text
-from tasks.runtime.step import Result, step
+from tasks.runtime.result import Result
+from tasks.runtime.step import step
 
 
 class Searched(Result):

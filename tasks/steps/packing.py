@@ -16,7 +16,8 @@ from rammerge.patches.keeping import base_of_entry, drop_unpacked, is_shared, pa
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from tasks.runtime.progress import progress
-from tasks.runtime.step import Result, step
+from tasks.runtime.result import Result
+from tasks.runtime.step import step
 from tasks.steps.sources import Model, open_model
 
 M = TypeVar("M", bound=Model)

@@ -19,7 +19,7 @@ from rammerge.checkpoints.digest import digest_file
 from rammerge.errors import InputError, RammergeError
 from rammerge.system.atomic import write_json
 from tasks.runtime.slots import Claim, expect_models, model_process
-from tasks.steps.evaluating import Conditions, SuiteRef
+from tasks.steps.conditions import Conditions, SuiteRef
 
 _KIND, _VERSION = "rehearsal", 3
 _FILE = "found.json"

@@ -17,7 +17,8 @@ from rammerge.system.home import home
 from tasks.runtime.progress import progress
 from tasks.runtime.slots import process_beside
 from tasks.runtime.step import step
-from tasks.steps.evaluating import Scores, SuiteRef, write_scores
+from tasks.steps.conditions import SuiteRef
+from tasks.steps.evaluating import Scores, write_scores
 
 _SUITE_VERSION = 1
 

@@ -28,7 +28,9 @@ from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from rammerge.system.status import directory_state
 from tasks.runtime.progress import progress
-from tasks.runtime.step import DOWNLOAD_RETRIES, Result, step
+from tasks.runtime.result import Result
+from tasks.runtime.retries import DOWNLOAD_RETRIES
+from tasks.runtime.step import step
 
 # Agent -> members, for agents that are the mean of several checkpoints.
 Groups = Mapping[str, Sequence[str]]

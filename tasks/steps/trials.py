@@ -18,11 +18,13 @@ from rammerge.recipe import Compute, Output
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from tasks.runtime.progress import progress
+from tasks.runtime.result import Result
 from tasks.runtime.slots import Claim, model_process
-from tasks.runtime.step import Result, step
+from tasks.runtime.step import step
 from tasks.steps.activations import Recorded
 from tasks.steps.candidates import Candidates
-from tasks.steps.evaluating import Conditions, SuiteRef, harness_arguments, model_claim
+from tasks.steps.conditions import Conditions, SuiteRef
+from tasks.steps.evaluating import harness_arguments, model_claim
 from tasks.steps.merging import Merged, MethodRef, OverlapResult
 from tasks.steps.packing import in_files
 from tasks.steps.sources import Groups, Model, refuse_changed

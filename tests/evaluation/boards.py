@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.judging.leaderboard import Leaderboard, build_leaderboard
+from evaluation.judging.building import build_leaderboard
+from evaluation.judging.leaderboard import Leaderboard
 from evaluation.results import SuiteResult
 from evaluation.statistics import resampling_seed
 from evaluation.suites import SPLITS, Split

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from evaluation.judging.deciding import decide, parse_gate
 from evaluation.judging.demands import demands
-from evaluation.judging.gates import RULES, Gate, decide, parse_gate
+from evaluation.judging.gates import Gate
 from evaluation.judging.leaderboard import Champion
+from evaluation.judging.rules import RULES
 from evaluation.power import Items
 from evaluation.suites import SPLITS
 from tests.evaluation.boards import SUITES, all_results, board, result

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from evaluation.judging.gates import RULES, GateDecision, GateOutcome, check_names, decide, own_code, parse_gate
+from evaluation.judging.deciding import check_names, decide, own_code, parse_gate
+from evaluation.judging.gates import GateDecision, GateOutcome
 from evaluation.judging.leaderboard import CHAMPION, Champion
+from evaluation.judging.rules import RULES
 from evaluation.statistics import paired_difference
 from rammerge.errors import InputError
 from tests.evaluation.boards import SIZES, SUITES, all_results, board, model_results, result

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluation import statistics
-from evaluation.judging.leaderboard import CHAMPION, Champion, Leaderboard, build_leaderboard
+from evaluation.judging.building import build_leaderboard
+from evaluation.judging.leaderboard import CHAMPION, Champion, Leaderboard
 from evaluation.report.differences import differences_to_rich
 from evaluation.report.figures import leaderboard_figure, leaderboard_png
 from evaluation.report.render import to_markdown, to_rich

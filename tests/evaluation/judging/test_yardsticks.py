@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.judging.gates import decide, parse_gate
+from evaluation.judging.deciding import decide, parse_gate
 from evaluation.judging.leaderboard import Leaderboard, Yardstick
 from evaluation.report.differences import differences_to_markdown
 from evaluation.report.render import best_cells, to_markdown

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.judging.gates import decide, parse_gate
+from evaluation.judging.deciding import decide, parse_gate
 from evaluation.judging.leaderboard import Champion
 from evaluation.report.page import AgentChange, Cost, Page, VariantFacts, build_atlas, find_flips
 from evaluation.search.history import History, Trial

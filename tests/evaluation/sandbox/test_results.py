@@ -5,7 +5,7 @@ from pathlib import Path
 from evaluation.runners.harness import evaluate_model
 from evaluation.sandbox import find_sandbox
 from evaluation.suites import load_suite
-from tasks.steps.evaluating import SuiteRef
+from tasks.steps.conditions import SuiteRef
 from tests.evaluation.made import write_model, write_suite
 
 SCORING = """\

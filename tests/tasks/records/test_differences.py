@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.judging.leaderboard import Champion, Leaderboard, build_leaderboard
+from evaluation.judging.building import build_leaderboard
+from evaluation.judging.leaderboard import Champion, Leaderboard
 from tasks.records import promotion, registry
 from tasks.records.differences import differences
 from tasks.records.history import Reason, read_history

@@ -13,8 +13,9 @@ from rammerge import store
 from rammerge.errors import RammergeError
 from rammerge.recipe import Compute, Output
 from tasks.runtime.elsewhere import Asked, elsewhere
-from tasks.runtime.step import Result, step
-from tasks.steps.evaluating import Conditions, SuiteRef
+from tasks.runtime.result import Result
+from tasks.runtime.step import step
+from tasks.steps.conditions import Conditions, SuiteRef
 from tasks.steps.merging import MethodRef
 from tasks.steps.sources import Fetched
 

@@ -17,9 +17,10 @@ from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner
 
 from tasks.runtime.progress import listening
+from tasks.runtime.result import Result
 from tasks.runtime.runner import Workers, workers
 from tasks.runtime.slots import Claim, Turn, room
-from tasks.runtime.step import Result, step
+from tasks.runtime.step import step
 from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("prefect_api")

@@ -13,7 +13,9 @@ import pytest
 from prefect import flow
 
 from rammerge.errors import InputError, RammergeError
-from tasks.runtime.step import Result, Step, retrying, step
+from tasks.runtime.result import Result
+from tasks.runtime.retries import retrying
+from tasks.runtime.step import Step, step
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 

@@ -10,7 +10,7 @@ from evaluation.suites import load_suite
 from rammerge.errors import InputError
 from rammerge.recipe import Recipe
 from tasks.steps import rehearsing
-from tasks.steps.evaluating import Conditions, SuiteRef
+from tasks.steps.conditions import Conditions, SuiteRef
 from tasks.steps.rehearsing import Rehearsal
 from tests.evaluation.made import write_model, write_suite
 
