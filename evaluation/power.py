@@ -85,12 +85,12 @@ def detectable_difference(
     return difference if difference <= math.fsum(changed) / len(changed) else None
 
 
-def detected(difference: Difference, *, confidence: float = 0.95, power: float = POWER) -> float:
-    """Return the smallest true difference that a comparison as noisy as this one shows with probability `power`.
+def detected(difference: Difference, *, confidence: float = 0.95) -> float:
+    """Return the smallest true difference that a comparison as noisy as this one shows with probability `POWER`.
 
-    It is half of the interval's width times (z(confidence) + z(power)) / z(confidence), whatever made the interval.
+    It is half of the interval's width times (z(confidence) + z(POWER)) / z(confidence), whatever made the interval.
     """
-    more = NormalDist().inv_cdf(power) / _quantile(confidence)
+    more = NormalDist().inv_cdf(POWER) / _quantile(confidence)
     return (difference.high - difference.low) / 2 * (1 + more)
 
 
@@ -118,9 +118,7 @@ def least_gain(suites: Sequence[Items], margin: float, *, confidence: float = 0.
 def items_to_show_equal(margin: float, *, confidence: float = 0.95) -> int:
     """Return how many items of one suite prove by their agreement alone that a model is less than `margin` worse.
 
-    Of related items it is the number of clusters.
-
-    Where no item differs, Tango's interval is +-z^2 / (n + z^2).
+    Of related items it is the number of clusters. Where no item differs, Tango's interval is +-z^2 / (n + z^2).
     """
     z_squared = _quantile(confidence) ** 2
     return math.floor(z_squared * (1 - margin) / margin) + 1

@@ -30,19 +30,19 @@ class Pin:
         return next(iter(self.requirement.specifier)).version
 
 
-def read_lock(file: Path = LOCK) -> dict[NormalizedName, Pin]:
+def read_lock() -> dict[NormalizedName, Pin]:
     """Return the pins by normalized name."""
     pins = {}
-    for line in file.read_text("utf-8").replace("\\\n", " ").splitlines():
+    for line in LOCK.read_text("utf-8").replace("\\\n", " ").splitlines():
         if line.strip() and not line.startswith("#"):
             requirement = Requirement(line.partition("--hash")[0].strip())
             pins[canonicalize_name(requirement.name)] = Pin(requirement, tuple(_HASH.findall(line)))
     return pins
 
 
-def read_constraints(file: Path = CONSTRAINTS) -> dict[NormalizedName, str]:
+def read_constraints() -> dict[NormalizedName, str]:
     """Return the versions that were tested together by normalized name."""
-    lines = (line for line in file.read_text("utf-8").splitlines() if "==" in line and not line.startswith("#"))
+    lines = (line for line in CONSTRAINTS.read_text("utf-8").splitlines() if "==" in line and not line.startswith("#"))
     return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
 
 

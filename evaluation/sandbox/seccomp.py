@@ -58,9 +58,9 @@ def denied_calls() -> list[str]:
     return [name for name, numbers in _DENIED.items() if numbers[column] is not None]
 
 
-def call_filter(machine: str | None = None) -> bytes:
-    """Return the filter, an array of `struct sock_filter`; b"" for a machine whose numbers are not known here."""
-    machine = machine or platform.machine()
+def call_filter() -> bytes:
+    """Return the filter, an array of `struct sock_filter`; b"" on a machine whose numbers are not known here."""
+    machine = platform.machine()
     if machine not in _ARCHITECTURES:
         return b""
     column = list(_ARCHITECTURES).index(machine)

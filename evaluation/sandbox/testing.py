@@ -6,29 +6,29 @@ from typing import Any
 
 from evaluation.sandbox.channel import Channel, NoAnswerError
 from evaluation.sandbox.finding import find_sandbox
-from evaluation.sandbox.limits import USUAL, Limits
+from evaluation.sandbox.limits import USUAL
 from evaluation.sandbox.program import Program
 
 
-def run_tests(source: str, function: str, tests: str, limits: Limits = USUAL) -> str | None:
+def run_tests(source: str, function: str, tests: str) -> str | None:
     """Return why the function of a program fails tests, in a few words, or None if it passes.
 
     The program's sandbox gets the arguments of each call, and nothing else of the tests. What a call returned counts as
     plain data, which the tests compare in their own sandbox. So a program can only pass by giving the right values:
-    what it prints, how it exits, and what its objects say about themselves, is not asked for.
+    what it prints, how it exits, and what its objects say about themselves, is not asked for. The tests have the wall
+    time that the program has.
 
     Args:
         source: the program, Python.
         function: the name of the function in it that is tested.
         tests: Python that defines `check(candidate)`, which raises an error if `candidate` is wrong. It is trusted more
             than the program, and less than this process.
-        limits: what the program may use. The tests have the same wall time.
 
     Raises:
         InputError: no sandbox works on this machine.
     """
-    deadline = time.monotonic() + limits.seconds
-    program = Program(find_sandbox(), source, function, limits)
+    deadline = time.monotonic() + USUAL.seconds
+    program = Program(find_sandbox(), source, function, USUAL)
     try:
         return _TESTS.run(tests, program, deadline)
     finally:

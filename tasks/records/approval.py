@@ -93,23 +93,18 @@ def answer(name: str, version: int, *, approve: bool, reason: Reason) -> Promoti
     """
     question = Question.of(get_release(name, version))
     if not approve or question is None:
-        return _close(name, version, "refused", reason)
+        return _refuse(name, version, reason)
     return promote(name, version, reason=reason, by_hand=True, instead_of=question.instead_of, answers=True)
 
 
-def time_out(name: str, version: int) -> Promotion:
-    """Close the question about `version` that nobody has answered in time."""
-    return _close(name, version, "timed out", Reason(because="nobody answered in time"))
-
-
 @explained()
-def _close(name: str, version: int, what: What, reason: Reason) -> Promotion:
+def _refuse(name: str, version: int, reason: Reason) -> Promotion:
     mlflow = client(write=True)
     with locked(lock_file("aliases")):
         release = get_release(name, version)
         open_ = TAG_QUESTION in release.tags
         if open_:
-            what = what if what == "timed out" or Question.of(release) else "timed out"
+            what: What = "refused" if Question.of(release) else "timed out"
             event = Event(what=what, by=reason.by, because=reason.because)
             for tag, value in with_event(release.tags, event).items():
                 mlflow.set_model_version_tag(name, str(version), tag, value)
