@@ -18,6 +18,7 @@ from flows.run.batches import with_batches
 from flows.run.champion import Challenge, challenge
 from flows.run.checking import check, require_answers, require_room
 from flows.run.given import GivenRecipe, read, run_name
+from flows.run.licences import require_licences
 from flows.run.outcome import Outcome
 from flows.run.parts import drop_parts, merge_parts
 from flows.run.planned import Plan
@@ -152,6 +153,7 @@ def _bring(todo: Plan) -> _Family:
     yardsticks = fetch_yardsticks(todo)
     settle(base, *agents.values(), *yardsticks.values())
     sources = results({"base": base, **agents})
+    require_licences(todo, {name: model.path for name, model in sources.items()})
     unmade = require_room(todo, sources)
     heard = require_answers(todo, sources | results(yardsticks))
     notes = {name: agent.result().notes for name, agent in agents.items()}

@@ -9,6 +9,7 @@ from evaluation.runners.rehearsal import Rehearsed
 from evaluation.search.schedule import answers
 from flows.run.against import of_adapters, of_overlap
 from flows.run.code import foreign_code, models_code
+from flows.run.licences import require_licences
 from flows.run.planned import Plan, PlannedSearch
 from flows.run.pools import check_pools, require_server
 from flows.run.power import asked_by_gates, detectable, items_of
@@ -64,6 +65,7 @@ def _here(plan: Plan) -> list[str]:
     """Return the findings on models that need no download."""
     agents = {name: origin.source for name, origin in plan.agents.items()}
     family = Family.open(plan.base.source, agents, groups=plan.groups, resize=plan.recipe.output.resize)
+    require_licences(plan, {name: model.path for name, model in family.sources.items()})
     heard = compare_companions(family.sources, plan.recipe.output.tokenizer)
     work = "merged already: every variant"
     fetched = _fetched(plan)

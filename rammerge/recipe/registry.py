@@ -23,6 +23,12 @@ class Registry(Section):
     approval_timeout: Duration = Field(
         default="24h", description="How long the question stays open (`30m`, `12h`, `2d`); then nothing is promoted."
     )
+    licences: Literal["warn", "refuse"] = Field(
+        default="warn",
+        exclude=True,  # what is made does not depend on it
+        description="What becomes of base and agents whose licences are known to be in the way of giving their merge "
+        "away: a warning, or an error before any work.",
+    )
     push: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")] | None = Field(
         default=None, description="Hub repository `org/name` that gets each new champion, private unless it exists."
     )
