@@ -27,7 +27,7 @@ from flows.run.promoting import pushed, serve, tell
 from flows.run.searching import search
 from flows.run.sending import in_pools
 from flows.run.settling import results, settle
-from flows.run.sharing import bound_store
+from flows.run.sharing import bound_store, leave_store
 from flows.run.telling import failure_told
 from flows.run.watching import watched
 from flows.run.yardsticks import ask_yardsticks, described, fetch_yardsticks, meet_servers, route_agents
@@ -250,5 +250,5 @@ def _release(record: Record, conditions: Conditions, rival: Challenge, warnings:
     if spec.store.pack:
         agents = {name: source for name, source in record.sources.items() if name != "base"}
         settle(pack.submit(record.sources["base"], agents, record.variants, record.variant))
-    bound_store(spec)
+    leave_store(spec)
     return outcome

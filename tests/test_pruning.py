@@ -173,7 +173,7 @@ def test_the_command_says_what_goes() -> None:
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_the_flow_prunes_and_skips_what_is_in_use() -> None:
+def test_the_flow_prunes_and_skips_what_is_in_use(tmp_path: Path) -> None:
     from flows.prune import prune
 
     make("old", unused_days=31)
@@ -190,3 +190,6 @@ def test_the_flow_prunes_and_skips_what_is_in_use() -> None:
     assert left() == {"new"}
     error: Any = prune(size="much", return_state=True)
     assert error.is_failed() and "a size is a number with a unit" in error.message
+    (tmp_path / "shared").mkdir()
+    state = prune(shared=str(tmp_path / "shared"), return_state=True)
+    assert state.message == "removed 0 shared entries, and 0 bytes; 0 bytes are kept"

@@ -1,4 +1,4 @@
-"""Commands of the pipeline: run, check, report, prune, ui, demo; those of other modules are added here."""
+"""Commands of the pipeline: run, check, report, ui, demo; those of other modules are added here."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,7 @@ from flows.cli.importing import import_
 from flows.cli.init import init
 from flows.cli.metrics import metrics
 from flows.cli.preparing import prepare
+from flows.cli.pruning import prune
 from flows.cli.releasing import approve, promote, push, refuse, releases, rollback
 from flows.cli.serving import backup, migrate, restore, serve
 from flows.cli.suites import suites
@@ -107,47 +108,6 @@ def report(
     if out is not None:
         write_text(out, last.report.read_text("utf-8"))
     print(out or last.report)
-
-
-def prune(
-    unused_days: Annotated[
-        float, typer.Option(help="Remove what no run has used for this many days.", metavar="DAYS", min=0)
-    ] = 30,
-    size: Annotated[
-        str | None,
-        typer.Option(help="Then remove what was used longest ago, until the store fits.", metavar="SIZE"),
-    ] = None,
-    versions: Annotated[
-        int | None,
-        typer.Option(
-            help="Also remove registered versions without an alias, but for the N newest of each model.",
-            metavar="N",
-            min=0,
-        ),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
-) -> None:
-    """Remove from the store what can be made again. What a run is using stays, and what the last run leads to."""
-    from rich.filesize import decimal
-
-    from flows.run.outcome import Outcome
-    from rammerge import store
-    from rammerge.system.sizes import parse_size
-
-    try:
-        limit = None if size is None else parse_size(size)
-    except ValueError as error:
-        raise InputError(f"--size {size}: {error}") from error
-    would = "dry run: would have " if dry_run else ""
-    if versions is not None:
-        prepare()
-        from tasks.records.retiring import retire
-
-        print(f"{would}{retire(versions, dry_run=dry_run).sentence}")
-    pruned = store.prune(unused_days=unused_days, size=limit, keep=Outcome.referenced(), dry_run=dry_run)
-    for kind, count in sorted(pruned.entries.items()):
-        print(f"{kind:<12} {count:>6}  {decimal(pruned.freed[kind])}")
-    print(f"{would}{pruned.sentence}")
 
 
 def ui(

@@ -31,3 +31,10 @@ def bound_store(recipe: Recipe) -> None:
     """Drop copies of what the shared store has, if the recipe bounds the store here. What is in use stays."""
     if recipe.store.cache is not None and store.shared_url() is not None:
         store.trim(parse_size(recipe.store.cache), keep=Outcome.referenced())
+
+
+def leave_store(recipe: Recipe) -> None:
+    """Tell the shared store what this home uses of it, and bound the store here; for the end of a run."""
+    if store.shared_url() is not None:
+        store.note_uses(Outcome.referenced())
+    bound_store(recipe)

@@ -106,6 +106,17 @@ class Bucket:
         with explained(self.url):
             self._client.delete_object(**self._named(name))
 
+    def sweep(self, prefix: str, before: float) -> None:
+        """End uploads in parts, below `prefix`, that were begun before a time and never completed."""
+        with explained(self.url):
+            pages = self._client.get_paginator("list_multipart_uploads")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
+                for begun in page.get("Uploads", ()):
+                    if begun["Initiated"].timestamp() < before:
+                        self._client.abort_multipart_upload(
+                            Bucket=self._bucket, Key=begun["Key"], UploadId=begun["UploadId"]
+                        )
+
     def alone(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002 (a bucket has no locks)
         """Keep nobody away: of several writers, `create` chooses one."""
         return nullcontext()

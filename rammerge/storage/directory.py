@@ -4,9 +4,7 @@ It relies on what NFS promises: a rename and a link are atomic, and whoever open
 sees what was written. Locks only save work. Without them two machines do the same work, and one of them publishes it.
 """
 
-import hashlib
 import os
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,7 +13,7 @@ from typing import IO
 
 from rammerge.storage.stored import Stored
 from rammerge.storage.trouble import PlaceError
-from rammerge.system.home import home
+from rammerge.system.home import this_home
 from rammerge.system.locks import locked
 
 _BLOCK = 8 << 20
@@ -69,7 +67,7 @@ class Directory:
     def put(self, name: str, file: Path) -> None:
         """Make an object of a file, going on where a killed attempt of this home has ended."""
         final = self._root / name
-        partial = final.with_name(f".{final.name}.{_writer()}")
+        partial = final.with_name(f".{final.name}.{this_home()}")
         with self._explained():
             final.parent.mkdir(parents=True, exist_ok=True)
             with file.open("rb") as source, partial.open("a+b") as target:
@@ -117,6 +115,15 @@ class Directory:
             with suppress(OSError):
                 (self._root / name).parent.rmdir()
 
+    def sweep(self, prefix: str, before: float) -> None:
+        """Remove lock files that nobody holds. Uploads that were never finished are listed like other objects."""
+        with self._explained():
+            for file in (self._root / _LOCKS / prefix).rglob("*"):
+                with suppress(FileNotFoundError, BlockingIOError):
+                    if file.is_file() and file.stat().st_mtime < before:
+                        with locked(file, wait=False):
+                            file.unlink()
+
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
         """Hold a lock file, which the kernel, and on NFS the server, frees however its holder ends."""
@@ -132,11 +139,6 @@ class Directory:
         except OSError as error:
             reason = error.strerror or str(error)
             raise PlaceError(f"the shared store {self.url} cannot be used ({reason}); check the mount") from error
-
-
-def _writer() -> str:
-    """Return a name for this home on this machine: the same one when a killed process is run again."""
-    return hashlib.sha256(f"{socket.gethostname()}:{home()}".encode()).hexdigest()[:12]
 
 
 def _equal_bytes(source: IO[bytes], target: IO[bytes]) -> int:

@@ -46,6 +46,14 @@ class Place(Protocol):
     def delete(self, name: str) -> None:
         """Remove an object, if it is there."""
 
+    def sweep(self, prefix: str, before: float) -> None:
+        """Remove what writers that were killed before a time left below `prefix`, and `list` does not show.
+
+        Args:
+            prefix: as for `list`.
+            before: in seconds since 1970.
+        """
+
     def alone(self, name: str) -> AbstractContextManager[None]:
         """Keep other machines from the same `name` while the context lasts, where the place has locks."""
 

@@ -6,12 +6,15 @@ from rammerge.store.downloads import bring_file, offer_file
 from rammerge.store.entries import Entry, drop, find, generation, is_new, key_of
 from rammerge.store.exchanging import drop_unused, exchange, using
 from rammerge.store.making import materialise, materialise_together
+from rammerge.store.noting import note_uses
 from rammerge.store.pruning import Pruned, prune
 from rammerge.store.sharing import share, shared_url, try_shared
+from rammerge.store.withdrawing import Withdrawn, prune_shared
 
 __all__ = [
     "Entry",
     "Pruned",
+    "Withdrawn",
     "bring",
     "bring_file",
     "drop",
@@ -25,8 +28,10 @@ __all__ = [
     "key_of",
     "materialise",
     "materialise_together",
+    "note_uses",
     "offer_file",
     "prune",
+    "prune_shared",
     "share",
     "shared_url",
     "trim",

@@ -142,14 +142,23 @@ def offer(kind: str, key: str) -> bool:
 
 def _offer(place: Place, entry: str, parcel: Parcel, path: Path) -> bool:
     if (theirs := place.read(f"{entry}/manifest.json")) is None:
-        for item in parcel.files:
-            if item.content is None and place.size(f"{entry}/{item.sha256}") != item.size:
-                place.put(f"{entry}/{item.sha256}", path / item.name)
+        relied = _put_files(place, entry, parcel, path)
         if place.create(f"{entry}/manifest.json", parcel.to_json()):
+            if relied:
+                _put_files(place, entry, parcel, path)  # again, if pruning removed one before it was named
             return True
         if (theirs := place.read(f"{entry}/manifest.json")) is None:
             raise PlaceError(f"{place.url}/{entry} was removed while it was put there")
     return parcel.is_alike(theirs)
+
+
+def _put_files(place: Place, entry: str, parcel: Parcel, path: Path) -> bool:
+    """Put the large files of an entry there that are missing; return whether some were there."""
+    large = {f"{entry}/{item.sha256}": item for item in parcel.files if item.content is None}
+    missing = {name: item for name, item in large.items() if place.size(name) != item.size}
+    for name, item in missing.items():
+        place.put(name, path / item.name)
+    return len(missing) < len(large)
 
 
 def is_pending(kind: str, key: str) -> bool:

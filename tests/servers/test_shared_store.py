@@ -244,6 +244,34 @@ def test_versions_in_a_bucket_are_promoted_and_rolled_back_to_after_all_their_fi
     assert aliases("tiny")["champion"] == 1
 
 
+def test_a_bucket_is_pruned_and_what_is_put_there_again_is_whole(
+    place: Place, bucket: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rammerge.store.withdrawing._GRACE", 0.0)
+
+    def prune() -> store.Withdrawn:
+        time.sleep(1.1)  # a bucket's times may be whole seconds
+        return store.prune_shared(place.url, unused_days=0)
+
+    store.materialise("merge", "old", write)
+    store.materialise("merge", "kept", write)
+    store.note_uses([entries.root() / "merge" / "kept" / "weights"])
+    client = boto3.client("s3", endpoint_url=bucket.endpoint, region_name="us-east-1")
+    prefix = place.url.removeprefix(f"s3://{BUCKET}/")
+    for name in ("merge/old/cut-off", "mlflow/cut-off"):
+        client.create_multipart_upload(Bucket=BUCKET, Key=f"{prefix}/{name}")
+    assert prune().entries == {"merge": 1}
+    assert not store.has("merge", "old") and len(list(place.list("merge/old/"))) == 2
+    left = client.list_multipart_uploads(Bucket=BUCKET, Prefix=prefix)["Uploads"]
+    assert [each["Key"] for each in left] == [f"{prefix}/mlflow/cut-off"], "what is MLflow's stays"
+    assert prune().freed > len(LARGE) and not list(place.list("merge/old/"))
+    go_to(tmp_path / "two", monkeypatch)
+    assert store.materialise("merge", "kept", never).reused
+    store.materialise("merge", "old", write)
+    go_to(tmp_path / "three", monkeypatch)
+    assert store.materialise("merge", "old", never).reused
+
+
 def run(world: World, home: Path, bucket: ObjectStore, *words: str) -> str:
     """Run a command as on a machine with that home, and return what it prints."""
     world.home = home

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rammerge.errors import InputError
 from rammerge.storage import Place, PlaceError, directory, open_place, try_place
+from rammerge.system.home import this_home
 from tests.storage.model import ACTIONS, Action, check
 
 
@@ -32,7 +33,7 @@ def test_an_upload_goes_on_where_a_killed_one_ended_if_the_bytes_are_the_same(
 ) -> None:
     monkeypatch.setattr(directory, "_BLOCK", 2)
     (tmp_path / "file").write_bytes(b"0123456789")
-    (tmp_path / "shared" / f".name.{directory._writer()}").write_bytes(left)
+    (tmp_path / "shared" / f".name.{this_home()}").write_bytes(left)
     place.put("name", tmp_path / "file")
     assert place.read("name") == b"0123456789"
     assert [stored.name for stored in place.list("")] == ["name"]

@@ -1,0 +1,74 @@
+"""The command `rammerge prune`: remove what nothing needs any more."""
+
+from typing import Annotated
+
+import typer
+
+from flows.cli.preparing import prepare
+from rammerge.errors import InputError
+
+UnusedDays = Annotated[
+    float, typer.Option(help="Remove what no run has used for this many days.", metavar="DAYS", min=0)
+]
+Size = Annotated[
+    str | None, typer.Option(help="Then remove what was used longest ago, until the store fits.", metavar="SIZE")
+]
+Versions = Annotated[
+    int | None,
+    typer.Option(
+        help="Also remove registered versions without an alias, but for the N newest of each model.",
+        metavar="N",
+        min=0,
+    ),
+]
+Shared = Annotated[
+    str | None,
+    typer.Option(help="Prune this shared store instead of the one of this machine.", metavar="DIR|s3://..."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")]
+
+
+def prune(
+    unused_days: UnusedDays = 30,
+    size: Size = None,
+    versions: Versions = None,
+    shared: Shared = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Remove from the store what can be made again. What a run is using stays, and what the last run leads to."""
+    from rammerge import store
+
+    limit, would = _bytes(size), "dry run: would have " if dry_run else ""
+    if shared is not None:
+        if versions is not None:
+            raise InputError("--versions is about this machine's records, and --shared about a place; give one of them")
+        withdrawn = store.prune_shared(shared, unused_days=unused_days, size=limit, dry_run=dry_run)
+        print(f"{would}{withdrawn.sentence}")
+        return
+    if versions is not None:
+        prepare()
+        from tasks.records.retiring import retire
+
+        print(f"{would}{retire(versions, dry_run=dry_run).sentence}")
+    _prune_store(unused_days, limit, dry_run=dry_run)
+
+
+def _prune_store(unused_days: float, size: int | None, *, dry_run: bool) -> None:
+    from rich.filesize import decimal
+
+    from flows.run.outcome import Outcome
+    from rammerge import store
+
+    pruned = store.prune(unused_days=unused_days, size=size, keep=Outcome.referenced(), dry_run=dry_run)
+    for kind, count in sorted(pruned.entries.items()):
+        print(f"{kind:<12} {count:>6}  {decimal(pruned.freed[kind])}")
+    print(f"{'dry run: would have ' if dry_run else ''}{pruned.sentence}")
+
+
+def _bytes(size: str | None) -> int | None:
+    from rammerge.system.sizes import parse_size
+
+    try:
+        return None if size is None else parse_size(size)
+    except ValueError as error:
+        raise InputError(f"--size {size}: {error}") from error
