@@ -1,9 +1,9 @@
 """What is computed on one block of elements.
 
-A block function is pure and element-wise, except for exact integer counts. It runs on CPU and GPU, eager and compiled.
-It takes stored elements of the base and of each agent. It returns tensors of the same length and counts of the whole
-block. Counts are sums of float32 zeros and ones. They are exact, because a block has at most 2**24 elements, and are
-returned as float64, so that sums over blocks are exact too.
+A block function is pure and element-wise, except for exact integer counts and places in rows. It runs on CPU and GPU,
+eager and compiled. It takes stored elements of the base and of each agent. It returns tensors of the same length and
+counts of the whole block. Counts are sums of float32 zeros and ones. They are exact, because a block has at most 2**24
+elements, and are returned as float64, so that sums over blocks are exact too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from rammerge.engine.rows import places
 from rammerge.numerics.dtypes import DType
 from rammerge.numerics.masks import MaskMode, changes
 from rammerge.numerics.randomness import uniform
@@ -76,6 +77,10 @@ class Arguments:
         """Return the arguments of the block that starts `offset` elements later."""
         return Arguments(self.coefficients, self.threshold, self.seeds, self.start + offset, row, wanted)
 
+    def places(self, magnitudes: Tensor) -> Tensor:
+        """Return the elements' places in their rows; see `rammerge.engine.rows.places`."""
+        return places(magnitudes, self.row)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -102,6 +107,13 @@ class Block:
     def row(self) -> int:
         """How many elements a row has, for the kernel of a method `by_rows`."""
         return self.arguments.row
+
+    def places(self, magnitudes: Tensor) -> Tensor:
+        """Return float32 [n]: each element's place in its row, from 0 for the smallest of `magnitudes` to 1.
+
+        This is for the kernel of a method `by_rows`, and the one operation in which elements see others.
+        """
+        return self.arguments.places(magnitudes)
 
     def uniform(self, agent: int) -> Tensor:
         """Return float32 [n] in [0, 1), random numbers that depend only on run seed, agent, tensor name and element."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from rammerge.engine.compiling.loop import FormCall, Source, run_tiles
 from rammerge.engine.eager import EagerCall
+from rammerge.engine.output.chunks import Unit
 from rammerge.errors import InputError
 from rammerge.numerics.dtypes import DType
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rammerge.engine.output.chunks import Unit
     from rammerge.engine.running import Runner
     from rammerge.engine.session import Session
     from rammerge.engine.work import Work
@@ -45,10 +45,11 @@ def compute(
     dtypes = tuple(info.dtype for info in session.inputs(unit.tensor))
     begun = [runner.begin(work, unit, dtypes) for runner, work in works]
     compiled = [each for each in begun if isinstance(each, FormCall)]
+    row = max(each.row for each in begun)
     if len(compiled) == len(begun):
-        run_tiles(session.sources(unit), compiled, unit.start, unit.stop - unit.start, session.tile)
+        _run_compiled(session.sources(session.rows_of(unit, row)), compiled, session, unit, row)
     else:
-        _run_in_turn(session, unit, begun, dtypes)
+        _run_in_turn(session, unit, begun, dtypes, row)
     counted = [each.counts for each in begun]
     if failed := [at for at, counts in enumerate(counted) if not math.isfinite(counts[-1])]:
         session.check_finite(unit)
@@ -58,23 +59,34 @@ def compute(
     return [[int(count) for count in counts[:-1]] for counts in counted]
 
 
-def _run_in_turn(session: Session, unit: Unit, begun: Sequence[FormCall | EagerCall], dtypes: Sequence[DType]) -> None:
+def _run_compiled(
+    sources: Sequence[Source], calls: Sequence[FormCall], session: Session, unit: Unit, row: int = 1
+) -> None:
+    """Run compiled functions on a unit, of which the sources have the whole rows."""
+    whole = session.rows_of(unit, row)
+    wanted = slice(unit.start - whole.start, unit.stop - whole.start)
+    tile = session.tile if row == 1 else session.tile_of_rows(row)
+    run_tiles(sources, calls, whole.start, whole.stop - whole.start, tile, wanted)
+
+
+def _run_in_turn(
+    session: Session, unit: Unit, begun: Sequence[FormCall | EagerCall], dtypes: Sequence[DType], row: int
+) -> None:
     """Run functions one after the other on each tile. The tiles are whole rows if one of the functions needs rows."""
-    row = max(each.row for each in begun if isinstance(each, EagerCall))
     for start, first, rest in session.tiles(session.rows_of(unit, row), row):
         with session.lane():
             base, *members = map(session.there, [first, *rest])
-            inner = slice(max(unit.start - start, 0), unit.stop - start)
-            own, others = base[inner], [member[inner] for member in members]
+            part = Unit(unit.tensor, max(unit.start, start), min(unit.stop, start + len(base)))
+            inner = slice(part.start - start, part.stop - start)
             for each in begun:
+                seen = slice(0, len(base)) if each.row > 1 else inner
+                own, others = base[seen], [member[seen] for member in members]
                 if isinstance(each, FormCall):
-                    _run_compiled(each, dtypes, [own, *others], start + inner.start)
-                elif each.by_rows:
-                    each.run(start, base, members)
+                    sources = [_held(dtype, values) for dtype, values in zip(dtypes, [own, *others], strict=True)]
+                    _run_compiled(sources, [each], session, part, each.row)
                 else:
-                    each.run(start + inner.start, own, others)
+                    each.run(start + seen.start, own, others)
 
 
-def _run_compiled(call: FormCall, dtypes: Sequence[DType], read: Sequence[Tensor], start: int) -> None:
-    sources = [Source(dtype, values.data_ptr()) for dtype, values in zip(dtypes, read, strict=True)]
-    run_tiles(sources, [call], start, len(read[0]), len(read[0]))
+def _held(dtype: DType, values: Tensor) -> Source:
+    return Source(dtype, values.data_ptr())

@@ -77,7 +77,8 @@ class Needs:
         tile = max(self.longest_row, block if self.room else min(block, TILE_ELEMENTS))
         sizes = [largest_block_bytes(checkpoint, tile) for checkpoint in self.checkpoints]
         inputs = sum(map(gpu.page_locked_bytes, sizes)) if self.room else page_bytes(sum(sizes))
-        inputs += sum(decoded_bytes(checkpoint, block) for checkpoint in self.checkpoints)
+        longest = with_rows(block, self.longest_row)
+        inputs += sum(decoded_bytes(checkpoint, longest) for checkpoint in self.checkpoints)
         result = page_bytes(FLOAT_DTYPES[self.options.dtype].itemsize * min(block, self.largest))
         # Chunks that are filled, and those that wait to be hashed or written.
         results = (threads * self.outputs + most_waiting(self.outputs)) * result
@@ -123,6 +124,11 @@ def plan_memory(needs: Needs) -> MemoryPlan:
     if needs.room and not needs.fit(found, limit):
         raise needs.room.refuse(needs.on_gpu(found))
     return found
+
+
+def with_rows(block: int, row: int) -> int:
+    """Return the most elements of the whole rows of `row` elements that a block is a part of."""
+    return block + 2 * (row - 1)
 
 
 def largest_block_bytes(checkpoint: Checkpoint, elements: int) -> int:

@@ -12,7 +12,7 @@ from rammerge.engine.blocks import BlockFunction
 from rammerge.engine.buffers import as_tensor, pages
 from rammerge.engine.compiling import cache
 from rammerge.engine.compiling.cache import Build
-from rammerge.engine.compiling.loop import Form, FormCall
+from rammerge.engine.compiling.loop import Form, FormCall, scratch_bytes
 from rammerge.engine.compiling.signature import Signature
 from rammerge.engine.eager import EagerCall
 from rammerge.engine.gpu import element_bytes
@@ -43,7 +43,7 @@ class Runner:
         session: the merge that it is a part of.
         function: the block function.
         height: the number of rows of coefficients that it reads.
-        by_rows: whether it needs whole rows of a tensor. It then runs eagerly.
+        by_rows: whether it needs whole rows of a tensor.
         tensors: what it is run on; None for all float tensors.
     """
 
@@ -81,16 +81,18 @@ class Runner:
 
     def begin(self, work: Work, unit: Unit, dtypes: Dtypes) -> FormCall | EagerCall:
         """Return what runs the function on the tiles of a unit, in the calling thread."""
-        form = None if self.by_rows else self._compiled.get(dtypes)
+        form = self._compiled.get(dtypes)
         if form is None:
             with self._lock:
                 self._ran_eagerly[dtypes] += unit.stop - unit.start
             return self._begin_eagerly(work, unit)
-        results = self._scratch() if work.histogram is not None else cast(Sequence[memoryview], work.results)
-        return FormCall(form, work.numbers, self.width + 1, results, work.histogram, work.sums)
+        results = self._overwritten() if work.histogram is not None else cast(Sequence[memoryview], work.results)
+        row = self._row(unit)
+        scratch = self._scratch(form.ranked, row) if form.ranked else None
+        return FormCall(form, work.numbers, self.width + 1, results, work.histogram, work.sums, scratch, row)
 
     def _begin_eagerly(self, work: Work, unit: Unit) -> EagerCall:
-        session, row = self.session, self.session.row(unit.tensor) if self.by_rows else 1
+        session, row = self.session, self._row(unit)
         # A histogram has more bins than an eager step has elements; small steps would mostly clear and add bins. A GPU
         # computes a whole tile at once.
         step = 0 if session.device != "cpu" or work.histogram is not None else EAGER_ELEMENTS
@@ -126,16 +128,26 @@ class Runner:
 
     @property
     def _may_compile(self) -> bool:
-        return self.session.device == "cpu" and self.session.options.compile != "never" and not self.by_rows
+        return self.session.device == "cpu" and self.session.options.compile != "never"
 
     @property
     def _results(self) -> list[DType]:
         return self.function.results(len(self.session.agents))
 
-    def _scratch(self) -> list[memoryview]:
-        if not hasattr(self._own, "scratch"):
-            self._own.scratch = [pages(self.session.plan.tile * dtype.itemsize) for dtype in self._results]
-        own: list[memoryview] = self._own.scratch
+    def _row(self, unit: Unit) -> int:
+        return self.session.row(unit.tensor) if self.by_rows else 1
+
+    def _overwritten(self) -> list[memoryview]:
+        if not hasattr(self._own, "overwritten"):
+            self._own.overwritten = [pages(self.session.plan.tile * dtype.itemsize) for dtype in self._results]
+        own: list[memoryview] = self._own.overwritten
+        return own
+
+    def _scratch(self, ranked: int, row: int) -> memoryview:
+        needed = scratch_bytes(ranked, self.session.tile_of_rows(row), row)
+        if not hasattr(self._own, "scratch") or self._own.scratch.nbytes < needed:
+            self._own.scratch = pages(needed)
+        own: memoryview = self._own.scratch
         return own
 
     def _work(self) -> Counter[Dtypes]:
@@ -148,7 +160,7 @@ class Runner:
 
     def _signature(self, dtypes: Dtypes) -> Signature:
         base, *members = dtypes
-        return Signature(self.function, base, tuple(members), self.height, self.session.groups)
+        return Signature(self.function, base, tuple(members), self.height, self.session.groups, self.by_rows)
 
     def _prepare(self, dtypes: Dtypes, elements: int) -> None:
         """Load the compiled form, or begin to make it if eager code would take longer."""

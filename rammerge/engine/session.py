@@ -13,10 +13,19 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.headers import TensorInfo
 from rammerge.engine.buffers import Buffer, address, as_tensor, buffers, pages
-from rammerge.engine.compiling.loop import Source
+from rammerge.engine.compiling.loop import Source, scratch_bytes
 from rammerge.engine.gpu import Lanes, Room, page_locked
 from rammerge.engine.input import Files
-from rammerge.engine.memory import EAGER_BYTES, EAGER_ELEMENT_BYTES, MemoryPlan, Needs, largest_block_bytes, plan_memory
+from rammerge.engine.memory import (
+    EAGER_BYTES,
+    EAGER_ELEMENT_BYTES,
+    EAGER_ELEMENTS,
+    MemoryPlan,
+    Needs,
+    largest_block_bytes,
+    plan_memory,
+    with_rows,
+)
 from rammerge.engine.options import MergeOptions, check_device
 from rammerge.engine.output.chunks import Unit
 from rammerge.engine.sums import GRAIN
@@ -123,6 +132,10 @@ class Session:
         """How many elements are read and computed together: whole grains (rammerge.engine.sums)."""
         return self.plan.tile // GRAIN * GRAIN
 
+    def tile_of_rows(self, row: int) -> int:
+        """How many elements compiled code computes together if it needs whole rows of `row` elements."""
+        return max(1, min(EAGER_ELEMENTS, self.plan.tile) // row) * row
+
     def reserve(self, nbytes: int) -> None:
         """Reserve `nbytes` for each thread, in addition to inputs and results. The largest request counts."""
         self._reserved = max(self._reserved, nbytes)
@@ -135,7 +148,8 @@ class Session:
         """Make tiles long enough for the longest row."""
         self._longest_row = max((self.row(name) for name in self.floats), default=1)
         if self.device == "cpu":
-            self.reserve(self._longest_row * EAGER_ELEMENT_BYTES)
+            tile = max(self._longest_row, EAGER_ELEMENTS)
+            self.reserve(max(tile * EAGER_ELEMENT_BYTES, scratch_bytes(len(self.agents), tile, self._longest_row)))
 
     def rows_of(self, unit: Unit, row: int) -> Unit:
         """Return the rows of `row` elements that a unit is a part of."""
@@ -244,7 +258,7 @@ class Session:
         own: dict[int, Buffer] = self._buffers.decoded
         if place not in own:
             checkpoint = [self.base, *self.members.values()][place]
-            own[place] = Buffer(pages(largest_block_bytes(checkpoint, self.plan.block)))
+            own[place] = Buffer(pages(largest_block_bytes(checkpoint, with_rows(self.plan.block, self._longest_row))))
         return own[place]
 
     def _own(self) -> list[Buffer]:

@@ -41,7 +41,7 @@ class Method:
         coefficients: (parameters, statistics, tensor name, number of agents) -> rows of one number per agent. The
             kernel reads them as `block.coefficients`.
         height: the number of rows of coefficients.
-        by_rows: whether the kernel needs whole rows of a tensor, of `block.row` elements. It then runs eagerly.
+        by_rows: whether the kernel needs whole rows of a tensor, for `block.places`.
         passes: (parameters, number of agents) -> the statistics that `coefficients` reads.
         factors: (parameters, statistics, number of agents) -> the factor of each agent's unique changes, for reports;
             None if the method has none that holds for the whole model.

@@ -15,9 +15,11 @@ import pytest
 
 from rammerge.checkpoints.family import Family
 from rammerge.engine import memory
+from rammerge.engine.compiling import cache
+from rammerge.engine.compiling.signature import Signature
 from rammerge.engine.forecast import forecast_together
 from rammerge.engine.options import MergeOptions
-from rammerge.errors import InputError
+from rammerge.errors import InputError, RammergeError
 from rammerge.publishing import grouping
 from rammerge.publishing.making import merge_family, merge_together
 from rammerge.rules import ResolvedMethod, resolve
@@ -82,15 +84,33 @@ def test_the_bytes_are_those_of_each_alone(
 
 
 @pytest.mark.skipif(compiler() is None, reason="compiles C++")
-def test_compiled_and_eager_functions_share_a_read(family: Family, tmp_path: Path) -> None:
+@pytest.mark.parametrize("eager", [None, "rows", "ram"])
+def test_compiled_and_eager_functions_share_a_read(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eager: str | None
+) -> None:
     methods = {name: METHODS[name] for name in ("ram", "ties", "ties-dense")}
-    with_rows = {**methods, "rows": METHODS["rows"]}  # which stays eager
+    with_rows = {**methods, "rows": METHODS["rows"]}
     options = MergeOptions("bfloat16", compile="always", threads=2)
     expected = alone(family, with_rows, tmp_path / "alone", MergeOptions("bfloat16", compile="never"))
+    if eager is not None:
+        _refuse_to_compile(monkeypatch, with_rows[eager])
     assert together(family, with_rows, tmp_path / "together", options) == expected
+    if eager is not None:
+        return
     before = bytes_read()
     assert together(family, methods, tmp_path / "compiled", options).items() <= expected.items()
     assert bytes_read() - before <= 3.5 * nbytes(family) + weights(expected)
+
+
+def _refuse_to_compile(monkeypatch: pytest.MonkeyPatch, method: ResolvedMethod) -> None:
+    kernel, start = method.bind(["one", "other"]).kernel, cache.start_build
+
+    def refuse(signature: Signature) -> cache.Build:
+        if getattr(signature.function, "kernel", None) is kernel:
+            raise RammergeError("no compiled form")
+        return start(signature)
+
+    monkeypatch.setattr(cache, "start_build", refuse)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rammerge.engine.blocks import Numbers
 from rammerge.engine.buffers import address, as_tensor, pages
-from rammerge.engine.compiling.loop import Form, FormCall, Source, run_tiles
+from rammerge.engine.compiling.loop import Form, FormCall, Source, run_tiles, scratch_bytes
 from rammerge.engine.compiling.recording import record
 from rammerge.engine.compiling.signature import Signature
 from rammerge.engine.compiling.source import source
@@ -32,6 +32,9 @@ _FLAGS = ("-O2", "-march=native", "-std=c++17", "-ffp-contract=off", "-fwrapv", 
 _RECORDED_ELEMENTS = 4099
 # Tiles of whole grains, and a last one of two elements.
 _CHECKED_ELEMENTS, _CHECKED_TILE = 2 * GRAIN + 2, GRAIN
+# Two tiles of whole rows, of which not all elements are wanted.
+_CHECKED_ROW, _CHECKED_ROWS = 10, 1639
+_WANTED = slice(3, _CHECKED_ELEMENTS - 4)
 # Zeros, the smallest numbers of float32 and float16 and others that these round, and large ones whose sums are finite.
 _EDGES = torch.tensor([0.0, -0.0, 1e-45, -3e-39, 1.2e-38, 6e-8, -5e-5, 6.2e-5, 1e-5, 1.0, -1.00390625, 3.0, 1e2, -1e2])
 
@@ -83,24 +86,29 @@ def check(signature: Signature, form: Form) -> None:
     length, dtypes = _CHECKED_ELEMENTS, signature.results()
     kept = [dtype for dtype in dtypes if dtype.name != "float64"]
     base, agents, numbers = _sample(signature, length)
-    expected, counts = signature.run(base, agents, numbers.tensors())
+    row, tile, wanted = 1, _CHECKED_TILE, slice(0, length)
+    if signature.by_rows:
+        row, tile, wanted = _CHECKED_ROW, _CHECKED_ROW * _CHECKED_ROWS, _WANTED
+    expected, counts = signature.run(base, agents, numbers.tensors().at(0, row, wanted if signature.by_rows else None))
     memories = [pages(length * dtype.itemsize) for dtype in kept]
     found_sums, sums = (GrainSums.empty(len(dtypes) - len(kept), length) for _ in range(2))
-    call = FormCall(form, numbers, len(counts), memories, sums=found_sums)
-    run_on([base, *agents], call, numbers.start, _CHECKED_TILE)
+    scratch = pages(scratch_bytes(form.ranked, tile, row)) if form.ranked else None
+    call = FormCall(form, numbers, len(counts), memories, sums=found_sums, scratch=scratch, row=row)
+    run_on([base, *agents], call, numbers.start, tile, wanted)
     sums.add(expected[len(kept) :])
-    results = [as_tensor(memory, dtype)[:length] for memory, dtype in zip(memories, kept, strict=True)]
+    made = wanted.stop - wanted.start
+    results = [as_tensor(memory, dtype)[:made] for memory, dtype in zip(memories, kept, strict=True)]
     same = all(_same_bytes(values, wanted) for values, wanted in zip(results, expected, strict=False))
     if not same or call.counts != counts.tolist() or bytes(found_sums.memory) != bytes(sums.memory):
         raise RammergeError("its result differs from eager code")
 
 
-def run_on(inputs: Sequence[Tensor], call: FormCall, start: int, tile: int) -> None:
-    """Run a compiled form on elements that a file has for it."""
+def run_on(inputs: Sequence[Tensor], call: FormCall, start: int, tile: int, wanted: slice | None = None) -> None:
+    """Run a compiled form on elements that a file has for it; see `run_tiles`."""
     with tempfile.TemporaryFile() as file:
         buffers = [pages(values.nbytes) for values in inputs]
         sources = [_stored(values, file, address(buffer)) for values, buffer in zip(inputs, buffers, strict=True)]
-        run_tiles(sources, [call], start, len(inputs[0]), tile)
+        run_tiles(sources, [call], start, len(inputs[0]), tile, wanted)
 
 
 def _stored(values: Tensor, file: BinaryIO, to: int) -> Source:

@@ -71,13 +71,28 @@ class _Call(ctypes.Structure):
         ("result_count", ctypes.c_int64),
         ("numbers", ctypes.POINTER(_Numbers)),
         ("histogram", ctypes.POINTER(_Histogram)),
+        ("scratch", ctypes.c_void_p),
         ("counts", ctypes.POINTER(ctypes.c_double)),
         ("totals", ctypes.POINTER(ctypes.c_double)),
     )
 
 
+class _Span(ctypes.Structure):
+    _fields_ = (
+        ("start", ctypes.c_int64),
+        ("size", ctypes.c_int64),
+        ("row", ctypes.c_int64),
+        ("wanted_from", ctypes.c_int64),
+        ("wanted_to", ctypes.c_int64),
+    )
+
+
 class Form:
-    """A compiled block function, with a loop that can run others too."""
+    """A compiled block function, with a loop that can run others too.
+
+    Attributes:
+        ranked: how many numbers of each element it ranks in their rows.
+    """
 
     def __init__(self, path: Path, results: Sequence[DType]) -> None:
         """Load the function at `path`, which returns tensors of the dtypes `results`.
@@ -88,6 +103,7 @@ class Form:
         library = ctypes.CDLL(str(path), use_errno=True)
         self.run_tiles = library.rammerge_run_tiles
         self.block = ctypes.cast(library.rammerge_block, ctypes.c_void_p)
+        self.ranked = ctypes.c_int64.in_dll(library, "rammerge_ranked").value
         self.itemsizes = _array(ctypes.c_int64, [dtype.itemsize for dtype in results])
 
 
@@ -102,15 +118,18 @@ class FormCall:
         results: Sequence[memoryview],
         histogram: Histogram | None = None,
         sums: GrainSums | None = None,
+        scratch: memoryview | None = None,
+        row: int = 1,
     ) -> None:
         """Prepare a call of `form`, which makes `counts` counts.
 
         Without a histogram the function's tensors fill `results`, which have the unit's elements each. With a histogram
         they are counted in it, and `results`, with a tile's elements each, are overwritten by every tile. Tensors of
-        float64 are summed in `sums`; tiles are then multiples of a grain.
+        float64 are summed in `sums`; tiles are then multiples of a grain. A form that ranks needs tiles of whole rows
+        of `row` elements, and `scratch_bytes` of scratch.
         """
-        self.form = form
-        self._kept = (results, histogram, sums)  # whose memory `struct` has the addresses of
+        self.form, self.row = form, row
+        self._kept = (results, histogram, sums, scratch)  # whose memory `struct` has the addresses of
         self._counted = (ctypes.c_double * counts)()
         self.struct = _Call(
             form.block,
@@ -119,6 +138,7 @@ class FormCall:
             len(results),
             ctypes.pointer(_numbers(numbers)),
             None if histogram is None else ctypes.pointer(_histogram(histogram)),
+            None if scratch is None else address(scratch),
             self._counted,
             None if sums is None else sums.memory,
         )
@@ -129,15 +149,28 @@ class FormCall:
         return list(self._counted)
 
 
-def run_tiles(sources: Sequence[Source], calls: Sequence[FormCall], start: int, elements: int, tile: int) -> None:
+def scratch_bytes(ranked: int, tile: int, row: int) -> int:
+    """Return what a form needs to rank numbers in tiles of whole rows."""
+    return 4 * (ranked * tile + 4 * row)
+
+
+def run_tiles(
+    sources: Sequence[Source],
+    calls: Sequence[FormCall],
+    start: int,
+    elements: int,
+    tile: int,
+    wanted: slice | None = None,
+) -> None:
     """Run functions on the first `elements` elements of the sources, `tile` elements at a time, which are read once.
 
     Args:
         sources: the inputs.
         calls: one function or more. Each goes on where it stopped.
         start: the index of the first element in its tensor.
-        elements: how many elements to compute.
+        elements: how many elements to read.
         tile: how many elements are computed together.
+        wanted: the elements whose results are wanted, counted from the first; None for all.
 
     Raises:
         RammergeError: a file is too short.
@@ -145,11 +178,13 @@ def run_tiles(sources: Sequence[Source], calls: Sequence[FormCall], start: int, 
     """
     read = _array(_Source, [_Source(each.offset, each.dtype.itemsize, each.descriptor) for each in sources])
     memory = _array(ctypes.c_void_p, [each.address for each in sources])
+    wanted = wanted or slice(0, elements)
+    span = _Span(start, elements, max(call.row for call in calls), wanted.start, wanted.stop)
     structs, failed = _array(ctypes.POINTER(_Call), [ctypes.pointer(call.struct) for call in calls]), ctypes.c_int64()
     status = calls[0].form.run_tiles(
         *(read, memory, (ctypes.c_void_p * len(sources))(), ctypes.c_int64(len(sources))),
         *(structs, ctypes.c_int64(len(calls))),
-        *(ctypes.c_int64(start), ctypes.c_int64(elements), ctypes.c_int64(tile), ctypes.byref(failed)),
+        *(ctypes.byref(span), ctypes.c_int64(tile), ctypes.byref(failed)),
     )
     if status == _DONE:
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -56,6 +56,7 @@ class Program:
         results: the values that are the function's tensors, but for those of float64.
         totals: the values that are its tensors of float64, which are summed (rammerge.engine.sums).
         sums: the values whose sums are the function's counts.
+        ranked: by each value that is a place in a row, the value whose place it is.
     """
 
     inputs: tuple[str, ...]
@@ -63,6 +64,7 @@ class Program:
     results: tuple[str, ...]
     totals: tuple[str, ...]
     sums: tuple[str, ...]
+    ranked: Mapping[str, str]
 
 
 def record(function: Compute, base: Tensor, agents: Sequence[Tensor], arguments: Arguments) -> Program:
@@ -80,8 +82,18 @@ def record(function: Compute, base: Tensor, agents: Sequence[Tensor], arguments:
     """
     recorder = _Recorder([base, *agents], arguments)
     with recorder:
-        made, counts = function(base, agents, arguments)
+        made, counts = function(base, agents, _Recorded(**vars(arguments), recorder=recorder))
     return recorder.program(made, counts)
+
+
+@dataclass(frozen=True)
+class _Recorded(Arguments):
+    """Arguments that have places in rows recorded, and not computed."""
+
+    recorder: _Recorder = field(kw_only=True)
+
+    def places(self, magnitudes: Tensor) -> Tensor:
+        return self.recorder.places(magnitudes)
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves the class without types
@@ -92,6 +104,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         self._steps: dict[str, Step] = {}
         self._names: dict[int, str] = {}  # by id
         self._sums: dict[int, tuple[str, ...]] = {}  # by id: what is summed for each of a tensor's elements
+        self._ranked: dict[str, str] = {}
         self._alive: list[Any] = []  # an id is a tensor's own as long as the tensor lives
         self._parameters = {
             **_addresses("coefficients", arguments.coefficients),
@@ -111,7 +124,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         """Return what was recorded of the function that returned `made` and `counts`."""
         results = tuple(self._name(values) for values in made if values.dtype != torch.float64)
         totals = tuple(self._name(values) for values in made if values.dtype == torch.float64)
-        return Program(self._inputs, self._steps, results, totals, self._summed(counts))
+        return Program(self._inputs, self._steps, results, totals, self._summed(counts), self._ranked)
+
+    def places(self, magnitudes: Tensor) -> Tensor:
+        """Record places in rows, and return a tensor that stands for them."""
+        ranked, made = self._name(magnitudes), torch.ones_like(magnitudes)
+        self._define(made, f"places(ranks{len(self._ranked)} + i, left, row)")
+        self._ranked[self._name(made)] = ranked
+        return made
 
     def __torch_dispatch__(
         self,

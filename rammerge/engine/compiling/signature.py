@@ -34,6 +34,7 @@ class Signature:
         agents: in which each agent does, or each member of a group.
         rows: how many rows of coefficients the function reads.
         groups: how many of `agents` are members of each agent; empty if they are the agents.
+        by_rows: whether the function needs whole rows.
     """
 
     function: BlockFunction
@@ -41,6 +42,7 @@ class Signature:
     agents: tuple[DType, ...]
     rows: int
     groups: tuple[int, ...] = ()
+    by_rows: bool = False
 
     @property
     def merged(self) -> int:
@@ -62,7 +64,7 @@ class Signature:
             RammergeError: the function has a field that another process cannot find by its name.
         """
         inputs = {"base": self.base.name, "agents": [dtype.name for dtype in self.agents], "rows": self.rows}
-        inputs["groups"] = list(self.groups)
+        inputs |= {"groups": list(self.groups), "by_rows": self.by_rows}
         fields = {name: {"code": _place(value)} if callable(value) else value for name, value in self._fields.items()}
         return json.dumps({"code": _place(type(self.function)), "fields": fields, **inputs}, sort_keys=True)
 
@@ -74,7 +76,8 @@ class Signature:
         values = {name: _find(value["code"]) if isinstance(value, dict) else value for name, value in fields}
         function: BlockFunction = _find(described["code"])(**values)
         agents = tuple(DTYPES[name] for name in described["agents"])
-        return cls(function, DTYPES[described["base"]], agents, described["rows"], tuple(described["groups"]))
+        groups, by_rows = tuple(described["groups"]), described["by_rows"]
+        return cls(function, DTYPES[described["base"]], agents, described["rows"], groups, by_rows)
 
     def path(self) -> Path:
         """Return where the compiled form is kept. All that decides the machine code decides the name.

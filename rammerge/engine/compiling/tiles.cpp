@@ -6,12 +6,13 @@
 #include <stdint.h>
 #include <unistd.h>
 
-// What rammerge/engine/compiling/source.py writes. It computes `size` elements of every input, of which the first has the
-// index `start` in its tensor, fills the results, adds to `counts`, and moves `totals` behind the sums over grains
-// (rammerge/engine/sums.py) that it puts there.
+// What rammerge/engine/compiling/source.py writes. It sees `size` elements of every input, of which the first has the index
+// `start` in its tensor. For those in [from, to) it fills the results, adds to `counts`, and moves `totals` behind the sums
+// over grains (rammerge/engine/sums.py) that it puts there. If it ranks numbers in their rows, the elements are whole rows
+// of `row`, and `scratch` has room for `size` numbers of 4 bytes for each ranking, and four for each element of a row.
 using Block = void (*)(
     const void* const* inputs, void* const* results, const float* coefficients, float threshold, const int64_t* seeds,
-    int64_t start, int64_t size, double* counts, double** totals);
+    int64_t start, int64_t size, int64_t row, int64_t from, int64_t to, void* scratch, double* counts, double** totals);
 
 namespace {
 
@@ -47,8 +48,18 @@ struct Call {
   int64_t result_count;
   const Numbers* numbers;
   const Histogram* histogram;
+  void* scratch;
   double* counts;
   double* totals;
+};
+
+// What is read, and what of it is wanted: elements of one tensor, counted from the first that is read.
+struct Span {
+  int64_t start;  // the index of the first element in its tensor
+  int64_t size;
+  int64_t row;
+  int64_t from;
+  int64_t to;
 };
 
 enum Status : int32_t { kDone = 0, kUnreadable = 1, kShort = 2 };
@@ -83,30 +94,35 @@ void count(const Histogram& histogram, int64_t row, const void* result, int64_t 
   }
 }
 
-void run(Call& call, const void* const* inputs, int64_t start, int64_t size) {
+int64_t within(int64_t x, int64_t low, int64_t high) { return x < low ? low : x < high ? x : high; }
+
+void run(Call& call, const void* const* inputs, const Span& tile) {
   const Numbers& numbers = *call.numbers;
   call.block(
-      inputs, call.results, numbers.coefficients, numbers.threshold, numbers.seeds, start, size, call.counts,
-      &call.totals);
+      inputs, call.results, numbers.coefficients, numbers.threshold, numbers.seeds, tile.start, tile.size, tile.row,
+      tile.from, tile.to, call.scratch, call.counts, &call.totals);
+  const int64_t wanted = tile.to - tile.from;
   for (int64_t i = 0; i < call.result_count; ++i) {
     if (call.histogram) {
-      count(*call.histogram, i, call.results[i], size);
+      count(*call.histogram, i, call.results[i], wanted);
     } else {
-      call.results[i] = static_cast<char*>(call.results[i]) + size * call.itemsizes[i];
+      call.results[i] = static_cast<char*>(call.results[i]) + wanted * call.itemsizes[i];
     }
   }
 }
 
 }  // namespace
 
-// Runs functions on `elements` elements in tiles of `tile`, each of which is read once. The tiles of source i are read to
-// `memory[i]`, or are there already, one behind the other. On kUnreadable and kShort `failed` is the index of the source;
-// errno is the reason.
+// Runs functions on `span` in tiles of `tile`, each of which is read once. The tiles of source i are read to `memory[i]`, or
+// are there already, one behind the other. On kUnreadable and kShort `failed` is the index of the source; errno is the
+// reason.
 extern "C" int32_t rammerge_run_tiles(
     const Source* sources, char* const* memory, const void** inputs, int64_t source_count, Call* const* calls,
-    int64_t call_count, int64_t start, int64_t elements, int64_t tile, int64_t* failed) {
-  for (int64_t first = 0; first < elements; first += tile) {
-    const int64_t size = elements - first < tile ? elements - first : tile;
+    int64_t call_count, const Span* span, int64_t tile, int64_t* failed) {
+  for (int64_t first = 0; first < span->size; first += tile) {
+    const int64_t size = span->size - first < tile ? span->size - first : tile;
+    const Span part = {
+        span->start + first, size, span->row, within(span->from - first, 0, size), within(span->to - first, 0, size)};
     for (int64_t i = 0; i < source_count; ++i) {
       const bool is_file = sources[i].descriptor >= 0;
       inputs[i] = is_file ? memory[i] : memory[i] + first * sources[i].itemsize;
@@ -116,7 +132,7 @@ extern "C" int32_t rammerge_run_tiles(
         return status;
       }
     }
-    for (int64_t i = 0; i < call_count; ++i) run(*calls[i], inputs, start + first, size);
+    for (int64_t i = 0; i < call_count; ++i) run(*calls[i], inputs, part);
   }
   return kDone;
 }

@@ -11,7 +11,6 @@ from rammerge.engine.blocks import Block, Rows, Update, total
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.rules.elementwise.sparsified import merge_agreeing
 from rammerge.rules.spec import Method, Params
-from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,22 +66,9 @@ def _sampled(block: Block, agent: int) -> Tensor:
 
 
 def _keep_probability(block: Block, agent: int) -> Tensor:
-    """Return p = 1 - drop_rate + window * (place - 1/2), float32 [n].
-
-    An element's place in its row is 0 for the smallest magnitude and 1 for the largest; of equal ones the first is
-    smaller. The one element of a row that has no others is in the middle.
-    """
+    """Return p = 1 - drop_rate + window * (place - 1/2), float32 [n], by the place of its magnitude in its row."""
     drop_rate, window = block.coefficients[_DROP, agent], block.coefficients[_WINDOW, agent]
-    if block.row == 1:
-        return torch.ones_like(block.base) - drop_rate
-    magnitudes = block.deltas[agent].abs().view(-1, block.row)
-    order = torch.argsort(magnitudes, dim=1, stable=True)
-    rank = torch.empty_like(magnitudes).scatter_(
-        1, order, torch.arange(block.row, dtype=torch.float32, device=order.device).expand_as(magnitudes)
-    )
-    # By a tensor: instead of dividing by a number, torch multiplies by its reciprocal on a GPU, which rounds otherwise.
-    place = rank / torch.full_like(window, block.row - 1)
-    return (1.0 - drop_rate + window * (place - 0.5)).view(-1)
+    return 1.0 - drop_rate + window * (block.places(block.deltas[agent].abs()) - 0.5)
 
 
 METHODS: Sequence[Method] = (

@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rammerge.engine import memory
 from rammerge.engine.blocks import Arguments, Block, BlockFunction, Numbers, Update, counted, health
 from rammerge.engine.buffers import as_tensor, pages
 from rammerge.engine.compiling import cache
@@ -43,27 +44,31 @@ Output = tuple[Dtype, Rounding]
 OUTPUTS: list[Output] = [("bfloat16", "stochastic"), ("float16", "stochastic"), ("float32", "nearest")]
 
 
-def library() -> Iterator[tuple[str, BlockFunction, DType, int]]:
-    """Return a name, a block function, the base's dtype, and the rows of coefficients."""
+def library() -> Iterator[tuple[str, BlockFunction, DType, int, bool]]:
+    """Return a name, a block function, the base's dtype, the rows of coefficients, and whether it needs whole rows."""
     turns = zip(cycle(OUTPUTS), cycle((BFLOAT16, FLOAT32, FLOAT16, BFLOAT16)), strict=False)
-    for name in (name for name, method in METHODS.items() if not method.by_rows):
+    for name in METHODS:
         rule, ((dtype, rounding), base) = resolve(name).bind(AGENTS), next(turns)
-        yield name, MergeBlock.of(rule, dtype, rounding), base, rule.height
+        yield name, MergeBlock.of(rule, dtype, rounding), base, rule.height, rule.by_rows
         for each in rule.passes:
-            yield f"{name}-{each.name}", each.function(3), BFLOAT16, each.height
+            yield f"{name}-{each.name}", each.function(3), BFLOAT16, each.height, False
     diluted = resolve("ram_plus", None, {"shared_exponent": 0.5, "conflict_exponent": 0.7}).bind(AGENTS)
-    yield "ram_plus-diluted", MergeBlock.of(diluted, "float32", "nearest"), BFLOAT16, diluted.height
-    then = resolve("dare", then=["svc"]).bind(AGENTS)
-    yield "update", UpdateBlock.of(then), BFLOAT16, then.height
-    yield "solved", block_function(then, "bfloat16", "nearest", solved=True), BFLOAT16, then.height
+    yield "ram_plus-diluted", MergeBlock.of(diluted, "float32", "nearest"), BFLOAT16, diluted.height, False
+    then, rows = (resolve(name, then=["svc"]).bind(AGENTS) for name in ("dare", "della"))
+    yield "update", UpdateBlock.of(then), BFLOAT16, then.height, False
+    yield "update-by-rows", UpdateBlock.of(rows), BFLOAT16, rows.height, True
+    yield "solved", block_function(then, "bfloat16", "nearest", solved=True), BFLOAT16, then.height, False
     for mode in get_args(MaskMode):
-        yield f"count-{mode}", CountBlock(3, mode), next(turns)[1], 1
-    yield "densities", DensitiesByRule().function(3), BFLOAT16, 1
+        yield f"count-{mode}", CountBlock(3, mode), next(turns)[1], 1, False
+    yield "densities", DensitiesByRule().function(3), BFLOAT16, 1, False
 
 
-@pytest.mark.parametrize(("function", "base", "rows"), [pytest.param(*rest, id=name) for name, *rest in library()])
-def test_the_library_compiles(function: BlockFunction, base: DType, rows: int, tmp_path: Path) -> None:
-    build(Signature(function, base, (base, FLOAT32, BFLOAT16), rows), tmp_path / "form.so")  # it compares the bytes
+@pytest.mark.parametrize(
+    ("function", "base", "rows", "by_rows"), [pytest.param(*rest, id=name) for name, *rest in library()]
+)
+def test_the_library_compiles(function: BlockFunction, base: DType, rows: int, by_rows: bool, tmp_path: Path) -> None:
+    signature = Signature(function, base, (base, FLOAT32, BFLOAT16), rows, by_rows=by_rows)
+    build(signature, tmp_path / "form.so")  # it compares the bytes
 
 
 def operations(x: Tensor, half: Tensor, brain: Tensor, start: Tensor) -> dict[str, Tensor]:
@@ -223,12 +228,17 @@ def test_a_method_without_compiled_form_merges_and_says_why(tmp_path: Path) -> N
     ]
 
 
-def test_a_method_that_needs_whole_rows_runs_eagerly(tmp_path: Path, rammerge_home: Path) -> None:
-    family = write_family(tmp_path, *sparse_family({"a": (300,), "b": (40, 50)}, [0.2, 0.4]))
+def test_a_method_that_needs_whole_rows_compiles(
+    tmp_path: Path, rammerge_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "DEFAULT_BLOCK", memory.MIN_BLOCK)  # so that blocks end within rows
+    shapes = {"a": (300,), "b": (40, 50), "long": (2, 50_000), "cut": (64, 897), "alone": (30, 1)}
+    family = write_family(tmp_path, *sparse_family(shapes, [0.2, 0.9]))
     eager = merge(*family, resolve("della"), tmp_path / "eager", MergeOptions("bfloat16", compile="never"))
     report = merge(*family, resolve("della"), tmp_path / "out", MergeOptions("bfloat16", compile="always"))
     assert weight_bytes(report.path) == weight_bytes(eager.path)
-    assert not list(rammerge_home.glob("kernels/*.so"))
+    assert list(rammerge_home.glob("kernels/*.so"))
+    assert not [warning for warning in report.warnings if "eagerly" in warning]
 
 
 def test_work_decides_what_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rammerge_home: Path) -> None:
