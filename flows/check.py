@@ -13,7 +13,7 @@ from rammerge.errors import RammergeError
 from rammerge.system.redaction import redact, without_secrets
 from tasks.runtime.environment import activate
 from tasks.runtime.limits import FLOW_SECONDS
-from tasks.runtime.slots import ended_by_interrupt
+from tasks.runtime.models import ended_by_interrupt
 
 
 @flow(name="check", flow_run_name=run_name, timeout_seconds=FLOW_SECONDS)

@@ -40,8 +40,8 @@ from tasks.records.reporting import report
 from tasks.records.tracking import track
 from tasks.runtime.cluster import steps_on
 from tasks.runtime.environment import activate
+from tasks.runtime.models import ended_by_interrupt
 from tasks.runtime.runner import workers
-from tasks.runtime.slots import ended_by_interrupt
 from tasks.runtime.tracing import trace_as_wished
 from tasks.steps.activations import activations
 from tasks.steps.collecting import Part

@@ -11,7 +11,7 @@ from rammerge import store
 from rammerge.cli.terminal import say
 from rammerge.recipe import load, parse_runner
 from tasks.runtime.environment import RUNNER, activate, quiet
-from tasks.runtime.slots import expect_models
+from tasks.runtime.models import expect_models
 
 if TYPE_CHECKING:
     from flows.run.outcome import Outcome

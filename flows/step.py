@@ -15,8 +15,8 @@ from rammerge.system.home import home
 from rammerge.system.redaction import redact, without_secrets
 from tasks.runtime.environment import activate
 from tasks.runtime.limits import limit_steps
+from tasks.runtime.models import ended_by_interrupt
 from tasks.runtime.runner import workers
-from tasks.runtime.slots import ended_by_interrupt
 from tasks.runtime.step import Step
 from tasks.steps.activations import activations
 from tasks.steps.batches import choose_batches

@@ -15,8 +15,8 @@ from rammerge.recipe import Merge, Recipe, WrittenStep, with_values
 from rammerge.rules import resolve
 from rammerge.system.redaction import without_secrets
 from tasks.runtime.environment import activate
+from tasks.runtime.models import ended_by_interrupt
 from tasks.runtime.runner import workers
-from tasks.runtime.slots import ended_by_interrupt
 
 Grid = dict[str, list[bool | int | float | str]]
 

@@ -21,7 +21,7 @@ from prefect.states import Failed
 from rammerge.system.deadlines import deadline
 from rammerge.system.durations import parse_duration
 from rammerge.system.interrupts import end_at_once
-from tasks.runtime.slots import limit_models
+from tasks.runtime.models import limit_models
 
 # What a flow without a recipe may take: verifying a version that lies elsewhere downloads all of it.
 FLOW_SECONDS = 86_400.0
@@ -49,7 +49,7 @@ def limit_steps(text: str) -> None:
 
 
 def limit_steps_to(seconds: float) -> None:
-    """From now on let a step, or a model, take so many seconds."""
+    """From now on let a step, or a model, take this many seconds."""
     _Limit.seconds = seconds
     limit_models(seconds)
 

@@ -18,8 +18,8 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from rammerge.system.interrupts import interrupted
 from tasks.runtime.elsewhere import whom_to_ask
 from tasks.runtime.progress import Event, State, emit
-from tasks.runtime.slots import Turn
 from tasks.runtime.step import Step
+from tasks.runtime.turns import Turn
 
 _MOST_ELSEWHERE = 64  # steps that wait for other workers, each in a thread
 

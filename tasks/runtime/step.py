@@ -30,7 +30,7 @@ from tasks.runtime.limits import limited
 from tasks.runtime.progress import running
 from tasks.runtime.result import Result, identity
 from tasks.runtime.retries import retrying
-from tasks.runtime.slots import Claim
+from tasks.runtime.turns import Claim
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Result)
@@ -42,7 +42,7 @@ class Step(Generic[R]):
     Attributes:
         kind: the step's name, which is also its kind in the store.
         task: the Prefect task that a flow submits.
-        runs_a_model: None, or for a step that takes turns with others (see tasks.runtime.slots) a function that tells
+        runs_a_model: None, or for a step that takes turns with others (see tasks.runtime.turns) a function that tells
             from its arguments what the model needs.
         work: what a worker must be able to do to run it; None for a step that the run itself does.
     """
@@ -221,9 +221,8 @@ def step(
         result: the class that reads the result from the entry and tells whether it still holds.
         ignore: parameters without influence on the output, such as a label or a memory limit.
         retries: attempts after a failure other than InputError, with growing and jittered delays.
-        runs_a_model: for a step that runs a model, and so takes turns with others, tells from its arguments what the
-            model needs.
-        work: for a step that may run on a worker of another pool, what that worker must be able to do.
+        runs_a_model: for a step that runs a model: from its arguments, what the model needs.
+        work: for a step that may run on a worker of another pool: what that must be able to do.
 
     Raises:
         TypeError: `ignore` names a parameter that the function does not have.

@@ -13,9 +13,10 @@ from rammerge.errors import RammergeError
 from rammerge.recipe import Compute
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
+from tasks.runtime.models import model_process
 from tasks.runtime.result import Result
-from tasks.runtime.slots import Claim, claim_of, model_process
 from tasks.runtime.step import step
+from tasks.runtime.turns import Claim, claim_of
 from tasks.steps.rehearsing import readers
 from tasks.steps.sources import Model
 

@@ -7,9 +7,9 @@ from typing import Self
 
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
+from tasks.runtime.models import model_process
 from tasks.runtime.progress import progress
 from tasks.runtime.result import Result
-from tasks.runtime.slots import model_process
 from tasks.runtime.step import step
 from tasks.steps.conditions import Conditions, SuiteRef
 from tasks.steps.evaluating import harness_arguments, model_claim

@@ -11,10 +11,11 @@ from evaluation.runners.pool import Worker
 from evaluation.suites import Split
 from rammerge import store
 from rammerge.system.atomic import write_json
+from tasks.runtime.models import share_out
 from tasks.runtime.progress import progress
 from tasks.runtime.result import Result
-from tasks.runtime.slots import Claim, claim_of, share_out
 from tasks.runtime.step import step
+from tasks.runtime.turns import Claim, claim_of
 from tasks.steps.conditions import Conditions, SuiteRef
 from tasks.steps.packing import in_files
 from tasks.steps.sources import Model, refuse_changed

@@ -76,7 +76,7 @@ def compare(
     )
     write_json(out / BOARD, board.to_json())
     write_text(out / "leaderboard.md", to_markdown(board))
-    write_text(out / "selected", board.select())
+    write_text(out / "selected", board.selected)
     (out / "leaderboard.png").write_bytes(leaderboard_png(board))
 
 

@@ -24,10 +24,11 @@ from rammerge.rules import ResolvedMethod, restore
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from rammerge.system.sizes import parse_size
+from tasks.runtime.models import expect_models, model_process
 from tasks.runtime.progress import progress
 from tasks.runtime.result import Result
-from tasks.runtime.slots import Claim, claim_of, expect_models, merging_on, model_process
 from tasks.runtime.step import step
+from tasks.runtime.turns import Claim, claim_of, merging_on
 from tasks.steps.activations import PromptsRef, Recorded
 from tasks.steps.collecting import Part, collect
 from tasks.steps.packing import in_files, is_usable

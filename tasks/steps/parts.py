@@ -10,8 +10,8 @@ from pathlib import Path
 from rammerge.publishing.identity import MERGE_VERSION
 from rammerge.publishing.making import merge_part
 from rammerge.recipe import Compute, Output
-from tasks.runtime.slots import merging_on
 from tasks.runtime.step import step
+from tasks.runtime.turns import merging_on
 from tasks.steps.collecting import Part, collect
 from tasks.steps.merging import MethodRef, OverlapResult, merge_options, report_progress
 from tasks.steps.sources import Groups, Model, open_family

@@ -18,7 +18,8 @@ from rammerge.checkpoints.checkpoint import find_sidecars
 from rammerge.checkpoints.digest import digest_file
 from rammerge.errors import InputError, RammergeError
 from rammerge.system.atomic import write_json
-from tasks.runtime.slots import Claim, expect_models, model_process
+from tasks.runtime.models import expect_models, model_process
+from tasks.runtime.turns import Claim
 from tasks.steps.conditions import Conditions, SuiteRef
 
 _KIND, _VERSION = "rehearsal", 3

@@ -14,8 +14,8 @@ from rammerge import store
 from rammerge.recipe import Yardstick
 from rammerge.system.atomic import write_json
 from rammerge.system.home import home
+from tasks.runtime.models import process_beside
 from tasks.runtime.progress import progress
-from tasks.runtime.slots import process_beside
 from tasks.runtime.step import step
 from tasks.steps.conditions import SuiteRef
 from tasks.steps.evaluating import Scores, write_scores

@@ -17,10 +17,11 @@ from rammerge.publishing.identity import MERGE_VERSION
 from rammerge.recipe import Compute, Output
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
+from tasks.runtime.models import model_process
 from tasks.runtime.progress import progress
 from tasks.runtime.result import Result
-from tasks.runtime.slots import Claim, model_process
 from tasks.runtime.step import step
+from tasks.runtime.turns import Claim
 from tasks.steps.activations import Recorded
 from tasks.steps.candidates import Candidates
 from tasks.steps.conditions import Conditions, SuiteRef

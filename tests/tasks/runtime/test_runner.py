@@ -19,8 +19,8 @@ from prefect.task_runners import TaskRunner
 from tasks.runtime.progress import listening
 from tasks.runtime.result import Result
 from tasks.runtime.runner import Workers, workers
-from tasks.runtime.slots import Claim, Turn, room
 from tasks.runtime.step import step
+from tasks.runtime.turns import Claim, Turn, room
 from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("prefect_api")

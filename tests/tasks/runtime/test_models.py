@@ -13,9 +13,11 @@ from typing import Any, cast
 import pytest
 
 from evaluation.runners.pool import Worker
-from tasks.runtime import slots
+from tasks.runtime import models, turns
 from tasks.runtime.gpus import Gpus, visible_as
-from tasks.runtime.slots import Claim, Room, Turn, claim_of, merging_on, model_process, share_out
+from tasks.runtime.models import model_process, share_out
+from tasks.runtime.places import Room
+from tasks.runtime.turns import Claim, Turn, claim_of, merging_on
 from tests.evaluation.made import write_model
 from tests.fixtures.waiting import wait_until
 
@@ -78,8 +80,8 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Room:
             yield cast(Worker, threading.current_thread())  # only told apart, never asked
 
     room = Room(2)
-    monkeypatch.setattr(slots, "_places", room)
-    monkeypatch.setattr(slots, "_pool", Processes())
+    monkeypatch.setattr(turns, "PLACES", room)
+    monkeypatch.setattr(models, "_pool", Processes())
     return room
 
 
@@ -181,8 +183,8 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         def worker(self, **_: bool) -> Iterator[Worker]:
             yield cast(Worker, Process())
 
-    monkeypatch.setattr(slots, "_gpus", Gpus())
-    monkeypatch.setattr(slots, "_pool", Processes())
+    monkeypatch.setattr(turns, "GPUS", Gpus())
+    monkeypatch.setattr(models, "_pool", Processes())
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
     return asked
 
@@ -191,8 +193,8 @@ def test_models_run_on_several_gpus_at_once_each_in_a_process_that_sees_one(gpus
     claim = Claim(gpus=("0", "1"))
     with model_process(claim), model_process(claim):
         assert gpus == [{"do": "see", "gpu": "6"}, {"do": "see", "gpu": "7"}]
-        assert slots._gpus.take(["0", "1"], timeout=0) is None
-    assert slots._gpus.take(["0"], timeout=0) == "0"
+        assert turns.GPUS.take(["0", "1"], timeout=0) is None
+    assert turns.GPUS.take(["0"], timeout=0) == "0"
     assert visible_as("5") == "5"
 
 
@@ -200,7 +202,7 @@ def test_models_run_on_several_gpus_at_once_each_in_a_process_that_sees_one(gpus
 def test_a_merge_has_its_gpu_alone_but_in_a_step_that_has_one() -> None:
     with merging_on("cuda:1") as device:
         assert device == "cuda:1"
-        assert slots._gpus.take(["1"], timeout=0) is None
+        assert turns.GPUS.take(["1"], timeout=0) is None
     with merging_on("cpu") as device:
         assert device == "cpu"
     turn = Turn()
@@ -210,5 +212,5 @@ def test_a_merge_has_its_gpu_alone_but_in_a_step_that_has_one() -> None:
             assert device == "cuda:1"
     finally:
         turn.end()
-        slots._thread.turn = None
-    assert slots._gpus.take(["1"], timeout=0) == "1"
+        turns._thread.turn = None
+    assert turns.GPUS.take(["1"], timeout=0) == "1"
