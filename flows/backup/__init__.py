@@ -92,7 +92,9 @@ def _read(directory: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads((directory / _CONTENT).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{directory} is no complete backup: it has no readable {_CONTENT}") from error
+        raise InputError(
+            f"{directory} is no complete backup: it has no readable {_CONTENT}; give what `rammerge backup` wrote"
+        ) from error
     if content["format"] != _FORMAT:
         raise InputError(f"{directory} was made by rammerge {content['rammerge']}; restore it with that version")
     if outside := [name for name in content["files"] if Path(name).is_absolute() or ".." in Path(name).parts]:

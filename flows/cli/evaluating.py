@@ -71,7 +71,7 @@ def evaluate(
     from rammerge.system.atomic import write_json
 
     if (url is not None) != (backend == "openai"):
-        raise InputError("--backend openai needs --url, the server's address, and no other backend has one")
+        raise InputError("--url, a server's address, and --backend openai go together; give both or neither")
     suites = [load_suite(name, progress=say) for name in suite]
     if url is not None:
         results = _there(Endpoint(url, model, concurrency, retries, timeout), suites, limit, samples)

@@ -88,7 +88,8 @@ def _usage(error: typer.TyperException) -> str:
     """Return the message for a command line that cannot be parsed."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "rammerge"
-    return f"{' '.join(error.format_message().split()).rstrip('.')}; see `{command} --help`"
+    words = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
+    return f"{words}; see `{command} --help`"
 
 
 def _sentence(error: Exception) -> str:

@@ -35,7 +35,9 @@ def list_suites(context: typer.Context) -> None:
 
 @suites.command("fetch")
 def fetch(
-    name: Annotated[str, typer.Argument(help="A suite that comes with rammerge.", autocompletion=complete_suite)],
+    name: Annotated[
+        str, typer.Argument(metavar="SUITE", help="A suite that comes with rammerge.", autocompletion=complete_suite)
+    ],
     wheel: Annotated[
         Path | None, typer.Option(help="The pinned wheel, brought by hand where there is no network.", metavar="FILE")
     ] = None,

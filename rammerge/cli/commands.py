@@ -113,7 +113,9 @@ def methods(json_output: Annotated[bool, typer.Option("--json", help="Print JSON
 
 
 def verify(
-    directory: Annotated[Path, typer.Argument(help="A model directory that rammerge wrote, or a patch.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A model directory that rammerge wrote, or a patch.")
+    ],
     base: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="The base of a patch: check also that unpacking gives the agent's files."),

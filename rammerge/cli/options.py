@@ -65,7 +65,7 @@ Then = Annotated[
 PromptFile = Annotated[
     Path | None,
     typer.Option(
-        "--prompts", metavar="FILE", help="Unlabelled prompts for a method that needs data: .txt or .jsonl, one a line."
+        "--prompts", metavar="FILE", help="Unlabeled prompts for a method that needs data: .txt or .jsonl, one a line."
     ),
 ]
 Trust = Annotated[
@@ -82,7 +82,7 @@ Rounding = Annotated[
     Literal["nearest", "stochastic"], typer.Option(help="How values are rounded to it.", rich_help_panel=_OUTPUT)
 ]
 Seed = Annotated[
-    int, typer.Option(metavar="N", help="Seed of stochastic rounding and of DARE.", rich_help_panel=_OUTPUT)
+    int, typer.Option(metavar="N", help="Seed of stochastic rounding and of random methods.", rich_help_panel=_OUTPUT)
 ]
 ShardSize = Annotated[
     str, typer.Option(metavar="SIZE", help="Largest size of one weight file.", rich_help_panel=_OUTPUT)

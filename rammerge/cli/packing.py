@@ -13,7 +13,7 @@ from rammerge.errors import InputError
 _Agents = Annotated[
     list[str],
     typer.Argument(
-        metavar="[NAME=]AGENT...",
+        metavar="[NAME=]AGENT",
         help="The agent: a directory, or a hub id. Or several checkpoints of one run, oldest first.",
     ),
 ]

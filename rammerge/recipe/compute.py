@@ -18,10 +18,11 @@ def _check_duration(text: str) -> str:
 
 Duration = Annotated[str, AfterValidator(_check_duration)]
 
-Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda(:\d+)?)$")]
+DEVICE_PATTERN = r"^(cpu|cuda(:\d+)?)$"
+Device = Annotated[str, StringConstraints(pattern=DEVICE_PATTERN)]
 
-_RUNNER = r"^(threads|(dask|ray)(://[A-Za-z0-9_.-]+:\d{1,5})?)$"
-Runner = Annotated[str, StringConstraints(pattern=_RUNNER)]
+RUNNER_PATTERN = r"^(threads|(dask|ray)(://[A-Za-z0-9_.-]+:\d{1,5})?)$"
+Runner = Annotated[str, StringConstraints(pattern=RUNNER_PATTERN)]
 
 
 def parse_runner(text: str) -> str:
@@ -30,8 +31,8 @@ def parse_runner(text: str) -> str:
     Raises:
         InputError: it is none.
     """
-    if not re.fullmatch(_RUNNER, text):
-        raise InputError(f"runner '{text}' is none; use threads, dask, ray, dask://HOST:PORT or ray://HOST:PORT")
+    if not re.fullmatch(RUNNER_PATTERN, text):
+        raise InputError(f"runner '{text}' is unknown; use threads, dask, ray, dask://HOST:PORT or ray://HOST:PORT")
     return text
 
 

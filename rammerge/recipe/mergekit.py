@@ -49,14 +49,14 @@ def translate(content: Any, where: str) -> Imported:
     models = [(_source(entry["model"], where), entry.get("parameters") or {}) for entry in content["models"]]
     base = content.get("base_model") or (models[0][0] if method == "linear" else None)
     if base is None:
-        raise InputError(f"{where}: {method} needs a base_model")
+        raise InputError(f"{where}: {method} needs a base_model; add it")
     base = _source(base, where)
     if method == "linear":
         base, agents, weighed = models[0][0], models[1:], models
     else:
         weighed = agents = [(source, own) for source, own in models if source != base]
     if not agents:
-        raise InputError(f"{where}: there is no model besides the base {base}")
+        raise InputError(f"{where}: there is no model besides the base {base}; list what was trained from it")
     settings = Settings(where, content.get("parameters") or {}, [own for _, own in weighed])
     translation = METHODS[method](settings)
     settings.refuse_others()
@@ -78,7 +78,7 @@ def _check_form(content: Any, where: str) -> None:
     if not isinstance(models, list) or not all(isinstance(entry, Mapping) and "model" in entry for entry in models):
         raise InputError(f"{where}: `models` must be a list of entries with `model`")
     if not models:
-        raise InputError(f"{where}: `models` is empty")
+        raise InputError(f"{where}: `models` is empty; list the models to merge")
     settings = [content.get("parameters"), *(entry.get("parameters") for entry in models)]
     if not all(given is None or isinstance(given, Mapping) for given in settings):
         raise InputError(f"{where}: `parameters` must be names with values")
@@ -117,7 +117,7 @@ def _output(content: Mapping[str, Any], base: str, agents: Mapping[str, str], wh
     output: dict[str, str] = {}
     if dtype := content.get("out_dtype") or content.get("dtype"):
         if dtype not in _DTYPES:
-            raise InputError(f"{where}: the dtype {dtype} is none of {', '.join(_DTYPES)}")
+            raise InputError(f"{where}: the dtype {dtype} is none of {', '.join(_DTYPES)}; change it")
         output["dtype"] = dtype
     section = content.get("tokenizer") or {}
     whose = content.get("tokenizer_source")
@@ -129,7 +129,7 @@ def _output(content: Mapping[str, Any], base: str, agents: Mapping[str, str], wh
         return output
     names = {source: name for name, source in agents.items()}
     if whose not in names:
-        raise InputError(f"{where}: a recipe copies the tokenizer of the base or of one agent, and not of '{whose}'")
+        raise InputError(f"{where}: '{whose}' is no model of the merge, so it lends no tokenizer; name one that is")
     return output | {"tokenizer": names[whose]}
 
 

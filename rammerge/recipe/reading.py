@@ -12,10 +12,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from rammerge.errors import InputError, closest
+from rammerge.recipe.compute import DEVICE_PATTERN, RUNNER_PATTERN
 from rammerge.recipe.evaluation import WrittenGate
 from rammerge.recipe.location import Location, error_at
 from rammerge.recipe.merges import Merge
 from rammerge.recipe.model import Recipe
+from rammerge.recipe.registry import BLOCK_PATTERN, REPOSITORY_PATTERN
 from rammerge.recipe.secrets import refuse_secrets
 from rammerge.recipe.section import NAME_PATTERN, RESERVED
 from rammerge.recipe.sources import Agent, Source
@@ -24,6 +26,15 @@ from rammerge.system.schema import first_problem, keys, reason
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 50
+
+# What text has to be that must look like a pattern.
+_FORMS = {
+    NAME_PATTERN: "a name: use letters, digits, '.', '_', '-', at most 64",
+    DEVICE_PATTERN: "a device: use cpu, cuda or cuda:N",
+    RUNNER_PATTERN: "a runner: use threads, dask, ray, dask://HOST:PORT or ray://HOST:PORT",
+    REPOSITORY_PATTERN: "a repository on the hub: write ORG/NAME",
+    BLOCK_PATTERN: "a notification block of Prefect's: write TYPE/NAME, such as slack-webhook/mlops",
+}
 
 
 def load(path: Path) -> Recipe:
@@ -211,10 +222,8 @@ def _explain(
         )
     if kind == "missing":
         return error_at(path, lines, location[:-1], f"the key '{location[-1]}' is missing; add it")
-    if kind == "string_pattern_mismatch" and error["ctx"]["pattern"] == NAME_PATTERN:
-        return error_at(
-            path, lines, location, f"'{given}' is not a name: use letters, digits, '.', '_', '-', at most 64"
-        )
+    if kind == "string_pattern_mismatch" and (form := _FORMS.get(error["ctx"]["pattern"])):
+        return error_at(path, lines, location, f"'{given}' is not {form}")
     if location in unquoted and (kind == "string_type" or _text_will_do(error)):
         text = unquoted[location]
         message = _misread(text, type(given).__name__) if text else "has no value; give one or remove the key"

@@ -9,6 +9,9 @@ from rammerge.recipe.compute import Duration
 from rammerge.recipe.section import Name, Section
 from rammerge.system.redaction import names_a_secret, without_credentials
 
+REPOSITORY_PATTERN = r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$"
+BLOCK_PATTERN = r"^[a-z0-9-]+/[A-Za-z0-9._-]+$"
+
 Happening = Literal["promoted", "refused", "failed", "regressed", "waiting"]
 
 
@@ -29,7 +32,7 @@ class Registry(Section):
         description="What becomes of base and agents whose licences are known to be in the way of giving their merge "
         "away: a warning, or an error before any work.",
     )
-    push: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")] | None = Field(
+    push: Annotated[str, StringConstraints(pattern=REPOSITORY_PATTERN)] | None = Field(
         default=None, description="Hub repository `org/name` that gets each new champion, private unless it exists."
     )
 
@@ -48,7 +51,7 @@ class Notify(Section):
         description="A webhook: an address, or `$NAME` for one that is itself a secret, in the environment variable "
         "NAME.",
     )
-    block: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+/[A-Za-z0-9._-]+$")] | None = Field(
+    block: Annotated[str, StringConstraints(pattern=BLOCK_PATTERN)] | None = Field(
         default=None, description="In place of `url`: a notification block of Prefect's, such as `slack-webhook/mlops`."
     )
     events: list[Happening] = Field(

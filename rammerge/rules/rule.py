@@ -75,7 +75,8 @@ class ResolvedMethod:
         rule = Rule(self, tuple(agents))
         for name in self.weights:
             if name not in rule.agents:
-                raise InputError(f"the weight of '{name}' is no agent's{closest(name, rule.agents)}")
+                hint = closest(name, rule.agents) or f"; the agents are {', '.join(rule.agents)}"
+                raise InputError(f"the weight of '{name}' is no agent's{hint}")
         check_models(self.tensors, rule.agents)
         return rule
 
@@ -99,7 +100,7 @@ class ResolvedMethod:
             self.prompts.check_agents(agents)
         elif self.method.needs_prompts:
             raise InputError(
-                f"method '{self.name}' needs data: give a file of unlabelled prompts, one on each line, by "
+                f"method '{self.name}' needs data: give a file of unlabeled prompts, one on each line, by "
                 "`prompts: FILE` in a recipe, --prompts FILE, or prompts=FILE in Python"
             )
 

@@ -70,5 +70,5 @@ def check_matches(rules: Sequence[TensorRule], tensors: Collection[str], tied: M
         if any(map(rule.matches, tensors)):
             continue
         partners = [f"; {alias} is tied to {name}, match that" for alias, name in tied.items() if rule.matches(alias)]
-        hint = partners[0] if partners else closest(rule.match.replace("*", ""), tensors)
+        hint = partners[0] if partners else closest(rule.match.replace("*", ""), tensors) or "; correct the pattern"
         raise InputError(f"tensors '{rule.match}' match no float tensor of the base{hint}")

@@ -158,8 +158,10 @@ def read_text(file: Path) -> str:
         stat_file(file)  # refuses what would block, or act, when it is opened
     try:
         return file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # ValueError: it is not UTF-8, or the name has a zero byte
-        raise InputError(f"{file} cannot be read: {error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{file} is not UTF-8 text; save it as UTF-8") from None
+    except (OSError, ValueError) as error:  # ValueError: the name has a zero byte
+        raise refuse_os_error(file, error) from None
 
 
 def quote(value: Any) -> str:

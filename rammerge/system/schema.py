@@ -12,6 +12,30 @@ from rammerge.errors import InputError, closest
 Model = TypeVar("Model", bound=BaseModel)
 
 _LONGEST_SHOWN = 60
+_KEYS = "should be a mapping of keys to values"
+_NUMBER, _WHOLE, _SWITCH = "should be a number", "should be a whole number", "should be true or false"
+# pydantic's problems in the words of people who write YAML and command lines.
+_WORDS: Mapping[str, str] = {
+    "dict_type": _KEYS,
+    "mapping_type": _KEYS,
+    "model_type": _KEYS,
+    "list_type": "should be a list",
+    "tuple_type": "should be a list",
+    "string_type": "should be text",
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "finite_number": "should be a finite number",
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_from_float": _WHOLE,
+    "bool_parsing": _SWITCH,
+    "greater_than": "should be above {gt:g}",
+    "greater_than_equal": "should be at least {ge:g}",
+    "less_than": "should be below {lt:g}",
+    "less_than_equal": "should be at most {le:g}",
+    "too_short": "needs {min_length} or more",
+    "string_too_short": "needs {min_length} or more characters",
+}
 
 
 def check(model: type[Model], content: object, where: str) -> Model:
@@ -46,13 +70,17 @@ def keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
 
 def reason(problem: ErrorDetails) -> str:
     """Return what is wrong with a value; the value itself, unless it is long; and the option that may be meant."""
-    message, given = problem["msg"].removeprefix("Value error, "), problem["input"]
-    if problem["type"] == "value_error":  # a sentence of the model's own
+    kind, message, given = problem["type"], problem["msg"].removeprefix("Value error, "), problem["input"]
+    if kind == "value_error":  # a sentence of the model's own
         return message
     context = problem.get("ctx", {})
-    if problem["type"] == "string_pattern_mismatch":
+    options: list[str] = []
+    if kind in _WORDS:
+        message = _WORDS[kind].format(**context)
+    elif kind == "string_pattern_mismatch":
         message = f"should look like {context['pattern'].strip('^$')}"
-    options = re.findall(r"'([^']*)'", context["expected"]) if problem["type"] == "literal_error" else []
+    elif kind == "literal_error":
+        message, options = f"should be {context['expected']}", re.findall(r"'([^']*)'", context["expected"])
     shown = repr(given) if len(repr(given)) <= _LONGEST_SHOWN else f"a {type(given).__name__}"
     return f"{message[:1].lower()}{message[1:]}, not {shown}{closest(str(given), options)}"
 

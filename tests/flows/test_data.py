@@ -72,7 +72,7 @@ def test_what_prompts_say_identifies_a_merge_and_where_they_are_does_not(recipe:
     [
         (
             {"method": "esm"},
-            r"recipe.yaml:\d+: merges\[0\]: method 'esm' needs data: give a file of unlabelled prompts",
+            r"recipe.yaml:\d+: merges\[0\]: method 'esm' needs data: give a file of unlabeled prompts",
         ),
         ({"method": "esm", "prompts": "absent.txt"}, r"recipe.yaml:\d+: merges\[0\]: .*absent.txt does not exist"),
         (

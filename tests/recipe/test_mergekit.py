@@ -210,7 +210,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (config("ram") | {"chat_template": "chatml"}, "the key chat_template has no equal"),
     (config("ram") | {"modules": {"text": {}}}, "`modules` takes parts of a model"),
     (config("ram") | {"dtype": "float64"}, "the dtype float64 is none of"),
-    (config("ram") | {"tokenizer_source": "union"}, "not of 'union'"),
+    (config("ram") | {"tokenizer_source": "union"}, "'union' is no model of the merge"),
     (config("ram") | {"tokenizer": {"source": "base", "pad_to_multiple_of": 8}}, "knows the source alone"),
     (config("ram") | {"base_model": None}, "ram needs a base_model"),
     (config("ram") | {"models": [{"model": "./base"}]}, "no model besides the base"),
@@ -300,4 +300,4 @@ def test_the_command_refuses_in_one_sentence(text: str, tmp_path: Path) -> None:
     assert done.stderr.startswith(f"error: {source}") and len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "recipe.yaml").exists()
     missing = command(str(tmp_path / "nowhere.yml"))
-    assert missing.returncode == 2 and "cannot be read" in missing.stderr
+    assert missing.returncode == 2 and "does not exist; check the path" in missing.stderr

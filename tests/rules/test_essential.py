@@ -219,7 +219,7 @@ def interrupted(plain: Callable[..., None], after: int) -> Callable[..., None]:
 
 
 def test_what_is_missing_or_wrong_is_one_sentence() -> None:
-    with pytest.raises(InputError, match=r"'esm' needs data: give a file of unlabelled prompts"):
+    with pytest.raises(InputError, match=r"'esm' needs data: give a file of unlabeled prompts"):
         resolve("esm").check_prompts(AGENTS)
     with pytest.raises(InputError, match=r"'ram' needs no data"):
         resolve("ram", prompts=settled().prompts)

@@ -38,7 +38,7 @@ def test_overrides_go_over_presets() -> None:
         (("ram_puls",), r"unknown method 'ram_puls' \(did you mean 'ram_plus'\?\)"),
         (("ram_plus", "papre"), r"no preset 'papre' \(did you mean 'paper'\?\)"),
         (("ram_plus", None, {"aplha": 1}), r"no parameter 'aplha' \(did you mean 'alpha'\?\)"),
-        (("ram_plus", None, {"r": -1}), r"parameter 'r' of method 'ram_plus'.*greater than or equal to 0, not -1"),
+        (("ram_plus", None, {"r": -1}), r"parameter 'r' of method 'ram_plus'.*at least 0, not -1"),
         (("ties", None, {"density": "much"}), r"parameter 'density' of method 'ties'.*not 'much'"),
         (("average", None, {"scale": 1}), r"its parameters: none"),
         (

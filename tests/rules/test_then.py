@@ -173,7 +173,7 @@ def test_a_recipe_names_variants_by_their_steps(tmp_path: Path) -> None:
         ("iso_c", ["svc"], r"after method 'iso_c' no step may follow: all singular values of its result are equal"),
         ("ram", ["svd"], r"then\[0\]: unknown step 'svd' \(did you mean 'svc'\?\); the steps are svc"),
         ("ram", [{"svc": {"alhpa": 1}}], r"then\[0\]\.svc: unknown key 'alhpa' \(did you mean 'alpha'\?\)"),
-        ("ram", [{"svc": {"alpha": 0}}], r"then\[0\]\.svc: alpha: input should be greater than 0, not 0"),
+        ("ram", [{"svc": {"alpha": 0}}], r"then\[0\]\.svc: alpha: should be above 0, not 0"),
         ("ram", [{"svc": {}, "other": {}}], r"then\[0\] must be one step, such as svc"),
         ("svc", [], r"'svc' is a step after a method: use task_arithmetic, or another method, and then svc"),
     ],

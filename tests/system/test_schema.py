@@ -49,14 +49,14 @@ class Whole(BaseModel):
         ),
         (
             {"title": "x", "parts": [{"size": 0}]},
-            "file.yaml: parts.0.size: input should be greater than or equal to 1, not 0",
+            "file.yaml: parts.0.size: should be at least 1, not 0",
         ),
         (
             {"title": "x", "kind": "smal"},
-            "file.yaml: kind: input should be 'small' or 'large', not 'smal' (did you mean 'small'?)",
+            "file.yaml: kind: should be 'small' or 'large', not 'smal' (did you mean 'small'?)",
         ),
         ({"title": "x", "code": "11"}, "file.yaml: code: should look like [a-z][0-9], not '11'"),
-        ({"title": ["x" * 99]}, "file.yaml: title: input should be a valid string, not a list"),
+        ({"title": ["x" * 99]}, "file.yaml: title: should be text, not a list"),
         ({"title": "small"}, "file.yaml: The title repeats the kind; change one"),
     ],
 )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 # Elements of a block. A block is decoded whole, and this many stay in a core's second-level cache.
 BLOCK = 1 << 16
-# A gap of so many elements or more takes several bytes.
+# A gap of this many elements or more takes several bytes.
 LONG = 255
 
 Bytes = NDArray[np.uint8]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rammerge.checkpoints.file_digest import FileDigest
 from rammerge.checkpoints.headers import MAX_HEADER_BYTES, TensorInfo, read_header_and_metadata
 from rammerge.checkpoints.patched.blocks import BLOCK, Mode, decompress
-from rammerge.checkpoints.patched.place import FILE
+from rammerge.checkpoints.patched.place import FILE, is_patch
 from rammerge.errors import InputError
 from rammerge.system.reading import open_regular, parse_json_object, quote, read_exactly
 
@@ -153,6 +153,8 @@ def read_patch(directory: Path) -> Patch:
         InputError: it is not a patch, or is damaged.
     """
     file = directory / FILE
+    if not is_patch(directory):
+        raise InputError(f"{directory} is not a patch; give a directory that `rammerge pack` wrote")
     stored, metadata = read_header_and_metadata(file)
     if metadata.get("format") != FORMAT or not _SHA256.fullmatch(metadata.get(SHA256, "")):
         raise InputError(f"{file} is not a patch; give a directory that `rammerge pack` wrote")

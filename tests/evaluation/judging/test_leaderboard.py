@@ -34,7 +34,7 @@ def test_validation_chooses_and_test_does_not() -> None:
     results = all_results()
     results["ram"] = failing_on_test(results["ram"])
     chosen = board(results)
-    assert chosen.select() == "ram"
+    assert chosen.selected == "ram"
     assert chosen.row("ram").average["test"].value == 0.0
     results["code"] = failing_on_test(results["code"])
     results["full"] = failing_on_test(results["full"])

@@ -37,7 +37,7 @@ def measured(**of_api: Any) -> Leaderboard:
 def test_they_stand_between_agents_and_variants_and_none_is_selected() -> None:
     found = measured()
     assert [row.kind for row in found.rows[:6]] == ["base", "agent", "agent", "yardstick", "ensemble", "bound"]
-    assert found.select() == "ram" and found.best_agent in ("tool", "code")
+    assert found.selected == "ram" and found.best_agent in ("tool", "code")
     assert found.names("variant")[0] == "ram"
     assert Leaderboard.from_json(found.to_json()) == found
 

@@ -177,7 +177,7 @@ def test_an_address_without_its_backend_is_refused(
 ) -> None:
     assert rammerge("evaluate", "tiny", "--suite", "zoo_tool", *words) == 2
 
-    assert "--backend openai needs --url" in capsys.readouterr().err
+    assert "--backend openai go together; give both or neither" in capsys.readouterr().err
 
 
 FAKE = """#!{python}

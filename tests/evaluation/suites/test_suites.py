@@ -186,7 +186,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "missing key": (lambda suite: edit(suite, domain=None), r"suite.yaml: the key 'domain' is missing"),
     "missing split": (lambda suite: edit(suite, tasks={"test": ["made_test"]}), "'tasks.validation' is missing"),
-    "wrong type": (lambda suite: edit(suite, apply_chat_template="often"), "apply_chat_template: .*boolean"),
+    "wrong type": (
+        lambda suite: edit(suite, apply_chat_template="often"),
+        "apply_chat_template: should be true or false",
+    ),
     "bad name": (lambda suite: edit(suite, name="a/b"), "suite.yaml: name: "),
     "no mapping": (lambda suite: (suite / "suite.yaml").write_text("- 1\n"), "suite.yaml must be a mapping"),
     "no YAML": (lambda suite: (suite / "suite.yaml").write_text("name: [1\n"), "suite.yaml is not valid YAML"),
@@ -206,13 +209,13 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a cluster that is no name": (lambda suite: edit(suite, cluster="nested"), r"has \{'only .*give every item text"),
     "one answer sampled": (
         lambda suite: edit(suite, sampling={"repeats": 1, "temperature": 0.7}),
-        "sampling.repeats: .*greater than or equal to 2",
+        "sampling.repeats: .*at least 2",
     ),
     "one item in both splits": (
         lambda suite: append(suite / "test.jsonl", (suite / "validation.jsonl").read_text()),
         "5 prompts are in both splits",
     ),
-    "data missing": (lambda suite: (suite / "test.jsonl").unlink(), r"test.jsonl cannot be read"),
+    "data missing": (lambda suite: (suite / "test.jsonl").unlink(), r"test.jsonl does not exist"),
     "data malformed": (lambda suite: append(suite / "test.jsonl", "{\n"), r"line 13 of the data file .*test.jsonl"),
     "data no objects": (lambda suite: append(suite / "test.jsonl", "[]\n"), r"line 13 .* must be a JSON object"),
     "no items": (lambda suite: (suite / "test.jsonl").write_text("\n"), "has no items"),
