@@ -75,6 +75,7 @@ class Leaderboard(_Part):
     on test.
 
     Attributes:
+        selected: the variant with the best validation average; for ties, see TIES.
         asked: what the items are, and how they were asked, by suite and split.
         scores: what each model scored on the items, in the order of ids, by split and suite.
         clusters: the cluster of each item, by split and suite that declares clusters.
@@ -97,10 +98,6 @@ class Leaderboard(_Part):
     clusters: dict[Split, dict[str, list[str]]]
     templates: dict[str, dict[str, str]]
     yardsticks: dict[str, Yardstick] = {}
-
-    def select(self) -> str:
-        """Return the variant with the best validation average (for ties, see TIES)."""
-        return self.selected
 
     @property
     def suites(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from evaluation.report.words import line
 from evaluation.search.history import History, Trial
 
 # Rows of the table; the data have every trial.
@@ -37,15 +38,11 @@ def standing(history: History, trial: Trial) -> str:
 def _table(history: History) -> Iterator[str]:
     ranked = history.ranked
     suites = list(ranked[0].suites)
-    yield _line(["trial", "candidate", "standing", "items seen", *suites, "average"])
-    yield _line(["---:", "---", "---", "---:", *("---:" for _ in (*suites, "average"))])
+    yield line(["trial", "candidate", "standing", "items seen", *suites, "average"])
+    yield line(["---:", "---", "---", "---:", *("---:" for _ in (*suites, "average"))])
     for trial in ranked[:SHOWN]:
         scores = [f"{100 * score:.1f}" for score in (*trial.suites.values(), trial.average)]
         shown = scores if trial.whole else [f"*{score}*" for score in scores]
-        yield _line([str(trial.number), trial.words, standing(history, trial), str(trial.items), *shown])
+        yield line([str(trial.number), trial.words, standing(history, trial), str(trial.items), *shown])
     if len(ranked) > SHOWN:
-        yield _line(["", f"{len(ranked) - SHOWN} more", "dropped", "", *("" for _ in (*suites, "average"))])
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+        yield line(["", f"{len(ranked) - SHOWN} more", "dropped", "", *("" for _ in (*suites, "average"))])

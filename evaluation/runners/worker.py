@@ -44,7 +44,6 @@ from rammerge.system.allocator import keep_freed_blocks
 from rammerge.system.deadlines import deadline
 from rammerge.system.home import home
 
-_PR_SET_PDEATHSIG = 1
 # Questions at a time to a server of vLLM, which makes its own batches of them.
 _AT_SERVERS = 256
 
@@ -85,7 +84,7 @@ def _preload_for_good() -> None:
 
 def _end_with(parent: int) -> None:
     """Have the kernel kill this process when its parent dies, however it dies."""
-    libc.call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.end_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # it died before
 

@@ -130,17 +130,20 @@ def releases(
 def _table(found: "Sequence[Release]") -> "Table":
     from rich.table import Table
 
+    from tasks.records.promotion import TAG_ROLLED_BACK
+    from tasks.records.registry import TAG_GATES, TAG_VARIANT, TAG_WEIGHTS
+
     table = Table("version", "alias", "variant", "gates", "registered", "weights", box=None)
     table.add_column("path", overflow="fold")
     for release in found:
         tags = release.tags
         table.add_row(
             str(release.version),
-            ", ".join(release.aliases) or ("rolled back" if "rammerge.rolled_back" in tags else ""),
-            tags.get("rammerge.variant", ""),
-            tags.get("rammerge.gates", "").partition(":")[0],
+            ", ".join(release.aliases) or ("rolled back" if TAG_ROLLED_BACK in tags else ""),
+            tags.get(TAG_VARIANT, ""),
+            tags.get(TAG_GATES, "").partition(":")[0],
             time.strftime("%Y-%m-%d %H:%M", time.localtime(release.created)),
-            tags.get("rammerge.weights", "")[:12],
+            tags.get(TAG_WEIGHTS, "")[:12],
             release.path,
         )
     return table

@@ -20,7 +20,7 @@ from flows.run.past import Past, Score
 from flows.run.planned import Plan
 from rammerge.recipe import Recipe
 from rammerge.system.atomic import write_text
-from tasks.records.registry import find_champion
+from tasks.records.registry import TAG_VARIANT, find_champion
 from tasks.runtime.logs import EVENTS
 from tasks.runtime.progress import Event, listening
 from tasks.steps.evaluating import Scores
@@ -120,7 +120,7 @@ def _came_to(outcome: Outcome) -> dict[str, Any]:
     if outcome.leaderboard_file is None:
         return {**found, "end": "not evaluated"}
     rows = {row.name: row for row in outcome.leaderboard.rows}
-    served = champion and (CHAMPION if CHAMPION in rows else champion.tags.get("rammerge.variant", ""))
+    served = champion and (CHAMPION if CHAMPION in rows else champion.tags.get(TAG_VARIANT, ""))
     if champion and champion.version == version:
         served = outcome.selected
     scores = {"challenger": outcome.selected, "champion": served or ""}

@@ -6,6 +6,8 @@ import os
 from functools import cache
 from typing import Any
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
 
 def call(name: str, *arguments: Any) -> int:
     """Call the C function `name`, which returns an int, and return its result.
@@ -23,6 +25,15 @@ def call(name: str, *arguments: Any) -> int:
         number = errno.ENOSYS if function is None else ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return result
+
+
+def end_with_parent(signum: int) -> None:
+    """Have the kernel send a signal to this process when its parent dies, however that dies. On Linux alone.
+
+    Raises:
+        OSError: the kernel does not know how.
+    """
+    call("prctl", _PR_SET_PDEATHSIG, signum)
 
 
 @cache

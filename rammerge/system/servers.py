@@ -23,7 +23,6 @@ from rammerge.system import libc
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,16 @@ def running(
     starting = log.with_suffix(".lock").open("ab")
     fcntl.flock(starting, fcntl.LOCK_EX)
     prepare()
+    server = Server(name, url, health, log, _start(command, log, settings), starting, start_seconds)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _start(command: Sequence[str], log: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with log.open("ab") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             env={**os.environ, **settings},
             stdin=subprocess.DEVNULL,
@@ -111,11 +118,6 @@ def running(
             start_new_session=True,
             preexec_fn=end_with_parent if sys.platform == "linux" else None,
         )
-    server = Server(name, url, health, log, process, starting, start_seconds)
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 def address_of(host: str, port: int) -> str:
@@ -146,7 +148,7 @@ def answers(url: str) -> bool:
 
 def end_with_parent() -> None:
     """Have the kernel send SIGTERM to this process when its parent dies, even by SIGKILL. For `preexec_fn`."""
-    libc.call("prctl", _PR_SET_PDEATHSIG, signal.SIGTERM)
+    libc.end_with_parent(signal.SIGTERM)
 
 
 def _group_ended(group: int, seconds: float) -> bool:

@@ -16,7 +16,7 @@ from tasks.records.aliases import CHAMPION
 from tasks.records.connection import client, lock_file
 from tasks.records.history import Event, Reason, What, read_history, with_event
 from tasks.records.promotion import TAG_QUESTION, Promotion, promote, why_not
-from tasks.records.registry import Release, get_release, releases
+from tasks.records.registry import Release, champion_among, get_release, releases
 from tasks.records.trouble import explained
 
 
@@ -110,7 +110,8 @@ def _refuse(name: str, version: int, reason: Reason) -> Promotion:
                 mlflow.set_model_version_tag(name, str(version), tag, value)
             mlflow.delete_model_version_tag(name, str(version), TAG_QUESTION)
             release = get_release(name, version)
-    champion = next((each.version for each in releases(name) if CHAMPION in each.aliases), None)
+    serving = champion_among(releases(name))
+    champion = serving.version if serving else None
     last = next(reversed(read_history(release.tags)), None)
     said = last.sentence if last else "never asked about"
     sentence = f"{name} version {version} is not promoted: it was {said}"

@@ -87,17 +87,7 @@ def promote(
         between = differences(champion, release) if champion else None
         move = _to(release, aliases, reason, between)
         move_aliases(mlflow, name, move, seen=aliases)
-    before = move.aliases[PREVIOUS]
-    instead = f", version {before} previous" if champion else ""
-    return Promotion(
-        name=name,
-        champion=version,
-        previous=before,
-        changed=True,
-        sentence=f"{name} version {version} is champion now{instead}{caveat}",
-        difference=between.sentences if between else (),
-        cautions=_cautions(release, between),
-    )
+    return _done(release, move, between, caveat)
 
 
 def _to(release: Release, aliases: Mapping[str, int], reason: Reason | None, between: Differences | None) -> Move:
@@ -109,6 +99,21 @@ def _to(release: Release, aliases: Mapping[str, int], reason: Reason | None, bet
     ended: dict[str, str | None] = {tag: None for tag in (TAG_ROLLED_BACK, TAG_QUESTION) if tag in release.tags}
     told = with_event(release.tags, _promoted(release, reason, instead_of=champion, difference=said))
     return Move(aliases=moved, tags={release.version: {**ended, **told}})
+
+
+def _done(release: Release, move: Move, between: Differences | None, caveat: str) -> Promotion:
+    """Return what came of a move that made `release` the champion; `between` is None if there was none before."""
+    before = move.aliases[PREVIOUS]
+    instead = f", version {before} previous" if between else ""
+    return Promotion(
+        name=release.name,
+        champion=release.version,
+        previous=before,
+        changed=True,
+        sentence=f"{release.name} version {release.version} is champion now{instead}{caveat}",
+        difference=between.sentences if between else (),
+        cautions=_cautions(release, between),
+    )
 
 
 def _unmoved(name: str, aliases: Mapping[str, int], sentence: str) -> Promotion:

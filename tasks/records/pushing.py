@@ -13,7 +13,7 @@ from tasks.records.aliases import CHAMPION, PREVIOUS
 from tasks.records.connection import client
 from tasks.records.files import local_path
 from tasks.records.history import read_history
-from tasks.records.registry import TAG_PUSH, Release, get_release, releases, require_intact
+from tasks.records.registry import TAG_PUSH, Release, champion_among, get_release, releases, require_intact
 from tasks.records.scratch import scratch
 from tasks.records.trouble import explained
 
@@ -65,7 +65,7 @@ def push(name: str, version: int | None, repo: str | None = None) -> Pushed:
 
 def _served(name: str, version: int | None) -> Release:
     if version is None:
-        champion = next((release for release in releases(name) if CHAMPION in release.aliases), None)
+        champion = champion_among(releases(name))
         if champion is None:
             raise InputError(f"{name} has no champion to push; promote a version first")
         return champion

@@ -5,7 +5,7 @@ needs to load them. `challenger` is the last registered version that is not prom
 `previous` the champion before it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TAG_DIGEST = "rammerge.digest"
 TAG_VARIANT = "rammerge.variant"
 TAG_GATES = "rammerge.gates"
+TAG_WEIGHTS = "rammerge.weights"
 TAG_RUN = "rammerge.run"
 # Who is told what becomes of the version, as the recipe says.
 TAG_NOTIFY = "rammerge.notify"
@@ -85,7 +86,12 @@ def find_champion(name: str) -> Release | None:
     """Return the champion of `name`, or None if the model or a champion does not exist."""
     if name not in _names(client()):
         return None
-    return next((release for release in releases(name) if CHAMPION in release.aliases), None)
+    return champion_among(releases(name))
+
+
+def champion_among(versions: Iterable[Release]) -> Release | None:
+    """Return the champion among all versions of a registered model, or None."""
+    return next((release for release in versions if CHAMPION in release.aliases), None)
 
 
 def register(name: str, model: Path, *, digest: str, run_id: str, description: str, tags: Mapping[str, str]) -> Release:

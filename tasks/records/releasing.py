@@ -86,7 +86,7 @@ def register(out: Path, record: Record, runs: Tracked, flow_run: str) -> None:
                 registry.TAG_RUN: runs.run_id,
                 registry.TAG_NOTIFY: json.dumps([each.model_dump(mode="json") for each in record.recipe.notify]),
                 registry.TAG_VARIANT: record.variant,
-                "rammerge.weights": record.selected.digest,
+                registry.TAG_WEIGHTS: record.selected.digest,
                 registry.TAG_GATES: f"{record.verdict}: {refusals}" if refusals else record.verdict,
                 **({registry.TAG_PUSH: record.recipe.registry.push} if record.recipe.registry.push else {}),
                 tracking.TAG_PREFECT_RUN: pages.flow_run_page(flow_run),

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -23,7 +22,7 @@ from rammerge.checkpoints.mergeable import Resize, notes_of
 from rammerge.checkpoints.patched.place import is_patch
 from rammerge.errors import RammergeError
 from rammerge.patches.keeping import unpacked
-from rammerge.recipe import Output
+from rammerge.recipe import Output, is_commit
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from rammerge.system.status import directory_state
@@ -37,7 +36,6 @@ Groups = Mapping[str, Sequence[str]]
 
 # Held while a family is opened.
 _OPENING = Lock()
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Origin(BaseModel):
@@ -149,7 +147,7 @@ def fetch(out: Path, name: str, origin: Origin, base: Model | None = None) -> No
         revision=checkpoint.revision,
         base=opened_base.path if opened_base is not None and checkpoint.originals is not None else None,
     )
-    settled = Path(origin.source).is_dir() or _COMMIT.fullmatch(origin.revision or "") is not None
+    settled = Path(origin.source).is_dir() or is_commit(origin.revision)
     record = {"settled": settled, "state": state, "notes": list(checkpoint.notes), "rank": checkpoint.rank}
     write_json(out / "checkpoint.json", {"model": model.model_dump(mode="json"), **record})
 
