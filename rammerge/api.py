@@ -93,7 +93,7 @@ def merge(
             copies them from the base or an agent, `{"match": "*.[0-9].*", "params": {"r": 0.0}}` merges with other
             parameters.
         then: steps after the method, such as `{"svc": {"alpha": 0.1}}`, in their order.
-        prompts: a file of unlabelled prompts, for a method that needs data: `.txt` with one on each line, or `.jsonl`
+        prompts: a file of unlabeled prompts, for a method that needs data: `.txt` with one on each line, or `.jsonl`
             with a `prompt` on each line. The base is loaded and reads them.
         dtype: of the output's float tensors.
         rounding: how values are rounded to it.
@@ -116,13 +116,9 @@ def merge(
         RammergeError: the disk is full, or an input changed during the merge.
     """
     chosen = _settle(method, preset, parameters, weights, tensors, then, prompts)
-    sizes = {"shard_size": shard_size, "memory": memory, "device_memory": device_memory}
-    within: dict[str, Any] = {name: _bytes(name, size) for name, size in sizes.items() if size is not None}
-    options = MergeOptions(dtype, rounding, seed, device=device, threads=threads, compile=compile, **within)
-    if (out is None) == (into is None):
-        raise InputError("give `out`, a directory to make, or `into`, a loaded model; one of the two")
-    if out is not None:
-        check_output(Path(out), force=force, needed_bytes=0)
+    sizes = _sizes(shard_size=shard_size, memory=memory, device_memory=device_memory)
+    options = MergeOptions(dtype, rounding, seed, device=device, threads=threads, compile=compile, **sizes)
+    _check_target(out, into, force=force)
     family = _family(base, agents, resize)
     if out is None:
         return merge_into(into, family, chosen, options, overlap=overlap, progress=progress)
@@ -170,11 +166,8 @@ def measure_overlap(
         InputError: an argument is wrong, or a NaN or an infinity in a model.
     """
     check_choice("mask", mask, get_args(MaskMode))
-    limits = {"memory": memory, "device_memory": device_memory}
-    within: dict[str, Any] = {name: _bytes(name, limit) for name, limit in limits.items() if limit is not None}
-    options = MergeOptions(device=device, threads=threads, **within)
-    family = _open_family(base, agents, resize)
-    rule = mask_from(mask, epsilon, eta, ulps)
+    options = MergeOptions(device=device, threads=threads, **_sizes(memory=memory, device_memory=device_memory))
+    family, rule = _open_family(base, agents, resize), mask_from(mask, epsilon, eta, ulps)
     return measuring.measure_overlap(family, rule, options, densities=densities, ranks=ranks, progress=progress)
 
 
@@ -217,6 +210,13 @@ def open_checkpoint(source: str | Path, *, revision: str | None = None, base: Ch
     return fetch(str(source), revision, base=base)
 
 
+def _check_target(out: str | Path | None, into: object, *, force: bool) -> None:
+    if (out is None) == (into is None):
+        raise InputError("give `out`, a directory to make, or `into`, a loaded model; one of the two")
+    if out is not None:
+        check_output(Path(out), force=force, needed_bytes=0)
+
+
 def _family(base: Source | Family, agents: Agents | None, resize: Resize) -> Family:
     if isinstance(base, Family):
         if agents is not None:
@@ -252,6 +252,11 @@ def _settle(
     also = inspect.signature(merge).parameters
     read = None if prompts is None else Prompts.read(Path(prompts))
     return resolve(method, preset, parameters, weights=weights, tensors=tensors, then=then, prompts=read, also=also)
+
+
+def _sizes(**given: int | str | None) -> dict[str, Any]:
+    """Return in bytes what was given; for the rest `MergeOptions` has defaults."""
+    return {name: _bytes(name, size) for name, size in given.items() if size is not None}
 
 
 def _bytes(name: str, value: int | str) -> int:

@@ -1,6 +1,6 @@
 """Make the leaderboard from the results of all models: choose on validation, compare on test."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from evaluation.judging.comparable import Asked, Results, refuse_incomparable
 from evaluation.judging.comparing import ItemScores, compare_family, reference_roles
@@ -30,20 +30,16 @@ def build_leaderboard(
         InputError: a model lacks a result, or results cannot be compared because items, a suite's content, the dtype or
             the version of lm-eval differ.
     """
-    if not agents or not variants:
-        raise InputError("a leaderboard needs at least one agent and one variant besides the base")
     kinds = _kinds(base, agents, champion.row if champion else None, yardsticks, variants)
     refuse_incomparable(results, list(kinds))
     scores = {name: {split: _scores(results[name], split) for split in SPLITS} for name in kinds}
     clusters = {split: _clusters(results[base], split) for split in SPLITS}
-    rows = {
-        name: _row(name, kind, variants.get(name), scores[name], clusters, confidence) for name, kind in kinds.items()
-    }
+    rows = {name: _row(name, kinds[name], variants.get(name), scores[name], clusters, confidence) for name in kinds}
     ranked = sorted((rows[name] for name in variants), key=_rank)
     best_agent = min((rows[name] for name in agents), key=_rank).name
     reference = next((row.name for row in ranked if row.method == reference_method), None)
-    compared = [name for name, yardstick in yardsticks.items() if yardstick.kind != "bound"]
-    references = reference_roles(base, best_agent, champion.row if champion else None, reference, compared)
+    beside = [name for name, yardstick in yardsticks.items() if yardstick.kind != "bound"]
+    compared = reference_roles(base, best_agent, champion.row if champion else None, reference, beside)
     some = next(iter(results[base].values()))["test"]
     return Leaderboard(
         rows=(*(row for row in rows.values() if row.kind != "variant"), *ranked),
@@ -51,15 +47,12 @@ def build_leaderboard(
         best_agent=best_agent,
         reference=reference,
         reference_method=reference_method,
-        comparisons=compare_family([row.name for row in ranked], references, scores, clusters["test"], confidence),
+        comparisons=compare_family([row.name for row in ranked], compared, scores, clusters["test"], confidence),
         champion=champion,
         confidence=confidence,
         dtype=some.dtype,
         lm_eval_version=some.lm_eval_version,
-        asked={
-            suite: {split: Asked.of(result) for split, result in by_split.items()}
-            for suite, by_split in results[base].items()
-        },
+        asked=_asked(results[base]),
         scores=scores,
         clusters=clusters,
         templates={name: _templates(results[name]) for name in kinds},
@@ -72,14 +65,22 @@ def _kinds(
     agents: Sequence[str],
     champion: str | None,
     yardsticks: Mapping[str, Yardstick],
-    variants: Iterable[str],
+    variants: Collection[str],
 ) -> dict[str, Kind]:
     """Return the kind of each row, in the leaderboard's order: a champion has its own only if it is no other model."""
+    if not agents or not variants:
+        raise InputError("a leaderboard needs at least one agent and one variant besides the base")
     kinds: dict[str, Kind] = {base: "base", **dict.fromkeys(agents, "agent")}
     if champion is not None and champion not in {*kinds, *variants}:
         kinds[champion] = "champion"
     kinds |= {name: yardstick.kind for name, yardstick in yardsticks.items()}
     return kinds | dict.fromkeys(variants, "variant")
+
+
+def _asked(results: Mapping[str, Mapping[Split, SuiteResult]]) -> dict[str, dict[Split, Asked]]:
+    return {
+        suite: {split: Asked.of(result) for split, result in by_split.items()} for suite, by_split in results.items()
+    }
 
 
 def _scores(results: Mapping[str, Mapping[Split, SuiteResult]], split: Split) -> dict[str, ItemScores]:

@@ -25,7 +25,8 @@ def parse_gate(
         trusted: modules whose code may run, for a rule named `module:name`.
         directory: where such a module may lie besides the import path.
 
-    Raises InputError naming `where` and the nearest valid name for an unknown rule or parameter, or a bad value.
+    Raises:
+        InputError: an unknown rule or parameter, or a bad value; names `where` and the nearest valid name.
     """
     name = str(content.get("rule"))
     return check(_rule(name, where, trusted, directory), content, f"{where} ({name})")
@@ -74,7 +75,8 @@ def check_names(gates: Sequence[Gate], *, models: Sequence[str], suites: Sequenc
 def decide(leaderboard: Leaderboard, variant: str, gates: Sequence[Gate]) -> GateDecision:
     """Judge `variant` by every gate on the test split.
 
-    Raises InputError if `variant`, or a model or suite that a gate names, is not on the leaderboard.
+    Raises:
+        InputError: `variant`, or a model or suite that a gate names, is not on the leaderboard.
     """
     leaderboard.row(variant)
     check_names(gates, models=[row.name for row in leaderboard.rows], suites=leaderboard.suites)

@@ -63,7 +63,8 @@ def load_suite(
         trusted: modules whose code may run.
         progress: called with a sentence before something is fetched.
 
-    Raises InputError if there is no such suite, if its files are malformed, or if its items cannot be fetched.
+    Raises:
+        InputError: there is no such suite, its files are malformed, or its items cannot be fetched.
     """
     name = str(name_or_path)
     if name in available_suites():
@@ -78,9 +79,14 @@ def load_suite(
         )
     if is_reference(name):
         return _open_named(load_object(name, what="suite", trusted=trusted, directory=relative_to), name)
+    return _open_named(_offered(name), name)
+
+
+def _offered(name: str) -> object:
+    """Return what an installed package offers under the entry point `name` of the group `rammerge.suites`."""
     offered = entry_points("rammerge.suites", what="suite")
     if name in offered:
-        return _open_named(offered[name](), name)
+        return offered[name]()
     known = [*available_suites(), *offered]
     raise InputError(
         f"unknown suite '{name}'{closest(name, known)}: name one of {', '.join(known)}, or give the path of a "

@@ -49,7 +49,8 @@ class FunctionReference:
     def load(self) -> Callable[..., Any]:
         """Import the module as it is on disk now and return the function.
 
-        Raises InputError if the module cannot be imported or has no function of that name.
+        Raises:
+            InputError: the module cannot be imported, or has no function of that name.
         """
         try:
             beside = self.folder / f"{self.module.replace('.', '/')}.py"
@@ -106,7 +107,8 @@ class TaskFile:
     def items(self) -> list[dict[str, Any]]:
         """Return the local items of the split that lm-eval evaluates, in the files' order; [] if they are elsewhere.
 
-        Raises InputError naming the file and line of an item that is not a JSON object.
+        Raises:
+            InputError: an item is not a JSON object; names its file and line.
         """
         split = self.config.get("test_split") or self.config.get("validation_split")
         return [item for file in (self.data_files or {}).get(str(split), ()) for item in read_items(file)]
@@ -125,7 +127,8 @@ class TaskFile:
 def read_task_files(folder: Path) -> dict[str, TaskFile]:
     """Return the lm-eval tasks of the YAML files in `folder` (not below it) by name, sorted by file.
 
-    Raises InputError for a file that is not YAML, a data file that is missing or malformed, or a name used twice.
+    Raises:
+        InputError: a file is not YAML, a data file is missing or malformed, or a name is used twice.
     """
     tasks: dict[str, TaskFile] = {}
     for path in sorted(folder.glob("*.yaml")):

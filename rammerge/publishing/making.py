@@ -1,4 +1,8 @@
-"""From a family and methods to finished model directories."""
+"""From a family and methods to finished model directories.
+
+Statistics that methods need take a read before the merge, or two, which methods that are merged together share. Methods
+on whole matrices read by themselves, and so do parts of the methods if memory or open files do not suffice for all.
+"""
 
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -58,9 +62,6 @@ def merge_together(
     names: Mapping[Path, str] | None = None,
 ) -> Iterator[MergeReport]:
     """Merge a family by several methods and write a complete model directory for each, in one read of the inputs.
-
-    Statistics that methods need take a read before, or two, which the methods share. Methods on whole matrices read by
-    themselves, and so do parts of `methods` if memory or open files do not suffice for all at once.
 
     A directory appears whole or not at all. Until then the work is in a hidden directory beside it: a later call with
     the same inputs and settings takes up the shards finished there, any other call starts afresh. The bytes depend only

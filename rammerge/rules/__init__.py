@@ -85,17 +85,23 @@ def resolve(
             weights, steps or prompts for a method that takes none.
     """
     spec = method if isinstance(method, Method) else find_method(method, trusted=trusted, directory=directory)
-    if preset is not None and preset not in spec.presets:
-        known = ", ".join(spec.presets) or "none"
-        hint = closest(preset, spec.presets)
-        raise InputError(f"method '{spec.name}' has no preset '{preset}'{hint}; its presets: {known}")
-    chosen = {**(spec.presets[preset] if preset else {}), **(overrides or {})}
+    chosen = {**_preset(spec, preset), **(overrides or {})}
     params, rules = _validated(spec, chosen, also), read_rules(tensors)
     for rule in rules:
         _validated(spec, {**params.model_dump(), **rule.params}, also, f"tensors '{rule.match}': ")
     if prompts is not None and not spec.needs_prompts:
         raise InputError(f"method '{spec.name}' needs no data; leave the prompts out")
     return ResolvedMethod(spec, preset, params, _checked(spec, weights or {}), rules, _followed(spec, then), prompts)
+
+
+def _preset(spec: Method, name: str | None) -> Mapping[str, Any]:
+    """Return the parameters of a preset; those of none are none."""
+    if name is None:
+        return {}
+    if name not in spec.presets:
+        known, hint = ", ".join(spec.presets) or "none", closest(name, spec.presets)
+        raise InputError(f"method '{spec.name}' has no preset '{name}'{hint}; its presets: {known}")
+    return spec.presets[name]
 
 
 def _validated(spec: Method, chosen: Mapping[str, Any], also: Iterable[str], where: str = "") -> Params:

@@ -4,6 +4,7 @@ Their databases are kept below rammerge's home; telemetry and chatter are off. V
 """
 
 import os
+from pathlib import Path
 
 from rammerge.errors import InputError
 from rammerge.system.home import home
@@ -29,15 +30,29 @@ def activate() -> None:
         InputError: rammerge's home cannot be written, or a variable about logs or traces asks for what cannot be.
     """
     prefect_home = home() / "prefect"
+    _make(prefect_home / "storage", home() / "mlflow")
+    if not _PROFILE & os.environ.keys():
+        os.environ["PREFECT_HOME"] = str(prefect_home)
+    for name, value in _defaults(prefect_home).items():
+        os.environ.setdefault(name, value)
+    _reach_loopback_directly()
+    redact_log_records()
+    log_as_wished()
+    trace_as_wished()
+
+
+def _make(*directories: Path) -> None:
     try:
-        for directory in (prefect_home / "storage", home() / "mlflow"):
+        for directory in directories:
             directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"{home()} cannot be written ({error.strerror}); set RAMMERGE_HOME to a directory that can be"
         ) from None
-    if not _PROFILE & os.environ.keys():
-        os.environ["PREFECT_HOME"] = str(prefect_home)
+
+
+def _defaults(prefect_home: Path) -> dict[str, str]:
+    """Return the variables with the values that they have unless the user has set them."""
     defaults = {
         # Runs started by hand and by a worker keep results in one place, so that each finds the other's.
         "PREFECT_LOCAL_STORAGE_PATH": str(prefect_home / "storage"),
@@ -57,12 +72,7 @@ def activate() -> None:
         # Stores other than AWS refuse the checksums that boto3, with which MLflow reaches them, adds by default.
         checksums = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
         defaults |= dict.fromkeys(checksums, "when_required")
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
-    _reach_loopback_directly()
-    redact_log_records()
-    log_as_wished()
-    trace_as_wished()
+    return defaults
 
 
 def _reach_loopback_directly() -> None:
