@@ -1,4 +1,4 @@
-"""Prompts: unlabelled texts of the agents' tasks, as users write them. Methods that need data see a model on them."""
+"""Prompts: unlabeled texts of the agents' tasks, as users write them. Methods that need data see a model on them."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Layout:
         return sum(shard.size for shard in self.shards)
 
     def part(self, number: int, of: int) -> tuple[Shard, ...]:
-        """Return the shards of a part, from 1 to `of`: neighbours, and about as many bytes in each part."""
+        """Return the shards of a part, from 1 to `of`: neighbors, and about as many bytes in each part."""
         ends = accumulate(shard.size for shard in self.shards)
         middles = [end - shard.size / 2 for end, shard in zip(ends, self.shards, strict=True)]
         places = [int(of * middle / self.size) + 1 for middle in middles]

@@ -33,7 +33,7 @@ def details(entry: dict[str, Any]) -> list[str]:
     """Return the lines after the summary of a method or a step: its source, its parameters and its presets."""
     lines = [f"  source: {entry['source']}"]
     if entry.get("needs_prompts"):
-        lines.append("  needs data: `prompts`, a file of unlabelled texts, which the base reads")
+        lines.append("  needs data: `prompts`, a file of unlabeled texts, which the base reads")
     for key, schema in entry["parameters"].items():
         choices = f" ({', '.join(schema['enum'])})" if "enum" in schema else ""
         lines.append(f"  {key} = {schema['default']}: {schema['description']}{choices}")

@@ -57,7 +57,7 @@ class Method:
         improves_on: the method that the kernel's `reference` computes.
         matrices: (parameters) -> how whole matrices are merged, if they are. The kernel then merges other tensors.
         refuses_steps: why no step may follow, as a sentence with the way out; None if they may.
-        needs_prompts: whether it needs data: what flows through the base's layers on unlabelled prompts.
+        needs_prompts: whether it needs data: what flows through the base's layers on unlabeled prompts.
         presets: named parameter sets.
         preset_sources: where each preset comes from.
     """

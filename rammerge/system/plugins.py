@@ -39,7 +39,7 @@ def load_object(reference: str, *, what: str, trusted: Collection[str], director
         what: what the object is to be, for messages: "method", "suite", "gate".
         trusted: modules whose code may run; a package's name covers the modules in it.
         directory: where the module may lie besides the import path: the recipe's directory. It stays on the import
-            path, because a module may import its neighbours later.
+            path, because a module may import its neighbors later.
 
     Raises:
         InputError: the reference is malformed, its module is not trusted, or it cannot be imported, or it has no such

@@ -17,7 +17,7 @@ from rammerge.system.reading import read_json_object
 from tasks.records.connection import client
 from tasks.records.files import list_files, local_path
 from tasks.records.scratch import scratch
-from tasks.runtime.slots import call_beside_models
+from tasks.runtime.models import call_beside_models
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

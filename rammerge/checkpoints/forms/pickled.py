@@ -33,7 +33,7 @@ _PLAIN_TENSORS = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.para
 _MEMBER = {("builtins", "getattr"), ("__builtin__", "getattr")}
 # Keys under which trainers put a model's tensors beside other state, in the order of preference.
 _MODEL_KEYS = ("state_dict", "model_state_dict", "model", "module")
-# What torch says of a global that it does not load, and the colours in its messages.
+# What torch says of a global that it does not load, and the colors in its messages.
 _REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+) was not an allowed global")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _MAX_METADATA_BYTES = 1 << 30

@@ -13,7 +13,7 @@ from rammerge.system.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-# A block has about so many elements. Sums go block by block, so this is a part of the result's last bits.
+# A block has about this many elements. Sums go block by block, so this is a part of the result's last bits.
 BLOCK_ELEMENTS = 1 << 20
 _LEAST_WIDTH = 64
 

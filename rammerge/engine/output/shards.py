@@ -64,7 +64,7 @@ class Output:
     def __init__(self, chunk_bytes: int, models: int = 1, make_memory: Callable[[int], memoryview] = pages) -> None:
         """Prepare for chunks of `models` models, of at most `chunk_bytes`, which is a multiple of `ALIGNMENT`.
 
-        `make_memory` returns aligned memory of so many bytes.
+        `make_memory` returns aligned memory of a given number of bytes.
         """
         self.changed = threading.Condition()
         self.failure: BaseException | None = None
