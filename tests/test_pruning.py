@@ -4,13 +4,16 @@ import os
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prefect import Flow
 
+import flows
 from rammerge import store
 from rammerge.errors import RammergeError
 from rammerge.store import entries
@@ -170,6 +173,22 @@ def test_the_command_says_what_goes() -> None:
     assert left() == set()
     wrong = command("--size", "much")
     assert wrong.returncode == 2 and "--size much: a size is a number with a unit" in wrong.stderr
+
+
+def test_lock_files_of_entries_that_are_gone_go_with_them() -> None:
+    for key, days in (("old", 31), ("new", 1)):
+        make(key, unused_days=days)
+        store.generation("merge", key, valid=False)
+        entries.hold.cache_clear()
+    store.prune(unused_days=30)
+    assert {file.name for file in (entries.root() / "merge" / ".locks").iterdir()} == {"new", "new.generation"}
+
+
+def test_records_of_every_flow_are_removed() -> None:
+    from tasks.records.flow_runs import FLOWS
+
+    modules = (import_module(f"flows.{file.stem}") for file in Path(flows.__path__[0]).glob("[a-z]*.py"))
+    assert {each.name for module in modules for each in vars(module).values() if isinstance(each, Flow)} == set(FLOWS)
 
 
 @pytest.mark.usefixtures("prefect_api")

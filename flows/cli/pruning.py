@@ -21,6 +21,14 @@ Versions = Annotated[
         min=0,
     ),
 ]
+Records = Annotated[
+    float | None,
+    typer.Option(
+        help="Also remove what MLflow and Prefect have of runs older than this that nothing refers to.",
+        metavar="DAYS",
+        min=0,
+    ),
+]
 Shared = Annotated[
     str | None,
     typer.Option(help="Prune this shared store instead of the one of this machine.", metavar="DIR|s3://..."),
@@ -32,6 +40,7 @@ def prune(
     unused_days: UnusedDays = 30,
     size: Size = None,
     versions: Versions = None,
+    records: Records = None,
     shared: Shared = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -40,17 +49,38 @@ def prune(
 
     limit, would = _bytes(size), "dry run: would have " if dry_run else ""
     if shared is not None:
-        if versions is not None:
-            raise InputError("--versions is about this machine's records, and --shared about a place; give one of them")
+        if versions is not None or records is not None:
+            raise InputError("--versions and --records are about this machine's records; leave them out with --shared")
         withdrawn = store.prune_shared(shared, unused_days=unused_days, size=limit, dry_run=dry_run)
         print(f"{would}{withdrawn.sentence}")
         return
+    retired: list[tuple[str, int]] = []
     if versions is not None:
         prepare()
         from tasks.records.retiring import retire
 
-        print(f"{would}{retire(versions, dry_run=dry_run).sentence}")
+        gone = retire(versions, dry_run=dry_run)
+        retired = gone.versions
+        print(f"{would}{gone.sentence}")
+    if records is not None:
+        _forget(records, retired, dry_run=dry_run)
     _prune_store(unused_days, limit, dry_run=dry_run)
+
+
+def _forget(days: float, retired: list[tuple[str, int]], *, dry_run: bool) -> None:
+    """Remove records of runs. Prefect is asked over its API, which is started where none is configured."""
+    prepare()
+    from flows.servers.api import prefect_api
+
+    would = "dry run: would have " if dry_run else ""
+    with prefect_api() as answering:
+        from flows.run.forgetting import forget_records, give_room_back
+
+        with answering():
+            for sentence in forget_records(days, retired=retired, dry_run=dry_run):
+                print(f"{would}{sentence}")
+    for sentence in give_room_back(days, dry_run=dry_run):
+        print(f"{would}{sentence}")
 
 
 def _prune_store(unused_days: float, size: int | None, *, dry_run: bool) -> None:

@@ -79,11 +79,15 @@ class Outcome(BaseModel):
     def referenced(cls) -> set[Path]:
         """Return the files and models in the store that the outcomes of all recipes' last runs lead to."""
         found: set[Path] = set()
-        for file in (home() / "runs").glob("*.json"):
-            if outcome := cls.last(file.stem):
-                places = (outcome.leaderboard_file, outcome.decision_file, outcome.report, outcome.model)
-                found |= {place for place in places if place is not None}
+        for outcome in cls.all_last():
+            places = (outcome.leaderboard_file, outcome.decision_file, outcome.report, outcome.model)
+            found |= {place for place in places if place is not None}
         return found
+
+    @classmethod
+    def all_last(cls) -> "list[Outcome]":
+        """Return the outcome of the last run of each recipe, unless its report is gone."""
+        return [outcome for file in (home() / "runs").glob("*.json") if (outcome := cls.last(file.stem))]
 
     @property
     def state(self) -> str:

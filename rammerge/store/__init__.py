@@ -7,7 +7,7 @@ from rammerge.store.entries import Entry, drop, find, generation, is_new, key_of
 from rammerge.store.exchanging import drop_unused, exchange, using
 from rammerge.store.making import materialise, materialise_together
 from rammerge.store.noting import note_uses
-from rammerge.store.pruning import Pruned, prune
+from rammerge.store.pruning import Pruned, alone, prune
 from rammerge.store.sharing import share, shared_url, try_shared
 from rammerge.store.withdrawing import Withdrawn, prune_shared
 
@@ -15,6 +15,7 @@ __all__ = [
     "Entry",
     "Pruned",
     "Withdrawn",
+    "alone",
     "bring",
     "bring_file",
     "drop",

@@ -15,7 +15,7 @@ from rammerge.store.entries import IN_USE, MANIFEST, remove, root
 
 _DAY = 24 * 60 * 60
 # What a killed process left of a removal, or of an output that nobody has taken up.
-_TRASH, _STAGING, _GENERATIONS = ".removed-", ".staging", ".generations"
+_TRASH, _STAGING, _GENERATIONS, _LOCKS = ".removed-", ".staging", ".generations", ".locks"
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,15 @@ def prune(
     """
     if not root().is_dir():
         return Pruned({}, {}, 0)
-    try:
-        with _alone():
-            found = sorted(found_entries(), key=lambda entry: (entry.used, entry.path))
-            total = sum(entry.size for entry in found)
-            kept = {entry for path in keep for entry in path.parents}
-            free = [entry for entry in found if entry.path not in kept]
-            chosen = list(_chosen(free, total, unused_days, size))
-            if not dry_run:
-                _remove_all(chosen)
-    except BlockingIOError as error:
-        raise RammergeError(f"a process is using the store {root()}; prune when it has ended") from error
+    with alone():
+        found = sorted(found_entries(), key=lambda entry: (entry.used, entry.path))
+        total = sum(entry.size for entry in found)
+        kept = {entry for path in keep for entry in path.parents}
+        free = [entry for entry in found if entry.path not in kept]
+        chosen = list(_chosen(free, total, unused_days, size))
+        if not dry_run:
+            _remove_all(chosen)
+            _remove_locks()
     entries: dict[str, int] = {}
     freed: dict[str, int] = {}
     for entry in chosen:
@@ -86,10 +84,17 @@ def prune(
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Keep others from beginning to use the store; BlockingIOError if one does already."""
+def alone() -> Iterator[None]:
+    """Keep other processes from beginning to use the store.
+
+    Raises:
+        RammergeError: a process uses it already.
+    """
     with (root() / IN_USE).open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RammergeError(f"a process is using the store {root()}; prune when it has ended") from error
         yield
 
 
@@ -133,3 +138,11 @@ def _remove_all(chosen: list[Found]) -> None:
             remove(entry.path)
         with suppress(FileNotFoundError):
             (root() / entry.kind / _GENERATIONS / entry.path.name).unlink()
+
+
+def _remove_locks() -> None:
+    """Remove the lock files of entries that are gone. Nobody holds one, because nobody uses the store."""
+    for file in root().glob(f"*/{_LOCKS}/*"):
+        kind, key = file.parent.parent, file.name.partition(".")[0]
+        if not (kind / key).exists() and not (kind / _STAGING / key).exists():
+            file.unlink()

@@ -1,7 +1,7 @@
-"""SQLite databases that are made from statements beside the code, because the libraries that use them take seconds."""
+"""SQLite databases: made from statements beside the code, because libraries take seconds, and shrunk."""
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from rammerge.errors import RammergeError
@@ -30,3 +30,19 @@ def statements_of(path: Path) -> list[str]:
     """Return the statements that make the same database."""
     with closing(sqlite3.connect(path)) as database:
         return list(database.iterdump())
+
+
+def shrink(path: Path) -> int:
+    """Give back to the disk what deleted rows took, unless the database is missing or in use; return the bytes."""
+    before = path.stat().st_size if path.exists() else 0
+    # In use, or no room for the copy that SQLite makes meanwhile: what is free in the file is used again.
+    with suppress(sqlite3.OperationalError):
+        if before:
+            with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as database:
+                database.execute(
+                    "PRAGMA locking_mode = EXCLUSIVE"
+                )  # with a log beside the file: only if nobody has it open
+                if database.execute("PRAGMA freelist_count").fetchone()[0]:
+                    database.execute("VACUUM")
+                    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return before - (path.stat().st_size if path.exists() else 0)

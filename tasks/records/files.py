@@ -35,6 +35,12 @@ def local_path(uri: str) -> Path | None:
     return Path(url2pathname(parsed.path) if parsed.scheme else uri)
 
 
+def size_of(directory: Path | None) -> int:
+    """Return the bytes that the disk gets back without a directory; 0 for None, which is elsewhere."""
+    files = [] if directory is None else [file.stat() for file in directory.rglob("*") if file.is_file()]
+    return sum(file.st_size for file in files if file.st_nlink == 1)
+
+
 def list_files(directory: Path, known: Mapping[str, str]) -> str:
     """Write the list of the files in `directory` into it, and return the list's SHA-256.
 

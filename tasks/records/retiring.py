@@ -1,14 +1,13 @@
 """Removing registered versions that nothing refers to any more, with their files."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from rammerge.system.locks import locked
 from tasks.records.connection import client, lock_file
-from tasks.records.files import local_path
+from tasks.records.files import local_path, size_of
 from tasks.records.registry import TAG_DIGEST, Release, releases
 from tasks.records.trouble import explained
 
@@ -47,7 +46,7 @@ def retire(keep: int, *, dry_run: bool = False) -> Retired:
     mlflow = client(write=not dry_run)
     with locked(lock_file("aliases")):
         chosen = list(_chosen(mlflow, keep))
-        freed = sum(_size(local_path(release.path)) for release in chosen)
+        freed = sum(size_of(local_path(release.path)) for release in chosen)
         if not dry_run:
             for release in chosen:
                 _remove(mlflow, release)
@@ -66,8 +65,3 @@ def _remove(mlflow: "MlflowClient", release: Release) -> None:
     # The files first: a version without them is refused by a promotion, and removed by the next attempt.
     get_artifact_repository(release.path).delete_artifacts()
     mlflow.delete_model_version(release.name, str(release.version))
-
-
-def _size(directory: Path | None) -> int:
-    files = [] if directory is None else [file.stat() for file in directory.rglob("*") if file.is_file()]
-    return sum(file.st_size for file in files if file.st_nlink == 1)
