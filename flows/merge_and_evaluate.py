@@ -48,8 +48,10 @@ from tasks.steps.collecting import Part
 from tasks.steps.conditions import Conditions
 from tasks.steps.evaluating import Scores, evaluate
 from tasks.steps.judging import compare, gate
-from tasks.steps.merging import Merged, OverlapResult, Smoked, Together, extract, merge, merge_together, smoke
+from tasks.steps.merging import Merged, Together, merge, merge_together
+from tasks.steps.overlap import OverlapResult, extract
 from tasks.steps.packing import directory_of, pack
+from tasks.steps.smoking import Smoked, smoke
 from tasks.steps.sources import Fetched, fetch, preflight
 
 # Before the flow, whose span Prefect begins before it calls it. What is missing is said when the flow begins.

@@ -21,8 +21,10 @@ from tasks.runtime.step import Step
 from tasks.steps.activations import activations
 from tasks.steps.batches import choose_batches
 from tasks.steps.evaluating import evaluate
-from tasks.steps.merging import extract, merge, merge_together, smoke
+from tasks.steps.merging import merge, merge_together
+from tasks.steps.overlap import extract
 from tasks.steps.parts import part
+from tasks.steps.smoking import smoke
 from tasks.steps.trials import reference, trial
 
 _FOUND: tuple[Step[Any], ...] = (

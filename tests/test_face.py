@@ -13,7 +13,7 @@ import yaml
 import rammerge
 from flows.run.planning import plan
 from rammerge import InputError
-from tasks.steps.merging import MethodRef
+from tasks.steps.methods import MethodRef
 from tests.engine.models import read, sparse_family, write_family
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

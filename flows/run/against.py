@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from flows.run.planned import Plan
 from rammerge.checkpoints.family import Family
 from rammerge.rules.low_rank import about_directions, declared_directions
-from tasks.steps.merging import extract, said_of
+from tasks.steps.methods import said_of
+from tasks.steps.overlap import extract
 from tasks.steps.sources import Fetched, Model, open_family
 
 

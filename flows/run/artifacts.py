@@ -24,7 +24,8 @@ from tasks.records.reporting import PAGE
 from tasks.records.tracking import Tracked
 from tasks.steps.history import Searched
 from tasks.steps.judging import Compared, Decision
-from tasks.steps.merging import Merged, OverlapResult
+from tasks.steps.merging import Merged
+from tasks.steps.overlap import OverlapResult
 
 _KEY_DIGITS = 12
 

@@ -30,7 +30,8 @@ from tasks.records.connection import require_mlflow
 from tasks.runtime.cluster import require_cluster
 from tasks.runtime.limits import limit_steps
 from tasks.search.study import open_database
-from tasks.steps.merging import merge, merge_options
+from tasks.steps.computing import merge_options
+from tasks.steps.merging import merge
 from tasks.steps.rehearsing import Rehearsal
 from tasks.steps.sources import Model, Origin, fetch, open_family
 

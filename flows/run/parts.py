@@ -8,7 +8,8 @@ from flows.run.planned import Plan
 from rammerge import store
 from rammerge.engine.forecast import output_layout
 from tasks.steps.collecting import Part
-from tasks.steps.merging import OverlapResult, merge_options
+from tasks.steps.computing import merge_options
+from tasks.steps.overlap import OverlapResult
 from tasks.steps.parts import part
 from tasks.steps.sources import Fetched, open_family
 

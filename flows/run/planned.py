@@ -15,7 +15,7 @@ from tasks.search.space import Space
 from tasks.search.study import TOGETHER
 from tasks.steps.activations import PromptsRef
 from tasks.steps.conditions import Conditions, SuiteRef
-from tasks.steps.merging import MethodRef
+from tasks.steps.methods import MethodRef
 from tasks.steps.serving import Server
 from tasks.steps.sources import Origin
 

@@ -15,7 +15,7 @@ from rammerge.recipe import Location, Merge, Recipe, Search, Source, is_commit, 
 from rammerge.rules import resolve
 from tasks.search.space import Fixed, Space
 from tasks.steps.conditions import SuiteRef
-from tasks.steps.merging import MethodRef
+from tasks.steps.methods import MethodRef
 from tasks.steps.serving import Server
 from tasks.steps.sources import Origin
 

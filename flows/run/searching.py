@@ -19,7 +19,8 @@ from tasks.runtime.progress import Event, emit
 from tasks.runtime.result import identity
 from tasks.search.study import TOGETHER, Proposal, Study
 from tasks.steps.history import Searched, searched
-from tasks.steps.merging import MethodRef, OverlapResult
+from tasks.steps.methods import MethodRef
+from tasks.steps.overlap import OverlapResult
 from tasks.steps.rehearsing import Rehearsal
 from tasks.steps.sources import Model
 from tasks.steps.trials import reference

@@ -12,7 +12,8 @@ from tasks.runtime.progress import Event, emit
 from tasks.search.study import Proposal
 from tasks.steps.activations import activations
 from tasks.steps.candidates import Candidates
-from tasks.steps.merging import MethodRef, OverlapResult
+from tasks.steps.methods import MethodRef
+from tasks.steps.overlap import OverlapResult
 from tasks.steps.sources import Model
 from tasks.steps.trials import Looked, trial
 

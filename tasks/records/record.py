@@ -14,8 +14,11 @@ from tasks.steps.conditions import SuiteRef
 from tasks.steps.evaluating import Scores
 from tasks.steps.history import Searched
 from tasks.steps.judging import Compared, Decision
-from tasks.steps.merging import Merged, MethodRef, OverlapResult, Smoked
+from tasks.steps.merging import Merged
+from tasks.steps.methods import MethodRef
+from tasks.steps.overlap import OverlapResult
 from tasks.steps.serving import Server
+from tasks.steps.smoking import Smoked
 from tasks.steps.sources import Model
 
 NOT_EVALUATED = "Not evaluated: the recipe has `evaluation: none`."

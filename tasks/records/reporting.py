@@ -28,7 +28,7 @@ from tasks.runtime.result import Result
 from tasks.runtime.step import step
 from tasks.steps.conditions import Conditions
 from tasks.steps.evaluating import Scores
-from tasks.steps.merging import MethodRef
+from tasks.steps.methods import MethodRef
 
 _SHOWN_ALREADY = {"Overlap", "Cosine of the task vectors"}
 

@@ -28,7 +28,7 @@ from tasks.runtime.result import Result
 from tasks.runtime.retries import TRACKING_RETRIES
 from tasks.runtime.step import step
 from tasks.steps.conditions import SuiteRef
-from tasks.steps.merging import MethodRef
+from tasks.steps.methods import MethodRef
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

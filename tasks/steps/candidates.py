@@ -12,7 +12,9 @@ from rammerge import store
 from rammerge.errors import RammergeError
 from rammerge.recipe import Compute, Output
 from tasks.steps.activations import Recorded
-from tasks.steps.merging import Merged, MethodRef, OverlapResult, merge, write_merges
+from tasks.steps.merging import Merged, merge, write_merges
+from tasks.steps.methods import MethodRef
+from tasks.steps.overlap import OverlapResult
 from tasks.steps.sources import Groups, Model, open_family
 
 _KIND, _VERSION = "trial-model", 1

@@ -1,154 +1,31 @@
-"""The library's work as steps of the pipeline: overlap, merge and smoke test."""
+"""The steps that merge: one variant, or several in one read of the models."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
-
-from pydantic import BaseModel, ConfigDict
+from typing import Self
 
 from rammerge import store
 from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.checkpoints.family import Family
-from rammerge.checkpoints.mergeable import Resize
 from rammerge.engine.options import MergeOptions
-from rammerge.engine.passes import measuring
-from rammerge.engine.session import Progress
-from rammerge.errors import RammergeError
-from rammerge.overlap import Overlap
 from rammerge.publishing.identity import MERGE_VERSION
 from rammerge.publishing.making import merge_together as merge_variants
 from rammerge.publishing.report import MergeReport
 from rammerge.recipe import Compute, Output
-from rammerge.rules import ResolvedMethod, restore
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
-from rammerge.system.sizes import parse_size
-from tasks.runtime.models import expect_models, model_process
-from tasks.runtime.progress import progress
+from tasks.runtime.models import expect_models
 from tasks.runtime.result import Result
 from tasks.runtime.step import step
-from tasks.runtime.turns import Claim, claim_of, merging_on
-from tasks.steps.activations import PromptsRef, Recorded
+from tasks.runtime.turns import merging_on
+from tasks.steps.activations import Recorded
 from tasks.steps.collecting import Part, collect
-from tasks.steps.packing import in_files, is_usable
-from tasks.steps.sources import Checked, Groups, Model, digests, open_family
-
-
-class MethodRef(BaseModel):
-    """A variant's method with every parameter settled, as `rammerge.rules.resolve` returns it.
-
-    Attributes:
-        name, preset, params: what was chosen.
-        code: a digest of the code of a method that is not rammerge's own.
-        weights, tensors, then: what is done differently with some agents and tensors, and what is done with the result,
-            as `ResolvedMethod.to_json` gives it.
-        whole_matrices: whether it merges whole matrices, and so reads the models by itself.
-        prompts: what the base reads, for a method that needs data.
-        trusted: modules whose code the recipe trusts.
-        directory: the recipe's, where a module may be.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    preset: str | None
-    params: dict[str, Any]
-    code: str | None = None
-    weights: dict[str, float] = {}
-    tensors: list[dict[str, Any]] = []
-    then: list[dict[str, Any]] = []
-    prompts: PromptsRef | None = None
-    whole_matrices: bool = False
-    trusted: tuple[str, ...] = ()
-    directory: Path | None = None
-
-    @classmethod
-    def of(cls, settled: ResolvedMethod, *, trusted: Sequence[str], directory: Path) -> Self:
-        """Return a method that can be found again in a different process."""
-        return cls(
-            name=settled.name,
-            preset=settled.preset,
-            params=dict(settled.params),
-            code=settled.method.code,
-            weights=dict(settled.weights),
-            tensors=[rule.to_json() for rule in settled.tensors],
-            then=[step.to_json() for step in settled.then],
-            prompts=PromptsRef.of(settled.prompts) if settled.prompts else None,
-            whole_matrices=settled.whole_matrices,
-            trusted=tuple(trusted),
-            directory=directory,
-        )
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What was chosen, and the code of a method of the user's own; where it is found does not count."""
-        given = {key for key in ("code", "weights", "tensors", "then") if getattr(self, key)}
-        content = self.model_dump(mode="json", include={"name", "preset", "params", *given})
-        return content | ({"prompts": self.data} if self.prompts else {})
-
-    @property
-    def data(self) -> str:
-        """What identifies the method's prompts; empty for a method that needs no data."""
-        return self.prompts.sha256 if self.prompts else ""
-
-    def resolved(self) -> ResolvedMethod:
-        """Return the method as the library takes it.
-
-        Raises:
-            RammergeError: the method's code or its prompts are no longer what they were when the run was planned.
-        """
-        found = restore(
-            self.name,
-            self.preset,
-            self.params,
-            weights=self.weights,
-            tensors=self.tensors,
-            then=self.then,
-            prompts=self.prompts.read() if self.prompts else None,
-            trusted=self.trusted,
-            directory=self.directory,
-        )
-        if found.method.code != self.code:
-            raise RammergeError(f"the code of method '{self.name}' changed after the run was planned; run again")
-        return found
-
-
-def said_of(methods: Mapping[str, MethodRef], sentences: Callable[[ResolvedMethod], Sequence[str]]) -> list[str]:
-    """Return what `sentences` say of variants' methods, each once with the names of its variants."""
-    said: dict[str, list[str]] = {}
-    for name, method in methods.items():
-        for sentence in sentences(method.resolved()):
-            said.setdefault(sentence, []).append(name)
-    return [f"{', '.join(names)}: {sentence}" for sentence, names in said.items()]
-
-
-class OverlapResult(Result):
-    """The elements that the agents changed: `overlap.json` in `path`, and its summary by agent."""
-
-    summary: dict[str, dict[str, Any]]
-    warnings: list[str]
-
-    def against(self, methods: Mapping[str, MethodRef]) -> list[str]:
-        """Return what these agents' statistics say against variants, before any of them is merged."""
-        overlap = self.whole()
-        return said_of(methods, lambda method: method.bind(overlap.agents).forewarnings(overlap))
-
-    def whole(self) -> Overlap:
-        """Return all that was counted."""
-        return Overlap.from_json(json.loads(self.json_file.read_text(encoding="utf-8")))
-
-    @property
-    def json_file(self) -> Path:
-        """The whole overlap, as `Overlap.from_json` reads it."""
-        return self.path / "overlap.json"
-
-    @classmethod
-    def read(cls, entry: Entry) -> Self:
-        """Return the result that `extract` wrote."""
-        content = json.loads((entry.path / "overlap.json").read_text(encoding="utf-8"))
-        warnings = json.loads((entry.path / "warnings.json").read_text(encoding="utf-8"))
-        return cls(path=entry.path, digest=entry.digest, summary=content["summary"], warnings=warnings)
+from tasks.steps.computing import merge_options, report_progress
+from tasks.steps.methods import MethodRef
+from tasks.steps.overlap import OverlapResult
+from tasks.steps.packing import is_usable
+from tasks.steps.sources import Groups, Model, digests, open_family
 
 
 class Merged(Model):
@@ -171,32 +48,6 @@ class Merged(Model):
     def holds(self) -> bool:
         """Return whether the model has its files, or can be unpacked."""
         return is_usable(self)
-
-
-@step(
-    "extract",
-    version=measuring.OVERLAP_VERSION,
-    run_name="extract task vectors",
-    result=OverlapResult,
-    ignore=["checked", "compute"],
-    work="merge",
-)
-def extract(
-    out: Path,
-    base: Model,
-    agents: Mapping[str, Model],
-    groups: Groups,
-    resize: Resize,
-    compute: Compute,
-    checked: Checked,
-) -> None:
-    """Count the elements that each agent changed, alone or with others, into `overlap.json` (RAM paper, Sec. 3)."""
-    family = open_family(base, agents, groups, resize)
-    with merging_on(compute.merge_on) as device:
-        options = MergeOptions(**_machine(compute, device))
-        overlap = measuring.measure_overlap(family, options=options, progress=report_progress())
-    write_json(out / "overlap.json", overlap.to_json())
-    write_json(out / "warnings.json", overlap.warnings())
 
 
 class Together(Result):
@@ -344,68 +195,3 @@ def _reports(
         progress=report_progress(),
         names={out / "model": name for out, name in (names or {}).items()},
     )
-
-
-class Smoked(Result):
-    """The text of a short generation, which proves that transformers loads the model and can generate with it."""
-
-    text: str
-
-    @classmethod
-    def read(cls, entry: Entry) -> Self:
-        """Return the result that `smoke` wrote."""
-        text = json.loads((entry.path / "smoke.json").read_text("utf-8"))["text"]
-        return cls(path=entry.path, digest=entry.digest, text=text)
-
-
-def _claim(*, model: Model, compute: Compute, **_: Any) -> Claim:
-    return claim_of(model.path, compute.evaluate_on)
-
-
-@step(
-    "smoke",
-    version=1,
-    run_name="smoke {name}",
-    result=Smoked,
-    ignore=["name", "compute"],
-    runs_a_model=_claim,
-    work="evaluate",
-)
-def smoke(out: Path, name: str, model: Model, compute: Compute) -> None:
-    """Check that transformers loads the model, that its logits are finite and that it generates; write `smoke.json`.
-
-    Raises:
-        RammergeError: one of these fails; then nothing is registered.
-    """
-    try:
-        claim = _claim(model=model, compute=compute)
-        with in_files(model) as whole, model_process(claim) as process:
-            text, finite = process.ask("try_out", model_dir=str(whole.path), device=compute.kind_of_evaluation)
-    except RammergeError as error:
-        raise RammergeError(f"the merge '{name}' does not run in transformers: {error}") from error
-    if not finite:
-        raise RammergeError(f"the merge '{name}' at {model.path} gives logits that are not finite; inspect the agents")
-    write_json(out / "smoke.json", {"text": text})
-
-
-def merge_options(output: Output, compute: Compute, device: str | None = None) -> MergeOptions:
-    """Return the engine's options for a recipe's sections, on a `device` other than the recipe's if one is given."""
-    return MergeOptions(
-        dtype=output.dtype,
-        rounding=output.rounding,
-        seed=output.seed,
-        shard_size=parse_size(output.shard_size),
-        **_machine(compute, device or compute.merge_on),
-    )
-
-
-def _machine(compute: Compute, device: str) -> dict[str, Any]:
-    """Return the settings that do not change a byte of the result."""
-    limits = {"memory": compute.memory, "device_memory": compute.device_memory}
-    return {"device": device, **{name: parse_size(size) for name, size in limits.items() if size}}
-
-
-def report_progress() -> Callable[[Progress], None]:
-    """Return what the engine calls, from threads of its own, to say how far it is."""
-    report = progress()
-    return lambda state: report(state.done / max(1, state.total), state.stage)

@@ -13,7 +13,9 @@ from rammerge.recipe import Compute, Output
 from tasks.runtime.step import step
 from tasks.runtime.turns import merging_on
 from tasks.steps.collecting import Part, collect
-from tasks.steps.merging import MethodRef, OverlapResult, merge_options, report_progress
+from tasks.steps.computing import merge_options, report_progress
+from tasks.steps.methods import MethodRef
+from tasks.steps.overlap import OverlapResult
 from tasks.steps.sources import Groups, Model, open_family
 
 

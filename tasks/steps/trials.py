@@ -26,7 +26,9 @@ from tasks.steps.activations import Recorded
 from tasks.steps.candidates import Candidates
 from tasks.steps.conditions import Conditions, SuiteRef
 from tasks.steps.evaluating import harness_arguments, model_claim
-from tasks.steps.merging import Merged, MethodRef, OverlapResult
+from tasks.steps.merging import Merged
+from tasks.steps.methods import MethodRef
+from tasks.steps.overlap import OverlapResult
 from tasks.steps.packing import in_files
 from tasks.steps.sources import Groups, Model, refuse_changed
 

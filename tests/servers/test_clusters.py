@@ -21,7 +21,9 @@ from tasks.runtime.cluster import steps_on
 from tasks.runtime.environment import RUNNER
 from tasks.runtime.progress import Event, listening
 from tasks.runtime.runner import workers
-from tasks.steps.merging import extract, merge, merge_options
+from tasks.steps.computing import merge_options
+from tasks.steps.merging import merge
+from tasks.steps.overlap import extract
 from tasks.steps.sources import fetch, preflight
 from tests.engine.models import sparse_family, weight_bytes, write_family
 

@@ -7,7 +7,7 @@ import pytest
 from flows.run.planning import plan
 from rammerge.checkpoints.family import Family
 from rammerge.publishing.making import merge_family
-from tasks.steps.merging import merge_options
+from tasks.steps.computing import merge_options
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

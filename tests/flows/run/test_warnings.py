@@ -10,7 +10,7 @@ from rammerge.errors import InputError
 from rammerge.overlap import Gram, Overlap
 from rammerge.rules import resolve
 from rammerge.system.atomic import write_json
-from tasks.steps.merging import OverlapResult
+from tasks.steps.overlap import OverlapResult
 from tests.engine.models import measure_overlap, sparse_family, write_family
 from tests.fixtures.pipeline import World
 

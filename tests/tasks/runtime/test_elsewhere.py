@@ -16,7 +16,7 @@ from tasks.runtime.elsewhere import Asked, elsewhere
 from tasks.runtime.result import Result
 from tasks.runtime.step import step
 from tasks.steps.conditions import Conditions, SuiteRef
-from tasks.steps.merging import MethodRef
+from tasks.steps.methods import MethodRef
 from tasks.steps.sources import Fetched
 
 
