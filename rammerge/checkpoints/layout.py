@@ -1,7 +1,7 @@
 """Planning the place of each byte of a model before any data exists: shards, headers and the index."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
@@ -60,10 +60,14 @@ class Layout:
 
     def part(self, number: int, of: int) -> tuple[Shard, ...]:
         """Return the shards of a part, from 1 to `of`: neighbors, and about as many bytes in each part."""
-        ends = accumulate(shard.size for shard in self.shards)
-        middles = [end - shard.size / 2 for end, shard in zip(ends, self.shards, strict=True)]
-        places = [int(of * middle / self.size) + 1 for middle in middles]
-        return tuple(shard for shard, place in zip(self.shards, places, strict=True) if place == number)
+        found = zip(self.shards, places([shard.size for shard in self.shards], of), strict=True)
+        return tuple(shard for shard, place in found if place == number)
+
+
+def places(sizes: Sequence[int], of: int) -> list[int]:
+    """Return in which part, from 1 to `of`, each of some things is: neighbors together, and parts about equal."""
+    middles = [end - size / 2 for end, size in zip(accumulate(sizes), sizes, strict=True)]
+    return [min(of, int(of * middle / max(1, sum(sizes))) + 1) for middle in middles]
 
 
 def plan_layout(tensors: Mapping[str, TensorSpec], shard_size: int) -> Layout:

@@ -74,8 +74,7 @@ class Session:
         options: see MergeOptions.
         outputs: how many models are written to files at the same time.
         device: where to compute.
-        elements: how many float elements the model has.
-        floats: names of the float tensors.
+        floats: names of the float tensors, or of those that are worked on.
         files: the open files of base and agents.
         notes: sentences about the run that the user should read.
         closing: closes at the end what the merge opened.
@@ -88,12 +87,12 @@ class Session:
         options: MergeOptions,
         progress: OnProgress | None = None,
         outputs: int = 1,
+        tensors: Sequence[str] | None = None,
     ) -> None:
         self.base = family.base
         self.members = family.members
         self.agents = family.agents
-        self.elements = family.elements
-        self.floats = family.floats
+        self.floats = family.floats if tensors is None else tensors
         self.options = options
         self.outputs = outputs
         self.device = check_device(options.device)

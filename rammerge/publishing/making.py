@@ -7,7 +7,7 @@ on whole matrices read by themselves, and so do parts of the methods if memory o
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from operator import or_
 from pathlib import Path
@@ -26,10 +26,12 @@ from rammerge.engine.output.shards import ShardRecord
 from rammerge.engine.passes.measuring import measure_missing, passes_of
 from rammerge.engine.passes.merging import Merging, Runners, merge_runners, merge_shards
 from rammerge.engine.passes.overlap import OverlapCounts, known_from
+from rammerge.engine.passes.parts import Rounds
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.engine.session import OnProgress, Session
 from rammerge.errors import InputError
 from rammerge.overlap import Overlap, Survival
+from rammerge.publishing.counting import counted
 from rammerge.publishing.finishing import complete, describe, warnings_of
 from rammerge.publishing.grouping import Group, grouped, note_of
 from rammerge.publishing.identity import Settings, merge_identity
@@ -101,13 +103,15 @@ def merge_part(
     part: tuple[int, int],
     *,
     overlap: Overlap | None = None,
+    found: Rounds = (),
     tokenizer_from: str = "base",
     progress: OnProgress | None = None,
 ) -> None:
     """Merge a part of the shards, and leave them for `merge_together` into the same directories.
 
     Several processes may do so in directories of their own, from which `rammerge.publishing.staging.add_part` collects
-    what they finished. Part 0 has no shards: it makes the statistics, which other parts find when they are added there.
+    what they finished. Part 0 has no shards: it makes the statistics of what `rammerge.publishing.counting` counted in
+    parts, or reads the model for them. Other parts find them when they are added there.
 
     Args:
         family: base and agents.
@@ -115,10 +119,12 @@ def merge_part(
         options: see MergeOptions.
         part: its number, and the number of parts.
         overlap: as for `merge_together`, which also refuses a model that overflows.
+        found: for part 0, by round what `count_part` returned for each part.
         tokenizer_from: as for `merge_together`.
         progress: called from worker threads.
     """
-    work = _Work(family, options, overlap, None, tokenizer_from, force=False, progress=progress)
+    known = counted([method.bind_to(family) for method in methods.values()], overlap, found)
+    work = _Work(family, options, overlap, None, tokenizer_from, force=False, progress=progress, known=known)
     for group in work.divided(methods):
         work.merge_part(group.rules, work.layout.part(*part))
 
@@ -134,6 +140,7 @@ class _Work:
     tokenizer_from: str
     force: bool
     progress: OnProgress | None
+    known: Statistics = field(default_factory=Statistics)
 
     @cached_property
     def layout(self) -> Layout:
@@ -240,15 +247,15 @@ class _Work:
 
     def _statistics(self, session: Session, models: Sequence["_Model"], merging: Runners) -> list[Statistics]:
         """Return the statistics that each model would have alone."""
-        counted = [known_from(self.overlap, model.rule.agents, model.rule.mask) for model in models]
+        before = [known_from(self.overlap, model.rule.agents, model.rule.mask) for model in models]
         recalled = [recall_statistics(model.staging, model.rule) for model in models]
-        known = reduce(or_, [*counted, *filter(None, recalled)])
+        known = reduce(or_, [*before, *filter(None, recalled), self.known])
         missing = passes_of([model.rule for model, found in zip(models, recalled, strict=True) if found is None])
         known = measure_missing(session, missing, known, merging.values())
         for model, found in zip(models, recalled, strict=True):
             if found is None:
                 remember_statistics(model.staging, model.rule, known)
-        return [before | known.only(model.rule.passes) for model, before in zip(models, counted, strict=True)]
+        return [each | known.only(model.rule.passes) for model, each in zip(models, before, strict=True)]
 
     def _finish(
         self,

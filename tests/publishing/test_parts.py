@@ -10,7 +10,9 @@ from rammerge.checkpoints.headers import TensorInfo
 from rammerge.checkpoints.layout import TensorSpec, plan_layout
 from rammerge.engine.input import Files
 from rammerge.engine.options import MergeOptions
+from rammerge.engine.passes.measuring import measure_overlap
 from rammerge.numerics.dtypes import DTYPES
+from rammerge.publishing.counting import count_part, rounds_of
 from rammerge.publishing.making import merge_family, merge_part
 from rammerge.publishing.staging import add_part, staging_directory
 from rammerge.rules import METHODS, resolve
@@ -75,6 +77,25 @@ def test_a_part_reads_its_shards_alone_and_the_last_step_none(
     read.clear()
     merge_family(family, method, tmp_path / "out", OPTIONS)
     assert not read
+
+
+@pytest.mark.parametrize("method", ["ties", "breadcrumbs"])
+def test_what_parts_counted_is_not_read_again(
+    method: str, family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods, overlap = [resolve(method), resolve("ram")], measure_overlap(family)
+    found: list[list[object]] = []
+    for _ in range(rounds_of(family, methods, overlap)):
+        numbered = [(number, 2) for number in (1, 2)]
+        found.append([count_part(family, methods, OPTIONS, each, overlap=overlap, earlier=found) for each in numbered])
+    assert len(found) == {"ties": 2, "breadcrumbs": 1}[method]
+    merge_part(family, {tmp_path / "whole": methods[0]}, OPTIONS, (0, 3))
+    monkeypatch.setattr(Files, "read", lambda *_: pytest.fail("read again"))
+    outs = {tmp_path / "it": methods[0], tmp_path / "ram": methods[1]}
+    merge_part(family, outs, OPTIONS, (0, 3), overlap=overlap, found=found)
+    for name in ("statistics.json", "identity.json"):
+        made, expected = (staging_directory(tmp_path / out) / name for out in ("it", "whole"))
+        assert made.read_bytes() == expected.read_bytes()
 
 
 def test_a_part_that_is_missing_is_merged_by_the_last_step(family: Family, tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
-"""The pass that measures densities: the share of elements that each agent changed, by several rules."""
+"""The pass that counts the elements that each agent changed by several rules, of which densities are made."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rammerge.engine.blocks import Arguments, counted, health, read_block, total
+from rammerge.engine.blocks import Arguments, added, counted, health, read_block, total
 from rammerge.engine.passes.statistics import Scans, count_by_tensor
 from rammerge.numerics.dtypes import DType
 from rammerge.overlap import Densities
@@ -66,14 +68,44 @@ def _half_step(values: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class DensitiesByRule:
-    """Each agent's densities by the agent's name."""
+class Changes:
+    """One agent's changed elements by several rules.
+
+    Attributes:
+        elements: float elements of the agent.
+        dtypes: stored dtype -> elements that have it.
+        counts: elements that changed by each of `EPSILONS`, relatively, exactly, and hidden in bfloat16.
+    """
+
+    elements: int
+    dtypes: Mapping[str, int]
+    counts: Sequence[int]
+
+    def densities(self) -> Densities:
+        """Return them as shares."""
+        shares = [count / max(1, self.elements) for count in self.counts]
+        above = {f"{epsilon:g}": share for epsilon, share in zip(EPSILONS, shares, strict=False)}
+        *_, relative, exact, hidden = shares
+        changed = shares[0]  # above epsilon 0
+        return Densities(dict(self.dtypes), above, relative, exact, hidden / changed if changed else 0.0)
+
+    def __add__(self, other: Changes) -> Changes:
+        """Return the changes in the tensors of both."""
+        dtypes = Counter(self.dtypes)
+        dtypes.update(other.dtypes)
+        counts = added(self.counts, other.counts)
+        return Changes(self.elements + other.elements, dict(sorted(dtypes.items())), counts)
+
+
+@dataclass(frozen=True)
+class ChangesByRule:
+    """Each agent's changes by the agent's name."""
 
     name: ClassVar[str] = "densities"
     height: ClassVar[int] = 1
     needs: ClassVar[Sequence[Any]] = ()
 
-    def weighted(self, weights: Sequence[float]) -> DensitiesByRule:
+    def weighted(self, weights: Sequence[float]) -> ChangesByRule:
         """Return the pass itself: what an agent changed does not depend on its weight."""
         return self
 
@@ -85,31 +117,35 @@ class DensitiesByRule:
         """Return the bytes that a thread needs to collect results: hardly any."""
         return 0
 
-    def collect(self, session: Session, runner: Runner, known: Statistics) -> Scans[dict[str, Densities]]:
+    def collect(self, session: Session, runner: Runner, known: Statistics) -> Scans[dict[str, Changes]]:
         """Count over the model."""
         found = yield from count_by_tensor(session, "measure densities", runner, 0.0)
         sums = [sum(column) for column in zip(*found.values(), strict=True)] or [0] * runner.width
-        shares = [count / max(1, session.elements) for count in sums]
         return {
-            name: _densities(members, session.floats, shares[index * _RULES : (index + 1) * _RULES])
+            name: _changes(members, session.floats, sums[index * _RULES : (index + 1) * _RULES])
             for index, (name, members) in enumerate(session.agents.items())
         }
 
-    def to_json(self, result: Mapping[str, Densities]) -> dict[str, Any]:
+    def counted(self, known: Statistics) -> Sequence[ChangesByRule]:
+        """Return the pass itself."""
+        return (self,)
+
+    def join(self, results: Sequence[Mapping[str, Changes]]) -> dict[str, Changes]:
+        """Return the changes in the whole model."""
+        return {name: reduce(add, (each[name] for each in results)) for name in results[0]}
+
+    def to_json(self, result: Mapping[str, Changes]) -> dict[str, Any]:
         """Return a result as plain JSON."""
-        return {name: asdict(densities) for name, densities in result.items()}
+        return {name: asdict(changes) for name, changes in result.items()}
 
-    def from_json(self, content: Any) -> dict[str, Densities]:
+    def from_json(self, content: Any) -> dict[str, Changes]:
         """Return the result that `to_json` wrote."""
-        return {name: Densities(**densities) for name, densities in content.items()}
+        return {name: Changes(**changes) for name, changes in content.items()}
 
 
-def _densities(members: Sequence[Checkpoint], floats: Sequence[str], shares: Sequence[float]) -> Densities:
+def _changes(members: Sequence[Checkpoint], floats: Sequence[str], counts: Sequence[int]) -> Changes:
     dtypes: Counter[str] = Counter()
     for tensor in floats:
         info = members[0].tensors[tensor]
         dtypes[info.dtype.name if len(members) == 1 else "float32"] += info.numel  # the mean of several is float32
-    above = {f"{epsilon:g}": share for epsilon, share in zip(EPSILONS, shares, strict=False)}
-    *_, relative, exact, hidden = shares
-    changed = shares[0]  # above epsilon 0
-    return Densities(dict(sorted(dtypes.items())), above, relative, exact, hidden / changed if changed else 0.0)
+    return Changes(dtypes.total(), dict(sorted(dtypes.items())), counts)

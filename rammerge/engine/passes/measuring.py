@@ -9,7 +9,7 @@ from rammerge.engine.computing import compute
 from rammerge.engine.matrices.ranks import measure_ranks
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.chunks import Unit
-from rammerge.engine.passes.densities import DensitiesByRule
+from rammerge.engine.passes.densities import ChangesByRule
 from rammerge.engine.passes.merge_block import MergeRule
 from rammerge.engine.passes.overlap import OverlapCounts
 from rammerge.engine.passes.statistics import Pass, Scan, Scans, Statistics
@@ -119,9 +119,22 @@ def measure_overlap(
     Raises:
         InputError: an input has a NaN or an infinity.
     """
-    counts, by_rule = OverlapCounts(mask or Mask(), products=True), DensitiesByRule()
+    passes = overlap_passes(mask, densities=densities)
     options = options or MergeOptions()
     with Session(family, options, progress) as session:
-        statistics = measure_missing(session, [counts, by_rule] if densities else [counts], Statistics())
+        statistics = measure_missing(session, passes, Statistics())
     measured = measure_ranks(family, options, progress) if ranks else None
-    return replace(statistics[counts], densities=statistics.find(by_rule) or {}, ranks=measured)
+    return replace(overlap_of(passes, statistics), ranks=measured)
+
+
+def overlap_passes(mask: Mask | None = None, *, densities: bool = True) -> list[Pass[Any]]:
+    """Return the passes of which `overlap_of` makes an overlap; see `measure_overlap`."""
+    return [OverlapCounts(mask or Mask(), products=True), *([ChangesByRule()] if densities else [])]
+
+
+def overlap_of(passes: Sequence[Pass[Any]], statistics: Statistics) -> Overlap:
+    """Return the overlap from the statistics of `overlap_passes`."""
+    counts, *by_rule = (statistics[each] for each in passes)
+    densities = {name: changes.densities() for found in by_rule for name, changes in found.items()}
+    overlap: Overlap = replace(counts, densities=densities)
+    return overlap

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rammerge.engine.blocks import Arguments, Block, counted, health, read_block, total
 from rammerge.engine.passes.products import InnerProducts, product_dtypes, products
-from rammerge.engine.passes.statistics import Pass, Scans, Statistics, count_and_sum_by_tensor
+from rammerge.engine.passes.statistics import Pass, Scans, Statistics, count_and_sum_by_tensor, united
 from rammerge.numerics.dtypes import DType
 from rammerge.numerics.masks import Mask, MaskMode
 from rammerge.overlap import Gram, Overlap, Pairs
@@ -107,6 +107,23 @@ class OverlapCounts:
             gram = Gram(names, {name: sums for name, (_, sums) in found.items()})
             pairs = Pairs(names, {name: counts[agents * agents :] for name, (counts, _) in found.items()})
         return Overlap(names, self.mask, sizes, by_tensor, gram=gram, pairs=pairs)
+
+    def counted(self, known: Statistics) -> Sequence[OverlapCounts]:
+        """Return the pass itself."""
+        return (self,)
+
+    def join(self, results: Sequence[Overlap]) -> Overlap:
+        """Return the overlap of the whole model."""
+        whole = replace(
+            results[0],
+            sizes=united(each.sizes for each in results),
+            by_tensor=united(each.by_tensor for each in results),
+        )
+        if not self.products:
+            return whole
+        gram = Gram(whole.agents, united(each.gram.by_tensor for each in results if each.gram))
+        pairs = Pairs(whole.agents, united(each.pairs.by_tensor for each in results if each.pairs))
+        return replace(whole, gram=gram, pairs=pairs)
 
     def to_json(self, result: Overlap) -> dict[str, Any]:
         """Return a result as plain JSON."""

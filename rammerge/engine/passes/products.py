@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rammerge.engine.blocks import Arguments, counted, health, total
-from rammerge.engine.passes.statistics import Scans, count_and_sum_by_tensor
+from rammerge.engine.passes.statistics import Scans, count_and_sum_by_tensor, united
 from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.overlap import Gram
 
@@ -80,6 +80,14 @@ class InnerProducts:
         found = yield from count_and_sum_by_tensor(session, "multiply task vectors", runner, 0.0)
         gram = Gram(tuple(session.agents), {name: sums for name, (_, sums) in found.items()})
         return gram.weighted(self.weights) if self.weights else gram
+
+    def counted(self, known: Statistics) -> Sequence[InnerProducts]:
+        """Return the pass itself."""
+        return (self,)
+
+    def join(self, results: Sequence[Gram]) -> Gram:
+        """Return the inner products of the whole model."""
+        return Gram(results[0].agents, united(each.by_tensor for each in results))
 
     def to_json(self, result: Gram) -> dict[str, Any]:
         """Return a result as plain JSON."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rammerge.engine.blocks import Arguments, Block, Rows, counted, health, read_block, total
 from rammerge.engine.passes.magnitudes import KeptMagnitudes
-from rammerge.engine.passes.statistics import Scans, count_and_sum_by_tensor
+from rammerge.engine.passes.statistics import Scans, count_and_sum_by_tensor, united
 from rammerge.numerics.dtypes import DTYPES, DType
 from rammerge.numerics.masks import MaskMode
 
@@ -93,6 +93,14 @@ class SelectedSquares:
         threshold = self.selection.mask.threshold
         found = yield from count_and_sum_by_tensor(session, "square task vectors", runner, threshold, rows)
         return {name: sums for name, (_, sums) in found.items()}
+
+    def counted(self, known: Statistics) -> Sequence[SelectedSquares]:
+        """Return the pass itself."""
+        return (self,)
+
+    def join(self, results: Sequence[Mapping[str, list[float]]]) -> dict[str, list[float]]:
+        """Return the squares of the whole model."""
+        return united(results)
 
     def to_json(self, result: Mapping[str, list[float]]) -> dict[str, Any]:
         """Return a result as plain JSON."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rammerge.engine.session import Session
 
 R = TypeVar("R")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Pass(Protocol[R]):
 
     @property
     def needs(self) -> Sequence[Pass[Any]]:
-        """The passes whose results this one reads."""
+        """The passes whose results this one reads. Those of the same tensors suffice."""
 
     def collect(self, session: Session, runner: Runner, known: Statistics) -> Scans[R]:
         """Run the block function over the model, as often as needed, and return the result.
@@ -78,6 +79,12 @@ class Pass(Protocol[R]):
             runner: of the block function.
             known: the results of the passes that this one needs.
         """
+
+    def counted(self, known: Statistics) -> Sequence[Pass[Any]]:
+        """Return the passes to measure next for it if each is measured in parts of the model: mostly itself."""
+
+    def join(self, results: Sequence[R]) -> R:
+        """Return the result of the whole model from those of its parts, which are in order and share no tensor."""
 
     def to_json(self, result: R) -> Any:
         """Return a result as plain JSON, so that a run after a kill can use it."""
@@ -124,6 +131,11 @@ class Statistics:
                 raise ValueError(f"expected {each.name}, not {name}")
             results[each] = each.from_json(result)
         return cls(results)
+
+
+def united(parts: Iterable[Mapping[str, V]]) -> dict[str, V]:
+    """Return what is known of the tensors of all parts, in their order."""
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def count_by_tensor(session: Session, stage: str, runner: Runner, threshold: float) -> Scans[dict[str, list[int]]]:

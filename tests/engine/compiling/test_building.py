@@ -25,7 +25,7 @@ from rammerge.engine.compiling.build import build, run_on
 from rammerge.engine.compiling.loop import Form, FormCall
 from rammerge.engine.compiling.signature import Signature
 from rammerge.engine.options import Dtype, MergeOptions
-from rammerge.engine.passes.densities import DensitiesByRule
+from rammerge.engine.passes.densities import ChangesByRule
 from rammerge.engine.passes.merge_block import MergeBlock, UpdateBlock, block_function
 from rammerge.engine.passes.overlap import CountBlock
 from rammerge.errors import RammergeError
@@ -60,7 +60,7 @@ def library() -> Iterator[tuple[str, BlockFunction, DType, int, bool]]:
     yield "solved", block_function(then, "bfloat16", "nearest", solved=True), BFLOAT16, then.height, False
     for mode in get_args(MaskMode):
         yield f"count-{mode}", CountBlock(3, mode), next(turns)[1], 1, False
-    yield "densities", DensitiesByRule().function(3), BFLOAT16, 1, False
+    yield "densities", ChangesByRule().function(3), BFLOAT16, 1, False
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from rammerge.engine.blocks import BlockFunction, Update
 from rammerge.engine.compiling.build import _sample
 from rammerge.engine.compiling.signature import Signature
-from rammerge.engine.passes.densities import DensitiesByRule
+from rammerge.engine.passes.densities import ChangesByRule
 from rammerge.engine.passes.merge_block import MergeBlock
 from rammerge.errors import RammergeError
 from rammerge.numerics.dtypes import DTYPES
@@ -71,7 +71,7 @@ def functions() -> Iterator[tuple[BlockFunction, int]]:
         rule = resolve(name).bind(["one", "other"])
         yield MergeBlock.of(rule, "bfloat16", "stochastic"), rule.height
         yield from ((each.function(2), each.height) for each in rule.passes)
-    yield DensitiesByRule().function(2), DensitiesByRule.height
+    yield ChangesByRule().function(2), ChangesByRule.height
 
 
 @pytest.mark.parametrize(("function", "rows"), functions(), ids=lambda value: type(value).__name__)
@@ -104,7 +104,7 @@ def files_that_run(call: Callable[[], Any]) -> set[Path]:
 
 
 def test_the_translation_is_covered() -> None:
-    files = {path.name for path in Signature(DensitiesByRule().function(2), BFLOAT16, (BFLOAT16,) * 2, 1).files()}
+    files = {path.name for path in Signature(ChangesByRule().function(2), BFLOAT16, (BFLOAT16,) * 2, 1).files()}
     assert {"recording.py", "source.py", "build.py", "elementwise.h", "tiles.cpp"} <= files
 
 
