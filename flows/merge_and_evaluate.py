@@ -20,7 +20,7 @@ from flows.run.checking import check, require_answers, require_room
 from flows.run.given import GivenRecipe, read, run_name
 from flows.run.licences import require_licences
 from flows.run.outcome import Outcome
-from flows.run.parts import drop_parts, merge_parts
+from flows.run.parts import Parts, count_parts, drop_parts, merge_parts
 from flows.run.planned import Plan
 from flows.run.planning import look_up
 from flows.run.promoting import pushed, serve, tell
@@ -44,7 +44,6 @@ from tasks.runtime.models import ended_by_interrupt
 from tasks.runtime.runner import workers
 from tasks.runtime.tracing import trace_as_wished
 from tasks.steps.activations import activations
-from tasks.steps.collecting import Part
 from tasks.steps.conditions import Conditions
 from tasks.steps.evaluating import Scores, evaluate
 from tasks.steps.judging import compare, gate
@@ -96,8 +95,8 @@ def _carry_out(todo: Plan) -> Outcome:
     models = everyone if spec.evaluates else {}
     scores = {name: evaluate.submit(name, model, todo.suites, todo.conditions) for name, model in models.items()}
     scores |= ask_yardsticks(todo, family.yardsticks)
-    settle(*made.parts, *made.together, *made.variants.values(), *made.smoked.values())
-    drop_parts(made.parts)
+    settle(*made.parts.all, *made.together, *made.variants.values(), *made.smoked.values())
+    drop_parts(made.parts.all)
     variants = results(made.variants)
     if family.unmade:
         expect_records(next(iter(variants.values())).path)  # beside the evaluations, which are in other processes
@@ -160,8 +159,10 @@ def _bring(todo: Plan) -> _Family:
     heard = require_answers(todo, sources | results(yardsticks))
     notes = {name: agent.result().notes for name, agent in agents.items()}
     checked = preflight.submit(base, agents, todo.groups, spec.output, notes)
-    overlap = extract.submit(base, agents, todo.groups, spec.output.resize, spec.compute, checked)
-    settle(checked, overlap)
+    counted = count_parts(todo, sources, checked)
+    overlap = extract.submit(base, agents, todo.groups, spec.output.resize, spec.compute, checked, counted)
+    settle(checked, *counted, overlap)
+    drop_parts(counted)
     artifacts.publish_overlap(spec.name, overlap.result())
     adapted = against_adapters(todo, sources)
     warnings = [*checked.result().warnings, *heard, *adapted, *overlap.result().warnings]
@@ -172,7 +173,7 @@ def _bring(todo: Plan) -> _Family:
 class _Merges:
     """The merges that were started: their parts, all in one read, each variant, and the proof that it runs."""
 
-    parts: list[PrefectFuture[Part]]
+    parts: Parts
     together: list[PrefectFuture[Together]]
     variants: Mapping[str, PrefectFuture[Merged]]
     smoked: Mapping[str, PrefectFuture[Smoked]]
@@ -186,13 +187,13 @@ def _merge(todo: Plan, family: _Family) -> _Merges:
     parts = merge_parts(todo, family.sources, family.overlap.result(), family.unmade)
     together = None
     if todo.together:
-        together = merge_together.submit(base, agents, todo.groups, todo.together, *given, parts=parts)
+        together = merge_together.submit(base, agents, todo.groups, todo.together, *given, parts=parts.merged)
     variants = {
         name: merge.submit(
             *(name, base, agents, todo.groups, method, *given),
             activations=recorded.get(method.data),
             together=together if name in todo.together else None,
-            parts=[] if name in todo.together else parts,
+            parts=[] if name in todo.together else parts.merged,
         )
         for name, method in todo.variants.items()
     }

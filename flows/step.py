@@ -20,6 +20,7 @@ from tasks.runtime.runner import workers
 from tasks.runtime.step import Step
 from tasks.steps.activations import activations
 from tasks.steps.batches import choose_batches
+from tasks.steps.counting import overlap_part, statistics_part
 from tasks.steps.evaluating import evaluate
 from tasks.steps.merging import merge, merge_together
 from tasks.steps.overlap import extract
@@ -28,7 +29,7 @@ from tasks.steps.smoking import smoke
 from tasks.steps.trials import reference, trial
 
 _FOUND: tuple[Step[Any], ...] = (
-    *(extract, part, merge, merge_together),
+    *(overlap_part, extract, statistics_part, part, merge, merge_together),
     *(activations, choose_batches, evaluate, reference, smoke, trial),
 )
 STEPS = {step.kind: step for step in _FOUND}

@@ -1,10 +1,11 @@
 """A large merge in parts: each is a step, so that workers of a cluster merge one model at the same time.
 
-A part makes some of the shards, and reads only what they need. What methods need to know of the whole model is made
-once before. The step that merges collects the shards by hard link, checks them and adds what makes them a model.
+A part makes some of the shards, and reads only what they need. What methods need to know of the whole model is counted
+before (tasks.steps.counting). The step that merges collects the shards by hard link, checks them and adds what makes
+them a model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rammerge.publishing.identity import MERGE_VERSION
@@ -12,7 +13,7 @@ from rammerge.publishing.making import merge_part
 from rammerge.recipe import Compute, Output
 from tasks.runtime.step import step
 from tasks.runtime.turns import merging_on
-from tasks.steps.collecting import Part, collect
+from tasks.steps.collecting import Counted, Part, collect, read_counted
 from tasks.steps.computing import merge_options, report_progress
 from tasks.steps.methods import MethodRef
 from tasks.steps.overlap import OverlapResult
@@ -24,7 +25,7 @@ from tasks.steps.sources import Groups, Model, open_family
     version=MERGE_VERSION,
     run_name="merge part {number} of {parts}",
     result=Part,
-    ignore=["overlap", "compute", "measured"],
+    ignore=["overlap", "compute", "measured", "counted"],
     work="merge",
 )
 def part(
@@ -39,8 +40,12 @@ def part(
     number: int,
     parts: int,
     measured: Part | None = None,
+    counted: Sequence[Sequence[Counted]] = (),
 ) -> None:
-    """Merge a part of the shards of each variant, or for the number 0 measure what all parts need to know."""
+    """Merge a part of the shards of each variant, or for the number 0 make the statistics that all parts need.
+
+    `measured` is that part, and `counted` what they are made of, by round.
+    """
     family = open_family(base, agents, groups, output.resize)
     for name in methods:
         collect([measured] if measured else [], out / name, name)
@@ -51,6 +56,7 @@ def part(
             merge_options(output, compute, device),
             (number, parts),
             overlap=overlap.whole(),
+            found=read_counted(counted),
             tokenizer_from=output.tokenizer,
             progress=report_progress(),
         )

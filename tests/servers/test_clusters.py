@@ -1,7 +1,7 @@
 """Contract of runs on Dask and Ray, here clusters of two processes: a merge in parts has the bytes of one process.
 
-A worker that is killed amid a part takes no shard with it that was finished, and what workers do is seen in the run's
-process.
+A worker that is killed amid a part takes no shard with it that was finished, and no part that others counted. What
+workers do is seen in the run's process.
 """
 
 import json
@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prefect import flow
 
-from flows.run.parts import merge_parts
+from flows.run.parts import count_parts, merge_parts
 from flows.run.planning import plan
 from flows.run.settling import results, settle
 from rammerge.checkpoints.family import Family
@@ -68,6 +68,37 @@ METHOD = Method(name="mortal", summary="-", source="-", params=Params, kernel=ke
                 coefficients=lambda params, statistics, tensor, agents: [[0.5] * agents])
 """
 
+# A method that ranks magnitudes, and kills the process that begins first once the other one has counted its part.
+COUNTING = """
+import os, signal, time
+from pathlib import Path
+from rammerge import Method, Params, Update
+from rammerge.engine.passes.magnitudes import KeptMagnitudes
+
+HERE = Path(__file__).parent
+
+def ranked(block):
+    try:
+        (HERE / "armed").unlink()
+    except FileNotFoundError:
+        return block.deltas
+    until = time.monotonic() + 60
+    while not (found := counted()) and time.monotonic() < until:
+        time.sleep(0.05)
+    (HERE / "killed.txt").write_text("\\n".join(map(str, found)))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def counted():
+    return list(Path(os.environ["RAMMERGE_HOME"]).glob("store/statistics_part/[0-9a-f]*/counted.json"))
+
+def passes(params, agents):
+    return [KeptMagnitudes(ranked, ((0.0,) * agents,), 0.5, by_tensor=False)]
+
+METHOD = Method(name="counting", summary="-", source="-", params=Params, passes=passes,
+                kernel=lambda block: Update(sum(block.deltas) * block.coefficients[0, 0]),
+                coefficients=lambda params, known, tensor, agents: [known[passes(params, agents)[0]][None]])
+"""
+
 
 @pytest.fixture(params=["dask", "ray"])
 def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -76,10 +107,10 @@ def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
-def write_recipe(root: Path, method: str, module: str) -> Path:
-    """Write a recipe over three agents, of which each tensor is a shard; `module` is that of the mortal method."""
+def write_recipe(root: Path, method: str, module: str, code: str = "") -> Path:
+    """Write a recipe over three agents, of which each tensor is a shard, and the `module` that it trusts."""
     write_family(root, *sparse_family(SHAPES, [0.3, 0.4, 0.2]))
-    (root / f"{module}.py").write_text(MORTAL)
+    (root / f"{module}.py").write_text(code)
     content = {
         "name": "tiny",
         "base": "base",
@@ -103,11 +134,13 @@ def merging(recipe: Path) -> Path:
         base = fetch.submit("base", todo.base)
         agents = {name: fetch.submit(name, origin, base) for name, origin in todo.agents.items()}
         checked = preflight.submit(base, agents, todo.groups, spec.output, {})
-        overlap = extract.submit(base, agents, todo.groups, spec.output.resize, spec.compute, checked)
-        settle(overlap)
-        parts = merge_parts(todo, results({"base": base, **agents}), overlap.result(), ["it"])
+        sources = results({"base": base, **agents})
+        counted = count_parts(todo, sources, checked)
+        overlap = extract.submit(base, agents, todo.groups, spec.output.resize, spec.compute, checked, counted)
+        settle(*counted, overlap)
+        parts = merge_parts(todo, sources, overlap.result(), ["it"])
         given = (todo.variants["it"], spec.output, spec.compute, overlap)
-        merged = merge.submit("it", base, agents, todo.groups, *given, parts=parts)
+        merged = merge.submit("it", base, agents, todo.groups, *given, parts=parts.merged)
         settle(merged)
         return Path(merged.result().path)
 
@@ -126,7 +159,7 @@ def weights(model: Path) -> dict[str, bytes]:
 
 def test_two_workers_make_the_bytes_of_one_process_also_when_one_is_killed(runner: str, tmp_path: Path) -> None:
     module = f"mortal_on_{runner}"
-    recipe = write_recipe(tmp_path, f"{module}:METHOD", module)
+    recipe = write_recipe(tmp_path, f"{module}:METHOD", module, MORTAL)
     expected = weights_of_one_process(recipe, tmp_path / "out")
     (tmp_path / "armed").touch()
     events: list[Event] = []
@@ -144,12 +177,22 @@ def test_two_workers_make_the_bytes_of_one_process_also_when_one_is_killed(runne
     records = {path.name: path for path in (home() / "store" / "merge_part").glob("*/*/records/*.json")}
     assert finished and all(records[name].stat().st_mtime_ns == time for name, time in finished.items())
     fetched = [f"fetch {name}" for name in ("base", "agent0", "agent1", "agent2")]
-    parts = [f"merge part {number} of 2" for number in range(3)]
+    parts = ["overlap part 1 of 2", "overlap part 2 of 2", *(f"merge part {number} of 2" for number in range(3))]
     ended = [event.step for event in events if event.state == "done"]
     assert sorted(ended) == sorted([*fetched, "preflight", "extract task vectors", *parts, "merge it"])
 
 
-@pytest.mark.usefixtures("runner")
-def test_statistics_of_the_whole_model_are_those_of_one_process(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, "ties", "unused")
-    assert weights(merging(recipe)) == weights_of_one_process(recipe, tmp_path / "out")
+def test_statistics_are_those_of_one_process_also_when_a_worker_is_killed_that_counts(
+    runner: str, tmp_path: Path
+) -> None:
+    module = f"counting_on_{runner}"
+    recipe = write_recipe(tmp_path, f"{module}:METHOD", module, COUNTING)
+    expected = weights_of_one_process(recipe, tmp_path / "out")
+    (tmp_path / "armed").touch()
+    ended: list[str] = []
+    with listening(lambda event: ended.append(event.step) if event.state == "done" else None):
+        assert weights(merging(recipe)) == expected
+    (counted,) = map(Path, (tmp_path / "killed.txt").read_text().splitlines())
+    assert counted.stat().st_mtime_ns < (tmp_path / "killed.txt").stat().st_mtime_ns, "it was counted once"
+    counts = [f"statistics part {number} of 2, round {turn}" for turn in (1, 2) for number in (1, 2)]
+    assert sorted(step for step in ended if step.startswith("statistics")) == sorted(counts)
