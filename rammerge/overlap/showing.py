@@ -49,7 +49,7 @@ def density_table(densities: Mapping[str, Densities]) -> Table:
     for name, found in densities.items():
         shares = [percent(share) for share in (*found.above.values(), found.relative, found.exact, found.hidden)]
         rows.append([name, ", ".join(found.dtypes), *shares])
-    columns = ["agent", "stored as", *(f"> {epsilon}" for epsilon in epsilons), "> 0.1 %", "bits", "bf16 hides"]
+    columns = ["agent", "dtype", *(f"> {epsilon}" for epsilon in epsilons), "> 0.1 %", "bits", "bf16 hides"]
     return Table(columns, rows, "Density by rule")
 
 

@@ -30,7 +30,7 @@ def model_card(manifest: Manifest, warnings: Sequence[str]) -> str:
         ),
         "",
         *_licences(manifest),
-        "| agent | changed elements | unique | shared | kept after rounding | lambda |",
+        "| agent | changed elements | unique | shared | changed in the merge | lambda |",
         "|---|---|---|---|---|---|",
         *_agent_rows(manifest),
         "",

@@ -82,7 +82,7 @@ class Settings:
         for name, params in self.steps():
             said.append(f"Then `{name}` with {listed(params)}." if params else f"Then `{name}`.")
         if self.prompts:
-            counted = f"{self.prompts['count']:,} unlabelled prompts, {self.prompts['tokens']:,} tokens"
+            counted = f"{self.prompts['count']:,} unlabeled prompts, {self.prompts['tokens']:,} tokens"
             said.append(f"Made with data: {counted}, SHA-256 `{self.prompts['sha256']}`.")
         return said
 

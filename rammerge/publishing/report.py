@@ -82,7 +82,7 @@ def table_of(survival: Survival, factors: Mapping[str, float] | None) -> Table:
         counts = [f"{count:,}" for count in (agent.active, agent.unique, agent.shared)]
         factor = f"{factors[name]:.4f}" if factors and name in factors else "-"
         rows.append([name, *counts, factor, percent(agent.survived_share)])
-    return Table(["agent", "changed", "unique", "shared", "lambda", "kept after rounding"], rows)
+    return Table(["agent", "changed", "unique", "shared", "lambda", "changed in the merge"], rows)
 
 
 def note_of(survival: Survival, dtype: str) -> str:

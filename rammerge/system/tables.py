@@ -29,7 +29,9 @@ class Table:
 
         table = RichTable(title=self.title, title_justify="left")
         for number, column in enumerate(self.columns):
-            table.add_column(Text(column), justify="left" if number == 0 else "right")
+            longest = max((len(row[number]) for row in self.rows), default=0)
+            # Where room is short, headings break before cells are cut.
+            table.add_column(Text(column), justify="left" if number == 0 else "right", no_wrap=longest >= len(column))
         for row in self.rows:
             table.add_row(*map(Text, row))
         return table

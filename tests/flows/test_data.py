@@ -52,7 +52,7 @@ def test_the_base_reads_the_prompts_and_the_merge_names_them(recipe: Path) -> No
     assert said is not None
     assert (said["count"], said["tokens"], len(said["sha256"])) == (2, 12, 64)
     card = (outcome.model / "README.md").read_text()
-    assert f"Made with data: 2 unlabelled prompts, 12 tokens, SHA-256 `{said['sha256']}`." in card
+    assert f"Made with data: 2 unlabeled prompts, 12 tokens, SHA-256 `{said['sha256']}`." in card
 
 
 def test_what_prompts_say_identifies_a_merge_and_where_they_are_does_not(recipe: Path) -> None:
