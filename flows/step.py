@@ -10,6 +10,7 @@ from prefect.states import Completed, Failed
 from flows.run.alive import alive, is_alive
 from flows.run.sending import BAD_INPUT, FLOW, read
 from flows.run.settling import settle
+from rammerge import store
 from rammerge.errors import InputError, RammergeError
 from rammerge.system.home import home
 from rammerge.system.redaction import redact, without_secrets
@@ -39,7 +40,13 @@ STEPS = {step.kind: step for step in _FOUND}
 @ended_by_interrupt()
 @without_secrets
 def step(
-    kind: str, name: str, arguments: dict[str, Any], asked_by: UUID, home: Path, timeout: str = "24h"
+    kind: str,
+    name: str,
+    arguments: dict[str, Any],
+    asked_by: UUID,
+    home: Path,
+    timeout: str = "24h",
+    shared: str | None = None,
 ) -> "State[None]":
     """Do a step of the run `asked_by`, for at most `timeout`. Runs start this themselves, as their recipes say.
 
@@ -50,8 +57,10 @@ def step(
         asked_by: the run's id.
         home: the run's RAMMERGE_HOME, which this worker must share.
         timeout: as `compute.timeout` of the recipe.
+        shared: the shared store that the run uses, if any.
     """
     activate()
+    store.share(shared)
     limit_steps(timeout)
     with alive():
         try:

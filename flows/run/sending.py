@@ -23,6 +23,7 @@ from prefect.serializers import JSONSerializer
 from prefect.states import Cancelling
 
 from flows.run.alive import close_dead, is_alive
+from rammerge import store
 from rammerge.errors import InputError, RammergeError
 from rammerge.recipe import Compute
 from rammerge.system.durations import parse_duration
@@ -93,6 +94,7 @@ class _Pool:
                 "asked_by": str(flow_run.id),
                 "home": str(home()),
                 "timeout": self.timeout,
+                "shared": store.shared_url(),
             },
             flow_run_name=asked.name,
             timeout=0,

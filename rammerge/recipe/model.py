@@ -161,6 +161,15 @@ class Recipe(Section):
         return hashlib.sha256(content.encode()).hexdigest()
 
     @property
+    def content(self) -> dict[str, Any]:
+        """What the recipe says of models, scores and releases, as JSON without keys that have their defaults.
+
+        So a key that a later release adds changes nothing for recipes that do not use it.
+        """
+        unused: Any = {"store": True, "compute": True, "registry": {"approval", "approval_timeout"}}
+        return self.model_dump(mode="json", exclude=unused, exclude_defaults=True)
+
+    @property
     def shared_store(self) -> str | None:
         """The shared store that the recipe names: an absolute directory, or an address."""
         shared = self.store.shared

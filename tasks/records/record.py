@@ -78,8 +78,11 @@ class Record(BaseModel):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The identity of each part."""
-        return {name: identity(getattr(self, name)) for name in type(self).model_fields if name != "started"}
+        """The identity of each part, without those that have their defaults: a later release may have more parts."""
+        fields = type(self).model_fields.items()
+        parts = {name: getattr(self, name) for name, field in fields if getattr(self, name) != field.default}
+        parts |= {"recipe": self.recipe.content}
+        return {name: identity(part) for name, part in parts.items() if name != "started"}
 
     @property
     def variant(self) -> str:

@@ -1,7 +1,7 @@
 """Steps in other processes than their run's: what a worker of a cluster and the run tell one another.
 
 A step in a worker writes how far it is into a file below the home, which both see, and the run's process reads it. How
-long a step may take travels with what Prefect sends of the flow.
+long a step may take, and the shared store, travel with what Prefect sends of the flow.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from pathlib import Path
 from prefect import Flow
 from prefect.context import FlowRunContext
 
+from rammerge import store
 from rammerge.system.home import home
 from tasks.runtime.limits import limit_steps_to
 from tasks.runtime.progress import Event, emit, listening
@@ -24,15 +25,41 @@ from tasks.runtime.progress import Event, emit, listening
 _EVERY_SECONDS = 0.5
 
 
+class StandIn(Flow[[], None]):
+    """A flow that is sent to workers in place of the run's own, with what they are to know of the run.
+
+    Attributes:
+        shared: the shared store that the run uses.
+    """
+
+    def __init__(self, name: str, seconds: float, shared: str | None) -> None:
+        """Take the flow's name, the limit of a step as its limit, and the shared store."""
+        super().__init__(_nothing, name=name, timeout_seconds=seconds)
+        self.shared = shared
+
+
+def _nothing() -> None:
+    """Do nothing: workers run steps, not the flow."""
+
+
+def follow_run() -> None:
+    """In a worker of a cluster use the shared store of the run that sent the step, and hold the run's limit."""
+    context = FlowRunContext.get()
+    if context is not None and context.detached and isinstance(context.flow, StandIn):
+        if store.shared_url() != context.flow.shared:
+            store.share(context.flow.shared)
+        if context.flow.timeout_seconds:
+            limit_steps_to(context.flow.timeout_seconds)
+
+
 @contextmanager
 def away(step: str) -> Iterator[None]:
-    """In a worker of a cluster tell the run how far the step is, and hold the run's limit; elsewhere do nothing."""
+    """In a worker of a cluster follow the run, and tell it how far the step is; elsewhere do nothing."""
     context = FlowRunContext.get()
     if context is None or not context.detached or context.flow_run is None:
         yield
         return
-    if context.flow is not None and context.flow.timeout_seconds:
-        limit_steps_to(context.flow.timeout_seconds)
+    follow_run()
     teller = _Teller(step, _directory(str(context.flow_run.id)))
     with listening(teller):
         try:
@@ -90,12 +117,3 @@ def _hear(directory: Path, over: threading.Event) -> None:
 
 def _directory(run: str) -> Path:
     return home() / "runs" / "progress" / run
-
-
-def stand_in(name: str, seconds: float) -> Flow[[], None]:
-    """Return a flow that is sent to workers in place of the run's own, with the limit of a step as its limit."""
-    return Flow(_nothing, name=name, timeout_seconds=seconds)
-
-
-def _nothing() -> None:
-    """Do nothing: workers run steps, not the flow."""

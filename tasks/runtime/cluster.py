@@ -16,11 +16,12 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
+from rammerge import store
 from rammerge.errors import InputError
 from rammerge.recipe import Compute, parse_runner
 from rammerge.system.home import home
 from rammerge.system.sizes import parse_size
-from tasks.runtime.away import heard, stand_in
+from tasks.runtime.away import StandIn, heard
 from tasks.runtime.environment import RUNNER
 from tasks.runtime.limits import step_seconds
 from tasks.runtime.runner import Workers, report_end
@@ -46,7 +47,7 @@ def steps_on(compute: Compute) -> Iterator[None]:
         return
     with task_runner(runner) if own else nullcontext(context.task_runner) as cluster, Cluster(cluster) as both:
         # The flow's own code would be sent with each step.
-        update = {"task_runner": both, "flow": stand_in(context.flow.name, step_seconds())}
+        update = {"task_runner": both, "flow": StandIn(context.flow.name, step_seconds(), store.shared_url())}
         with heard(str(context.flow_run.id)), context.model_copy(update=update):
             yield
 

@@ -24,7 +24,7 @@ from rammerge import store
 from rammerge.errors import RammergeError
 from rammerge.system.home import home
 from rammerge.system.redaction import without_secrets
-from tasks.runtime.away import away
+from tasks.runtime.away import away, follow_run
 from tasks.runtime.elsewhere import Asked, Work, whom_to_ask
 from tasks.runtime.limits import limited
 from tasks.runtime.progress import running
@@ -142,6 +142,7 @@ class Step(Generic[R]):
         return self._read(entry) is not None
 
     def _cache_key(self, _: TaskRunContext, given: dict[str, Any]) -> str:
+        follow_run()
         key = self.key(**given)
         entry = store.find(self.kind, key)
         # What an earlier run could not put into the shared store is put there by the step.

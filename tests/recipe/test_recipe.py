@@ -302,6 +302,20 @@ def test_digest_follows_meaning_not_layout(read: Callable[[str], Recipe]) -> Non
     assert read(FULL.replace("seed: 3", "seed: 4")).digest != recipe.digest
 
 
+def test_a_key_of_a_later_release_changes_no_content_where_it_is_not_used(read: Callable[[str], Recipe]) -> None:
+    class Later(Recipe):
+        added: int = 5
+
+    said = read(FULL)
+    later = Later.model_validate(said.model_dump(exclude_unset=True))
+    assert later.digest != said.digest and later.content == said.content
+    assert later.model_copy(update={"added": 6}).content != said.content
+    for unused in ('device: "cuda:1", memory: 1.5GiB', "promote: false"):
+        used = unused == "promote: false"
+        assert (read(FULL.replace(unused, "")).content != said.content) is used
+    assert read(f"{FULL}store: {{pack: true}}\n").content == said.content
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_examples_are_valid_and_so_says_the_schema(path: Path) -> None:
     recipe = load(path)

@@ -22,6 +22,7 @@ from flows.run import sending
 from flows.run.planning import plan
 from flows.run.pools import check_pools, require_server
 from flows.run.sending import BAD_INPUT, FLOW, in_pools
+from flows.step import step
 from rammerge.errors import InputError, RammergeError
 from rammerge.recipe import Compute
 from tasks.runtime.elsewhere import Asked, whom_to_ask
@@ -77,6 +78,22 @@ def test_pools_take_a_server_and_no_cluster(world: World) -> None:
         require_server(recipe)
     with pytest.raises(InputError, match="either a cluster as `runner`, or pools as `workers`"):
         plan(world.write(compute={"workers": {"evaluate": "gpu"}, "runner": "dask"}))
+
+
+def test_a_step_travels_with_the_shared_store_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, Any] = {}
+
+    def note(_: str, parameters: dict[str, Any], **__: Any) -> None:
+        sent.update(parameters)
+        raise RammergeError("noted")
+
+    monkeypatch.setattr(sending, "run_deployment", note)
+    monkeypatch.setenv("RAMMERGE_SHARED_STORE", "/mnt/shared")
+    with in_pools(Compute.model_validate({"workers": {"merge": "gpu"}})), pytest.raises(RammergeError, match="noted"):
+        ask = whom_to_ask("merge")
+        assert ask is not None
+        ask(Asked("merge", "merge x", {}))
+    assert sent["shared"] == "/mnt/shared" and sent.keys() == step.parameters.properties.keys()
 
 
 def test_pools_do_not_change_what_a_recipe_is(world: World) -> None:
