@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # reading a manifest needs none of these
     from rammerge.rules import ResolvedMethod
 
 # Raise this when the same inputs and settings give different bytes. It is part of cache keys.
-MERGE_VERSION = 3
+MERGE_VERSION = 4
 
 _METHOD = ("method", "preset", "params", "code", "weights", "tensors", "then", "prompts")
 _GIVEN = ("code", "weights", "tensors", "then", "prompts", "groups")

@@ -20,8 +20,10 @@ def merged(method: str, matrices: Matrices, **params: float) -> Tensor:
     seen = [matrix.T if view.transposed else matrix for matrix in matrices]
     if solved.of == "sum":
         seen = [torch.stack(list(seen)).sum(0)]
-    pairs = {(i, j): left @ seen[j].T for i, left in enumerate(seen) for j in range(i, len(seen))}
-    multipliers = solved.solve(Grams(view, pairs))
+    compared = len(seen) if solved.compares(view) else 1
+    pairs = {(i, j): left @ seen[j].T for i, left in enumerate(seen) for j in range(i, min(i + compared, len(seen)))}
+    blocks = [matrix.chunk(3, 1) for matrix in seen]
+    multipliers = solved.solve(Grams(view, pairs, lambda: zip(*blocks, strict=True)))
     if callable(multipliers):
         found = multipliers(seen)
         return found.T if view.transposed else found

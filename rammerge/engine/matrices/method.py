@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Union
 
 from rammerge.engine.matrices.view import MatrixView
+from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,13 +34,15 @@ class Grams:
     Attributes:
         view: the tensor. If it is stored [long, short], the matrices are its transposed ones.
         pairs: (i, j) -> float64 [short, short], matrix i times the transposed matrix j, for i <= j. Of task vectors
-            beside what was made of them, only (i, i) and those with the last matrix. A method may take out what it no
-            longer needs, to make room.
+            beside what was made of them, only (i, i) and those with the last matrix; where a method needs no others,
+            only (i, i). A method may take out what it no longer needs, to make room.
+        blocks: reads the matrices again, block by block of their long side, in float64.
         moments: what data says of them, for a method that needs it and a tensor of which there is any.
     """
 
     view: MatrixView
     pairs: dict[tuple[int, int], Tensor]
+    blocks: Callable[[], Iterator[Sequence[Tensor]]]
     moments: Moments | None = None
 
     def __len__(self) -> int:
@@ -81,14 +84,19 @@ OfBlock = Callable[[Sequence["Tensor"]], "Tensor"]
 
 @dataclass(frozen=True)
 class Factored:
-    """A multiplier as the product of float64 [short, k] and [k, short], which are smaller than it and faster."""
+    """A multiplier as the product of float64 [short, k] and [k, short], which are smaller than it and faster.
+
+    A multiple of the identity may be added.
+    """
 
     left: Tensor
     right: Tensor
+    identity: float = 0.0
 
     def __matmul__(self, matrix: Tensor) -> Tensor:
         """Return its product with a matrix [short, n]."""
-        return self.left @ (self.right @ matrix)
+        product = self.left @ (self.right @ matrix)
+        return product.add_(matrix, alpha=self.identity) if self.identity else product
 
 
 Multiplier = Union["Tensor", Factored]
@@ -99,7 +107,10 @@ Solution = Sequence[Multiplier] | OfBlock
 def times(matrix: Tensor, multiplier: Multiplier) -> Multiplier:
     """Return the product of float64 [short, short] and a multiplier."""
     if isinstance(multiplier, Factored):
-        return Factored(matrix @ multiplier.left, multiplier.right)
+        left = matrix @ multiplier.left
+        if multiplier.identity:
+            return torch.addmm(matrix, left, multiplier.right, beta=multiplier.identity)
+        return Factored(left, multiplier.right)
     return matrix @ multiplier
 
 
@@ -114,6 +125,8 @@ class MatrixMethod:
         matrices: (number of agents, tensor) -> how many float64 matrices [short, short] are held at once for it, the
             inner products and the multipliers included.
         takes: whether the tensor of a name is a matrix to it.
+        compares: whether it needs the inner products of different task vectors, for a tensor. Else it is given those of
+            each with itself.
         needs_moments: whether it sees what data says of the matrices.
         across: (tensor -> Frobenius norm of its update) -> factor of each update, by what all of them are; None if
             each matrix is merged for itself.
@@ -123,6 +136,7 @@ class MatrixMethod:
     of: Of
     matrices: Callable[[int, MatrixView], float]
     takes: Callable[[str], bool] = lambda _name: True
+    compares: Callable[[MatrixView], bool] = lambda _view: True
     needs_moments: bool = False
     across: Callable[[Mapping[str, float]], Mapping[str, float]] | None = None
 

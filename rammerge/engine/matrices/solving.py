@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from rammerge.engine.matrices.memory import matrices_of, plan_matrices
 from rammerge.engine.matrices.method import Grams, MatrixMethod, Moments, Multiplier, Of, added
 from rammerge.engine.matrices.moments import moments_of
 from rammerge.engine.matrices.reading import task_vectors
+from rammerge.engine.matrices.symmetric import add_product, mirror
 from rammerge.engine.matrices.updates import FLOAT32, UpdateFile, updates, with_updates
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.engine.options import MergeOptions
@@ -97,7 +98,7 @@ class _Solver:
         view = method.view(unit.tensor, self.session.base.tensors[unit.tensor].shape)
         if method.of == "update":
             self.made.write(view.name)
-        grams = self._grams(view, method.of)
+        grams = self._grams(view, method)
         if not all(bool(torch.isfinite(gram).all()) for gram in grams.pairs.values()):
             self.session.refuse_non_finite(unit)
         seen = 1 if method.of == "sum" else len(self.session.agents)
@@ -127,19 +128,26 @@ class _Solver:
         seen = self.activations is not None and name in self.activations.layers
         return seen or not self.methods[name].needs_moments
 
-    def _grams(self, view: MatrixView, of: Of) -> Grams:
+    def _grams(self, view: MatrixView, method: MatrixMethod) -> Grams:
         pairs: dict[tuple[int, int], Tensor] = {}
-        for block in view.blocks():
-            matrices = self._matrices(view, block, of)
+        compares = method.compares(view)
+        for matrices in self._blocks(view, method.of):
             for j, right in enumerate(matrices):
-                for i, left in enumerate(matrices[: j + 1]):
-                    if i != j and (of == "rows" or (of == "update" and j < len(matrices) - 1)):
-                        continue
-                    if (i, j) in pairs:
-                        pairs[i, j].addmm_(left, right.T)
+                others = compares and (method.of != "update" or j == len(matrices) - 1)
+                for i in [*range(j if others else 0), j]:
+                    if (i, j) not in pairs:
+                        pairs[i, j] = torch.zeros(view.short, view.short).to(right)
+                    if i == j:
+                        add_product(pairs[j, j], right)
                     else:
-                        pairs[i, j] = left @ right.T
-        return Grams(view, pairs, self._moments(view))
+                        pairs[i, j].addmm_(matrices[i], right.T)
+        for (i, j), gram in pairs.items():
+            if i == j:
+                mirror(gram)
+        return Grams(view, pairs, partial(self._blocks, view, method.of), self._moments(view))
+
+    def _blocks(self, view: MatrixView, of: Of) -> Iterator[Sequence[Tensor]]:
+        return (self._matrices(view, block, of) for block in view.blocks())
 
     def _moments(self, view: MatrixView) -> Moments | None:
         if self.activations is None or not self.methods[view.name].needs_moments:

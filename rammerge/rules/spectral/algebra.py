@@ -25,11 +25,18 @@ def spectrum(gram: Tensor, most: int | None = None) -> tuple[Tensor, Tensor]:
     Returns:
         float64 [r] and [m, r], where r is the numerical rank or `most`.
     """
+    values, vectors, _ = spectrum_and_rest(gram, most)
+    return values, vectors
+
+
+def spectrum_and_rest(gram: Tensor, most: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what `spectrum` does, and a basis of the directions that it leaves out: float64 [m, m - r]."""
     squares, vectors = torch.linalg.eigh(gram)
     values = squares.clamp(min=0.0).sqrt().flip(0)
-    rank = int((values > TOLERANCE * values[0]).sum())
+    rank = int((values > TOLERANCE * values[:1]).sum())
     kept = rank if most is None else min(rank, most)
-    return values[:kept], vectors[:, len(values) - kept :].flip(1)
+    rest = len(values) - kept
+    return values[:kept], vectors[:, rest:].flip(1), vectors[:, :rest]
 
 
 def inverse_root(gram: Tensor) -> Tensor:
@@ -38,21 +45,24 @@ def inverse_root(gram: Tensor) -> Tensor:
     return (vectors / values) @ vectors.T
 
 
-def polar(left: Tensor, values: Tensor, right: list[Tensor], grams: Grams) -> list[Tensor]:
-    """Return the multipliers of P diag(values) Q, where P and Q are the polar factors of `left` and of R.
+def times_inverse_root(matrix: Tensor, corner: Tensor, block: Tensor) -> Tensor:
+    """Return a matrix times the inverse square root of [[1, corner], [corner^T, block]], positive semidefinite.
 
-    R is the sum of right_t times matrix t. The polar factor of a matrix is the nearest one with orthonormal columns or
-    rows. Directions that `left` or R has twice, because agents are alike, are taken once, and not filled up with
-    arbitrary ones.
+    It is the identity but for as many directions of its first part as `corner` has, and for its second part.
 
     Args:
-        left: float64 [m, k].
-        values: float64 [k].
-        right: float64 [k, m] for each matrix. The list is used up.
-        grams: the matrices' inner products.
+        matrix: float64 [m, c + k].
+        corner: float64 [c, k].
+        block: float64 [k, k].
     """
-    turned = polar_rows(left, values, row_products(right, grams))
-    return [turned @ right.pop(0) for _ in range(len(grams))]
+    count = len(corner)
+    basis, inner = torch.linalg.qr(corner)
+    seen = len(inner)
+    identity = torch.eye(seen + len(block)).to(block)
+    small = identity.clone()
+    small[:seen, seen:], small[seen:, :seen], small[seen:, seen:] = inner, inner.T, block
+    turned = torch.cat([matrix[:, :count] @ basis, matrix[:, count:]], 1) @ (inverse_root(small) - identity)
+    return matrix + torch.cat([turned[:, :seen] @ basis.T, turned[:, seen:]], 1)
 
 
 def row_products(right: list[Tensor], grams: Grams) -> Tensor:
@@ -65,7 +75,11 @@ def row_products(right: list[Tensor], grams: Grams) -> Tensor:
 
 
 def polar_rows(left: Tensor, values: Tensor, rows: Tensor) -> Tensor:
-    """Return P diag(values) (R R^T)^-1/2, where P is the polar factor of `left`; times R it is what `polar` is about.
+    """Return P diag(values) (R R^T)^-1/2, where P is the polar factor of `left`.
+
+    Times R it is P diag(values) Q, where Q is the polar factor of R. The polar factor of a matrix is the nearest one
+    with orthonormal columns or rows. Directions that `left` or R has twice, because agents are alike, are taken once,
+    and not filled up with arbitrary ones.
 
     Args:
         left: float64 [m, k].

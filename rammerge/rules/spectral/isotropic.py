@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from rammerge.engine.matrices.method import Grams, MatrixMethod
+from rammerge.engine.matrices.method import Grams, MatrixMethod, Solution, added
 from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.spec import Method
-from rammerge.rules.spectral.algebra import TOLERANCE, polar, spectrum
+from rammerge.rules.spectral.algebra import TOLERANCE, spectrum, spectrum_and_rest, times_inverse_root
 from rammerge.rules.spectral.parameters import FLAT, ROUNDING, SpectralParams, scaled_mean
 from rammerge.system.lazy import torch
 
@@ -37,63 +38,91 @@ def _flatten(scale: float, grams: Grams) -> list[Tensor]:
     return [(vectors * (mean / values)) @ vectors.T]
 
 
-def _flatten_common_and_specific(scale: float, share: float, grams: Grams) -> list[Tensor]:
-    """Return the multipliers of Iso-CTS: directions of the sum, then each agent's own of what these leave (Alg. 1)."""
+def _flatten_common_and_specific(scale: float, share: float, grams: Grams) -> Solution:
+    """Return what makes a block of Iso-CTS: directions of the sum, then each agent's own of what these leave (Alg. 1).
+
+    With V and s the singular vectors and values of the sum S, and E_t and e_t those of rest_t, which is tau_t without
+    the output directions of S that are kept, the result is the product of the polar factors of [V, E_1, ...] and of the
+    rows V^T S / s and E_t^T rest_t / e_t.
+    """
     agents, short = len(grams), grams.view.short
     own = round((short - int(share * short)) / agents)
-    values, vectors = spectrum(grams.total(), short - own * agents)
-    lefts, sizes = [vectors], [values]
-    rights = [torch.zeros(short, short).to(vectors) for _ in range(agents)]
-    for right in rights:
-        right[: len(values)] = (vectors / values).T
-    for agent in range(agents):
-        rest = _without_common(grams, agent, values, vectors)
-        found, directions = spectrum(rest.gram, own)
-        # What rounding leaves of an agent in the common directions is nothing of its own.
-        kept = int((found > TOLERANCE * grams[agent, agent].trace().sqrt()).sum())
-        start = sum(map(len, sizes))
-        pick = (directions[:, :kept] / found[:kept]).T
-        for at, right in enumerate(rights):
-            part = rest.own if at == agent else rest.others
-            if part is not None:
-                right[start : start + kept] = pick @ part
-        lefts.append(directions[:, :kept])
-        sizes.append(found[:kept])
-    flat = torch.cat(sizes)
-    if not len(flat):
+    *found, rest = spectrum_and_rest(grams.total(), short - own * agents)
+    common = _Directions(*found)
+    parts = [_specific(grams, agent, common, rest, own) for agent in range(agents)]
+    sizes = torch.cat([common.values, *(part.values for part in parts)])
+    if not len(sizes):
         return [torch.zeros_like(grams[0, 0])] * agents
-    flat = torch.full_like(flat, scale * float(flat.mean()))
-    return polar(torch.cat(lefts, 1), flat, [right[: len(flat)] for right in rights], grams)
+    count, vectors = len(common.values), torch.cat([part.vectors for part in parts], 1)
+    along = torch.cat([part.pick @ _with_sum(grams, agent) for agent, part in enumerate(parts)]) @ common.pick.T
+    left = torch.cat([common.vectors, vectors], 1)
+    turned = times_inverse_root(left, common.vectors.T @ vectors, vectors.T @ vectors)
+    rows = _products_of_rows(grams, parts)
+    if grams.view.transposed:
+        # rest_t is tau_t less `along` times the rows of the sum, and orthogonal to these.
+        turned = times_inverse_root(turned, torch.zeros_like(along.T), rows - along @ along.T)
+        turned[:, :count] -= turned[:, count:] @ along
+    else:
+        turned = times_inverse_root(turned, along.T, rows)
+    turned *= scale * float(sizes.mean())
+    of_sum = turned[:, :count] @ common.pick
+    ends = list(accumulate(len(part.values) for part in parts))
+    lefts = torch.tensor_split(turned[:, count:], ends[:-1], 1)
+
+    def merged(matrices: Sequence[Tensor]) -> Tensor:
+        update = of_sum @ added(matrices)
+        for left, part, matrix in zip(lefts, parts, matrices, strict=True):
+            update.addmm_(left, part.pick @ matrix)
+        return update
+
+    return merged
 
 
 @dataclass(frozen=True)
-class _Rest:
-    """What common directions leave of an agent's matrix: own * its matrix + others * each other one.
+class _Directions:
+    """Some singular directions of a matrix from its short side.
 
     Attributes:
-        gram: the inner products of its rows.
-        own: multiplier of the agent's matrix.
-        others: multiplier of each other matrix, if any.
+        values: float64 [k], the singular values.
+        vectors: float64 [short, k], on the short side.
     """
 
-    gram: Tensor
-    own: Tensor
-    others: Tensor | None
+    values: Tensor
+    vectors: Tensor
+
+    @property
+    def pick(self) -> Tensor:
+        """What makes the singular vectors of the long side of the matrix: float64 [k, short]."""
+        return (self.vectors / self.values).T
 
 
-def _without_common(grams: Grams, agent: int, values: Tensor, vectors: Tensor) -> _Rest:
-    """Return the part of an agent's matrix that is orthogonal to the common output directions."""
-    identity, gram = torch.eye(len(vectors)).to(vectors), grams[agent, agent]
-    if not grams.view.transposed:
-        own = identity - vectors @ vectors.T
-        return _Rest(own @ gram @ own, own, None)
-    # The output is the long side. Its directions are those of the sum's rows, by way of the short side's.
-    with_sum = gram.clone()
-    for at in range(len(grams)):
-        if at != agent:
-            with_sum += grams[agent, at]
-    along = (with_sum @ (vectors / values**2)) @ vectors.T
-    return _Rest(gram - along @ with_sum.T, identity - along, -along)
+def _specific(grams: Grams, agent: int, common: _Directions, rest: Tensor, most: int) -> _Directions:
+    """Return the first directions of what is left of an agent's matrix without the common outputs.
+
+    `rest` is a basis of the directions of the short side that are not common.
+    """
+    gram = grams[agent, agent]
+    if grams.view.transposed:
+        # The output is the long side. Its directions are those of the sum's rows, by way of the short side's.
+        seen = _with_sum(grams, agent) @ common.pick.T
+        values, vectors = spectrum(gram - seen @ seen.T, most)
+    else:
+        values, vectors = spectrum(rest.T @ gram @ rest, most)
+        vectors = rest @ vectors
+    # What rounding leaves of an agent in the common directions is nothing of its own.
+    kept = int((values > TOLERANCE * gram.trace().sqrt()).sum())
+    return _Directions(values[:kept], vectors[:, :kept])
+
+
+def _with_sum(grams: Grams, agent: int) -> Tensor:
+    """Return the inner products of an agent's rows with those of the sum."""
+    return added(grams[agent, other] for other in range(len(grams)))
+
+
+def _products_of_rows(grams: Grams, parts: Sequence[_Directions]) -> Tensor:
+    """Return the inner products of all the rows pick_t tau_t."""
+    agents = range(len(parts))
+    return torch.cat([torch.cat([parts[i].pick @ grams[i, j] @ parts[j].pick.T for j in agents], 1) for i in agents])
 
 
 def _iso_c(params: SpectralParams) -> MatrixMethod:
@@ -102,7 +131,7 @@ def _iso_c(params: SpectralParams) -> MatrixMethod:
 
 def _iso_cts(params: IsoCtsParams) -> MatrixMethod:
     solve = partial(_flatten_common_and_specific, params.scale, params.common)
-    return MatrixMethod(solve, of="agents", matrices=lambda agents, _: agents * (agents + 1) / 2 + agents + 11)
+    return MatrixMethod(solve, of="agents", matrices=lambda agents, _: agents * (agents + 1) / 2 + 9)
 
 
 METHODS: Sequence[Method] = (

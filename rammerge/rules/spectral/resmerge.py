@@ -6,17 +6,19 @@ import math
 import re
 from collections.abc import Sequence
 from functools import partial
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from rammerge.engine.matrices.method import Grams, MatrixMethod
+from rammerge.engine.matrices.method import Factored, Grams, MatrixMethod
 from rammerge.overlap import Gram
 from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.span.combination import quadratic_form
 from rammerge.rules.spec import Method
 from rammerge.rules.spectral.algebra import spectrum
 from rammerge.rules.spectral.parameters import SpectralParams, scaled_mean
+from rammerge.system.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,26 +42,49 @@ class ResMergeParams(SpectralParams):
     head: float = Field(0.2, ge=0, description="strength of the first singular directions, relative to the residuals")
 
 
-def _heads_and_residuals(scale: float, least: float, head: float, grams: Grams) -> list[Tensor]:
+def _heads_and_residuals(scale: float, least: float, head: float, grams: Grams) -> list[Factored]:
     """Return the multipliers of ResMerge: the mean direction of residuals, and a share of the mean head.
 
     A head is a task vector's first singular component u s v^T = u u^T tau, and the residual is the rest. All lengths
-    and angles follow from u and the inner products.
+    and angles follow from the inner products of task vectors and of their rows u^T tau.
     """
-    agents = range(len(grams))
-    firsts = [spectrum(grams[agent, agent], most=1)[1] for agent in agents]
-    heads = [[_head_product(grams, firsts, i, j) for j in agents] for i in agents]
-    residuals = [[_residual_product(grams, firsts, i, j) for j in agents] for i in agents]
+    firsts = [_first(grams.pairs[agent, agent]) for agent in range(len(grams))]
+    heads, residuals = _products(firsts, grams)
     exponent_range = 1.0 - least if _COHERENT.search(grams.view.name) else 0.0
     factors = _residual_factors(residuals, exponent_range)
     size = math.sqrt(quadratic_form(residuals, factors))
     weight = _head_factor(heads, head * size)
-    multipliers = []
-    for agent, factor in enumerate(factors):
-        multiplier = scale * (weight - factor) * firsts[agent] @ firsts[agent].T
-        multiplier.diagonal().add_(scale * factor)
-        multipliers.append(multiplier)
-    return multipliers
+    return [
+        Factored(scale * (weight - factor) * first, first.T, scale * factor)
+        for first, factor in zip(firsts, factors, strict=True)
+    ]
+
+
+def _first(gram: Tensor) -> Tensor:
+    """Return the first left singular vector, float64 [m, 1]; zeros of a matrix that is zero."""
+    _, vectors = spectrum(gram, most=1)
+    return vectors if vectors.numel() else torch.zeros(len(gram), 1).to(gram)
+
+
+def _products(firsts: Sequence[Tensor], grams: Grams) -> tuple[list[list[float]], list[list[float]]]:
+    """Return the inner products of the agents' heads, and of their residuals.
+
+    With r_ta = u_a^T tau_t, those of heads i and j are (u_i u_j)(r_ii r_jj), and those of residuals are
+    (tau_i tau_j) - (r_ii r_ji) - (r_ij r_jj) + (u_i u_j)(r_ii r_jj). An agent that changed nothing has no u.
+    """
+    agents, directions = len(firsts), torch.cat(list(firsts), 1)
+    whole = torch.zeros(agents, agents).to(directions)
+    rows = torch.zeros(agents**2, agents**2).to(directions)
+    for matrices in grams.blocks():
+        seen = torch.cat([directions.T @ matrix for matrix in matrices])
+        rows.addmm_(seen, seen.T)
+        for i, j in combinations_with_replacement(range(agents), 2):
+            whole[i, j] += (matrices[i] * matrices[j]).sum()
+    along = rows.view(agents, agents, agents, agents)
+    heads = directions.T @ directions * torch.einsum("iijj->ij", along)
+    cut = torch.einsum("iiji->ij", along) + torch.einsum("ijjj->ij", along)
+    residuals = torch.triu(whole) + torch.triu(whole, 1).T - cut + heads
+    return heads.tolist(), residuals.tolist()
 
 
 def _residual_factors(products: Sequence[Sequence[float]], exponent_range: float) -> list[float]:
@@ -101,20 +126,6 @@ def _units(lengths: Sequence[float]) -> list[float]:
     return [1.0 / length if length else 0.0 for length in lengths]
 
 
-def _head_product(grams: Grams, firsts: Sequence[Tensor], i: int, j: int) -> float:
-    return _inner(firsts[i], grams[i, j], firsts[j]) * _inner(firsts[i], None, firsts[j])
-
-
-def _residual_product(grams: Grams, firsts: Sequence[Tensor], i: int, j: int) -> float:
-    gram = grams[i, j]
-    projected = _inner(firsts[i], gram, firsts[i]) + _inner(firsts[j], gram, firsts[j])
-    return float(gram.trace()) - projected + _head_product(grams, firsts, i, j)
-
-
-def _inner(left: Tensor, gram: Tensor | None, right: Tensor) -> float:
-    return float((left.T @ (right if gram is None else gram @ right)).sum())
-
-
 def _on_the_edge(gram: Gram) -> list[str]:
     """Return a sentence if the task vectors are hardly more coherent than orthogonal ones, where the result jumps."""
     products, n = gram.matrix(), len(gram.agents)
@@ -135,8 +146,9 @@ def _resmerge(params: ResMergeParams) -> MatrixMethod:
     return MatrixMethod(
         partial(_heads_and_residuals, params.scale, params.least_exponent, params.head),
         of="agents",
-        matrices=lambda agents, _: agents * (agents + 1) / 2 + agents + 1,
+        matrices=lambda agents, _: agents + 4,
         takes=_merges,
+        compares=lambda _: False,
     )
 
 

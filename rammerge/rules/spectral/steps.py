@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,7 @@ def _of_agents(
 ) -> list[Multiplier]:
     """Multiply the result of a method. It is a sum of multiplier times task vector, so inner products tell all."""
     agents = range(len(grams))
-    found = solve(Grams(grams.view, {(0, 0): grams.total()} if of_sum else dict(grams.pairs)))
+    found = solve(replace(grams, pairs={(0, 0): grams.total()} if of_sum else dict(grams.pairs)))
     assert not callable(found), "a method without multipliers refuses steps"
     multipliers = [*found] * (len(grams) if of_sum else 1)
     with_agents = [added(multipliers[i] @ grams[i, agent] for i in agents) for agent in agents]

@@ -51,15 +51,15 @@ def _least_disturbance(scale: float, ridge: float, grams: Grams) -> list[Tensor]
     return [next(solved).mul_(scale) if size > 0 else torch.zeros_like(grams[0, 0]) for size in sizes]
 
 
-def _from_inputs(grams: Grams, live: Sequence[int], sizes: Sequence[float], added: float) -> list[Tensor]:
+def _from_inputs(grams: Grams, live: Sequence[int], sizes: Sequence[float], ridge: float) -> list[Tensor]:
     """Solve for the inputs, if they are the short side."""
-    total = torch.stack([grams[agent, agent] / sizes[agent] for agent in live]).sum(0)
-    total.diagonal().add_(added)
+    total = added(grams[agent, agent] / sizes[agent] for agent in live)
+    total.diagonal().add_(ridge)
     factor = torch.linalg.cholesky(total)
     return [torch.cholesky_solve(grams[agent, agent] / sizes[agent], factor) for agent in live]
 
 
-def _from_outputs(grams: Grams, live: Sequence[int], sizes: Sequence[float], added: float) -> list[Tensor]:
+def _from_outputs(grams: Grams, live: Sequence[int], sizes: Sequence[float], ridge: float) -> list[Tensor]:
     """Solve for the outputs of all agents together: the same M, since (sum of G_t + c)^-1 T = T (T T^T + c)^-1.
 
     T is the matrix of all tau_t / |tau_t|, one below the other. T T^T + c is factored block by block in the place of
@@ -70,7 +70,7 @@ def _from_outputs(grams: Grams, live: Sequence[int], sizes: Sequence[float], add
         if sizes[i] and sizes[j]:
             blocks[i, j] = block / (sizes[i] * sizes[j]) ** 0.5
     for agent in live:
-        blocks[agent, agent].diagonal().add_(added)
+        blocks[agent, agent].diagonal().add_(ridge)
     _factor(blocks, live)
     for at, k in enumerate(live):  # forwards by the transposed factor, then back by the factor
         for i in live[:at]:
@@ -95,13 +95,14 @@ def _factor(blocks: dict[tuple[int, int], Tensor], live: Sequence[int]) -> None:
 
 
 def _matrices(agents: int, view: MatrixView) -> float:
-    pairs = agents * (agents + 1) / 2
-    return pairs + agents + (5 if view.transposed else 7)  # solving copies what it is given
+    if view.transposed:
+        return 2 * agents + 5  # solving copies what it is given
+    return agents * (agents + 1) / 2 + agents + 7
 
 
 def _wudi(params: WudiParams) -> MatrixMethod:
     solve = partial(_least_disturbance, params.scale, params.ridge)
-    return MatrixMethod(solve, of="agents", matrices=_matrices)
+    return MatrixMethod(solve, of="agents", matrices=_matrices, compares=lambda view: not view.transposed)
 
 
 def _descent(params: WudiAdamParams, grams: Grams) -> OfBlock:
