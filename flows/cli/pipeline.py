@@ -111,7 +111,9 @@ def report(
 
 
 def ui(
-    port: Annotated[int, typer.Option(help="Port of the Prefect dashboard; MLflow's is the next free one.")] = PORT,
+    port: Annotated[
+        int, typer.Option(help="Port of the Prefect dashboard; MLflow's is the next free one.", min=0, max=65534)
+    ] = PORT,
 ) -> None:
     """Serve the Prefect and MLflow dashboards on loopback until Ctrl-C."""
     prepare()

@@ -17,6 +17,15 @@ from rammerge.system.interrupts import ended_by_signals, interrupted, say_interr
 from rammerge.system.redaction import redact
 
 _NAME = "rammerge"  # in messages and for the shell's completion, however the program was started
+# What the parser says of a value, and the same in the words of people.
+_PLAIN = {
+    "Value error, ": "",
+    "Input should be": "it should be",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "a valid integer, unable to parse string as an integer": "a whole number",
+    "a valid number, unable to parse string as a number": "a number",
+}
 
 app = typer.Typer(
     name=_NAME,
@@ -88,7 +97,9 @@ def _usage(error: typer.TyperException) -> str:
     """Return the message for a command line that cannot be parsed."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "rammerge"
-    words = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
+    words = " ".join(error.format_message().split()).rstrip(".")
+    for said, plain in _PLAIN.items():
+        words = words.replace(said, plain)
     return f"{words}; see `{command} --help`"
 
 

@@ -152,9 +152,10 @@ def _usable_port(host: str, port: int) -> int:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()
-    except OSError as error:
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "65535 is the last"
         raise InputError(
-            f"port {port} of {host} cannot be used ({error.strerror}); name others with --port and --mlflow-port"
+            f"port {port} of {host} cannot be used ({reason}); name others with --port and --mlflow-port"
         ) from error
     return port
 

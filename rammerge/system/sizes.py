@@ -3,20 +3,22 @@
 import re
 from fractions import Fraction
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([kmgt])(i?))?b?", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([kmgt])(i?))?(b?)", re.ASCII | re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:
     """Return the number of bytes that `text` means (`5GB`, `1.5 GiB`, `800m`, `1000000`).
+
+    A number below 1000 needs a unit, because whoever writes 5 means larger ones than bytes.
 
     Raises:
         ValueError: `text` is not a size.
     """
     match = _SIZE.fullmatch(text.strip())
     if match:
-        number, prefix, binary = match.groups()
+        number, prefix, binary, byte = match.groups()
         power = " kmgt".index((prefix or " ").lower())
         size = int(Fraction(number) * (1024 if binary else 1000) ** power)
-        if size:
+        if size >= 1000 or (size and (prefix or byte)):
             return size
     raise ValueError("a size is a number with a unit, such as 5GB or 512MiB")

@@ -1,7 +1,7 @@
 """Contract: a size, and a time, means the same everywhere, and text that is neither is refused."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rammerge.system.durations import parse_duration
@@ -13,6 +13,7 @@ def test_sizes(number: int, prefix: str, spelled_out: bool) -> None:
     step = 1024 if "i" in prefix else 1000
     size = number * step ** (" KMGT".index(prefix[0].upper()) if prefix else 0)
     unit = prefix + "B" * spelled_out
+    assume(unit or size >= 1000)
     for text in (f"{number}{unit}", f"{number} {unit}".strip(), f"{number}{unit}".lower(), f"{number}{unit}".upper()):
         assert parse_size(text) == size
 
@@ -23,7 +24,7 @@ def test_fractions_are_exact() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "lots", "-1GB", "0", "0GB", "0.1B", "1e3GB", "5 G B", "5.5.5GB", "1QB", "5i", "٣GB"]
+    "text", ["", "x", "lots", "-1GB", "0", "0GB", "0.1B", "1e3GB", "5 G B", "5.5.5GB", "1QB", "5i", "٣GB", "50", "999"]
 )
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="a size is a number with a unit, such as 5GB or 512MiB"):

@@ -320,6 +320,8 @@ def test_a_hub_id_without_network(root: Path, refused: Refused, written: Callabl
         (["check"], "give the path of a recipe"),
         (["merge", "--base=.", "--agent=.", "--out=out", "--shard-size=lots"], "--shard-size 'lots': a size is a"),
         (["inspect", "--base=.", ".", "--memory=-1GB"], "--memory '-1GB': a size is a"),
+        (["merge", "--base=.", "--agent=.", "--out=out", "--threads=two"], "'--threads': it should be a whole number"),
+        (["ui", "--port=70000"], "'--port': it should be at most 65534"),
     ],
 )
 def test_other_commands(
