@@ -12,7 +12,7 @@ from tasks.steps.conditions import SuiteRef
 
 def foreign_code(plan: Plan) -> Iterator[str]:
     """Yield a sentence for each suite, module and package whose code the recipe runs."""
-    ours = {suite.path.resolve() for suite in bundled_suites()}
+    ours = {suite.path.resolve() for suite in bundled_suites({suite.name for suite in plan.suites})}
     places = [_of_suite(suite) for suite in plan.suites if suite.path.resolve() not in ours]
     places += [_of_object(name, "method") for name in _methods(plan)]
     places += [_of_object(rule, "gate") for rule in plan.gate_code]
