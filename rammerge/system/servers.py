@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 from typing import BinaryIO
 
 from rammerge.errors import RammergeError
@@ -23,6 +24,7 @@ from rammerge.system import libc
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
+_OF_NO_CONNECTION = range(20_000, 32_768)
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,12 @@ def address_of(host: str, port: int) -> str:
 
 
 def free_port(wanted: int = 0) -> int:
-    """Return `wanted` if nothing listens there, else a free port of loopback."""
-    for port in (wanted, 0):
+    """Return `wanted` if nothing listens there, else a free port of loopback.
+
+    It is none of those that Linux gives to connections, by its default: one of these could have been given away before
+    a server that takes seconds to start listens there.
+    """
+    for port in ([wanted] if wanted else []) + SystemRandom().sample(_OF_NO_CONNECTION, 100) + [0]:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((LOOPBACK, port))

@@ -16,8 +16,8 @@ from flows.servers.api import require_prefect
 from rammerge.checkpoints.hub import download
 from rammerge.errors import RammergeError
 from rammerge.recipe import load
-from rammerge.system.servers import free_port
 from tasks.search.study import open_database
+from tests.fixtures.addresses import nobody
 from tests.fixtures.canaries import IN_ADDRESS, VARIABLES, echoing, leaking_files, leaks
 from tests.fixtures.pipeline import World
 
@@ -80,10 +80,10 @@ def test_mlflow_that_refuses(
 @pytest.mark.parametrize(
     "address",
     [
-        f"http://u:{IN_ADDRESS}@127.0.0.1:{{port}}",
-        f"postgresql://u:{IN_ADDRESS}@127.0.0.1:{{port}}/db",
-        f"postgresql+psycopg://u:{IN_ADDRESS}@127.0.0.1:{{port}}/db?password=canary-query",
-        f"mysql://u:{IN_ADDRESS}@127.0.0.1:{{port}}/db",
+        f"http://u:{IN_ADDRESS}@{{nobody}}",
+        f"postgresql://u:{IN_ADDRESS}@{{nobody}}/db",
+        f"postgresql+psycopg://u:{IN_ADDRESS}@{{nobody}}/db?password=canary-query",
+        f"mysql://u:{IN_ADDRESS}@{{nobody}}/db",
         f"weird://u:{IN_ADDRESS}@127.0.0.1/db",
         f"http://u:{IN_ADDRESS}@127.0.0.1:port",
         "sqlite:///{file}?password=canary-query",
@@ -94,10 +94,11 @@ def test_databases_and_servers_that_cannot_be_used(
     address: str, shown: Callable[[Callable[[], object]], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "no.db").write_text("this is no database")
-    address = address.format(port=free_port(), file=tmp_path / "no.db")
-    assert leaks(shown(_releases(address, monkeypatch))) == []
-    if not address.startswith("http"):
-        assert leaks(shown(lambda: open_database(address))) == []
+    with nobody() as place:
+        address = address.format(nobody=place, file=tmp_path / "no.db")
+        assert leaks(shown(_releases(address, monkeypatch))) == []
+        if not address.startswith("http"):
+            assert leaks(shown(lambda: open_database(address))) == []
 
 
 @pytest.mark.parametrize("status", [*STATUSES[:4], None])
@@ -106,8 +107,8 @@ def test_prefect_that_refuses(
 ) -> None:
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
 
-    with echoing(status or 200) as place:
-        address = f"http://u:{IN_ADDRESS}@{place if status else f'127.0.0.1:{free_port()}'}/api"
+    with echoing(status) if status else nobody() as place:
+        address = f"http://u:{IN_ADDRESS}@{place}/api"
         monkeypatch.setenv("PREFECT_API_URL", address)
         for settings in (
             {PREFECT_API_KEY: VARIABLES["PREFECT_API_KEY"]},

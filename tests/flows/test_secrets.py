@@ -11,6 +11,7 @@ import pytest
 
 from flows.servers.local import mlflow_server
 from rammerge.system.servers import free_port
+from tests.fixtures.addresses import nobody
 from tests.fixtures.canaries import VARIABLES, leaking_files
 from tests.fixtures.pipeline import World
 from tests.fixtures.planted import plant_code
@@ -85,12 +86,11 @@ def test_a_run_with_credentials_leaves_none_behind_and_runs_no_code_of_models(wo
 
 @pytest.mark.parametrize("words", [("releases", "tiny"), ("promote", "tiny", "1"), ("rollback", "tiny"), ("run",)])
 def test_an_error_does_not_tell_the_credentials(world: World, words: tuple[str, ...]) -> None:
-    closed = f"http://planted:{PASSWORD}@127.0.0.1:{free_port()}"
     fast = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
     command = [*words, str(world.write(merges=["ram"]))] if words == ("run",) else [*words]
-    done = subprocess.run(
-        [*COMMAND, *command, "--debug"], env=environment(world, closed) | fast, capture_output=True, text=True
-    )
+    with nobody() as place:
+        told = environment(world, f"http://planted:{PASSWORD}@{place}") | fast
+        done = subprocess.run([*COMMAND, *command, "--debug"], env=told, capture_output=True, text=True)
     assert done.returncode != 0
     assert not [secret for secret in SECRETS if secret in done.stdout + done.stderr]
     assert leaking_files(world.root, SECRETS) == []
