@@ -21,6 +21,8 @@ from rammerge.errors import InputError, RammergeError
 from tests.evaluation.made import write_model, write_suite
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
@@ -114,13 +116,13 @@ def test_a_process_serves_the_next_caller_unless_it_is_not_to_be_kept(pool: Pool
         assert fourth is not third
 
 
-def test_closing_ends_what_runs_at_once(model: Path, suite: Path, tmp_path: Path) -> None:
+def test_closing_ends_what_runs_at_once(pool: Pool, model: Path, suite: Path, tmp_path: Path) -> None:
     started = tmp_path / "started"
     (suite / "scoring.py").write_text(
         f"import pathlib, time\ndef process_results(doc, results):\n"
         f"    pathlib.Path({str(started)!r}).touch()\n    time.sleep(10000)\n"
     )
-    pool, failures = Pool(), list[str]()
+    failures: list[str] = []
 
     def ask() -> None:
         with pytest.raises(RammergeError) as failed, pool.worker() as worker:
@@ -135,7 +137,6 @@ def test_closing_ends_what_runs_at_once(model: Path, suite: Path, tmp_path: Path
     assert "the process that ran the model has ended" in failures[0]
     with pool.worker() as worker:  # an interrupted session may go on
         assert worker.ask("try_out", model_dir=str(model), device="cpu")
-    pool.close()
 
 
 PARENT = """
@@ -187,15 +188,17 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def test_what_takes_too_long_is_ended_and_the_next_model_runs(model: Path, tmp_path: Path) -> None:
+def test_what_takes_too_long_is_ended_and_the_next_model_runs(
+    pool: Pool, model: Path, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Scoring that sleeps for ever would otherwise hang a run, and the next one would wait for it."""
-    suite = write_suite(tmp_path / "words")
-    (suite / "scoring.py").write_text("import time\ndef process_results(doc, results):\n    time.sleep(600)\n")
-    pool = Pool(limit=3.0)
-    try:
-        with pytest.raises(RammergeError, match=r"took longer than 0:00:03 and was ended"), pool.worker() as worker:
+    (suite / "scoring.py").write_text("import time\ndef process_results(doc, results):\n    time.sleep(100_000)\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "limit", 1.0)  # of processes that are forked now
+        with (
+            pytest.raises(RammergeError, match=r"took longer than 0:00:01 and was ended"),
+            pool.worker(purpose="hangs") as worker,
+        ):
             worker.ask("evaluate", **question(model, load_suite(suite), tmp_path / "out"))
-        with pool.worker() as worker:
-            assert worker.ask("try_out", model_dir=str(model), device="cpu")[1]
-    finally:
-        pool.close()
+    with pool.worker(purpose="hangs") as worker:
+        assert worker.ask("try_out", model_dir=str(model), device="cpu")[1]

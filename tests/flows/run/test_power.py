@@ -1,15 +1,16 @@
 """Contract: check says what the recipe's items can show, and which gates ask for more than that, before any work."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from evaluation.power import Items
 from evaluation.runners.rehearsal import Rehearsed
+from flows.cli.program import main
 from flows.run.planning import plan
 from flows.run.power import asked_by_gates, detectable, items_of
 from tests.fixtures.pipeline import World
@@ -31,14 +32,14 @@ def asked(world: World, items: int, *gates: dict[str, Any]) -> list[str]:
     return found
 
 
-def test_check_tells_of_few_items_and_strict_gates(world: World) -> None:
+def test_check_tells_of_few_items_and_strict_gates(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = world.write(gates=[{"rule": rule, "margin": 0.02} for rule in RULES])
-    command = [sys.executable, "-m", "rammerge", "check", str(recipe)]
-    done = subprocess.run(
-        command, env=os.environ | world.environment(), capture_output=True, text=True, check=False, timeout=300
-    )
-    said = done.stdout.splitlines()
-    assert done.returncode == 0, done.stderr
+    # Commands set variables for the rest of their process, so all are restored.
+    restored, words = patch.dict(os.environ, world.environment()), ["rammerge", "check", str(recipe)]
+    with restored, patch.object(sys, "argv", words), pytest.raises(SystemExit) as exit_:
+        main()
+    said = capsys.readouterr().out.splitlines()
+    assert exit_.value.code == 0
     (power,) = [line for line in said if line.startswith("power: on 10 test items no difference is ")]
     assert "detected with 80% power if two models differ on 10% of the items, and no difference if on 30%" in power
     warnings = [line for line in said if "(margin 0.02) passes only a model that gains at least" in line]
