@@ -4,19 +4,25 @@ Running the same command again, even twice at once, finishes and redoes at most 
 """
 
 import signal
+import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tasks.records.connection import client
+from tasks.records.trend import EXPERIMENT
 from tests.fixtures.pipeline import World
-from tests.fixtures.program import Start, dashboards, finish, processes_of, starting, wait_until_gone
+from tests.fixtures.program import Start, dashboards, finish, processes_of, wait_until_gone
 from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until
 
+pytestmark = pytest.mark.long
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    world = World(tmp_path_factory.mktemp("world"))
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path)
     world.write(merges=["ram"])  # one variant: the fewest steps that there can be
     return world
 
@@ -42,30 +48,44 @@ def test_killed_then_finished(world: World, start: Start) -> None:
     wait_until_gone(world)
 
 
-def test_a_signal_waits_for_no_model(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    world.write(merges=["ram"])
+def test_a_signal_waits_for_no_model(world: World, start: Start, tmp_path: Path) -> None:
     scored = tmp_path / "scored"
     # Scoring that never ends: whoever waits for it hangs.
     (tmp_path / "words" / "scoring.py").write_text(
         "import pathlib, time\ndef process_results(doc, results):\n"
         f"    pathlib.Path({str(scored)!r}).touch()\n    time.sleep(100_000)\n"
     )
-    with starting(world) as start:
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            process = start("run", str(world.recipe))
-            wait_until(scored.exists, "the first item to be scored")
-            process.send_signal(signum)
-            _, errors = process.communicate(timeout=PATIENCE_SECONDS)
-            assert process.returncode == 128 + signum, errors
-            *steps, line = errors.splitlines()
-            assert line == "interrupted; run the same command again to continue: what was finished is kept"
-            assert not [step for step in steps[1:] if not step.endswith("cached") and " done " not in step], errors
-            wait_until_gone(world)
-            scored.unlink()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        process = start("run", str(world.recipe))
+        wait_until(scored.exists, "the first item to be scored")
+        process.send_signal(signum)
+        _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+        assert process.returncode == 128 + signum, errors
+        *steps, line = errors.splitlines()
+        assert line == "interrupted; run the same command again to continue: what was finished is kept"
+        assert not [step for step in steps[1:] if not step.endswith("cached") and " done " not in step], errors
+        wait_until_gone(world)
+        scored.unlink()
+
+
+def is_past(milliseconds: int) -> bool:
+    return time.time() * 1000 >= milliseconds + 1
+
+
+def record(world: World) -> None:
+    """Leave in MLflow what the pages of a run are found by: its experiment, that of trends, and its model."""
+    with pytest.MonkeyPatch.context() as patch:
+        world.enter(patch)
+        mlflow = client()
+        for name in ("tiny", EXPERIMENT):
+            made = mlflow.get_experiment(mlflow.create_experiment(name))
+            # What was written to last comes first, by a clock of milliseconds.
+            wait_until(partial(is_past, made.last_update_time), "the clock to tick")
+        mlflow.create_registered_model("tiny")
 
 
 def test_dashboards_start_and_leave_nothing_behind(world: World, start: Start) -> None:
+    record(world)
     process = start("ui", "--port", "0")
     addresses = dashboards(process)
     assert [address.partition("/#/")[2] for address in addresses[1:]] == [

@@ -33,12 +33,14 @@ class Proxy:
         url: its address.
         fault: decides about each request.
         passed: the requests that were passed on.
+        done: those of them that the server has answered.
         over: set when it ends.
     """
 
     url: str
     fault: Fault
     passed: list[Request] = field(default_factory=list)
+    done: list[Request] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
 
@@ -85,6 +87,7 @@ def _handle(handler: BaseHTTPRequestHandler, proxy: Proxy, server: str) -> None:
         return
     proxy.passed.append(request)
     status, answered, content = _ask(server, request, headers, body)
+    proxy.done.append(request)
     if status == 412 and fault == "unconditional":
         status, answered, content = 200, {}, b""
     _send(handler, status, answered, content, cut=fault == "cut")

@@ -39,7 +39,7 @@ from rammerge import Method, Params, Update
 HERE = Path(__file__).parent
 
 def wait(condition):
-    until = time.monotonic() + 60
+    until = time.monotonic() + 1800  # only a guard against hanging
     while not condition() and time.monotonic() < until:
         time.sleep(0.05)
 

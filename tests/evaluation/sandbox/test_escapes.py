@@ -26,7 +26,7 @@ from evaluation.sandbox.landlock import Sandlock
 from evaluation.sandbox.limits import USUAL
 from evaluation.sandbox.program import Program
 from tests.fixtures.installed import CHECKOUT
-from tests.fixtures.waiting import wait_until
+from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until
 
 SECRET = 471147
 TESTS = f"def check(candidate):\n    assert candidate(20, 3) == {SECRET}\n"
@@ -123,7 +123,9 @@ def sandbox(request: pytest.FixtureRequest) -> Sandbox:
     return made(request.param)
 
 
-def call(sandbox: Sandbox, source: str, *arguments: Any, limits: Limits = USUAL, seconds: float = 60.0) -> Any:
+def call(
+    sandbox: Sandbox, source: str, *arguments: Any, limits: Limits = USUAL, seconds: float = PATIENCE_SECONDS
+) -> Any:
     """Return what `f` of the program returns, or the error that it raises, as a string."""
     program = Program(sandbox, source, "f", limits)
     try:
@@ -233,7 +235,7 @@ def test_a_signal_to_everybody_reaches_only_the_sandbox(sandbox: Sandbox) -> Non
         with suppress(NoAnswerError):  # it hits itself
             call(sandbox, "import os\ndef f(): os.kill(-1, 9)")
         assert bystander.poll() is None
-        bystander.communicate(b"\n", timeout=60)
+        bystander.communicate(b"\n", timeout=PATIENCE_SECONDS)
         assert bystander.returncode == 0
 
 

@@ -11,6 +11,7 @@ import shutil
 import string
 import subprocess
 import sys
+from codecs import getincrementaldecoder
 from contextlib import suppress
 from pathlib import Path
 
@@ -202,15 +203,15 @@ def converse(command: list[str], answers: list[tuple[str, str]], cwd: Path) -> t
     leader, follower = pty.openpty()
     process = subprocess.Popen(command, cwd=cwd, stdin=follower, stdout=follower, stderr=follower, env=os.environ)
     os.close(follower)
-    screen, seen = "", 0
+    screen, seen, decode = "", 0, getincrementaldecoder("utf-8")().decode
     with no_hanging(), suppress(OSError):  # EIO: the command has ended
         for question, answer in answers:
             while question not in screen[seen:]:
-                screen += os.read(leader, 4096).decode()
+                screen += decode(os.read(leader, 4096))
             seen = len(screen)
             os.write(leader, answer.encode())
         while True:
-            screen += os.read(leader, 4096).decode()
+            screen += decode(os.read(leader, 4096))
     os.close(leader)
     return process.wait(), screen
 
