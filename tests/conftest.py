@@ -41,6 +41,10 @@ os.environ["RAMMERGE_HOME"] = tempfile.mkdtemp(prefix="rammerge-tests-")
 atexit.register(shutil.rmtree, os.environ["RAMMERGE_HOME"], ignore_errors=True)
 activate()
 
+# What is printed does not depend on where the tests are started: rich and typer would follow these.
+for name in ("COLUMNS", "LINES", "FORCE_COLOR", "CLICOLOR_FORCE", "TERMINAL_WIDTH", "GITHUB_ACTIONS"):
+    os.environ.pop(name, None)
+
 # Read by huggingface_hub, transformers and torch when they are first imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -50,6 +54,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What runs models takes seconds to start. It stays for the next test that needs it.
 pool._IDLE_SECONDS = 3600.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that no worker is left with it when the others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(autouse=True)

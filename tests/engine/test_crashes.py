@@ -34,6 +34,8 @@ from rammerge.system import libc
 from tests.engine.models import DATA_FREE, Models, merge, sparse_family, weight_bytes, write, write_family
 from tests.fixtures.kills import in_child, note_disk_calls
 
+pytestmark = pytest.mark.long
+
 SHAPES = {f"layer.{index}.weight": (200, 100) for index in range(6)}
 OPTIONS = MergeOptions("bfloat16", shard_size=45_000, compile="never", threads=2)
 METHOD = resolve("ram_plus")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.fixtures.pipeline import World
 
-pytestmark = pytest.mark.usefixtures("prefect_api")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("prefect_api")]
 
 AVERAGE = {"merges": ["average"], "gates": []}
 # Ten items cannot show that a model is within 0.02 of another one, but everything is within 1.

@@ -17,6 +17,8 @@ from tests.fixtures.pipeline import World
 from tests.fixtures.program import dashboards, finish, starting
 from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until
 
+pytestmark = pytest.mark.long
+
 
 class Dashboards:
     """Both servers over a world in which the recipe was run once."""

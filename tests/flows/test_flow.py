@@ -31,7 +31,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
 
-pytestmark = pytest.mark.usefixtures("prefect_api")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("prefect_api")]
 
 
 @pytest.fixture(scope="module", autouse=True)

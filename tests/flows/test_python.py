@@ -8,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.fixtures.pipeline import World
 from tests.fixtures.program import processes_of
+
+pytestmark = pytest.mark.long
 
 CHECKOUT = Path(__file__).parents[2]
 

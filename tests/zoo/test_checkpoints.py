@@ -11,6 +11,8 @@ from examples.zoo.measure import accuracies, missed_floors, sparsities
 from examples.zoo.pretrain import PretrainSettings
 from examples.zoo.regimes import AGENTS, GrpoSettings
 
+pytestmark = pytest.mark.long
+
 MOST_BYTES = 16_000_000
 MODELS = ("base", *DOMAINS)
 

@@ -6,7 +6,11 @@ It is run as a user has it: from the installed wheel, in an empty directory.
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.fixtures.installed import Installation
+
+pytestmark = pytest.mark.long
 
 
 def demo(installed: Installation, home: Path, directory: Path) -> tuple[str, str]:

@@ -36,7 +36,7 @@ from rammerge.rules import METHODS, Method, Params, resolve
 from rammerge.system.toolchain import compiler
 from tests.engine.models import merge, sparse_family, weight_bytes, write_family
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="compiles C++")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(compiler() is None, reason="compiles C++")]
 
 BFLOAT16, FLOAT16, FLOAT32 = (DTYPES[name] for name in ("bfloat16", "float16", "float32"))
 AGENTS = ("tool", "code", "math")

@@ -22,6 +22,8 @@ from flows.cli.program import main
 from tests.evaluation.made import write_model, write_suite
 from tests.fixtures.models import save_agent
 
+pytestmark = pytest.mark.long
+
 ODD: tuple[Any, ...] = (None, -1, 1e999, "", "\x00", [None], {"odd": [1]})
 RECIPE: dict[str, Any] = {
     "name": "odd",
