@@ -166,8 +166,9 @@ class Recipe(Section):
 
         So a key that a later release adds changes nothing for recipes that do not use it.
         """
-        unused: Any = {"store": True, "compute": True, "registry": {"approval", "approval_timeout"}}
-        return self.model_dump(mode="json", exclude=unused, exclude_defaults=True)
+        unused: Any = {"store": True, "compute": True, "registry": {"approval", "approval_timeout", "licences"}}
+        said = self.model_dump(mode="json", exclude=unused, exclude_defaults=True)
+        return {key: value for key, value in said.items() if value != {}}
 
     @property
     def shared_store(self) -> str | None:

@@ -28,7 +28,6 @@ class Registry(Section):
     )
     licences: Literal["warn", "refuse"] = Field(
         default="warn",
-        exclude=True,  # what is made does not depend on it
         description="What becomes of base and agents whose licences are known to be in the way of giving their merge "
         "away: a warning, or an error before any work.",
     )
