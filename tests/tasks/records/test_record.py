@@ -8,7 +8,7 @@ import yaml
 
 from rammerge.recipe import Recipe
 from tasks.records.record import Record
-from tasks.steps.merging import OverlapResult
+from tasks.steps.overlap import OverlapResult
 from tests.fixtures.pipeline import World
 
 
