@@ -58,6 +58,9 @@ class _Histogram(ctypes.Structure):
     _fields_ = (
         ("firsts", ctypes.POINTER(ctypes.c_uint32)),
         ("counts", ctypes.c_void_p),
+        ("others", ctypes.c_void_p),
+        ("filled", ctypes.c_void_p),
+        ("room", ctypes.c_int64),
         ("span", ctypes.c_uint32),
         ("shift", ctypes.c_int32),
     )
@@ -202,7 +205,8 @@ def _numbers(numbers: Numbers) -> _Numbers:
 
 def _histogram(histogram: Histogram) -> _Histogram:
     firsts = _array(ctypes.c_uint32, histogram.firsts)
-    return _Histogram(firsts, histogram.lanes.ctypes.data, histogram.span, histogram.shift)
+    arrays = (each.ctypes.data for each in (histogram.lanes, histogram.others, histogram.filled))
+    return _Histogram(firsts, *arrays, histogram.others.shape[1], histogram.span, histogram.shift)
 
 
 def _array(kind: Any, values: Sequence[Any]) -> Any:

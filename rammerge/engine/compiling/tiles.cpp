@@ -31,10 +31,14 @@ struct Numbers {
 };
 
 // Where the bit patterns of results are counted. For each result, `span` patterns from its `first` are counted in bins of
-// 2**shift patterns, and all others in a last bin; see rammerge/engine/histogram.py.
+// 2**shift patterns, and all others in a last bin. Those that are not the first of their bin are kept in `others`, which
+// have `room` for each result, unless `filled` is below zero; see rammerge/engine/histogram.py.
 struct Histogram {
   const uint32_t* firsts;
   int64_t* counts;
+  uint32_t* others;
+  int64_t* filled;
+  int64_t room;
   uint32_t span;
   int32_t shift;
 };
@@ -94,6 +98,31 @@ void count(const Histogram& histogram, int64_t row, const void* result, int64_t 
   }
 }
 
+// Most parts of a tile have no pattern to keep, and are only looked at.
+void keep(const Histogram& histogram, int64_t row, const void* result, int64_t size) {
+  constexpr uint32_t kNotRanked = 0x7f7fffff;
+  constexpr int64_t kPart = 1024;
+  const auto* patterns = static_cast<const uint32_t*>(result);
+  const uint32_t lower = (uint32_t{1} << histogram.shift) - 1;
+  uint32_t* others = histogram.others + row * histogram.room;
+  int64_t filled = histogram.filled[row];
+  for (int64_t first = 0; first < size && filled >= 0; first += kPart) {
+    const int64_t stop = size - first < kPart ? size : first + kPart;
+    uint32_t any = 0;
+    for (int64_t i = first; i < stop; ++i) any |= patterns[i] == kNotRanked ? 0 : patterns[i] & lower;
+    if (!any) continue;
+    if (histogram.room - filled < kPart) {
+      filled = -1;
+      break;
+    }
+    for (int64_t i = first; i < stop; ++i) {
+      others[filled] = patterns[i];
+      filled += (patterns[i] & lower) != 0 && patterns[i] != kNotRanked;
+    }
+  }
+  histogram.filled[row] = filled;
+}
+
 int64_t within(int64_t x, int64_t low, int64_t high) { return x < low ? low : x < high ? x : high; }
 
 void run(Call& call, const void* const* inputs, const Span& tile) {
@@ -105,6 +134,7 @@ void run(Call& call, const void* const* inputs, const Span& tile) {
   for (int64_t i = 0; i < call.result_count; ++i) {
     if (call.histogram) {
       count(*call.histogram, i, call.results[i], wanted);
+      keep(*call.histogram, i, call.results[i], wanted);
     } else {
       call.results[i] = static_cast<char*>(call.results[i]) + wanted * call.itemsizes[i];
     }

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     # int64 [vectors, bins].
     Counts = NDArray[np.int64]
 
-# A float32 magnitude has 31 bits. The upper 16 select a coarse bin, the lower 15 a fine bin in it.
+# A float32 magnitude has 31 bits, whose order as integers is the order of the values. The upper 16 select a coarse bin,
+# the lower 15 a fine bin in it.
 FINE_BITS = 15
 
 Ranked = Callable[[Block], Sequence["Tensor"]]
@@ -81,6 +82,10 @@ class Vectors:
         """Return those of task vectors that are multiplied by their agents' weights."""
         return replace(self, rows=(*self.rows, tuple(weights)), has_weights=True)
 
+    def numbers(self, session: Session, unit: Unit) -> Numbers:
+        """Return what the function of one block computes a unit with."""
+        return Numbers(self.rows, self.mask.threshold, tensor_seeds(session, unit.tensor), unit.start)
+
     @property
     def function(self) -> MagnitudeBlock:
         """The function of one block."""
@@ -131,7 +136,7 @@ class MagnitudeCounts:
 
         from rammerge.engine.histogram import MAX_BINS, Histogram
 
-        bins, vectors = MAX_BINS if self.shift else 1 << FINE_BITS, self.vectors
+        bins = MAX_BINS if self.shift else 1 << FINE_BITS
         own = threading.local()
         histograms: list[Histogram] = []
 
@@ -139,8 +144,7 @@ class MagnitudeCounts:
             if not hasattr(own, "histogram"):
                 own.histogram = Histogram.empty(self.firsts, bins, self.shift)
                 histograms.append(own.histogram)
-            numbers = Numbers(vectors.rows, vectors.mask.threshold, tensor_seeds(session, unit.tensor), unit.start)
-            return Work(numbers, histogram=own.histogram)
+            return Work(self.vectors.numbers(session, unit), histogram=own.histogram)
 
         yield Scan("rank magnitudes", runner, tensors, begin, lambda *_: None)
         return sum((histogram.counts() for histogram in histograms), np.zeros((len(self.firsts), bins), np.int64))

@@ -14,13 +14,11 @@ from rammerge.engine.passes.magnitude_counts import (
     Vectors,
     reserved_for,
 )
+from rammerge.engine.passes.ranking import Counting, Groups, Place, locate
 from rammerge.engine.passes.statistics import Pass, Scans, Statistics
 from rammerge.numerics.masks import Mask
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from rammerge.engine.passes.magnitude_counts import Counts
     from rammerge.engine.running import Runner
     from rammerge.engine.session import Session
@@ -95,16 +93,26 @@ class KeptMagnitudes:
 
     def reserved(self, agents: int) -> int:
         """Return the bytes that a thread needs to collect results: a histogram."""
-        return reserved_for(agents)
+        # A thread may begin a tensor while another still works on the one before.
+        return (1 + self.by_tensor) * reserved_for(agents)
 
     def collect(self, session: Session, runner: Runner, known: Statistics) -> Scans[dict[str | None, list[float]]]:
-        """Rank exactly and in bounded memory: count in coarse bins, find the bin of the rank, and count within it."""
-        if self.by_tensor:
-            found: dict[str | None, list[float]] = {}
-            for name in session.floats:
-                found[name] = yield from self._kept(session, runner, Statistics(), [name])
-            return found
-        return {None: (yield from self._kept(session, runner, known, session.floats))}
+        """Rank over the whole model or each tensor, exactly and in bounded memory.
+
+        The first read finds the place of the wanted rank up to a bin of magnitudes. A second read counts these one by
+        one, where the first has not told them apart. Counts of the whole model may be `known`.
+        """
+        coarse = None if self.by_tensor else known.find(self._coarse)
+        fine = None if coarse is None else known.find(self._fine(coarse))
+        if coarse is not None and fine is not None:
+            return {None: self._kept(coarse, fine)}
+        groups: Groups = {name: [name] for name in session.floats} if self.by_tensor else {None: session.floats}
+        counting = Counting(session, runner, self._vectors)
+        places = yield from counting.coarse(groups, lambda ranked: max(1, self.rank(self.share, ranked)))
+        left = {key: groups[key] for key, found in places.items() if not all(place.is_exact for place in found)}
+        places |= yield from counting.fine(left, places)
+        none = [0.0] * len(self._vectors)
+        return {key: [place.magnitude for place in places[key]] if key in places else none for key in groups}
 
     def counted(self, known: Statistics) -> Sequence[Pass[Any]]:
         """Return the pass itself if tensors are ranked separately, and else the counts that it needs next."""
@@ -138,29 +146,9 @@ class KeptMagnitudes:
         """Return for each vector the coarse bin of the wanted rank, and its rank within that bin."""
         ranked = coarse.copy()
         ranked[:, _NOT_RANKED_BIN] = 0
-        return [_locate(counts, max(1, self.rank(self.share, int(counts.sum())))) for counts in ranked]
+        return [locate(counts, max(1, self.rank(self.share, int(counts.sum())))) for counts in ranked]
 
-    def _kept(self, session: Session, runner: Runner, known: Statistics, tensors: Sequence[str]) -> Scans[list[float]]:
-        """Return each agent's smallest magnitude that trimming keeps over tensors whose counts may be `known`."""
-        import numpy as np
-
-        coarse = known.find(self._coarse)
-        if coarse is None:
-            coarse = yield from self._coarse.count(session, runner, tensors)
-        wanted = self._fine(coarse)
-        fine = known.find(wanted)
-        if fine is None:
-            fine = yield from wanted.count(session, runner, tensors)
-        places = zip(wanted.firsts, fine, self._located(coarse), strict=True)
-        patterns = [first + _locate(counts, left)[0] for first, counts, (_, left) in places]
-        return [float(value) for value in np.array(patterns, dtype=np.int32).view(np.float32)]
-
-
-def _locate(counts: NDArray[np.int64], rank: int) -> tuple[int, int]:
-    """Return the bin of the `rank`-th largest value, and its rank within that bin."""
-    import numpy as np
-
-    from_top = counts[::-1].cumsum()
-    index = min(int(np.searchsorted(from_top, rank)), len(counts) - 1)  # beyond the last rank is zero
-    above = int(from_top[index - 1]) if index else 0
-    return counts.shape[0] - 1 - index, rank - above
+    def _kept(self, coarse: Counts, fine: Counts) -> list[float]:
+        """Return each agent's smallest magnitude that trimming keeps, from the counts of the whole model."""
+        places = zip(fine, self._located(coarse), strict=True)
+        return [Place((chosen << FINE_BITS) + locate(counts, left)[0]).magnitude for counts, (chosen, left) in places]

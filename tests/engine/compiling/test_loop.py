@@ -112,6 +112,10 @@ def test_magnitudes_are_counted_as_eager_code_does(
     assert np.array_equal(found.counts(), 2 * eager.counts())
     assert found.lanes.sum() == 2 * 2 * ELEMENTS
     assert found.counts()[1].sum() > 0
+    for own, other, seen, expected in zip(found.others, eager.others, found.filled, eager.filled, strict=True):
+        assert seen == (2 * expected if expected >= 0 else -1)
+        if expected >= 0:
+            assert np.array_equal(np.sort(own[:seen]), np.sort(np.tile(other[:expected], 2)))
 
 
 @pytest.mark.usefixtures("loops")

@@ -1,0 +1,89 @@
+"""Contract: magnitudes are ranked exactly, in one read where few are not the first of their bin, in two elsewhere.
+
+Threads, blocks and the way of counting change nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from rammerge.checkpoints.family import Family
+from rammerge.engine import histogram, memory
+from rammerge.engine.options import Compile, MergeOptions
+from rammerge.engine.passes.magnitudes import KeptMagnitudes, all_but
+from rammerge.engine.passes.measuring import measure, runners_for
+from rammerge.engine.session import Session
+from rammerge.rules import resolve
+from tests.engine.models import Models, Tensors, write_family
+from tests.engine.test_together import bytes_read, nbytes
+
+SHAPES = {"wide": (70, 900), "bias": (300,), "empty": (0, 4), "one": (1,)}
+SHARE = 0.75
+(NAMED,) = resolve("dare_magnitude").bind(["one", "other"]).passes
+assert isinstance(NAMED, KeptMagnitudes)
+BY_TENSOR = replace(NAMED, share=SHARE, rank=all_but)
+
+
+def drawn(dtype: torch.dtype) -> tuple[Tensors, list[Tensors]]:
+    """A base and agents that changed half of the elements and all. Some changes are large beside small weights."""
+    generator = torch.Generator().manual_seed(3)
+    base = {name: (torch.randn(shape, generator=generator) * 0.02).to(dtype) for name, shape in SHAPES.items()}
+
+    def agent(density: float) -> Tensors:
+        changed = {name: torch.rand(values.shape, generator=generator) < density for name, values in base.items()}
+        return {
+            name: (values.float() + changed[name] * torch.randn(values.shape, generator=generator) * 1e-3).to(dtype)
+            for name, values in base.items()
+        }
+
+    return base, [agent(0.5), agent(1.0)]
+
+
+def measured(models: Models, wanted: KeptMagnitudes, options: MergeOptions) -> dict[str | None, list[float]]:
+    with Session(Family.open(*models), options) as session:
+        runners = runners_for(session, [wanted])
+        for runner in runners.values():
+            runner.settle()
+        return measure(session, runners)[wanted]
+
+
+def sorted_out(base: Tensors, agents: list[Tensors]) -> dict[str | None, list[float]]:
+    """Sort, and drop the first: of each tensor, and of the model."""
+
+    def least(names: list[str], agent: Tensors) -> float:
+        changes = torch.cat([(agent[name].float() - base[name].float()).flatten() for name in names])
+        return float(changes.abs().sort().values[int(len(changes) * SHARE)]) if len(changes) else 0.0
+
+    groups: dict[str | None, list[str]] = {None: list(base), **{name: [name] for name in base}}
+    return {group: [least(names, agent) for agent in agents] for group, names in groups.items()}
+
+
+@pytest.mark.parametrize("compiled", ["never", "always"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_rank_is_that_of_sorting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, compiled: Compile
+) -> None:
+    monkeypatch.setattr(memory, "DEFAULT_BLOCK", memory.MIN_BLOCK)
+    base, agents = drawn(dtype)
+    models, expected = write_family(tmp_path, base, agents), sorted_out(base, agents)
+    options = MergeOptions(compile=compiled, threads=3)
+    for room in (histogram.ROOM, 1 << 11, 0):  # enough for all others, for some tensors, for none
+        monkeypatch.setattr(histogram, "ROOM", room)
+        assert measured(models, BY_TENSOR, options) == {name: expected[name] for name in base}
+        assert measured(models, replace(BY_TENSOR, by_tensor=False), options) == {None: expected[None]}
+
+
+@pytest.mark.parametrize(("dtype", "reads"), [(torch.bfloat16, 1), (torch.float32, 2)])
+def test_how_often_the_inputs_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, reads: int
+) -> None:
+    monkeypatch.setattr(histogram, "ROOM", 1 << 14)
+    models = write_family(tmp_path, *drawn(dtype))
+    measured(models, BY_TENSOR, MergeOptions(compile="never"))  # the first imports
+    before = bytes_read()
+    measured(models, BY_TENSOR, MergeOptions(compile="never"))
+    assert reads <= (bytes_read() - before) / nbytes(Family.open(*models)) < reads + 0.1
