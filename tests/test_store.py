@@ -229,3 +229,12 @@ def test_of_several_that_are_made_together_those_that_are_finished_are_kept() ->
     assert asked == [["a", "c", "d"], ["c", "d"]]
     assert {key: entry.reused for key, entry in entries.items()} == {"a": True, "b": True, "c": False, "d": False}
     assert (entries["d"].path / "content").read_text() == "d"
+
+
+def test_paths_of_a_home_that_lay_elsewhere_lead_into_this_one() -> None:
+    key = "0" * 40
+    here = entries.root() / "merge" / key / "model"
+    here.mkdir(parents=True)
+    assert store.here(Path("/lost/home/store/merge") / key / "model") == here == store.here(here)
+    for other in (Path("/lost/home/store/merge") / ("1" * 40) / "model", Path("/store/merge/own/model"), Path("model")):
+        assert store.here(other) == other

@@ -8,7 +8,8 @@ from pathlib import Path
 def move_records(copy: Path, old: str, new: str) -> None:
     """Have the records that name files by their path name them in the new home."""
     forms = [(f"{before}/", f"{after}/") for before, after in {(old, new), (Path(old).as_uri(), Path(new).as_uri())}]
-    for path in (copy / "runs").glob("*.json"):
+    unfinished = copy / "mlflow" / "unfinished"  # a directory that the next registration removes
+    for path in [*(copy / "runs").glob("*.json"), *([unfinished] if unfinished.is_file() else [])]:
         text = path.read_text("utf-8")
         for before, after in forms:
             text = text.replace(before, after)

@@ -82,7 +82,7 @@ def pack_entry(model: Path, base: Checkpoint) -> None:
 def base_of_entry(model: Path) -> Path | None:
     """Return the base of a model that `pack_entry` made a patch of, or None if that is not known."""
     try:
-        return Path(json.loads((model.parent / _BASE).read_text("utf-8")))
+        return store.here(Path(json.loads((model.parent / _BASE).read_text("utf-8"))))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -6,6 +6,7 @@ from rammerge.store.downloads import bring_file, offer_file
 from rammerge.store.entries import Entry, drop, find, generation, is_new, key_of
 from rammerge.store.exchanging import drop_unused, exchange, using
 from rammerge.store.making import materialise, materialise_together
+from rammerge.store.moved import here
 from rammerge.store.noting import note_uses
 from rammerge.store.pruning import Pruned, alone, prune
 from rammerge.store.sharing import share, shared_url, try_shared
@@ -24,6 +25,7 @@ __all__ = [
     "find",
     "generation",
     "has",
+    "here",
     "is_new",
     "is_pending",
     "key_of",

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from evaluation.judging.leaderboard import BOARD, Leaderboard
 from evaluation.report.page import Page
+from rammerge import store
 from rammerge.errors import InputError
 from tasks.records.connection import client
 from tasks.records.reporting import CONTENT
@@ -54,7 +57,12 @@ def read_page(content: Mapping[str, Any], board: Mapping[str, Any], run: str) ->
         InputError: a different version of rammerge wrote them.
     """
     try:
-        return Page.from_json(content, Leaderboard.from_json(board))
+        page = Page.from_json(content, Leaderboard.from_json(board))
+        samples = {
+            model: {suite: str(store.here(Path(file))) for suite, file in files.items()}
+            for model, files in page.samples.items()
+        }
+        return replace(page, samples=samples)
     except ValidationError as error:
         raise InputError(
             f"the report of {run} was written by a different version of rammerge; run its recipe again with this one"

@@ -76,7 +76,9 @@ class Packed(Result):
     @classmethod
     def read(cls, entry: Entry) -> Self:
         """Return the result that `pack` wrote."""
-        return cls(path=entry.path, digest=entry.digest, **json.loads((entry.path / "packed.json").read_text("utf-8")))
+        packed = json.loads((entry.path / "packed.json").read_text("utf-8"))
+        models = {name: store.here(Path(model)) for name, model in packed["models"].items()}
+        return cls(path=entry.path, digest=entry.digest, models=models, saved=packed["saved"])
 
     def holds(self) -> bool:
         """Return whether all of them are patches, but for those that are registered."""

@@ -36,6 +36,7 @@ def made(rammerge_home: Path) -> Path:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("CREATE TABLE runs (artifact_uri VARCHAR(200), n INTEGER)")
         database.execute("INSERT INTO runs VALUES (?, 1)", (version.parent.as_uri(),))
+    (rammerge_home / "mlflow" / "unfinished").write_text(f"{rammerge_home}/mlflow/artifacts/1/.model-7")
     for left_out in ("kernels/a.so", "digests/b", "logs/c.log", "store/merge/.staging/x/y", "mlflow/aliases.lock"):
         path = rammerge_home / left_out
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,11 +54,12 @@ def test_the_same_files_come_back(made: Path, tmp_path: Path) -> None:
     assert sorted(copied) == [
         "mlflow/artifacts/1/model/weights",
         "mlflow/mlflow.db",
+        "mlflow/unfinished",
         "runs/tiny.json",
         f"store/merge/{KEY}/.manifest",
         f"store/merge/{KEY}/weights",
     ]
-    assert kept == (5, sum(map(len, copied.values())), made)
+    assert kept == (6, sum(map(len, copied.values())), made)
     shutil.rmtree(made)
     assert restore(tmp_path / "kept") == kept and files(made) == copied
     entry = made / "store" / "merge" / KEY
@@ -71,6 +73,7 @@ def test_records_name_files_of_the_home_that_they_are_in(tmp_path: Path, monkeyp
     monkeypatch.setenv("RAMMERGE_HOME", str(tmp_path / "elsewhere"))
     restore(tmp_path / "kept")
     version = home() / "mlflow" / "artifacts" / "1" / "model"
+    assert (home() / "mlflow" / "unfinished").read_text() == f"{home()}/mlflow/artifacts/1/.model-7"
     assert json.loads((home() / "runs" / "tiny.json").read_text())["model"] == str(version)
     with closing(sqlite3.connect(home() / "mlflow" / "mlflow.db")) as database:
         assert database.execute("SELECT * FROM runs").fetchall() == [(version.as_uri(), 1)]

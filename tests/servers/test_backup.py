@@ -11,6 +11,7 @@ from tests.servers.conftest import Site
 from tests.servers.postgresql import PostgreSQL
 
 pytestmark = pytest.mark.servers
+ANY = [{"rule": "min_score", "value": 0.0}]  # no gate that compares with the champion, whom the last run changed
 
 
 def rammerge(home: Path, *words: str) -> tuple[str, str]:
@@ -24,8 +25,11 @@ def rammerge(home: Path, *words: str) -> tuple[str, str]:
 
 def test_a_restored_home_has_the_releases_and_nothing_to_redo(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.write(merges=["ram"])
-    rammerge(world.home, "run", str(world.recipe))
+    for merges in (["ram"], ["average", "ram_plus"]):
+        world.write(merges=merges, store={"pack": True}, gates=ANY)
+        rammerge(world.home, "run", str(world.recipe))
+    compared, again = tmp_path / "compared.html", tmp_path / "again.html"
+    rammerge(world.home, "compare", "tiny:ram_plus", "tiny:base", "--out", str(compared))
     rammerge(world.home, "backup", str(tmp_path / "kept"))
     world.home.rename(tmp_path / "lost")
 
@@ -33,10 +37,19 @@ def test_a_restored_home_has_the_releases_and_nothing_to_redo(tmp_path: Path) ->
     assert str(new) in rammerge(new, "restore", str(tmp_path / "kept"))[0]
     listed, _ = rammerge(new, "releases", "tiny")
     assert "champion" in listed
-    (model,) = new.glob("mlflow/artifacts/**/artifacts/model/model")
-    rammerge(new, "verify", str(model))
+    for model in new.glob("mlflow/artifacts/**/artifacts/model/model"):
+        rammerge(new, "verify", str(model))
+    rammerge(new, "compare", "tiny:ram_plus", "tiny:base", "--out", str(again))
+    assert again.read_text() == compared.read_text(), "the answers of both are found"
     _, steps = rammerge(new, "run", str(world.recipe))
     assert " done" not in steps and "failed" not in steps and "cached" in steps
+    assert str(new) in rammerge(new, "report", str(world.recipe))[0]
+    assert "version 1 is champion again" in rammerge(new, "rollback", "tiny")[0]
+    assert "version 2 is champion now" in rammerge(new, "promote", "tiny", "2")[0]
     # What a changed gate reads of the restored store is in the restored store.
-    output, _ = rammerge(new, "run", str(world.write(merges=["ram"], gates=[{"rule": "min_score", "value": 0.01}])))
+    higher = [{"rule": "min_score", "value": 0.01}]
+    output, _ = rammerge(new, "run", str(world.write(merges=["average", "ram_plus"], gates=higher)))
     assert str(world.home) not in output
+    rammerge(new, "prune", "--unused-days", "0", "--records", "0", "--versions", "0")
+    _, steps = rammerge(new, "run", str(world.recipe))
+    assert "failed" not in steps

@@ -33,7 +33,8 @@ def rows(home: Path) -> dict[str, int]:
 def test_records_of_old_runs_go_and_a_run_afterwards_finds_everything_done(tmp_path: Path) -> None:
     world = World(tmp_path)
     for merges in (["ram"], ["ram_plus", "average"]):
-        rammerge(world, "run", str(world.write(merges=merges)))
+        # No gate compares with the champion, whom the second run changes.
+        rammerge(world, "run", str(world.write(merges=merges, gates=[{"rule": "min_score", "value": 0.0}])))
     both = rows(world.home)
     words = ["prune", "--versions", "1", "--records", "0"]
 
@@ -52,7 +53,9 @@ def test_records_of_old_runs_go_and_a_run_afterwards_finds_everything_done(tmp_p
     ):
         assert f"dry run: would have {sentence}" in dry and f"\n{sentence}" in f"\n{said}"
     left = rows(world.home)
-    assert left["runs"] == 3 and left["flow_run"] == 1 and "shrank databases by" in said
+    assert (
+        left["runs"] == both["runs"] - 2 and left["flow_run"] == both["flow_run"] - 1 and "shrank databases by" in said
+    )
     assert all(left[table] < both[table] for table in left)
     assert rammerge(world, "report", str(world.recipe)) and "champion" in rammerge(world, "releases", "tiny")
     again = rammerge(world, "run", str(world.recipe))
