@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rammerge.engine.matrices.method import Grams
+from rammerge.engine.matrices.symmetric import add_product, mirror
 from rammerge.rules import resolve
 
 Matrices = Sequence[Tensor]
@@ -20,8 +21,9 @@ def merged(method: str, matrices: Matrices, **params: float) -> Tensor:
     seen = [matrix.T if view.transposed else matrix for matrix in matrices]
     if solved.of == "sum":
         seen = [torch.stack(list(seen)).sum(0)]
-    compared = len(seen) if solved.compares(view) else 1
-    pairs = {(i, j): left @ seen[j].T for i, left in enumerate(seen) for j in range(i, min(i + compared, len(seen)))}
+    pairs = {(i, i): _with_itself(matrix) for i, matrix in enumerate(seen)}
+    if solved.compares(view):
+        pairs |= {(i, j): left @ seen[j].T for j in range(len(seen)) for i, left in enumerate(seen[:j])}
     blocks = [matrix.chunk(3, 1) for matrix in seen]
     multipliers = solved.solve(Grams(view, pairs, lambda: zip(*blocks, strict=True)))
     if callable(multipliers):
@@ -29,6 +31,13 @@ def merged(method: str, matrices: Matrices, **params: float) -> Tensor:
         return found.T if view.transposed else found
     update = torch.stack([multiplier @ matrix for multiplier, matrix in zip(multipliers, seen, strict=True)]).sum(0)
     return update.T if view.transposed else update
+
+
+def _with_itself(matrix: Tensor) -> Tensor:
+    product = torch.zeros(len(matrix), len(matrix), dtype=matrix.dtype)
+    add_product(product, matrix)
+    mirror(product)
+    return product
 
 
 def iso_c(matrices: Matrices, scale: float = 1.0) -> Tensor:
