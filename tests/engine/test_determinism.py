@@ -115,7 +115,7 @@ def test_a_compiled_form_that_differs_is_not_trusted(monkeypatch: pytest.MonkeyP
     _, counts = signature.function(base, agents, numbers.tensors())
     right, wrong = counts.tolist(), [*counts[:-2].tolist(), counts[-2].item() + 1, 0.0]
     monkeypatch.setattr(build, "run_on", lambda *_: None)
-    form = create_autospec(Form, instance=True)
+    form = create_autospec(Form, instance=True, ranked=0)
     monkeypatch.setattr(build, "FormCall", create_autospec(FormCall, return_value=Mock(counts=right)))
     build.check(signature, form)
     monkeypatch.setattr(build, "FormCall", create_autospec(FormCall, return_value=Mock(counts=wrong)))
