@@ -186,19 +186,33 @@ def threads_for(model: "PreTrainedModel") -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+# What transformers imports if it finds it and no model here needs, a third of all imports: scikit-learn for models that
+# draft the answers of others, SciPy for the losses of object detection.
+_NEEDLESS = ("is_sklearn_available", "is_scipy_available")
+
+
 @cache
 def preload_transformers() -> None:
     """Import what loads models, once a process, without its progress bars and advice; its errors are still logged."""
     import transformers
     from transformers import utils
 
-    # scikit-learn takes a quarter of the whole import, and only a model that drafts another's answers needs it.
-    there, utils.is_sklearn_available = utils.is_sklearn_available, lambda: False
-    try:
-        import_module("transformers.generation.candidate_generator")  # which asks for it
-    finally:
-        utils.is_sklearn_available = there
+    with _hidden(utils):
+        # Forks that load models would each import what all models share.
+        for module in ("transformers.generation.candidate_generator", "transformers.modeling_layers"):
+            import_module(module)
     for name in ("AutoModelForCausalLM", "AutoTokenizer"):
         getattr(transformers, name)  # imported when it is first asked for
     utils.logging.set_verbosity_error()
     utils.logging.disable_progress_bar()
+
+
+@contextmanager
+def _hidden(utils: Any) -> Iterator[None]:
+    """While the context lasts, have transformers' `utils` say that what is needless is not there."""
+    there = {name: getattr(utils, name) for name in _NEEDLESS}
+    vars(utils).update(dict.fromkeys(there, lambda: False))
+    try:
+        yield
+    finally:
+        vars(utils).update(there)

@@ -32,6 +32,7 @@ from evaluation.runners.tasks import build_tasks, task_manager
 from evaluation.suites import SPLITS, Split, Suite
 from rammerge.errors import InputError
 from rammerge.system.atomic import write_json, write_text
+from rammerge.system.optional import without
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -207,11 +208,13 @@ def preload() -> None:
 
     Its errors are still logged.
     """
-    preload_transformers()
-    import lm_eval.api.model
-    import lm_eval.api.task
-    import lm_eval.evaluator
-    import lm_eval.models.huggingface
+    # Kinds of event loops and of locks that nothing here uses; they take a quarter of a second.
+    with without("trio", "redis"):
+        preload_transformers()
+        import lm_eval.api.model
+        import lm_eval.api.task
+        import lm_eval.evaluator
+        import lm_eval.models.huggingface
 
     for library in ("lm_eval", "huggingface_hub"):
         logging.getLogger(library).setLevel(logging.ERROR)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from evaluation.backends.generating import last_position_only
+
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import LM
@@ -22,6 +24,8 @@ def asked(model: Any, tokenizer: Any, *, seq2seq: bool, batch_size: int = 1) -> 
     if seq2seq:  # so that each prompt is answered as it would be alone
         lm.tok_batch_encode = partial(_encode, lm)
         lm._model_generate = partial(_generate, lm._model_generate)
+    else:
+        lm._model_generate = partial(_answer, model, lm._model_generate)
     return lm
 
 
@@ -55,6 +59,11 @@ def _encode(lm: "HFLM", strings: Sequence[str], left_truncate_len: int, **_paddi
     encoded = [lm.tok_encode(text, left_truncate_len=left_truncate_len) for text in strings]
     batch = lm.tokenizer.pad({"input_ids": encoded}, padding_side="right", return_tensors="pt")
     return batch["input_ids"], batch["attention_mask"]
+
+
+def _answer(model: Any, generate: Any, **asked: Any) -> Any:
+    with last_position_only(model):
+        return generate(**asked)
 
 
 def _generate(generate: Any, context: Any, max_length: int, **settings: Any) -> Any:

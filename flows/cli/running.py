@@ -13,6 +13,7 @@ from flows.cli.display import Steps, console, steps_display
 from flows.running import run as run_recipe
 from rammerge.errors import RammergeError
 from rammerge.system.redaction import redact
+from tasks.records.importing import spare_tables
 
 if TYPE_CHECKING:
     from flows.run.outcome import Outcome
@@ -33,6 +34,7 @@ def run(recipe: Path, runner: str | None = None) -> None:
             shown.append(steps)
             yield steps
 
+    spare_tables()
     outcome = run_recipe(recipe, display, runner)
     _report(outcome, f"{shown[0].summary()}, {time.monotonic() - started:.0f} s")
     if outcome.approval == "refused":

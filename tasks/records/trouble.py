@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from rammerge.errors import InputError, RammergeError
 from rammerge.system.redaction import redact
 from tasks.records.database import is_newer_schema
+from tasks.records.importing import import_mlflow
 
 # A first call is to fail within seconds where nobody answers, whatever patience the later ones have.
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
@@ -55,6 +56,7 @@ def explained() -> Iterator[None]:
         InputError: MLflow will fail again: credentials, permission, a missing driver, an older schema.
         RammergeError: MLflow may recover: nothing answers, or the server or the database failed.
     """
+    import_mlflow()
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
