@@ -1,6 +1,7 @@
 """How long a plan's merges will take here, by the cost model and this machine's calibration."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from rammerge.costs.model import FACTORS, Merges, Site, stages, total
 from rammerge.engine.passes.magnitudes import KeptMagnitudes
 from rammerge.engine.passes.measuring import passes_of
 from rammerge.engine.passes.overlap import OverlapCounts
+from rammerge.engine.passes.products import InnerProducts
+from rammerge.numerics.masks import Mask
 from rammerge.rules import Rule
 
 # Measuring the machine would take longer than merging so few bytes.
@@ -52,15 +55,23 @@ def _forecast(plan: Plan, family: Family, rules: list[Rule]) -> str:
     read, written = sum(stage.read for stage in found), sum(stage.written for stage in found)
     processor = sum(stage.processor for stage in found)
     return (
-        f"time: {_duration(total(found, site))} for the merges of one machine, if nothing is done yet: "
+        f"time: {_duration(total(found, site))} for the merges of one machine{_of_many(merges, site)}, if nothing is "
+        "done yet: "
         f"{decimal(round(read))} read at {decimal(round(speeds.read))}/s and {decimal(round(written))} written at "
         f"{decimal(round(speeds.write))}/s, {processor:.0f} s of {speeds.cores} processors"
     )
 
 
+def _of_many(merges: Merges, site: Site) -> str:
+    """Return how long as many such machines take as there are parts, each with the disk of this one."""
+    many = replace(site, workers=merges.parts)
+    return f", {_duration(total(stages(merges, many), many))} on {many.workers} like it" if many.workers > 1 else ""
+
+
 def _reads(rules: list[Rule]) -> int:
     """Return how often all inputs are read for statistics that the count of overlap does not give."""
-    passes = [each for each in passes_of(rules) if not isinstance(each, OverlapCounts)]
+    given = (OverlapCounts(Mask()), InnerProducts())
+    passes = [each for each in passes_of(rules) if each not in given]
     return 2 if any(isinstance(each, KeptMagnitudes) for each in passes) else int(bool(passes))
 
 

@@ -72,7 +72,7 @@ class Merges:
         methods: of each variant.
         statistics: reads of all inputs for statistics of the whole model, besides the count of overlap.
         input_size, output_size: bytes of an element.
-        parts: in how many parts the merge is divided.
+        parts: in how many parts counting and merging are divided.
         hashed: whether the inputs are hashed already.
     """
 
@@ -149,10 +149,14 @@ def stages(merges: Merges, site: Site) -> list[Stage]:
     together = min(site.workers, merges.parts)
     found = []
     if not merges.hashed:
-        found.append(Stage("hash the inputs", inputs, 0, inputs / speeds.hashed, min(site.workers, 1 + merges.agents)))
-    found.append(Stage("count overlap", inputs, 0, inputs / speeds.counted))
+        base, agents = inputs / (1 + merges.agents), inputs * merges.agents / (1 + merges.agents)
+        found += [
+            Stage("hash the base", base, 0, base / speeds.hashed),
+            Stage("hash the agents", agents, 0, agents / speeds.hashed, min(site.workers, merges.agents)),
+        ]
+    found.append(Stage("count overlap", inputs, 0, inputs / speeds.counted, together))
     if merges.statistics:
-        found.append(Stage("statistics", merges.statistics * inputs, 0, ranking * inputs / speeds.merged))
+        found.append(Stage("statistics", merges.statistics * inputs, 0, ranking * inputs / speeds.merged, together))
     found.append(Stage("merge", inputs, outputs, merging * inputs / speeds.merged, together))
     if merges.parts > 1:
         found += [

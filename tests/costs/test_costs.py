@@ -65,12 +65,14 @@ def test_a_slower_resource_takes_longer_and_is_named() -> None:
 
 
 def test_workers_help_in_parts_until_what_is_done_once_decides() -> None:
-    def seconds(workers: int, parts: int) -> float:
-        site = Site(SPEEDS, workers)
-        return total(stages(replace(LARGE, parts=parts), site), site)
+    def seconds(workers: int, parts: int, agents: int = 3) -> float:
+        site, merges = Site(SPEEDS, workers), replace(LARGE, agents=agents, parts=parts, hashed=True)
+        return total(stages(merges, site), site)
 
     assert seconds(8, 1) > seconds(8, 8)
-    assert seconds(64, 64) > 0.8 * seconds(16, 16), "the overlap is counted by one worker"
+    assert seconds(1, 1) > 3.5 * seconds(16, 16), "all that reads the inputs is divided"
+    assert seconds(256, 256) > 0.9 * seconds(64, 64), "one worker collects the parts"
+    assert seconds(1, 1, agents=100) > 30 * seconds(64, 64, agents=100), "inputs are most of the bytes"
 
 
 def test_every_element_wise_method_has_a_factor() -> None:
