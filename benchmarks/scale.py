@@ -6,6 +6,7 @@ Tables are in docs/scale.md.
 """
 
 import argparse
+import json
 import os
 import shutil
 import time
@@ -13,13 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.models import make
 from rammerge.checkpoints.family import Family
 from rammerge.costs.calibration import calibrated
 from rammerge.costs.model import Merges, Site, Speeds, Stage, stages, total
 from rammerge.engine.options import MergeOptions
-from rammerge.engine.passes.measuring import measure_overlap
+from rammerge.engine.passes.measuring import measure_overlap, overlap_passes
+from rammerge.engine.passes.parts import join_parts, measure_part, rounds, share
+from rammerge.engine.passes.statistics import Statistics
 from rammerge.publishing.making import merge_family
 from rammerge.rules import resolve
 
@@ -78,6 +82,25 @@ def compare(scratch: Path, size: str, *, cold: bool) -> Iterator[str]:
     shutil.rmtree(out, ignore_errors=True)
 
 
+def divided(scratch: Path, size: str) -> Iterator[str]:
+    """Yield rows: processor seconds of each round of counting in one process and in two parts, and a part's JSON."""
+    root = scratch / size
+    family = Family.open(root / "base", {f"agent{at}": root / f"agent{at}" for at in range(3)})
+    options, none = MergeOptions(compile="always"), Statistics()
+    yield "| counted | round | one process, s | two parts, s | a part's result, KB |"
+    yield "|---|---|---|---|---|"
+    for called, passes in {"overlap": overlap_passes(), "`ties`": resolve("ties").bind_to(family).passes}.items():
+        found: list[list[Any]] = []
+        for turn in range(rounds(passes, none)):
+            count = partial(measure_part, family, passes, join_parts(passes, none, found), options=options)
+            whole = measure(partial(count, tensors=family.floats), cold=False).processor
+            halves = [partial(count, tensors=share(family, number, 2)) for number in (1, 2)]
+            spent = sum(measure(half, cold=False).processor for half in halves)
+            found.append([half() for half in halves])
+            size_of = max(len(json.dumps(each)) for each in found[-1])
+            yield f"| {called} | {turn + 1} | {whole:.2f} | {spent:.2f} | {size_of / 1000:.0f} |"
+
+
 def _stages(family: Family, site: Site, method: str, names: Sequence[str]) -> list[Stage]:
     merges = Merges(family.elements, len(family.members), [method], METHODS[method])
     return [stage for stage in stages(merges, site) if stage.name in names]
@@ -127,7 +150,8 @@ def main() -> None:
     parser.add_argument("--cold", action="store_true", help="drop the page cache before each piece of work, as root")
     given = parser.parse_args()
     print(calibrated())
-    for line in (*compare(given.scratch, given.size, cold=given.cold), *machines(calibrated())):
+    measured = (*compare(given.scratch, given.size, cold=given.cold), "", *divided(given.scratch, given.size))
+    for line in (*measured, *machines(calibrated())):
         print(line, flush=True)
 
 
