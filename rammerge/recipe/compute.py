@@ -106,7 +106,7 @@ class Compute(Section):
     parts: int = Field(
         default=1,
         ge=1,
-        description="In how many parts a merge is divided, which workers of a cluster make at the same time.",
+        description="In how many parts counting and merging are divided among the workers of a cluster.",
     )
     timeout: Duration = Field(
         default="24h", description="How long a step may take (`90s`, `30m`, `12h`, `2d`); then it has failed."
