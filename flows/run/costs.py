@@ -13,9 +13,7 @@ from rammerge.costs.calibration import calibrated
 from rammerge.costs.model import FACTORS, Merges, Site, stages, total
 from rammerge.engine.passes.magnitudes import KeptMagnitudes
 from rammerge.engine.passes.measuring import passes_of
-from rammerge.engine.passes.overlap import OverlapCounts
-from rammerge.engine.passes.products import InnerProducts
-from rammerge.numerics.masks import Mask
+from rammerge.engine.passes.overlap import GIVEN
 from rammerge.rules import Rule
 
 # Measuring the machine would take longer than merging so few bytes.
@@ -70,8 +68,7 @@ def _of_many(merges: Merges, site: Site) -> str:
 
 def _reads(rules: list[Rule]) -> int:
     """Return how often all inputs are read for statistics that the count of overlap does not give."""
-    given = (OverlapCounts(Mask()), InnerProducts())
-    passes = [each for each in passes_of(rules) if each not in given]
+    passes = [each for each in passes_of(rules) if each not in GIVEN]
     return 2 if any(isinstance(each, KeptMagnitudes) for each in passes) else int(bool(passes))
 
 
