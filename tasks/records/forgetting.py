@@ -19,8 +19,8 @@ from tasks.records.connection import client, lock_file
 from tasks.records.database import is_database
 from tasks.records.files import local_path, size_of
 from tasks.records.history import read_history
+from tasks.records.log import TAG_PIPELINE, TAG_PREFECT_RUN
 from tasks.records.registry import TAG_RUN
-from tasks.records.tracking import TAG_PIPELINE, TAG_PREFECT_RUN
 from tasks.records.trouble import explained
 
 if TYPE_CHECKING:

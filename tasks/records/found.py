@@ -13,8 +13,8 @@ from evaluation.report.page import Page
 from rammerge import store
 from rammerge.errors import InputError
 from tasks.records.connection import client
+from tasks.records.log import TAG_PIPELINE
 from tasks.records.reporting import CONTENT
-from tasks.records.tracking import TAG_PIPELINE
 from tasks.records.trouble import explained
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")

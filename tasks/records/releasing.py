@@ -9,6 +9,7 @@ from rammerge.system.atomic import write_json
 from tasks.records import pages, promotion, registry, tracking
 from tasks.records.aliases import CHAMPION
 from tasks.records.history import Reason
+from tasks.records.log import TAG_PREFECT_RUN
 from tasks.records.record import NOT_EVALUATED, Record
 from tasks.records.tracking import Tracked
 from tasks.records.trouble import explained
@@ -89,7 +90,7 @@ def register(out: Path, record: Record, runs: Tracked, flow_run: str) -> None:
                 registry.TAG_WEIGHTS: record.selected.digest,
                 registry.TAG_GATES: f"{record.verdict}: {refusals}" if refusals else record.verdict,
                 **({registry.TAG_PUSH: record.recipe.registry.push} if record.recipe.registry.push else {}),
-                tracking.TAG_PREFECT_RUN: pages.flow_run_page(flow_run),
+                TAG_PREFECT_RUN: pages.flow_run_page(flow_run),
             },
         )
     tracking.link_version(runs, release.name, release.version)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 
 from tasks.records.connection import client
-from tasks.records.tracking import experiment_of
+from tasks.records.experiments import experiment_of
 from tasks.records.trouble import explained
 
 # No recipe can be called so, because of the space.

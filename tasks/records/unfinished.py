@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from tasks.records.connection import client
-from tasks.records.tracking import TAG_PREFECT_RUN
+from tasks.records.log import TAG_PREFECT_RUN
 
 
 def end_unfinished(flow_run: UUID) -> None:

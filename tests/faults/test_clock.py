@@ -10,7 +10,7 @@ from rammerge import store
 from rammerge.checkpoints import digest
 from rammerge.store import entries
 from tasks.records.connection import client
-from tasks.records.tracking import _Log
+from tasks.records.log import Log
 
 DAY = 86_400
 
@@ -51,7 +51,7 @@ def test_a_file_of_the_future_is_read_again(tmp_path: Path) -> None:
 
 def test_a_record_does_not_end_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'runs.db'}")
-    log = _Log(client(), tags={}, params={}, inputs=[], started=time.time())
+    log = Log(client(), tags={}, params={}, inputs=[], started=time.time())
     log.open("tiny", key="k")
     run = log.run("tiny", tags={}, params={}, metrics={}, files=[])
     log.finish(run, log.started - DAY)

@@ -183,7 +183,7 @@ def test_a_prefect_that_is_down_or_refuses_is_named(world: World, capsys: pytest
 def test_an_experiment_that_was_deleted_is_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'runs.db'}")
     from tasks.records.connection import client
-    from tasks.records.tracking import experiment_of
+    from tasks.records.experiments import experiment_of
 
     made = experiment_of(client(), "again")
     client().delete_experiment(made)

@@ -11,7 +11,7 @@ from flows.run.alive import alive
 from rammerge.system.locks import locked
 from tasks.records import pages
 from tasks.records.connection import client
-from tasks.records.tracking import TAG_PREFECT_RUN
+from tasks.records.log import TAG_PREFECT_RUN
 from tasks.runtime.environment import activate
 
 pytestmark = pytest.mark.usefixtures("prefect_api")

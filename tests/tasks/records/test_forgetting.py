@@ -10,10 +10,11 @@ import pytest
 
 from tasks.records import forgetting
 from tasks.records.connection import client
+from tasks.records.experiments import experiment_of
 from tasks.records.forgetting import forget
 from tasks.records.history import TAG_HISTORY
+from tasks.records.log import TAG_PIPELINE, TAG_PREFECT_RUN
 from tasks.records.registry import TAG_RUN
-from tasks.records.tracking import TAG_PIPELINE, TAG_PREFECT_RUN, experiment_of
 
 DAY = 24 * 60 * 60
 
