@@ -90,6 +90,7 @@ def alone() -> Iterator[None]:
     Raises:
         RammergeError: a process uses it already.
     """
+    root().mkdir(parents=True, exist_ok=True)
     with (root() / IN_USE).open("a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
