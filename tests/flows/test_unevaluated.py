@@ -11,6 +11,7 @@ from flows.run.outcome import Outcome
 from flows.run.planning import plan
 from rammerge.errors import InputError
 from tasks.runtime.environment import activate
+from tasks.runtime.progress import listening
 from tests.fixtures.models import save_agents, save_model
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -27,14 +28,24 @@ def recipe(tmp_path: Path, rammerge_home: Path, monkeypatch: pytest.MonkeyPatch)
         "agents": {"one": "one", "two": "two"},
         "merges": ["ram"],
         "evaluation": "none",
+        "output": {"shard_size": "10KB"},
+        "compute": {"parts": 2},
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
     return tmp_path / "recipe.yaml"
 
 
-def test_it_is_merged_tried_and_registered_without_a_leaderboard(recipe: Path) -> None:
+def test_it_is_merged_tried_and_registered_without_a_leaderboard(recipe: Path, rammerge_home: Path) -> None:
     activate()
-    state: Any = merge_and_evaluate(recipe, return_state=True)
+    ended: list[str] = []
+    with listening(lambda event: ended.append(event.step) if event.state == "done" else None):
+        state: Any = merge_and_evaluate(recipe, return_state=True)
+    parts = {"overlap part 1 of 2", "overlap part 2 of 2", *(f"merge part {number} of 2" for number in range(3))}
+    assert {step for step in ended if " part " in step} == parts
+    kept = [
+        entry for kind in ("overlap_part", "merge_part") for entry in (rammerge_home / "store" / kind).glob("[!.]*")
+    ]
+    assert kept == [], "parts are whole by now"
     outcome: Outcome = state.result()
     assert outcome.passed and outcome.selected == "ram"
     assert outcome.registered == ("silent", 1)
@@ -57,7 +68,10 @@ def test_it_is_merged_tried_and_registered_without_a_leaderboard(recipe: Path) -
     assert version.tags["rammerge.gates"] == "none"
     assert "Not evaluated" in version.description
 
-    repeated: Any = merge_and_evaluate(recipe, return_state=True)
+    ended.clear()
+    with listening(lambda event: ended.append(event.step) if event.state == "done" else None):
+        repeated: Any = merge_and_evaluate(recipe, return_state=True)
+    assert not {step for step in ended if " part " in step}
     again: Outcome = repeated.result()
     assert (again.registered, again.run_id) == (outcome.registered, outcome.run_id)
 
