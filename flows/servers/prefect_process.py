@@ -6,12 +6,16 @@ python -m flows.servers.prefect_process HOST PORT
 import gc
 import sys
 
+from rammerge.system.optional import without
+
 
 def main(host: str, port: int) -> None:
     """Import the server and serve it. The garbage collector never looks at what the imports made, which stays."""
     gc.disable()
     import uvicorn
-    from prefect.server.api.server import create_app
+
+    with without("trio"):  # an event loop that nothing here uses
+        from prefect.server.api.server import create_app
 
     gc.freeze()
     gc.enable()
