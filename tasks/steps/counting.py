@@ -11,6 +11,7 @@ from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.measuring import OVERLAP_VERSION, overlap_passes
 from rammerge.engine.passes.parts import measure_part, share
 from rammerge.engine.passes.statistics import Statistics
+from rammerge.errors import RammergeError
 from rammerge.publishing.counting import count_part
 from rammerge.publishing.identity import MERGE_VERSION
 from rammerge.recipe import Compute, Output
@@ -73,7 +74,14 @@ def statistics_part(
     turn: int,
     earlier: Sequence[Sequence[Counted]] = (),
 ) -> None:
-    """Count what variants need of some tensors, in the first round or in one that needs what `earlier` ones found."""
+    """Count what variants need of some tensors, in the first round or in one that needs what `earlier` ones found.
+
+    Raises:
+        RammergeError: what an earlier one found was removed meanwhile.
+    """
+    known = read_counted(earlier)
+    if len(known) < len(earlier):
+        raise RammergeError("counts of an earlier round were removed from the store during the run; run again")
     family = open_family(base, agents, groups, output.resize)
     with merging_on(compute.merge_on) as device:
         found = count_part(
@@ -82,7 +90,7 @@ def statistics_part(
             merge_options(output, compute, device),
             (number, parts),
             overlap=overlap.whole(),
-            earlier=read_counted(earlier),
+            earlier=known,
             progress=report_progress(),
         )
     write_counted(out, found)

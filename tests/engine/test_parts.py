@@ -67,6 +67,13 @@ def test_statistics_in_parts_are_those_of_one_process(family: Family, method: st
     assert json.dumps(joined.to_json(passes)) == json.dumps(expected.to_json(passes))
 
 
+def test_counts_of_one_round_are_not_taken_for_those_of_another(family: Family) -> None:
+    passes, none = resolve("ties").bind_to(family).passes, Statistics()
+    coarse = [measure_part(family, passes, none, family.floats, OPTIONS)]
+    with pytest.raises(ValueError, match="are not those from"):
+        join_parts(passes, none, [coarse, coarse])
+
+
 def test_parts_read_each_tensor_once_and_only_their_own(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     fill = Files.read

@@ -1,4 +1,7 @@
-"""Contract: with `evaluation: none` a recipe merges and registers a model that nobody can ask, and promotes nothing."""
+"""Contract: with `evaluation: none` a recipe merges and registers a model that nobody can ask, and promotes nothing.
+
+Here that is done in parts, which are gone afterwards, and which a second run does not make again.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -158,19 +158,32 @@ class MagnitudeCounts:
         return sum(results[1:], results[0])
 
     def to_json(self, result: Counts) -> list[Any]:
-        """Return a result as plain JSON: the number of bins, and by vector the bins that are not empty."""
+        """Return a result as plain JSON: of which bins it is, and by vector the bins that are not empty."""
         filled = [counts.nonzero()[0] for counts in result]
-        return [result.shape[1], [[at.tolist(), row[at].tolist()] for at, row in zip(filled, result, strict=True)]]
+        rows = [[at.tolist(), row[at].tolist()] for at, row in zip(filled, result, strict=True)]
+        return [list(self.firsts), self.shift, rows]
 
     def from_json(self, content: Any) -> Counts:
-        """Return the result that `to_json` wrote."""
+        """Return the result that `to_json` wrote.
+
+        Raises:
+            ValueError: it is of other bins.
+        """
         import numpy as np
 
-        bins, rows = content
-        result = np.zeros((len(rows), bins), np.int64)
+        firsts, shift, rows = content
+        if (tuple(firsts), shift) != (self.firsts, self.shift):
+            raise ValueError(f"counts from {firsts} in bins of 2**{shift} are not those from {self.firsts}")
+        result = np.zeros((len(rows), self._bins), np.int64)
         for row, (at, counts) in zip(result, rows, strict=True):
             row[at] = counts
         return result
+
+    @property
+    def _bins(self) -> int:
+        from rammerge.engine.histogram import MAX_BINS
+
+        return MAX_BINS if self.shift else 1 << FINE_BITS
 
 
 def reserved_for(agents: int) -> int:
