@@ -3,6 +3,8 @@
 Content that is registered already stays one version, and the champion is who it was.
 """
 
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -20,13 +22,15 @@ def test_the_same_recipe_again(home: Path) -> None:
     with place() as directory, tarfile.open(home) as tar:
         tar.extractall(directory, filter="data")
 
-        def run(*words: str) -> str:
+        def run(*words: str, home: str = "home") -> str:
             command = [sys.executable, "-m", "rammerge", *words]
-            done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+            variables = environment() | {"RAMMERGE_HOME": str(directory / home)}
+            done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
             assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
             return done.stdout + done.stderr
 
         versions = run("releases", "tiny")
+        assert "ready to run" in run("check", str(directory / "recipe.yaml"))
         said = run("run", str(directory / "recipe.yaml"))
         # The merges have the bytes that they had, whether or not they were made again.
         for step in ("preflight", "smoke ram", "smoke ram_plus-paper"):
@@ -34,3 +38,15 @@ def test_the_same_recipe_again(home: Path) -> None:
         assert run("releases", "tiny") == versions, "the same content is one version"
         again = run("run", str(directory / "recipe.yaml"))
         assert " done " not in again, again
+        run("backup", str(directory / "kept"))
+        run("restore", str(directory / "kept"), home="elsewhere")
+        shutil.rmtree(directory / "home")
+        for _ in range(2):
+            assert _numbers(run("releases", "tiny", home="elsewhere")) == _numbers(versions)
+            assert run("report", str(directory / "recipe.yaml"), home="elsewhere")
+            run("prune", "--unused-days", "0", "--records", "0", home="elsewhere")
+
+
+def _numbers(listed: str) -> list[tuple[str, str]]:
+    """Return the versions and their aliases."""
+    return re.findall(r"^ *(\d) +(\w+)", listed, re.MULTILINE)
