@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from flows.run.planned import Plan
+from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.family import Family
 from rammerge.costs.calibration import calibrated
 from rammerge.costs.model import FACTORS, Merges, Site, stages, total
@@ -40,7 +41,7 @@ def _forecast(plan: Plan, family: Family, rules: list[Rule]) -> str:
         elements=family.elements,
         agents=len(family.members),
         methods=[rule.settled.name for rule in rules],
-        statistics=_reads(rules),
+        statistics=_reads(rules, family, spec.compute.parts),
         input_size=max(2, round(_weights(family) / family.elements / (1 + len(family.members)))),
         output_size=4 if spec.output.dtype == "float32" else 2,
         parts=spec.compute.parts,
@@ -66,15 +67,21 @@ def _of_many(merges: Merges, site: Site) -> str:
     return f", {_duration(total(stages(merges, many), many))} on {many.workers} like it" if many.workers > 1 else ""
 
 
-def _reads(rules: list[Rule]) -> int:
+def _reads(rules: list[Rule], family: Family, parts: int) -> int:
     """Return how often all inputs are read for statistics that the count of overlap does not give."""
     passes = [each for each in passes_of(rules) if each not in GIVEN]
-    return 2 if any(isinstance(each, KeptMagnitudes) for each in passes) else int(bool(passes))
+    dtypes = {model.tensors[name].dtype.name for model in _models(family) for name in family.floats}
+    # Differences of bfloat16 numbers are ranked in one read, if the model is not read in parts.
+    twice = parts > 1 or dtypes != {"bfloat16"}
+    return 2 if twice and any(isinstance(each, KeptMagnitudes) for each in passes) else int(bool(passes))
 
 
 def _weights(family: Family) -> int:
-    models = (family.base, *family.members.values())
-    return sum(model.tensors[name].nbytes for model in models for name in family.floats)
+    return sum(model.tensors[name].nbytes for model in _models(family) for name in family.floats)
+
+
+def _models(family: Family) -> list[Checkpoint]:
+    return [family.base, *family.members.values()]
 
 
 def _duration(seconds: float) -> str:

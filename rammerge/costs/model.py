@@ -12,12 +12,10 @@ FACTORS: Mapping[str, float] = {
     "awd": 1.3,
     **dict.fromkeys(("dare", "sce"), 1.5),
     "dare_ties": 1.6,
-    "localize_and_stitch": 2.6,
-    "ties": 2.8,
-    "dare_magnitude": 3.2,
-    "ram_ties": 3.6,
-    "breadcrumbs": 4.8,
-    "della": 37.0,
+    **dict.fromkeys(("localize_and_stitch", "ties", "dare_magnitude"), 2.5),
+    "ram_ties": 2.8,
+    "della": 3.6,
+    "breadcrumbs": 3.9,
 }
 # Methods that spend what they take longer than `ram` on ranking magnitudes, before the merge.
 _RANKING = ("ties", "ram_ties", "breadcrumbs", "localize_and_stitch", "dare_magnitude")

@@ -31,7 +31,7 @@ def family(tmp_path: Path) -> Iterator[Family]:
     yield Family.open(opened, members)
 
 
-@pytest.mark.parametrize(("method", "statistics"), [("ram", 0), ("ties", 2), ("multi_slerp", 1)])
+@pytest.mark.parametrize(("method", "statistics"), [("ram", 0), ("ties", 1), ("multi_slerp", 1)])
 def test_stages_read_what_a_merge_reads(
     method: str, statistics: int, family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
