@@ -38,10 +38,10 @@ def last_position_only(model: "PreTrainedModel") -> Iterator[None]:
 
 
 def _last_layer(model: "PreTrainedModel") -> Any:
-    """Return the last layer of a model if its shape is known, else None."""
+    """Return the last layer of a model if its shape is known and nobody else has replaced its work, else None."""
     layers = getattr(getattr(model, "model", None), "layers", None)
     if not layers:
         return None
     kind = type(layers[-1])
     known = kind.__module__.startswith("transformers.models.") and kind.__name__ in _PLAIN_LAYERS
-    return layers[-1] if known else None
+    return layers[-1] if known and "forward" not in vars(layers[-1]) else None
