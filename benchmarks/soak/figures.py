@@ -23,7 +23,7 @@ class Run:
         problems: what did not hold afterwards.
         versions: registered ones.
         champion: the version that serves.
-        recorded: finished runs in MLflow.
+        recorded: runs that MLflow has recorded to their end so far, with those whose records were pruned since.
         store: bytes of the store.
         home: bytes of the home.
         mlflow: resident bytes of MLflow's server.

@@ -22,6 +22,7 @@ class Registry:
         aliases: the version of each, a move that has begun being made.
         runs: finished parents, by id, with the key of what they record.
         open: runs that have not ended.
+        orphans: versions whose run has no record any more.
     """
 
     versions: dict[int, Path] = field(default_factory=dict)
@@ -29,6 +30,7 @@ class Registry:
     aliases: dict[str, int] = field(default_factory=dict)
     runs: dict[str, str] = field(default_factory=dict)
     open: int = 0
+    orphans: tuple[int, ...] = ()
 
     @classmethod
     def read(cls, database: Path, name: str) -> "Registry":
@@ -53,6 +55,11 @@ class Registry:
                 "JOIN experiments e ON e.experiment_id = r.experiment_id WHERE e.name = :name "
                 "AND t.key = 'rammerge.pipeline' AND r.status = 'FINISHED' AND r.lifecycle_stage = 'active'"
             )
+            orphans = rows(
+                "SELECT v.version FROM model_versions v LEFT JOIN runs r ON r.run_uuid = v.run_id "
+                "AND r.lifecycle_stage = 'active' WHERE v.name = :name AND v.current_stage = 'None' AND v.run_id != '' "
+                "AND r.run_uuid IS NULL"
+            )
             ((unfinished,),) = rows(
                 "SELECT count(*) FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active' AND :name != ''"
             )
@@ -62,6 +69,7 @@ class Registry:
             aliases={alias: int(version) for alias, version in aliases.items() if version is not None},
             runs=dict(runs),
             open=unfinished,
+            orphans=tuple(version for (version,) in orphans),
         )
 
 
@@ -72,7 +80,7 @@ def broken(home: Path, now: Registry, before: Registry, *, pruned: bool) -> Iter
         home: where everything is.
         now: what MLflow says now.
         before: what it said after the run before.
-        pruned: whether versions may have gone since then.
+        pruned: whether versions and the records of old runs may have gone since then.
     """
     yield from _broken_entries(home / "store")
     for number, directory in sorted(now.versions.items()):
@@ -89,8 +97,11 @@ def broken(home: Path, now: Registry, before: Registry, *, pruned: bool) -> Iter
     lost = before.versions.keys() - now.versions.keys()
     if lost and not pruned:
         yield f"the versions {sorted(lost)} are lost"
-    if gone := before.runs.keys() - now.runs.keys():
+    gone = before.runs.keys() - now.runs.keys()
+    if gone and not pruned:
         yield f"the runs {sorted(gone)} are lost"
+    for number in now.orphans:
+        yield f"the run of version {number} is lost"
     if "champion" in before.aliases and "champion" not in now.aliases:
         yield "there is no champion any more"
 

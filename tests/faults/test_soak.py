@@ -35,7 +35,7 @@ def sound(tmp_path: Path) -> Registry:
 def test_a_sound_home_is_not_accused(sound: Registry, tmp_path: Path) -> None:
     assert list(broken(tmp_path, sound, sound, pruned=False)) == []
     fewer = replace(sound, versions={2: sound.versions[2]}, digests={2: "b"}, aliases={"champion": 2})
-    assert list(broken(tmp_path, fewer, sound, pruned=True)) == []
+    assert list(broken(tmp_path, replace(fewer, runs={"r2": "k2"}), sound, pruned=True)) == []
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,7 @@ def test_a_sound_home_is_not_accused(sound: Registry, tmp_path: Path) -> None:
         (lambda it: replace(it, digests={1: "a", 2: "a"}), "the content a is registered 2 times"),
         (lambda it: replace(it, runs={"r1": "k1", "r2": "k1"}), "k1 is recorded 2 times"),
         (lambda it: replace(it, runs={"r1": "k1"}), "the runs ['r2'] are lost"),
+        (lambda it: replace(it, orphans=(2,)), "the run of version 2 is lost"),
         (lambda it: replace(it, versions={2: it.versions[2]}, aliases={"champion": 2}), "the versions [1] are lost"),
         (lambda it: replace(it, aliases={"champion": 3}), "champion is version 3, which does not exist"),
         (lambda it: replace(it, aliases={}), "there is no champion any more"),
