@@ -28,7 +28,7 @@ from rammerge.publishing.making import merge_family
 from rammerge.rules import resolve
 
 # The reads of all inputs for statistics by method, besides the count of overlap.
-METHODS = {"ram": 0, "multi_slerp": 1, "ties": 2}
+METHODS = {"ram": 0, "multi_slerp": 1, "ties": 1}
 SIZES = {"70 B": 70e9, "400 B": 400e9, "1 T": 1e12}
 DISKS = {"0.5 GB/s": 0.5e9, "2 GB/s": 2e9, "7 GB/s": 7e9}
 NETWORKS = {"10 Gb/s": 1.25e9, "100 Gb/s": 12.5e9}
