@@ -59,9 +59,7 @@ def compute(
     return [[int(count) for count in counts[:-1]] for counts in counted]
 
 
-def _run_compiled(
-    sources: Sequence[Source], calls: Sequence[FormCall], session: Session, unit: Unit, row: int = 1
-) -> None:
+def _run_compiled(sources: Sequence[Source], calls: Sequence[FormCall], session: Session, unit: Unit, row: int) -> None:
     """Run compiled functions on a unit, of which the sources have the whole rows."""
     whole = session.rows_of(unit, row)
     wanted = slice(unit.start - whole.start, unit.stop - whole.start)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from rammerge.engine.blocks import Arguments, Block, Numbers, counted, health, read_block, total
 from rammerge.engine.passes.statistics import Scan, Scans, Statistics
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from rammerge.engine.histogram import Histogram
     from rammerge.engine.output.chunks import Unit
     from rammerge.engine.running import Runner
     from rammerge.engine.session import Session
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 FINE_BITS = 15
 
 Ranked = Callable[[Block], Sequence["Tensor"]]
+# The tensors over which magnitudes are counted together, by the name of the group.
+Groups = Mapping[str | None, Sequence[str]]
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -128,26 +132,15 @@ class MagnitudeCounts:
 
     def collect(self, session: Session, runner: Runner, known: Statistics) -> Scans[Counts]:
         """Count over the model."""
-        return (yield from self.count(session, runner, session.floats))
-
-    def count(self, session: Session, runner: Runner, tensors: Sequence[str]) -> Scans[Counts]:
-        """Count over some tensors."""
         import numpy as np
 
-        from rammerge.engine.histogram import MAX_BINS, Histogram
+        from rammerge.engine.histogram import Histogram
 
-        bins = MAX_BINS if self.shift else 1 << FINE_BITS
-        own = threading.local()
-        histograms: list[Histogram] = []
+        def empty(_: str | None) -> Histogram:
+            return Histogram.empty(self.firsts, self._bins, self.shift)
 
-        def begin(unit: Unit) -> Work:
-            if not hasattr(own, "histogram"):
-                own.histogram = Histogram.empty(self.firsts, bins, self.shift)
-                histograms.append(own.histogram)
-            return Work(self.vectors.numbers(session, unit), histogram=own.histogram)
-
-        yield Scan("rank magnitudes", runner, tensors, begin, lambda *_: None)
-        return sum((histogram.counts() for histogram in histograms), np.zeros((len(self.firsts), bins), np.int64))
+        found = yield from count_groups(session, runner, self.vectors, {None: session.floats}, empty, counts_of)
+        return found.get(None, np.zeros((len(self.firsts), self._bins), np.int64))
 
     def counted(self, known: Statistics) -> Sequence[MagnitudeCounts]:
         """Return the pass itself."""
@@ -192,3 +185,47 @@ def reserved_for(agents: int) -> int:
     from rammerge.engine.histogram import ROW_BYTES
 
     return agents * ROW_BYTES
+
+
+def count_groups(
+    session: Session,
+    runner: Runner,
+    vectors: Vectors,
+    groups: Groups,
+    empty: Callable[[str | None], Histogram],
+    reduce: Callable[[str | None, Sequence[Histogram]], R],
+) -> Scans[dict[str | None, R]]:
+    """Count each group that has elements in a histogram for each thread, and reduce these once all of it is counted."""
+    sizes = {name: session.base.tensors[name].numel for names in groups.values() for name in names}
+    group_of = {name: group for group, names in groups.items() for name in names if sizes[name]}
+    left = {group: sum(sizes[name] for name in names) for group, names in groups.items()}
+    at_work: dict[str | None, dict[int, Histogram]] = {group: {} for group in groups}
+    found: dict[str | None, R] = {}
+    lock = threading.Lock()
+
+    def begin(unit: Unit) -> Work:
+        own, group = at_work[group_of[unit.tensor]], group_of[unit.tensor]
+        thread = threading.get_ident()
+        if thread not in own:
+            own[thread] = empty(group)
+        return Work(vectors.numbers(session, unit), histogram=own[thread])
+
+    def end(unit: Unit, _: Work, __: list[int]) -> None:
+        group = group_of[unit.tensor]
+        with lock:
+            left[group] -= unit.stop - unit.start
+            if left[group]:
+                return
+        found[group] = reduce(group, list(at_work.pop(group).values()))
+
+    if group_of:
+        yield Scan("rank magnitudes", runner, list(group_of), begin, end)
+    return {group: found[group] for group in groups if group in found}
+
+
+def counts_of(_: str | None, histograms: Sequence[Histogram]) -> Counts:
+    """Return the counts of all threads, int64 [vectors, bins]."""
+    import numpy as np
+
+    counts: Counts = np.sum([histogram.counts() for histogram in histograms], axis=0)
+    return counts

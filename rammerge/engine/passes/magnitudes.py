@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rammerge.engine.passes.magnitude_counts import (
     FINE_BITS,
+    Groups,
     MagnitudeBlock,
     MagnitudeCounts,
     Ranked,
     Vectors,
     reserved_for,
 )
-from rammerge.engine.passes.ranking import Counting, Groups, Place, locate
-from rammerge.engine.passes.statistics import Pass, Scans, Statistics
+from rammerge.engine.passes.ranking import Counting, Place, locate, located
+from rammerge.engine.passes.statistics import Pass, Scans, Statistics, united
 from rammerge.numerics.masks import Mask
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 # The largest float32, in place of a magnitude that is not to be ranked. No change is that large.
 NOT_RANKED = 3.4028234663852886e38
-_NOT_RANKED_BIN = 0x7F7FFFFF >> FINE_BITS
 
 # (share, how many are ranked) -> the rank of the smallest magnitude that is kept. The largest has rank 1, and so has
 # anything less; a rank beyond the last keeps everything.
@@ -108,7 +108,7 @@ class KeptMagnitudes:
             return {None: self._kept(coarse, fine)}
         groups: Groups = {name: [name] for name in session.floats} if self.by_tensor else {None: session.floats}
         counting = Counting(session, runner, self._vectors)
-        places = yield from counting.coarse(groups, lambda ranked: max(1, self.rank(self.share, ranked)))
+        places = yield from counting.coarse(groups, self._rank)
         left = {key: groups[key] for key, found in places.items() if not all(place.is_exact for place in found)}
         places |= yield from counting.fine(left, places)
         none = [0.0] * len(self._vectors)
@@ -123,7 +123,7 @@ class KeptMagnitudes:
 
     def join(self, results: Sequence[Mapping[str | None, list[float]]]) -> dict[str | None, list[float]]:
         """Return the magnitudes of all tensors, which were trimmed separately."""
-        return {name: least for each in results for name, least in each.items()}
+        return united(results)
 
     def to_json(self, result: Mapping[str | None, list[float]]) -> list[Any]:
         """Return a result as plain JSON."""
@@ -140,15 +140,14 @@ class KeptMagnitudes:
 
     def _fine(self, coarse: Counts) -> MagnitudeCounts:
         """The counts of the lower bits of the values in the coarse bins that have the wanted ranks."""
-        return MagnitudeCounts(self._vectors, tuple(chosen << FINE_BITS for chosen, _ in self._located(coarse)), 0)
+        return MagnitudeCounts(
+            self._vectors, tuple(chosen << FINE_BITS for chosen, _ in located(coarse, self._rank)), 0
+        )
 
-    def _located(self, coarse: Counts) -> list[tuple[int, int]]:
-        """Return for each vector the coarse bin of the wanted rank, and its rank within that bin."""
-        ranked = coarse.copy()
-        ranked[:, _NOT_RANKED_BIN] = 0
-        return [locate(counts, max(1, self.rank(self.share, int(counts.sum())))) for counts in ranked]
+    def _rank(self, ranked: int) -> int:
+        return max(1, self.rank(self.share, ranked))
 
     def _kept(self, coarse: Counts, fine: Counts) -> list[float]:
         """Return each agent's smallest magnitude that trimming keeps, from the counts of the whole model."""
-        places = zip(fine, self._located(coarse), strict=True)
+        places = zip(fine, located(coarse, self._rank), strict=True)
         return [Place((chosen << FINE_BITS) + locate(counts, left)[0]).magnitude for counts, (chosen, left) in places]

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from rammerge.engine.passes.magnitude_counts import FINE_BITS, Vectors
-from rammerge.engine.passes.statistics import Scan, Scans
-from rammerge.engine.work import Work
+from rammerge.engine.passes.magnitude_counts import FINE_BITS, Groups, Vectors, count_groups, counts_of
+from rammerge.engine.passes.statistics import Scans
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from rammerge.engine.histogram import Histogram
-    from rammerge.engine.output.chunks import Unit
+    from rammerge.engine.passes.magnitude_counts import Counts
     from rammerge.engine.running import Runner
     from rammerge.engine.session import Session
-
-# The tensors over which magnitudes are ranked together, by the name of the group.
-Groups = Mapping[str | None, Sequence[str]]
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -71,17 +65,16 @@ class Counting:
             groups: what is ranked together.
             rank: (how many are ranked) -> the rank. The largest magnitude has rank 1; beyond the last is zero.
         """
-        from rammerge.engine.histogram import MAX_BINS, NOT_RANKED_PATTERN, Histogram
+        from rammerge.engine.histogram import MAX_BINS, Histogram
 
-        def places(_: str | None, histograms: Sequence[Histogram]) -> list[Place]:
-            coarse = _added(histograms)
-            coarse[:, NOT_RANKED_PATTERN >> FINE_BITS] = 0
-            return [_place(histograms, row, counts, rank(int(counts.sum()))) for row, counts in enumerate(coarse)]
+        def places(group: str | None, histograms: Sequence[Histogram]) -> list[Place]:
+            found = located(counts_of(group, histograms), rank)
+            return [_place(histograms, row, chosen, left) for row, (chosen, left) in enumerate(found)]
 
         def empty(_: str | None) -> Histogram:
             return Histogram.empty([0] * len(self.vectors), MAX_BINS, FINE_BITS, keeps=True)
 
-        return (yield from self._count(groups, empty, places))
+        return (yield from count_groups(self.session, self.runner, self.vectors, groups, empty, places))
 
     def fine(
         self, groups: Groups, places: Mapping[str | None, Sequence[Place]]
@@ -92,67 +85,34 @@ class Counting:
         def exact(group: str | None, histograms: Sequence[Histogram]) -> list[Place]:
             return [
                 place if place.is_exact else Place(place.pattern + locate(counts, place.rank)[0])
-                for place, counts in zip(places[group], _added(histograms), strict=True)
+                for place, counts in zip(places[group], counts_of(group, histograms), strict=True)
             ]
 
         def empty(group: str | None) -> Histogram:
             return Histogram.empty([place.pattern for place in places[group]], 1 << FINE_BITS, 0)
 
-        return (yield from self._count(groups, empty, exact))
-
-    def _count(
-        self,
-        groups: Groups,
-        empty: Callable[[str | None], Histogram],
-        reduce: Callable[[str | None, Sequence[Histogram]], R],
-    ) -> Scans[dict[str | None, R]]:
-        """Count each group in a histogram for each thread, and reduce these as soon as all of the group is counted."""
-        sizes = {name: self.session.base.tensors[name].numel for names in groups.values() for name in names}
-        group_of = {name: group for group, names in groups.items() for name in names if sizes[name]}
-        left = {group: sum(sizes[name] for name in names) for group, names in groups.items()}
-        at_work: dict[str | None, dict[int, Histogram]] = {group: {} for group in groups}
-        found: dict[str | None, R] = {}
-        lock = threading.Lock()
-
-        def begin(unit: Unit) -> Work:
-            own, group = at_work[group_of[unit.tensor]], group_of[unit.tensor]
-            thread = threading.get_ident()
-            if thread not in own:
-                own[thread] = empty(group)
-            return Work(self.vectors.numbers(self.session, unit), histogram=own[thread])
-
-        def end(unit: Unit, _: Work, __: list[int]) -> None:
-            group = group_of[unit.tensor]
-            with lock:
-                left[group] -= unit.stop - unit.start
-                if left[group]:
-                    return
-            found[group] = reduce(group, list(at_work.pop(group).values()))
-
-        if group_of:
-            yield Scan("rank magnitudes", self.runner, list(group_of), begin, end)
-        return {group: found[group] for group in groups if group in found}
+        return (yield from count_groups(self.session, self.runner, self.vectors, groups, empty, exact))
 
 
-def _added(histograms: Sequence[Histogram]) -> NDArray[np.int64]:
-    """Return the counts of all threads, [vectors, bins]."""
+def _place(histograms: Sequence[Histogram], row: int, chosen: int, left: int) -> Place:
+    """Return the place of a rank in a coarse bin: exact if all other patterns than the first of the bin are known."""
     import numpy as np
 
-    counts: NDArray[np.int64] = np.sum([histogram.counts() for histogram in histograms], axis=0)
-    return counts
-
-
-def _place(histograms: Sequence[Histogram], row: int, counts: NDArray[np.int64], rank: int) -> Place:
-    """Return the place of a rank: exact if all other patterns than the first of its bin are known."""
-    import numpy as np
-
-    chosen, left = locate(counts, rank)
     first = chosen << FINE_BITS
     if any(histogram.filled[row] < 0 for histogram in histograms):
         return Place(first, left)
     others = np.concatenate([histogram.others[row, : histogram.filled[row]] for histogram in histograms])
     inside = np.sort(others[others >> FINE_BITS == chosen])
     return Place(int(inside[-left]) if left <= len(inside) else first)
+
+
+def located(coarse: Counts, rank: Callable[[int], int]) -> list[tuple[int, int]]:
+    """Return for each vector the coarse bin of a rank, (how many are ranked) -> rank, and the rank within that bin."""
+    from rammerge.engine.histogram import NOT_RANKED_PATTERN
+
+    ranked = coarse.copy()
+    ranked[:, NOT_RANKED_PATTERN >> FINE_BITS] = 0
+    return [locate(counts, rank(int(counts.sum()))) for counts in ranked]
 
 
 def locate(counts: NDArray[np.int64], rank: int) -> tuple[int, int]:

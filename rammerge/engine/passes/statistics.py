@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rammerge.engine.session import Session
 
 R = TypeVar("R")
+K = TypeVar("K")
 V = TypeVar("V")
 
 
@@ -133,7 +134,7 @@ class Statistics:
         return cls(results)
 
 
-def united(parts: Iterable[Mapping[str, V]]) -> dict[str, V]:
+def united(parts: Iterable[Mapping[K, V]]) -> dict[K, V]:
     """Return what is known of the tensors of all parts, in their order."""
     return {name: value for part in parts for name, value in part.items()}
 
