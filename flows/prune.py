@@ -10,7 +10,7 @@ from flows.run.outcome import Outcome
 from rammerge import store
 from rammerge.errors import InputError, RammergeError
 from rammerge.store import Pruned, Withdrawn
-from rammerge.system.sizes import parse_size
+from rammerge.system.sizes import given_size
 from tasks.records.retiring import retire
 from tasks.runtime.environment import activate
 from tasks.runtime.limits import FLOW_SECONDS
@@ -40,7 +40,8 @@ def prune(
         dry_run: only say what would be removed.
     """
     activate()
-    limit, would = _bytes(size), "dry run: would have " if dry_run else ""
+    limit = None if size is None else given_size(size, "size")
+    would = "dry run: would have " if dry_run else ""
     if shared is not None:
         if versions is not None or records is not None:
             raise InputError("versions, records: they are about this machine; leave them out where `shared` is given")
@@ -62,10 +63,3 @@ def _records(versions: int | None, records: float | None, *, dry_run: bool) -> I
         yield retired.sentence
     if records is not None:
         yield from forget_records(records, retired=retired.versions if retired else (), dry_run=dry_run)
-
-
-def _bytes(size: str | None) -> int | None:
-    try:
-        return None if size is None else parse_size(size)
-    except ValueError as error:
-        raise InputError(f"size: {error}") from error

@@ -26,7 +26,7 @@ from rammerge.publishing.room import check_output
 from rammerge.recipe import Recipe, load, name_members
 from rammerge.rules import Method, ResolvedMethod, resolve
 from rammerge.rules.listing import MethodListing, list_methods
-from rammerge.system.sizes import parse_size
+from rammerge.system.sizes import given_size
 
 Agents = Mapping[str, Source | Sequence[Source]]
 
@@ -256,11 +256,8 @@ def _settle(
 
 def _sizes(**given: int | str | None) -> dict[str, Any]:
     """Return in bytes what was given; for the rest `MergeOptions` has defaults."""
-    return {name: _bytes(name, size) for name, size in given.items() if size is not None}
-
-
-def _bytes(name: str, value: int | str) -> int:
-    try:
-        return parse_size(value) if isinstance(value, str) else value
-    except ValueError as error:
-        raise InputError(f"{name} {value!r}: {error}") from error
+    return {
+        name: given_size(size, f"{name} {size!r}") if isinstance(size, str) else size
+        for name, size in given.items()
+        if size is not None
+    }

@@ -46,8 +46,10 @@ def prune(
 ) -> None:
     """Remove from the store what can be made again. What a run is using stays, and what the last run leads to."""
     from rammerge import store
+    from rammerge.system.sizes import given_size
 
-    limit, would = _bytes(size), "dry run: would have " if dry_run else ""
+    limit = None if size is None else given_size(size, f"--size {size}")
+    would = "dry run: would have " if dry_run else ""
     if shared is not None:
         if versions is not None or records is not None:
             raise InputError("--versions and --records are about this machine's records; leave them out with --shared")
@@ -93,12 +95,3 @@ def _prune_store(unused_days: float, size: int | None, *, dry_run: bool) -> None
     for kind, count in sorted(pruned.entries.items()):
         print(f"{kind:<12} {count:>6}  {decimal(pruned.freed[kind])}")
     print(f"{'dry run: would have ' if dry_run else ''}{pruned.sentence}")
-
-
-def _bytes(size: str | None) -> int | None:
-    from rammerge.system.sizes import parse_size
-
-    try:
-        return None if size is None else parse_size(size)
-    except ValueError as error:
-        raise InputError(f"--size {size}: {error}") from error

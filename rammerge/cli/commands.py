@@ -8,9 +8,10 @@ import typer
 
 from rammerge.cli import options
 from rammerge.cli.packing import pack, unpack, verify_patch
-from rammerge.cli.parsing import name_agents, parse_method, parse_option_size, split_groups
+from rammerge.cli.parsing import name_agents, parse_method, split_groups
 from rammerge.cli.terminal import progress_display, say
 from rammerge.errors import InputError
+from rammerge.system.sizes import given_size
 
 _PANEL = "Models"  # of the help
 
@@ -50,7 +51,7 @@ def merge(
     chosen = parse_method(
         method, preset, settings=set_, weights=weight, tensors=tensors, then=then, prompts=prompts, trusted=trust
     )
-    size, limit = parse_option_size("--shard-size", shard_size), _limit("--memory", memory)
+    size, limit = given_size(shard_size, f"--shard-size {shard_size!r}"), _limit("--memory", memory)
     from rammerge.cli import merging
     from rammerge.engine.options import MergeOptions
 
@@ -137,4 +138,4 @@ def verify(
 
 
 def _limit(option: str, text: str | None) -> int | None:
-    return None if text is None else parse_option_size(option, text)
+    return None if text is None else given_size(text, f"{option} {text!r}")

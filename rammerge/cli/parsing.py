@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rammerge.errors import InputError
-from rammerge.system.sizes import parse_size
 
 if TYPE_CHECKING:
     from rammerge.rules import ResolvedMethod
@@ -155,14 +154,6 @@ def parse_steps(steps: Sequence[str]) -> list[dict[str, Any]]:
         name, _, settings = text.partition(":")
         parsed.append({name: parse_settings(settings.split(","), "--then") if settings else {}})
     return parsed
-
-
-def parse_option_size(option: str, text: str) -> int:
-    """Return the number of bytes that `text` means; InputError with the name of the `option` if it is not a size."""
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise InputError(f"{option} {text!r}: {error}") from error
 
 
 def _number(text: str, value: Any) -> Any:

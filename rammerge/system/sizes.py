@@ -3,6 +3,8 @@
 import re
 from fractions import Fraction
 
+from rammerge.errors import InputError
+
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([kmgt])(i?))?(b?)", re.ASCII | re.IGNORECASE)
 
 
@@ -22,3 +24,11 @@ def parse_size(text: str) -> int:
         if size >= 1000 or (size and (prefix or byte)):
             return size
     raise ValueError("a size is a number with a unit, such as 5GB or 512MiB")
+
+
+def given_size(text: str, where: str) -> int:
+    """Return the number of bytes that `text` means; InputError, which begins with `where`, if it is not a size."""
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
