@@ -19,7 +19,7 @@ from tasks.records.connection import client, lock_file
 from tasks.records.database import is_database
 from tasks.records.files import local_path, size_of
 from tasks.records.history import read_history
-from tasks.records.log import TAG_PIPELINE, TAG_PREFECT_RUN
+from tasks.records.log import TAG_PIPELINE, TAG_PREFECT_RUN, TAG_RECIPE
 from tasks.records.registry import TAG_RUN
 from tasks.records.trouble import explained
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _DAY = 24 * 60 * 60
 _PAGE = 200
 _AT_ONCE = 500
-_TAG_RECIPE = "rammerge.recipe"
 
 
 class Forgotten(BaseModel):
@@ -103,7 +102,7 @@ def _runs(mlflow: "MlflowClient", before: float) -> "list[Run]":
     from mlflow.entities import ViewType
     from mlflow.utils import get_results_from_paginated_fn as every
 
-    which = f"tags.`{_TAG_RECIPE}` LIKE '%' and attributes.start_time < {round(before * 1000)}"
+    which = f"tags.`{TAG_RECIPE}` LIKE '%' and attributes.start_time < {round(before * 1000)}"
     search = partial(mlflow.search_runs, _experiments(mlflow), which, ViewType.ALL)
     found: list[Run] = every(lambda count, page: search(count, page_token=page), _PAGE)
     return found

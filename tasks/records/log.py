@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
 TAG_PIPELINE = "rammerge.pipeline"
+# The digest of the recipe. All runs of rammerge's have it.
+TAG_RECIPE = "rammerge.recipe"
 # The address of the run's page in Prefect, which ends with its id.
 TAG_PREFECT_RUN = "rammerge.prefect_run"
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rammerge.errors import InputError
 from rammerge.recipe import Recipe, load
+from tasks.records.log import TAG_RECIPE
 from tasks.runtime.result import Result, identity
 from tasks.steps.conditions import SuiteRef
 from tasks.steps.evaluating import Scores
@@ -129,6 +130,6 @@ class Record(BaseModel):
     def tags(self) -> dict[str, str]:
         """The tags of everything that is written about this run."""
         return {
-            "rammerge.recipe": self.recipe.digest,
+            TAG_RECIPE: self.recipe.digest,
             **{f"rammerge.source.{name}": model.provenance for name, model in self.sources.items()},
         }

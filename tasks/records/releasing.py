@@ -7,7 +7,6 @@ from typing import Self
 from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from tasks.records import pages, promotion, registry, tracking
-from tasks.records.aliases import CHAMPION
 from tasks.records.history import Reason
 from tasks.records.log import TAG_PREFECT_RUN
 from tasks.records.record import NOT_EVALUATED, Record
@@ -122,8 +121,8 @@ class Promoted(Result):
 
     def holds(self) -> bool:
         """Return whether the champion is who it was when the step ended. A person may have changed it since."""
-        champions = [r.version for r in registry.releases(self.name) if CHAMPION in r.aliases]
-        return champions == [self.champion]
+        champion = registry.champion_among(registry.releases(self.name))
+        return champion is not None and champion.version == self.champion
 
 
 @step(

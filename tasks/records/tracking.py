@@ -15,7 +15,7 @@ from tasks.records import pages
 from tasks.records.connection import client
 from tasks.records.log import TAG_PIPELINE, TAG_PREFECT_RUN, Log
 from tasks.records.record import NOT_EVALUATED, Record
-from tasks.records.registry import TAG_DIGEST
+from tasks.records.registry import TAG_DIGEST, TAG_GATES
 from tasks.records.reporting import Reported
 from tasks.records.shown import dataset_of, evaluation_params, method_params, metrics_of
 from tasks.records.trouble import explained
@@ -69,7 +69,7 @@ def track(out: Path, record: Record, reported: Reported | None, flow_run: str) -
         tags={
             **record.tags,
             TAG_PREFECT_RUN: pages.flow_run_page(flow_run),
-            "rammerge.gates": record.verdict,
+            TAG_GATES: record.verdict,
             MLFLOW_RUN_NOTE: _prefect_link(flow_run),
             MLFLOW_SOURCE_NAME: str(recipe.path),
             MLFLOW_SOURCE_TYPE: SourceType.to_string(SourceType.LOCAL),
