@@ -20,24 +20,14 @@ from rammerge import store
 from rammerge.storage import PlaceError, directory
 from rammerge.store import entries, sharing
 from rammerge.store.parcels import DamagedError, Parcel
+from tests.fixtures.sharing import LARGE, go_to, never, shared_directory
 from tests.fixtures.waiting import no_hanging
-
-LARGE = bytes(range(256)) * 400  # larger than what a manifest has in it
 
 
 @pytest.fixture(autouse=True)
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    (tmp_path / "shared").mkdir()
-    go_to(tmp_path / "one", monkeypatch)
-    store.share(str(tmp_path / "shared"))
-    yield tmp_path / "shared"
-    store.share(None)
-
-
-def go_to(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be a process of a different machine."""
-    monkeypatch.setenv("RAMMERGE_HOME", str(home))
-    entries.hold.cache_clear()
+    with shared_directory(tmp_path, monkeypatch) as directory:
+        yield directory
 
 
 def write(directory: Path) -> None:
@@ -51,10 +41,6 @@ def writing(name: str, text: str) -> Callable[[Path], None]:
         (directory / name).write_text(text)
 
     return build
-
-
-def never(_: Path) -> None:
-    raise AssertionError("made again")
 
 
 def test_what_one_machine_made_another_finds(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

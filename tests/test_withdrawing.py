@@ -19,23 +19,15 @@ from rammerge.storage import open_place
 from rammerge.storage.directory import Directory
 from rammerge.store import entries
 from rammerge.store.carrying import receive
+from tests.fixtures.sharing import LARGE, go_to, never, shared_directory
 
 DAY = 86_400
-LARGE = bytes(range(256)) * 400  # larger than what a manifest has in it
 
 
 @pytest.fixture(autouse=True)
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    (tmp_path / "shared").mkdir()
-    go_to(tmp_path / "one", monkeypatch)
-    store.share(str(tmp_path / "shared"))
-    yield tmp_path / "shared"
-    store.share(None)
-
-
-def go_to(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAMMERGE_HOME", str(home))
-    entries.hold.cache_clear()
+    with shared_directory(tmp_path, monkeypatch) as directory:
+        yield directory
 
 
 def write(directory: Path) -> None:
@@ -44,10 +36,6 @@ def write(directory: Path) -> None:
 
 def write_small(directory: Path) -> None:
     (directory / "report.json").write_text("{}")
-
-
-def never(_: Path) -> None:
-    raise AssertionError("made again")
 
 
 def put(key: str, *, days: float = 0.0, kind: str = "merge", small: bool = False) -> Path:

@@ -27,6 +27,7 @@ from rammerge.store import entries, sharing
 from tasks.records import promotion
 from tests.evaluation.made import write_model
 from tests.fixtures.pipeline import World
+from tests.fixtures.sharing import go_to, never
 from tests.fixtures.waiting import no_hanging, wait_until
 from tests.servers.faulty import Proxy, Request, faulty
 from tests.servers.seaweed import ObjectStore, object_store
@@ -63,18 +64,9 @@ def place(bucket: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     store.share(None)
 
 
-def go_to(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAMMERGE_HOME", str(home))
-    entries.hold.cache_clear()
-
-
 def write(directory: Path) -> None:
     (directory / "weights").write_bytes(LARGE)
     (directory / "report.json").write_text("{}")
-
-
-def never(_: Path) -> None:
-    raise AssertionError("made again")
 
 
 @settings(max_examples=8)
