@@ -85,6 +85,7 @@ def test_a_newer_schema_is_called_one(place: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_database_that_cannot_be_used_is_told_from_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # MLflow takes an address that SQLite parses for a path, and makes its directories
     (tmp_path / "text.db").write_text("these are words " * 100)
     (tmp_path / "directory.db").mkdir()
     (tmp_path / "file").touch()
