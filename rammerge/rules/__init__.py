@@ -91,7 +91,8 @@ def resolve(
         _validated(spec, {**params.model_dump(), **rule.params}, also, f"tensors '{rule.match}': ")
     if prompts is not None and not spec.needs_prompts:
         raise InputError(f"method '{spec.name}' needs no data; leave the prompts out")
-    return ResolvedMethod(spec, preset, params, _checked(spec, weights or {}), rules, _followed(spec, then), prompts)
+    factors, plain = _checked(spec, weights or {})
+    return ResolvedMethod(spec, preset, params, factors, rules, _followed(spec, then), prompts, plain)
 
 
 def _preset(spec: Method, name: str | None) -> Mapping[str, Any]:
@@ -111,8 +112,8 @@ def _validated(spec: Method, chosen: Mapping[str, Any], also: Iterable[str], whe
         raise InputError(where + _explain(spec, error, also)) from error
 
 
-def _checked(spec: Method, weights: Mapping[str, float]) -> dict[str, float]:
-    """Return the weights that are not 1."""
+def _checked(spec: Method, weights: Mapping[str, float]) -> tuple[dict[str, float], frozenset[str]]:
+    """Return the weights that are not 1, and the agents of the others."""
     for name, weight in weights.items():
         if not (isinstance(weight, int | float) and math.isfinite(weight) and weight > 0):
             raise InputError(
@@ -120,7 +121,8 @@ def _checked(spec: Method, weights: Mapping[str, float]) -> dict[str, float]:
             )
     if weights and spec.refuses_weights:
         raise InputError(f"method '{spec.name}' takes no weights: {spec.refuses_weights}")
-    return {name: float(weight) for name, weight in weights.items() if weight != 1}
+    factors = {name: float(weight) for name, weight in weights.items() if weight != 1}
+    return factors, frozenset(weights.keys() - factors.keys())
 
 
 def _followed(spec: Method, then: Sequence[str | Mapping[str, Any]]) -> tuple[ChosenStep, ...]:

@@ -37,6 +37,7 @@ class ResolvedMethod:
         tensors: what is done with some tensors instead. Of the rules that match a tensor the first holds.
         then: what is done with each matrix of the result.
         prompts: what the base reads, for a method that needs data.
+        plain: agents whose factor was given as 1. It changes nothing, so no identity has it, but they must exist.
     """
 
     method: Method
@@ -46,6 +47,7 @@ class ResolvedMethod:
     tensors: tuple[TensorRule, ...] = ()
     then: tuple[ChosenStep, ...] = ()
     prompts: Prompts | None = None
+    plain: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def name(self) -> str:
@@ -73,7 +75,7 @@ class ResolvedMethod:
             InputError: a weight or a rule for tensors names a model that is not there.
         """
         rule = Rule(self, tuple(agents))
-        for name in self.weights:
+        for name in (*self.weights, *sorted(self.plain)):
             if name not in rule.agents:
                 hint = closest(name, rule.agents) or f"; the agents are {', '.join(rule.agents)}"
                 raise InputError(f"the weight of '{name}' is no agent's{hint}")
