@@ -212,3 +212,17 @@ def test_the_flow_prunes_and_skips_what_is_in_use(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     state = prune(shared=str(tmp_path / "shared"), return_state=True)
     assert state.message == "removed 0 shared entries, and 0 bytes; 0 bytes are kept"
+    error = prune(shared=str(tmp_path / "shared"), versions=1, return_state=True)
+    assert error.is_failed() and "versions and records are of this machine" in error.message
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_only_a_store_in_use_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.prune import prune
+
+    def broken(**_: Any) -> None:
+        raise RammergeError("the disk does not answer")
+
+    monkeypatch.setattr(store, "prune", broken)
+    state: Any = prune(return_state=True)
+    assert state.is_failed() and "the disk does not answer" in state.message

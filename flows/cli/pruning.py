@@ -1,11 +1,15 @@
 """The command `rammerge prune`: remove what nothing needs any more."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.preparing import prepare
-from rammerge.errors import InputError
+
+if TYPE_CHECKING:
+    from rammerge.store import Pruned
 
 UnusedDays = Annotated[
     float, typer.Option(help="Remove what no run has used for this many days.", metavar="DAYS", min=0)
@@ -45,53 +49,39 @@ def prune(
     dry_run: DryRun = False,
 ) -> None:
     """Remove from the store what can be made again. What a run is using stays, and what the last run leads to."""
-    from rammerge import store
+    from flows.run import pruning
+    from rammerge.store import Pruned
     from rammerge.system.sizes import given_size
 
-    limit = None if size is None else given_size(size, f"--size {size}")
     would = "dry run: would have " if dry_run else ""
-    if shared is not None:
-        if versions is not None or records is not None:
-            raise InputError("--versions and --records are about this machine's records; leave them out with --shared")
-        withdrawn = store.prune_shared(shared, unused_days=unused_days, size=limit, dry_run=dry_run)
-        print(f"{would}{withdrawn.sentence}")
-        return
-    retired: list[tuple[str, int]] = []
-    if versions is not None:
+    if versions is not None or records is not None:
         prepare()
-        from tasks.records.retiring import retire
+    removed = pruning.prune(
+        unused_days=unused_days,
+        size=None if size is None else given_size(size, f"--size {size}"),
+        versions=versions,
+        records=records,
+        shared=shared,
+        dry_run=dry_run,
+        say=lambda sentence: print(f"{would}{sentence}"),
+        api=_answering(),
+    )
+    if isinstance(removed, Pruned):
+        _print_kinds(removed)
+    print(f"{would}{removed.sentence}")
 
-        gone = retire(versions, dry_run=dry_run)
-        retired = gone.versions
-        print(f"{would}{gone.sentence}")
-    if records is not None:
-        _forget(records, retired, dry_run=dry_run)
-    _prune_store(unused_days, limit, dry_run=dry_run)
 
-
-def _forget(days: float, retired: list[tuple[str, int]], *, dry_run: bool) -> None:
-    """Remove records of runs. Prefect is asked over its API, which is started where none is configured."""
-    prepare()
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Have Prefect's API answer, which is started where none is configured."""
     from flows.servers.api import prefect_api
 
-    would = "dry run: would have " if dry_run else ""
-    with prefect_api() as answering:
-        from flows.run.forgetting import forget_records, give_room_back
-
-        with answering():
-            for sentence in forget_records(days, retired=retired, dry_run=dry_run):
-                print(f"{would}{sentence}")
-    for sentence in give_room_back(days, dry_run=dry_run):
-        print(f"{would}{sentence}")
+    with prefect_api() as answering, answering():
+        yield
 
 
-def _prune_store(unused_days: float, size: int | None, *, dry_run: bool) -> None:
+def _print_kinds(removed: "Pruned") -> None:
     from rich.filesize import decimal
 
-    from flows.run.outcome import Outcome
-    from rammerge import store
-
-    pruned = store.prune(unused_days=unused_days, size=size, keep=Outcome.referenced(), dry_run=dry_run)
-    for kind, count in sorted(pruned.entries.items()):
-        print(f"{kind:<12} {count:>6}  {decimal(pruned.freed[kind])}")
-    print(f"{'dry run: would have ' if dry_run else ''}{pruned.sentence}")
+    for kind, count in sorted(removed.entries.items()):
+        print(f"{kind:<12} {count:>6}  {decimal(removed.freed[kind])}")

@@ -27,7 +27,7 @@ def give_room_back(days: float, *, dry_run: bool) -> Iterator[str]:
     """Remove results that Prefect kept, and shrink the databases of the home, as far as nobody uses them.
 
     Raises:
-        RammergeError: a process uses the store.
+        InUseError: a process uses the store.
     """
     with store.alone():
         results = list(old_results(days))

@@ -8,12 +8,13 @@ from rammerge.store.exchanging import drop_unused, exchange, using
 from rammerge.store.making import materialise, materialise_together
 from rammerge.store.moved import here
 from rammerge.store.noting import note_uses
-from rammerge.store.pruning import Pruned, alone, prune
+from rammerge.store.pruning import InUseError, Pruned, alone, prune
 from rammerge.store.sharing import share, shared_url, try_shared
 from rammerge.store.withdrawing import Withdrawn, prune_shared
 
 __all__ = [
     "Entry",
+    "InUseError",
     "Pruned",
     "Withdrawn",
     "alone",

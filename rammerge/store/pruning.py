@@ -18,6 +18,10 @@ _DAY = 24 * 60 * 60
 _TRASH, _STAGING, _GENERATIONS, _LOCKS = ".removed-", ".staging", ".generations", ".locks"
 
 
+class InUseError(RammergeError):
+    """A process uses the store, of which then nothing is removed."""
+
+
 @dataclass(frozen=True)
 class Pruned:
     """What was removed from the store, or would be.
@@ -62,7 +66,7 @@ def prune(
         dry_run: only say what would be removed.
 
     Raises:
-        RammergeError: a process uses the store.
+        InUseError: a process uses the store.
     """
     if not root().is_dir():
         return Pruned({}, {}, 0)
@@ -88,14 +92,14 @@ def alone() -> Iterator[None]:
     """Keep other processes from beginning to use the store.
 
     Raises:
-        RammergeError: a process uses it already.
+        InUseError: a process uses it already.
     """
     root().mkdir(parents=True, exist_ok=True)
     with (root() / IN_USE).open("a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RammergeError(f"a process is using the store {root()}; prune when it has ended") from error
+            raise InUseError(f"a process is using the store {root()}; prune when it has ended") from error
         yield
 
 
