@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.backup import back_up, restore
+from flows.backup.records import move_records
 from rammerge import store
 from rammerge.errors import InputError
 from rammerge.system.home import home
@@ -36,7 +37,8 @@ def made(rammerge_home: Path) -> Path:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("CREATE TABLE runs (artifact_uri VARCHAR(200), n INTEGER)")
         database.execute("INSERT INTO runs VALUES (?, 1)", (version.parent.as_uri(),))
-    (rammerge_home / "mlflow" / "unfinished").write_text(f"{rammerge_home}/mlflow/artifacts/1/.model-7")
+    (rammerge_home / "mlflow" / "scratch").mkdir()
+    (rammerge_home / "mlflow" / "scratch" / "7").write_text(f"{rammerge_home}/mlflow/artifacts/1/.model-7")
     for left_out in ("kernels/a.so", "digests/b", "logs/c.log", "store/merge/.staging/x/y", "mlflow/aliases.lock"):
         path = rammerge_home / left_out
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +56,7 @@ def test_the_same_files_come_back(made: Path, tmp_path: Path) -> None:
     assert sorted(copied) == [
         "mlflow/artifacts/1/model/weights",
         "mlflow/mlflow.db",
-        "mlflow/unfinished",
+        "mlflow/scratch/7",
         "runs/tiny.json",
         f"store/merge/{KEY}/.manifest",
         f"store/merge/{KEY}/weights",
@@ -73,10 +75,27 @@ def test_records_name_files_of_the_home_that_they_are_in(tmp_path: Path, monkeyp
     monkeypatch.setenv("RAMMERGE_HOME", str(tmp_path / "elsewhere"))
     restore(tmp_path / "kept")
     version = home() / "mlflow" / "artifacts" / "1" / "model"
-    assert (home() / "mlflow" / "unfinished").read_text() == f"{home()}/mlflow/artifacts/1/.model-7"
+    assert (home() / "mlflow" / "scratch" / "7").read_text() == f"{home()}/mlflow/artifacts/1/.model-7"
     assert json.loads((home() / "runs" / "tiny.json").read_text())["model"] == str(version)
     with closing(sqlite3.connect(home() / "mlflow" / "mlflow.db")) as database:
         assert database.execute("SELECT * FROM runs").fetchall() == [(version.as_uri(), 1)]
+
+
+@pytest.mark.parametrize("new", ["/srv/data/home", "/data/home/below"])
+def test_only_paths_of_the_home_are_moved_and_once(new: str, tmp_path: Path) -> None:
+    old = "/data/home"  # a part of the new path, and of paths that are not of the home
+    told = ["{0}/a", "file://{0}/a", "sqlite:///{0}/b", "see {0}/c, and file://{0}/d", "s3://bucket{0}/e", "/old{0}/f"]
+    (tmp_path / "mlflow").mkdir()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "tiny.json").write_text(json.dumps([each.format(old) for each in told]))
+    with closing(sqlite3.connect(tmp_path / "mlflow" / "mlflow.db")) as database, database:
+        database.execute("CREATE TABLE told (words TEXT, n INTEGER)")
+        database.executemany("INSERT INTO told VALUES (?, ?)", [(each.format(old), n) for n, each in enumerate(told)])
+    move_records(tmp_path, old, new)
+    moved = [each.format(new) for each in told[:4]] + [each.format(old) for each in told[4:]]
+    assert json.loads((tmp_path / "runs" / "tiny.json").read_text()) == moved
+    with closing(sqlite3.connect(tmp_path / "mlflow" / "mlflow.db")) as database:
+        assert [words for (words,) in database.execute("SELECT words FROM told ORDER BY n")] == moved
 
 
 def test_a_database_that_is_written_to_is_copied_whole(made: Path, tmp_path: Path) -> None:
