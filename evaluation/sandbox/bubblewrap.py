@@ -25,9 +25,16 @@ class Bubblewrap:
 
     @property
     def version(self) -> str:
-        """The version that it reports."""
-        said = subprocess.run([self._path, "--version"], capture_output=True, text=True, check=True).stdout
-        return said.split()[-1]
+        """The version that it reports.
+
+        Raises:
+            ValueError: it reports none.
+        """
+        command = [self._path, "--version"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_PATIENCE).stdout.split()
+        if not said:
+            raise ValueError(f"{self._path} reports no version")
+        return said[-1]
 
     def start(self, arguments: Sequence[str], *, errors: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
         """Start the interpreter with `arguments`. To kill what this returns kills everything in the sandbox."""
@@ -53,7 +60,13 @@ class Bubblewrap:
     def complaint(self) -> str:
         """Return what it says about a start that fails, or nothing."""
         process = self.start(["-c", ""], errors=subprocess.PIPE)
-        _, said = process.communicate(timeout=_PATIENCE)
+        try:
+            _, said = process.communicate(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            return f"it has not started after {_PATIENCE:g} s"
+        finally:
+            process.kill()
+            process.wait()
         lines: list[str] = said.decode(errors="replace").split("\n")
         return next((line.removeprefix("bwrap: ") for line in lines if line), "")
 

@@ -92,3 +92,20 @@ def test_what_bubblewrap_complains_of_is_told(tmp_path: Path, monkeypatch: pytes
     offer(monkeypatch, kind)
     with pytest.raises(InputError, match=r"bubblewrap does not work here \(Can't find source path .*nowhere"):
         finding.find_sandbox()
+
+
+def test_bubblewrap_that_never_starts_is_told_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bwrap"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(bubblewrap, "_PATIENCE", 0.1)
+    assert bubblewrap.Bubblewrap(program).complaint() == "it has not started after 0.1 s"
+
+
+def test_bubblewrap_without_a_version_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bwrap"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    offer(monkeypatch, bubblewrap.Bubblewrap(program))
+    with pytest.raises(InputError, match=r"bubblewrap does not start here \(.*reports no version\)"):
+        finding.find_sandbox()
