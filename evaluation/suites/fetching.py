@@ -7,7 +7,6 @@ items are made by `prepare` alone names no wheel.
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -94,9 +93,9 @@ def keep(wheel: Wheel, file: Path) -> None:
     if _digest(file) != wheel.sha256:
         raise InputError(f"{file} is not the wheel of {wheel} with the SHA-256 {wheel.sha256}; give that one")
     wheel.path.parent.mkdir(parents=True, exist_ok=True)
-    beside = wheel.path.with_name(f".{wheel.path.name}.{os.getpid()}")
-    shutil.copyfile(file, beside)
-    beside.replace(wheel.path)
+    with tempfile.TemporaryDirectory(dir=wheel.path.parent, prefix=".") as directory:
+        beside = Path(shutil.copy(file, Path(directory) / "wheel"))
+        beside.replace(wheel.path)
 
 
 def bring(wheel: Wheel, file: Path | None = None) -> Path:

@@ -14,6 +14,8 @@ from rammerge.system.reading import read_yaml
 from rammerge.system.schema import check
 
 FILE = "suite.yaml"
+# What stands beside the suites' names in tables, metrics and gates.
+RESERVED = ("average", "each", "worst")
 
 Split = Literal["validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -78,10 +80,15 @@ class SuiteFile(BaseModel):
 
 
 def read_suite_file(file: Path) -> SuiteFile:
-    """Return the content of a suite.yaml; raise InputError if it is missing or malformed."""
+    """Return the content of a suite.yaml; InputError if it is missing or malformed, or has a reserved name."""
     if not file.exists():
         raise InputError(f"{file.parent} is not a suite: it has no {file.name}")
-    return check(SuiteFile, read_yaml(file, yaml.SafeLoader), str(file))
+    content = check(SuiteFile, read_yaml(file, yaml.SafeLoader), str(file))
+    if content.name in RESERVED:
+        raise InputError(
+            f"{file}: a suite cannot be called '{content.name}', which has a meaning of its own; rename it"
+        )
+    return content
 
 
 def digest_suite(path: Path, named: Iterable[Path]) -> str:

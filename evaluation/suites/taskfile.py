@@ -231,7 +231,7 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], tup
     merged: dict[str, Any] = {}
     files: tuple[Path, ...] = ()
     for other in [included] if isinstance(included, str) else included:
-        if path.parent / other in (path, *above):
+        if (path.parent / other).resolve() in {each.resolve() for each in (path, *above)}:
             raise InputError(f"{path} includes {other}, which includes it in turn; take one of them out")
         below, further = _read(path.parent / other, (path, *above))
         merged |= below

@@ -191,6 +191,11 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         "apply_chat_template: should be true or false",
     ),
     "bad name": (lambda suite: edit(suite, name="a/b"), "suite.yaml: name: "),
+    "a name with a meaning": (lambda suite: edit(suite, name="average"), "suite cannot be called 'average'"),
+    "an include of itself by a longer path": (
+        lambda suite: append(suite / "test.yaml", f"include: ../{suite.name}/test.yaml\n"),
+        "which includes it in turn",
+    ),
     "no mapping": (lambda suite: (suite / "suite.yaml").write_text("- 1\n"), "suite.yaml must be a mapping"),
     "no YAML": (lambda suite: (suite / "suite.yaml").write_text("name: [1\n"), "suite.yaml is not valid YAML"),
     "no suite": (lambda suite: (suite / "suite.yaml").unlink(), "is not a suite: it has no suite.yaml"),
