@@ -15,6 +15,8 @@ from evaluation.statistics.intervals import bca_interval, mover_interval, tango_
 _MCNEMAR = "exact McNemar"
 _SIGN_FLIP = "sign-flip permutation"
 _CLUSTER_FLIP = "sign-flip permutation of clusters"
+# Less than scores differ by, and more than sums of the same numbers in a different order do.
+_NOISE = 1e-12
 
 Clusters = Sequence[Hashable]
 
@@ -66,7 +68,7 @@ def paired_difference(
         limits, method = tango_interval(won * scale, lost * scale, n, confidence), "Tango"
     else:
         limits, method = _limits(sample, found, confidence, seed, lowest=-1.0)
-    by_item = sample.values.reshape(sample.items, -1).sum(axis=1)
+    by_item = _without_noise(sample.values.reshape(sample.items, -1).sum(axis=1))
     wins, losses = int((by_item > 0).sum()), int((by_item < 0).sum())
     test = _CLUSTER_FLIP if found else _MCNEMAR if binary else _SIGN_FLIP
     p_value = mcnemar_p(wins, losses) if test == _MCNEMAR else sign_flip_p([sample.exchangeable], seed=seed)
@@ -149,7 +151,7 @@ class _Sample:
         our_scores, their_scores = _checked(ours), _checked(theirs)
         if our_scores.shape != their_scores.shape:
             raise ValueError(f"paired scores need the same items, not {len(our_scores)} and {len(their_scores)}")
-        return cls.of(our_scores - their_scores, clusters)
+        return cls.of(_without_noise(our_scores - their_scores), clusters)
 
     @property
     def exchangeable(self) -> Scores:
@@ -185,10 +187,15 @@ def _bca_or_constant(values: Scores, confidence: float, seed: int, *, lowest: fl
     Up to a share z^2 / (n + z^2) of the items may behave otherwise unseen (Wilson's upper limit of 0 in n), and each
     may lie anywhere in [lowest, 1].
     """
-    if (values == values[0]).all():
+    if np.ptp(values) < _NOISE:
         value, unseen = float(values[0]), wilson_interval(0, len(values), confidence)[1]
         return value - unseen * (value - lowest), value + unseen * (1.0 - value)
     return bca_interval(values, confidence, seed=seed)
+
+
+def _without_noise(differences: Scores) -> Scores:
+    """Return differences with exactly 0 where two scores differ in their last bits only."""
+    return np.where(np.abs(differences) < _NOISE, 0.0, differences)
 
 
 def _checked(scores: ArrayLike) -> Scores:

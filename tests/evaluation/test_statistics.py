@@ -203,6 +203,17 @@ def test_any_scores_give_ordered_limits_and_the_same_answer_again(pairs: list[tu
     assert difference == statistics.paired_difference(ours, theirs, seed=seed)
 
 
+def test_the_last_bits_of_sums_tell_nothing() -> None:
+    ours, theirs = [2 / 3, 1.0, 1 / 3] * 4, [1 / 3, 1 - 1 / 3, 0.0] * 4
+    assert len({our - their for our, their in zip(ours, theirs, strict=True)}) == 2, "a third, by name"
+    shifted = statistics.paired_difference(ours, theirs)
+    assert shifted.low < 0.1 and shifted.high > 0.4, "twelve items that differ by a third are no certainty"
+    permuted = statistics.paired_difference([[0.7, 0.1, 0.2]] * 3, [[0.2, 0.7, 0.1]] * 3)
+    assert (permuted.value, permuted.wins, permuted.losses) == (pytest.approx(0.0), 0, 0)
+    again = statistics.paired_difference([0.1 + 0.2, 1.0], [0.3, 0.5])
+    assert (again.wins, again.losses) == (1, 0)
+
+
 def test_global_random_state_is_left_alone() -> None:
     before = np.random.get_state(legacy=False)["state"]["key"].copy()
     values = np.linspace(0, 1, 30)

@@ -8,6 +8,7 @@ from typing import Any
 
 _LONGEST = 400
 _SHOWN = 4
+_NOISE = 1e-12  # by which means of the same answers in a different order may differ
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def find_flips(
         ours: samples with `id`, `prompt`, `target`, `completion` and `score`.
         theirs: the other model's, in the same order of ids.
     """
-    pairs = [(our, their) for our, their in zip(ours, theirs, strict=True) if our["score"] != their["score"]]
+    both = zip(ours, theirs, strict=True)
+    pairs = [(our, their) for our, their in both if abs(our["score"] - their["score"]) > _NOISE]
     pairs.sort(key=lambda pair: (pair[0]["score"] - pair[1]["score"], pair[0]["id"]))
     lost = [pair for pair in pairs if pair[0]["score"] < pair[1]["score"]][:_SHOWN]
     won = [pair for pair in pairs if pair[0]["score"] > pair[1]["score"]][-_SHOWN:]

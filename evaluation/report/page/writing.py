@@ -90,6 +90,7 @@ def _template() -> jinja2.Template:
         "percent": lambda share: f"{100 * share:.1f}",
         "points": lambda share: f"{100 * share:+.1f}",
         "p": p_value,
+        "sentence": lambda words: f"{words[:1].upper()}{words[1:]}.",
         "number": lambda value: f"{value:.4g}",
         "seconds": lambda value: f"{value:,.1f}",
         "mebibytes": lambda value: f"{value / 2**20:,.0f}",
@@ -169,13 +170,17 @@ def _specialists(board: Leaderboard) -> list[_Specialist]:
     base, variant = board.row(board.names("base")[0]), board.row(board.selected)
     found = []
     for suite in board.suites if board.names("agent") else ():
-        # The best agent is chosen on validation, as everything is.
-        agent = max(board.names("agent"), key=lambda name: board.row(name).suites["validation"][suite].value)
+        agent = max(board.names("agent"), key=lambda name: _on_validation(board, name, suite))
         start, end, ours = (row.suites["test"][suite] for row in (base, board.row(agent), variant))
         gain = end.value - start.value
         kept = (ours.value - start.value) / gain if gain > 0 else None
         found.append(_Specialist(suite, start, agent, end, ours, kept))
     return found
+
+
+def _on_validation(board: Leaderboard, name: str, suite: str) -> float:
+    """Return what decides which agent is best on a suite, without the last bits, which must not decide a tie."""
+    return round(board.row(name).suites["validation"][suite].value, 12)
 
 
 def _grouped(flips: Sequence[Flip]) -> dict[tuple[str, str], list[Flip]]:
