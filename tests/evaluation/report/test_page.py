@@ -67,7 +67,7 @@ def test_nothing_on_the_page_acts_or_leads_outside() -> None:
 def test_the_text_of_models_and_users_is_shown_and_not_obeyed() -> None:
     html = to_page(page())
     assert MARKUP not in html and words(html).count(MARKUP) > 10
-    assert f"likely to win: {MARKUP}" in words(html)
+    assert f"Likely to win: {MARKUP}" in words(html)
     assert not set(html) & set(TERMINAL[:1] + "\x07\u202e\x00")
     assert r"\x1b[31mred\x07\u202eback\x00" in words(html)
 
@@ -151,6 +151,21 @@ def test_flips_are_the_items_that_differ_most_and_few() -> None:
     long = [sample(0, 1.0, "a" * 10_000)]
     (flip,) = find_flips("suite", "base", long, [sample(0, 0.0, "b")])
     assert len(flip.ours) < 500 and "9,600 more characters" in flip.ours
+
+
+def test_answers_in_a_different_order_are_no_flip() -> None:
+    one, other = sample(1, 0.1 + 0.2, "a"), sample(1, 0.3, "b")
+    assert one["score"] != other["score"] and not list(find_flips(SUITES[0], "base", [one], [other]))
+
+
+def test_examples_in_a_prompt_are_not_added_up_over_tasks() -> None:
+    content = page()
+    asked = {
+        suite: {split: each.model_copy(update={"few_shot": {"a": 5, "b": 5}}) for split, each in by_split.items()}
+        for suite, by_split in content.board.asked.items()
+    }
+    html = to_page(replace(content, board=content.board.model_copy(update={"asked": asked})))
+    assert '<td class="n">5</td>' in html and '<td class="n">10</td>' not in html
 
 
 def test_a_page_can_be_made_again_from_its_data() -> None:
