@@ -85,9 +85,7 @@ def read_suite_file(file: Path) -> SuiteFile:
         raise InputError(f"{file.parent} is not a suite: it has no {file.name}")
     content = check(SuiteFile, read_yaml(file, yaml.SafeLoader), str(file))
     if content.name in RESERVED:
-        raise InputError(
-            f"{file}: a suite cannot be called '{content.name}', which has a meaning of its own; rename it"
-        )
+        raise InputError(f"{file}: a suite cannot be called '{content.name}', a word with a meaning here; rename it")
     return content
 
 
