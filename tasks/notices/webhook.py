@@ -27,7 +27,8 @@ def post(url: str, notice: Notice, *, secret: str | None) -> None:
         secret: signs the body, if given.
 
     Raises:
-        RammergeError: it was not accepted. The message names the host alone, because a path may be a secret.
+        RammergeError: it was not accepted, or cannot be sent. The message names the host alone, because a path may be a
+            secret.
     """
     body, delivery, stamp = notice.model_dump_json().encode(), str(uuid4()), str(int(time.time()))
     headers = {"Content-Type": "application/json", "X-Rammerge-Delivery-Id": delivery, "X-Rammerge-Timestamp": stamp}
@@ -39,15 +40,25 @@ def post(url: str, notice: Notice, *, secret: str | None) -> None:
             time.sleep(delay * 2 ** (attempt - 1))
         try:
             status = httpx.post(url, content=body, headers=headers, timeout=TIMEOUT_SECONDS).status_code
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except httpx.HTTPError as error:
             problem = f"does not answer ({type(error).__name__})"
             continue
+        except Exception as error:  # the address, or what httpx takes from the environment: proxies and certificates
+            problem = f"cannot be asked ({type(error).__name__})"
+            break
         if status < 300:
             return
         problem = f"answers with status {status}"
         if status != 429 and status < 500:
             break
-    raise RammergeError(f"the webhook at {urlsplit(url).hostname} {problem}; it was not told that {notice.subject}")
+    raise RammergeError(f"the webhook at {_host(url)} {problem}; it was not told that {notice.subject}")
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or "no host"
+    except ValueError:
+        return "an address that is none"
 
 
 def sign(secret: str, delivery: str, stamp: str, body: bytes) -> str:

@@ -39,11 +39,13 @@ class Gpus:
         until = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             self._queue.append((turn, numbers))
-            while (found := self._try(turn)) is None and (until is None or time.monotonic() < until):
-                self._changed.wait(_LOOK_SECONDS)
-            self._queue = deque(each for each in self._queue if each[0] is not turn)
-            self._changed.notify_all()
-            return found
+            try:
+                while (found := self._try(turn)) is None and (until is None or time.monotonic() < until):
+                    self._changed.wait(_LOOK_SECONDS)
+                return found
+            finally:  # whoever cannot lock a GPU must not keep the others from it
+                self._queue = deque(each for each in self._queue if each[0] is not turn)
+                self._changed.notify_all()
 
     def give_back(self, number: str) -> None:
         """Give a GPU to those who wait."""

@@ -25,11 +25,13 @@ class Room:
         turn = object()
         with self._changed:
             self._queue.append(turn)
-            given = self._changed.wait_for(lambda: self._queue[0] is turn and self._free >= places, timeout)
-            self._queue.remove(turn)
-            self._free -= places if given else 0
-            self._changed.notify_all()
-            return given
+            try:
+                given = self._changed.wait_for(lambda: self._queue[0] is turn and self._free >= places, timeout)
+                self._free -= places if given else 0
+                return given
+            finally:  # also where an interrupt ends the wait
+                self._queue.remove(turn)
+                self._changed.notify_all()
 
     def expect(self, more: int) -> None:
         """Count models that will need places later, so that these are not given away as spare ones."""

@@ -60,7 +60,7 @@ def listening(listener: Listener) -> Iterator[None]:
 
 def emit(event: Event) -> None:
     """Send `event` to all listeners."""
-    for listener in _listeners:
+    for listener in tuple(_listeners):  # one may leave meanwhile
         listener(event)
 
 

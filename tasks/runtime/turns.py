@@ -141,5 +141,7 @@ def merging_on(device: str) -> Iterator[str]:
     try:
         yield device
     finally:
-        torch.cuda.empty_cache()  # what torch keeps for later merges would be missing for models
-        own.end()
+        try:
+            torch.cuda.empty_cache()  # what torch keeps for later merges would be missing for models
+        finally:  # after some errors of a GPU, every call of CUDA fails
+            own.end()

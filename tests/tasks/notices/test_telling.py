@@ -73,6 +73,26 @@ def test_nobody_there_is_a_sentence_and_the_others_are_told(receiver: Receiver) 
     assert len(receiver.posts) == 1
 
 
+@pytest.mark.parametrize(
+    ("url", "variables"),
+    [
+        ("http://[::1/", {}),
+        ("http://localhost/", {"http_proxy": "nonsense://proxy"}),
+        ("https://localhost/", {"SSL_CERT_FILE": "/nowhere/certificates.pem"}),
+    ],
+)
+def test_an_address_or_an_environment_that_cannot_be_is_a_sentence(
+    url: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOOK_TOKEN_URL", url)
+    (problem,) = tell([Notify(url="$HOOK_TOKEN_URL")], NOTICE)
+    assert problem.endswith("; it was not told that zoo: promoted") and "cannot be asked" in problem
+
+
 def test_an_address_may_be_a_secret_of_the_environment(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     hook = Notify(url="$HOOK_TOKEN_URL")
     assert tell([hook], NOTICE) == ["the environment variable HOOK_TOKEN_URL is not set, so nobody is told; set it"]

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from tasks.runtime import gpus as module
 from tasks.runtime.gpus import Gpus
 
 HOLD = """
@@ -58,3 +60,13 @@ def test_a_process_that_waits_has_the_gpu_once_another_one_gives_it_back(monkeyp
     )
     gpus.give_back("0")
     assert waiting.communicate()[0] == "0\n"
+
+
+def test_whoever_cannot_lock_a_gpu_leaves_it_to_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gpus = Gpus()
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_MACHINE", tmp_path / "missing")
+        with pytest.raises(FileNotFoundError):
+            gpus.take(["0"])
+    assert gpus.waiting == 0 and gpus.take(["0"], timeout=0) == "0"
+    gpus.give_back("0")

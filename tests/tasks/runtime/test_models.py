@@ -214,3 +214,14 @@ def test_a_merge_has_its_gpu_alone_but_in_a_step_that_has_one() -> None:
         turn.end()
         turns._thread.turn = None
     assert turns.GPUS.take(["1"], timeout=0) == "1"
+
+
+@pytest.mark.usefixtures("gpus")
+def test_a_gpu_that_fails_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(turns.torch.cuda, "empty_cache", fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"), merging_on("cuda:0"):
+        pass
+    assert turns.GPUS.take(["0"], timeout=0) == "0"
