@@ -8,6 +8,7 @@ from flows.run.outcome import Outcome
 from rammerge import store
 from rammerge.system.home import home
 from rammerge.system.sqlite import shrink
+from tasks.records.events import forget_events
 from tasks.records.flow_runs import forget_runs, old_results
 from tasks.records.forgetting import forget
 
@@ -24,7 +25,7 @@ def forget_records(days: float, *, retired: Collection[tuple[str, int]] = (), dr
 
 
 def give_room_back(days: float, *, dry_run: bool) -> Iterator[str]:
-    """Remove results that Prefect kept, and shrink the databases of the home, as far as nobody uses them.
+    """Remove results and events that Prefect kept, and shrink the home's databases, as far as nobody uses them.
 
     Raises:
         InUseError: a process uses the store.
@@ -33,6 +34,8 @@ def give_room_back(days: float, *, dry_run: bool) -> Iterator[str]:
         results = list(old_results(days))
         size = sum(file.stat().st_size for file in results)
         yield f"removed {len(results)} results of steps that Prefect kept, {decimal(size)}"
+        events = forget_events(home() / "prefect" / "prefect.db", days, dry_run=dry_run)
+        yield f"removed {events} events of runs that Prefect kept"
         if not dry_run:
             for file in results:
                 file.unlink(missing_ok=True)
