@@ -15,6 +15,7 @@ from rammerge.system.locks import locked
 from tasks.records.aliases import CHAMPION
 from tasks.records.connection import client, lock_file
 from tasks.records.history import Event, Reason, What, read_history, with_event
+from tasks.records.listing import every_model
 from tasks.records.promotion import TAG_QUESTION, Promotion, promote, why_not
 from tasks.records.registry import Release, champion_among, get_release, releases
 from tasks.records.trouble import explained
@@ -141,7 +142,7 @@ def find_question(name: str, version: int | None = None) -> Release:
 
 def find_question_of(run: str) -> Release | None:
     """Return the version about which the flow run with the id `run` asks, in whatever model; None if there is none."""
-    models = client().search_registered_models(max_results=1000)
+    models = every_model(client())
     waiting = ((release, Question.of(release)) for model in models for release in _waiting(model.name))
     return next(
         (release for release, question in waiting if question and question.flow_run.rpartition("/")[2] == run), None

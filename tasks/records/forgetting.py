@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -19,6 +18,7 @@ from tasks.records.connection import client, lock_file
 from tasks.records.database import is_database
 from tasks.records.files import local_path, size_of
 from tasks.records.history import read_history
+from tasks.records.listing import every_experiment, every_run, every_version
 from tasks.records.log import TAG_PIPELINE, TAG_PREFECT_RUN, TAG_RECIPE
 from tasks.records.registry import TAG_RUN
 from tasks.records.trouble import explained
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _DAY = 24 * 60 * 60
-_PAGE = 200
 _AT_ONCE = 500
 
 
@@ -89,23 +88,10 @@ def forget(
     return Forgotten(runs=len(chosen), records=len(runs), freed=freed, linked=linked, only_marked=only_marked)
 
 
-def _experiments(mlflow: "MlflowClient") -> list[str]:
-    from mlflow.entities import ViewType
-    from mlflow.utils import get_results_from_paginated_fn as every
-
-    listed = every(lambda count, page: mlflow.search_experiments(ViewType.ALL, count, page_token=page), _PAGE)
-    return [experiment.experiment_id for experiment in listed]
-
-
 def _runs(mlflow: "MlflowClient", before: float) -> "list[Run]":
     """Return rammerge's runs that began before a time, also those that are only marked as deleted."""
-    from mlflow.entities import ViewType
-    from mlflow.utils import get_results_from_paginated_fn as every
-
     which = f"tags.`{TAG_RECIPE}` LIKE '%' and attributes.start_time < {round(before * 1000)}"
-    search = partial(mlflow.search_runs, _experiments(mlflow), which, ViewType.ALL)
-    found: list[Run] = every(lambda count, page: search(count, page_token=page), _PAGE)
-    return found
+    return every_run(mlflow, every_experiment(mlflow), which, deleted=True)
 
 
 def _families(runs: "Iterable[Run]") -> "dict[str, list[Run]]":
@@ -122,16 +108,14 @@ def _families(runs: "Iterable[Run]") -> "dict[str, list[Run]]":
 def _newest(mlflow: "MlflowClient") -> Iterator[str]:
     """Yield the last pipeline run of each experiment: the next run of the recipe may find that it is recorded."""
     which, order = f"tags.`{TAG_PIPELINE}` LIKE '%'", ["attributes.start_time DESC"]
-    for experiment in _experiments(mlflow):
+    for experiment in every_experiment(mlflow):
         for run in mlflow.search_runs([experiment], which, max_results=1, order_by=order):
             yield run.info.run_id
 
 
 def _referred_to(mlflow: "MlflowClient", retired: Collection[tuple[str, int]]) -> Iterator[str]:
     """Yield the runs that a registered version came from, or whose scores its history is about."""
-    from mlflow.utils import get_results_from_paginated_fn as every
-
-    for version in every(lambda count, page: mlflow.search_model_versions("", count, page_token=page), _PAGE):
+    for version in every_version(mlflow):
         if (version.name, int(version.version)) not in retired:
             yield from (str(version.run_id), version.tags.get(TAG_RUN, ""))
             yield from (event.run for event in read_history(version.tags))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.records.experiments import experiment_of
+from tasks.records.listing import every_run
 from tasks.records.shown import shown
 
 if TYPE_CHECKING:
@@ -50,10 +51,10 @@ class Log:
     def _parents(self, compared: str) -> "list[Run]":
         """Return the parents of attempts at the key whose status is (`=`), or is not (`!=`), FINISHED."""
         which = f"tags.`{TAG_PIPELINE}` = '{self.key}' and attributes.status {compared} 'FINISHED'"
-        return list(self.mlflow.search_runs([self.experiment], which))
+        return every_run(self.mlflow, [self.experiment], which)
 
     def _children(self, parent: "Run") -> "list[Run]":
-        return list(self.mlflow.search_runs([self.experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"))
+        return every_run(self.mlflow, [self.experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
 
     def run(
         self,

@@ -18,6 +18,7 @@ from tasks.records.aliases import CHALLENGER, CHAMPION, Move, move_aliases, read
 from tasks.records.connection import client, lock_file
 from tasks.records.files import local_path, verify_files
 from tasks.records.layout import lay
+from tasks.records.listing import every_model, every_version
 from tasks.records.trouble import explained
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def releases(name: str) -> list[Release]:
     """Return the versions of the registered model `name`, newest first; InputError if it does not exist."""
     mlflow = client()
     require_model(mlflow, name)
-    found = mlflow.search_model_versions(f"name='{name}'")
+    found = every_version(mlflow, f"name='{name}'")
     aliases = read_aliases(mlflow.get_registered_model(name))
     return sorted((_release(version, aliases) for version in found), key=lambda release: -release.version)
 
@@ -169,7 +170,7 @@ def require_intact(release: Release) -> str:
 
 
 def _names(mlflow: "MlflowClient") -> list[str]:
-    return [model.name for model in mlflow.search_registered_models(max_results=1000)]
+    return [model.name for model in every_model(mlflow)]
 
 
 def require_model(mlflow: "MlflowClient", name: str) -> None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from rammerge.system.locks import locked
 from tasks.records.connection import client, lock_file
 from tasks.records.files import local_path, size_of
+from tasks.records.listing import every_model
 from tasks.records.registry import TAG_DIGEST, Release, releases
 from tasks.records.trouble import explained
 
@@ -54,7 +55,7 @@ def retire(keep: int, *, dry_run: bool = False) -> Retired:
 
 
 def _chosen(mlflow: "MlflowClient", keep: int) -> Iterator[Release]:
-    for model in mlflow.search_registered_models(max_results=1000):
+    for model in every_model(mlflow):
         ours = [release for release in releases(model.name) if TAG_DIGEST in release.tags]
         yield from (release for release in ours[keep:] if not release.aliases)
 
