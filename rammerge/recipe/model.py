@@ -146,10 +146,21 @@ class Recipe(Section):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the recipe with its defaults filled in; comments, layout and the order of keys do not count.
+        """SHA-256 of what the recipe says. Comments, layout, the order of keys and written defaults do not count.
 
         Nor does what changes neither a model nor a score: limits of time, who is asked, and who is told.
         """
+        unused: Any = {"store": True, "notify": True, "compute": {"timeout", "workers"}, "registry": True}
+        said = self.model_dump(mode="json", exclude=unused, exclude_defaults=True)
+        said["registry"] = self.registry.model_dump(mode="json", include={"model", "promote"}, exclude_defaults=True)
+        return _digest({key: value for key, value in said.items() if value != {}})
+
+    def is_of_digest(self, digest: str) -> bool:
+        """Tell whether a run with that digest ran this recipe; in older runs it covers the defaults of all keys."""
+        return digest in (self.digest, self._digest_with_defaults)
+
+    @property
+    def _digest_with_defaults(self) -> str:
         unused = {key for key in ("trust", "yardsticks") if not getattr(self, key)}
         said = self.model_dump(mode="json", exclude={"store", "notify", *unused})
         for key in ("timeout", "workers"):
@@ -157,8 +168,7 @@ class Recipe(Section):
         said["registry"] = self.registry.model_dump(mode="json", include={"model", "promote"})
         if not self.evaluation.trust_remote_code:
             said["evaluation"].pop("trust_remote_code", None)
-        content = json.dumps(said, sort_keys=True, allow_nan=False)
-        return hashlib.sha256(content.encode()).hexdigest()
+        return _digest(said)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -280,3 +290,7 @@ class Recipe(Section):
 def schema() -> dict[str, Any]:
     """Return the recipe's JSON schema (draft 2020-12)."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()

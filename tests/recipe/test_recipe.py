@@ -302,14 +302,22 @@ def test_digest_follows_meaning_not_layout(read: Callable[[str], Recipe]) -> Non
     assert read(FULL.replace("seed: 3", "seed: 4")).digest != recipe.digest
 
 
-def test_a_key_of_a_later_release_changes_no_content_where_it_is_not_used(read: Callable[[str], Recipe]) -> None:
+def test_a_run_of_a_release_whose_digests_cover_defaults_is_of_the_recipe(read: Callable[[str], Recipe]) -> None:
+    of_then = "2cf2a796f3cbb6dc62ed2e7d8e1372aeedc86ca4cb8761bd3e2db99c54303127"
+    recipe = read(FULL)
+    assert recipe.is_of_digest(of_then) and recipe.is_of_digest(recipe.digest) and recipe.digest != of_then
+    assert not read(FULL.replace("seed: 3", "seed: 4")).is_of_digest(of_then)
+
+
+def test_a_key_of_a_later_release_changes_nothing_where_it_is_not_used(read: Callable[[str], Recipe]) -> None:
     class Later(Recipe):
         added: int = 5
 
     said = read(FULL)
     later = Later.model_validate(said.model_dump(exclude_unset=True))
-    assert later.digest != said.digest and later.content == said.content
-    assert later.model_copy(update={"added": 6}).content != said.content
+    assert later.digest == said.digest and later.content == said.content
+    used_now = later.model_copy(update={"added": 6})
+    assert used_now.digest != said.digest and used_now.content != said.content
     for unused in ('device: "cuda:1", memory: 1.5GiB', "promote: false"):
         used = unused == "promote: false"
         assert (read(FULL.replace(unused, "")).content != said.content) is used
