@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SOURCE = "rammerge.source."
-_MADE_OF = ("method", "preset", "weight.", "tensors", "output.")
+_MADE_OF = ("method", "preset", "weight.", "tensors", "then", "output.")
 AVERAGE = "average"
 
 

@@ -28,7 +28,6 @@ from tasks.runtime.result import Result
 from tasks.runtime.step import step
 from tasks.steps.conditions import Conditions
 from tasks.steps.evaluating import Scores
-from tasks.steps.methods import MethodRef
 
 _SHOWN_ALREADY = {"Overlap", "Cosine of the task vectors"}
 
@@ -96,20 +95,12 @@ def _variant(record: Record, name: str) -> VariantFacts:
     survival = Manifest.read(merged.path).survival.to_json()
     return VariantFacts(
         name=name,
-        method=_words(record.methods[name]),
+        method=record.methods[name].words,
         factors=merged.factors,
         kept_share=survival["kept_share"],
         survived={agent: counts["survived_share"] for agent, counts in survival["agents"].items()},
         warnings=merged.warnings,
     )
-
-
-def _words(method: MethodRef) -> str:
-    preset = f", preset {method.preset}" if method.preset else ""
-    given = [f", {name} {value}" for name, value in method.params.items() if value is not None]
-    given += [f", weight of {agent} {weight:g}" for agent, weight in method.weights.items()]
-    given += [f", {len(method.tensors)} rules for tensors"] if method.tensors else []
-    return f"{method.name}{preset}{''.join(given)}"
 
 
 def _flips(scores: Mapping[str, Scores], board: Leaderboard) -> Iterator[Flip]:

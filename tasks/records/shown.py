@@ -37,8 +37,8 @@ def method_params(method: MethodRef) -> dict[str, Any]:
     """Return what a variant was merged with, as MLflow's parameters."""
     settled = {f"method.{name}": value for name, value in method.params.items()}
     weights = {f"weight.{agent}": weight for agent, weight in method.weights.items()}
-    tensors = {"tensors": method.tensors} if method.tensors else {}
-    return {"method": method.name, "preset": method.preset, **settled, **weights, **tensors}
+    rest = {name: value for name, value in (("tensors", method.tensors), ("then", method.then)) if value}
+    return {"method": method.name, "preset": method.preset, **settled, **weights, **rest}
 
 
 def shown(value: Any) -> str:

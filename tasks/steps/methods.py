@@ -68,6 +68,18 @@ class MethodRef(BaseModel):
         """What identifies the method's prompts; empty for a method that needs no data."""
         return self.prompts.sha256 if self.prompts else ""
 
+    @property
+    def words(self) -> str:
+        """The method with its preset and parameters, and the steps after it, for people."""
+        said = [self.name, *([f"preset {self.preset}"] if self.preset else [])]
+        said += [f"{name} {value}" for name, value in self.params.items() if value is not None]
+        said += [f"weight of {agent} {weight:g}" for agent, weight in self.weights.items()]
+        said += [f"{len(self.tensors)} rule{'s' * (len(self.tensors) > 1)} for tensors"] if self.tensors else []
+        for written in self.then:
+            for step, params in written.items():
+                said.append(" ".join([f"then {step}", *(f"{name} {value}" for name, value in params.items())]))
+        return ", ".join(said)
+
     def resolved(self) -> ResolvedMethod:
         """Return the method as the library takes it.
 
