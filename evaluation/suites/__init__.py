@@ -2,9 +2,10 @@
 
 from evaluation.suites.catalogue import Bundled, available_suites, bundled_suites, ready
 from evaluation.suites.format import SPLITS, Sampling, Split
+from evaluation.suites.functions import FunctionReference
 from evaluation.suites.loading import Suite, load_suite
 from evaluation.suites.splits import cluster_of
-from evaluation.suites.taskfile import FunctionReference, TaskFile
+from evaluation.suites.taskfile import TaskFile
 
 __all__ = [
     "SPLITS",

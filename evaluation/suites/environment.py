@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from evaluation.suites.taskfile import FunctionReference
+from evaluation.suites.functions import FunctionReference
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from evaluation.suites.taskfile import FunctionReference
+from evaluation.suites.functions import FunctionReference
 from rammerge.errors import InputError
 from rammerge.system.atomic import write_text
 from rammerge.system.home import home

@@ -9,8 +9,9 @@ from evaluation.sandbox import find_sandbox
 from evaluation.suites.catalogue import available_suites, ready
 from evaluation.suites.environment import World
 from evaluation.suites.format import FILE, SPLITS, Sampling, Split, SuiteFile, digest_suite, read_suite_file
+from evaluation.suites.functions import FunctionReference
 from evaluation.suites.splits import local_clusters, refuse_shared_clusters, refuse_shared_prompts
-from evaluation.suites.taskfile import FunctionReference, TaskFile, read_task_files
+from evaluation.suites.taskfile import TaskFile, read_task_files
 from rammerge.errors import InputError, closest
 from rammerge.system.plugins import entry_points, is_address, is_reference, load_object
 
