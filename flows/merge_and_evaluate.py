@@ -16,7 +16,7 @@ from flows.run.against import against_adapters
 from flows.run.alive import alive
 from flows.run.batches import with_batches
 from flows.run.champion import Challenge, challenge
-from flows.run.checking import check, require_answers, require_room
+from flows.run.checking import check, require_answers
 from flows.run.given import GivenRecipe, read, run_name
 from flows.run.licences import require_licences
 from flows.run.outcome import Outcome
@@ -24,6 +24,7 @@ from flows.run.parts import Parts, count_parts, drop_parts, merge_parts
 from flows.run.planned import Plan
 from flows.run.planning import look_up
 from flows.run.promoting import pushed, serve, tell
+from flows.run.room import require_room
 from flows.run.searching import search
 from flows.run.sending import in_pools
 from flows.run.settling import results, settle

@@ -2,14 +2,13 @@
 
 import os
 import shlex
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.asking import ask_for_agents, ask_for_base, ask_for_suites, check_suites, on_terminal
 from flows.cli.completing import complete_suite
 from rammerge.cli.parsing import name_agents
 from rammerge.cli.terminal import say
@@ -48,15 +47,15 @@ def init(
     The models are examined first. On a terminal, missing options are asked for; elsewhere base and agents are required.
     """
     check_recipe_file(out, force)
-    if _on_terminal():
-        base = base or _ask_for_base()
-        agent = agent or _ask_for_agents(base)
-        suite = suite or _ask_for_suites()
+    if on_terminal():
+        base = base or ask_for_base()
+        agent = agent or ask_for_agents(base)
+        suite = suite or ask_for_suites()
     if not base or not agent:
         raise InputError("give --base and at least one --agent, or run this on a terminal, where it asks for them")
     agents, name = name_agents(agent), name or _name_after(base)
     _check_names(name, agents)
-    _check_suites(suite or [])
+    check_suites(suite or [])
     _write(out, base, agents, suite or [], name)
 
 
@@ -118,6 +117,7 @@ def check_recipe_file(out: Path, force: bool) -> None:
 def _check_names(name: str, agents: Mapping[str, str]) -> None:
     """Refuse names that a recipe does not allow, and agents with the name of a variant."""
     from rammerge.recipe import is_name
+    from rammerge.recipe.section import RESERVED
     from rammerge.rules import METHODS
 
     allowed = "names have letters, digits, '.', '_' and '-', at most 64"
@@ -128,89 +128,9 @@ def _check_names(name: str, agents: Mapping[str, str]) -> None:
             why = (
                 "a merge has this name"
                 if agent in METHODS
-                else f"{allowed}, and base, overall and best_agent are taken"
+                else f"{allowed}, and {', '.join(sorted(RESERVED))} are taken"
             )
             raise InputError(f"'{agent}' cannot name an agent: {why}; give --agent NAME={shlex.quote(source)}")
-
-
-def _check_suites(suites: Sequence[str]) -> None:
-    if suites:
-        from evaluation.suites import load_suite
-
-        for suite in suites:
-            load_suite(suite)
-
-
-def _on_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()
-
-
-def _ask_for_base() -> str:
-    from flows.cli.survey import misspelt, on_hub
-    from rammerge.checkpoints.fetch import fetch
-
-    def accept(answer: str) -> None:
-        if doubt := misspelt(answer):
-            raise InputError(doubt)
-        if not on_hub(answer):
-            fetch(answer, progress=say)
-
-    return _ask("Base model (a directory, or ORG/NAME on the hub)", accept)
-
-
-def _ask_for_agents(base: str) -> list[str]:
-    """Ask for agents until the answer is empty. At least one is required."""
-    from flows.cli.survey import misspelt, on_hub, open_family
-
-    def accept(answer: str) -> None:
-        if agents and not answer:
-            return
-        named = name_agents([*agents, answer])
-        if doubt := misspelt(list(named.values())[-1]):
-            raise InputError(doubt)
-        if not any(map(on_hub, (base, *named.values()))):
-            open_family(base, named)
-
-    agents: list[str] = []
-    while answer := _ask(
-        f"Agent {len(agents) + 1} ([NAME=]directory, or ORG/NAME{'; empty when done' if agents else ''})", accept
-    ):
-        agents.append(answer)
-    return agents
-
-
-def _ask_for_suites() -> list[str]:
-    """Return the suites, or none if the user will replace the demo's later."""
-    from evaluation.suites import available_suites
-
-    def accept(answer: str) -> None:
-        _check_suites([] if answer == later else shlex.split(answer))
-
-    later = "later"
-    say(f"What to evaluate: directories with a suite.yaml, or bundled suites ({', '.join(available_suites())}).")
-    answer = _ask("Suites, separated by spaces", accept, default=later)
-    return [] if answer == later else shlex.split(answer)
-
-
-def _ask(question: str, accept: Callable[[str], None], default: str = "") -> str:
-    """Ask on stderr until `accept` does not raise an InputError for the answer. Tab completes file names."""
-    with suppress(ImportError):
-        import readline
-
-        readline.set_completer_delims(" \t\n=")
-        readline.parse_and_bind("tab: complete")
-    while True:
-        try:
-            answer = str(typer.prompt(question, default=default, show_default=bool(default), err=True)).strip()
-        except typer.Abort:
-            say("")  # ends the question's line
-            raise
-        try:
-            accept(answer)
-        except (InputError, ValueError) as error:  # ValueError: an unclosed quotation mark
-            say(f"  {error}")
-            continue
-        return answer
 
 
 def write_recipe(out: Path, text: str) -> None:

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rich.filesize import decimal
-
 from evaluation.runners.rehearsal import Rehearsed
 from evaluation.search.schedule import answers
 from flows.run.against import of_adapters, of_overlap
@@ -13,27 +11,19 @@ from flows.run.licences import require_licences
 from flows.run.planned import Plan, PlannedSearch
 from flows.run.pools import check_pools, require_server
 from flows.run.power import asked_by_gates, detectable, items_of
+from flows.run.room import disk_room, merge_groups, unmade_variants
 from flows.run.sharing import require_shared
 from flows.run.yardsticks import meet_servers
 from rammerge.checkpoints.companions import compare_companions
 from rammerge.checkpoints.family import Family
-from rammerge.engine.forecast import output_layout
-from rammerge.engine.matrices.updates import update_bytes
-from rammerge.engine.options import MergeOptions, check_device
+from rammerge.engine.options import check_device
 from rammerge.errors import InputError
-from rammerge.publishing.grouping import Group, grouped
-from rammerge.recipe import Location
-from rammerge.rules import ResolvedMethod
-from rammerge.system.home import home
-from rammerge.system.space import free_bytes, require_space
 from tasks.records.connection import require_mlflow
 from tasks.runtime.cluster import require_cluster
 from tasks.runtime.limits import limit_steps
 from tasks.search.study import open_database
-from tasks.steps.computing import merge_options
-from tasks.steps.merging import merge
 from tasks.steps.rehearsing import Rehearsal
-from tasks.steps.sources import Model, Origin, fetch, open_family
+from tasks.steps.sources import Model, Origin, fetch
 
 
 def check(plan: Plan) -> list[str]:
@@ -70,10 +60,10 @@ def _here(plan: Plan) -> list[str]:
     heard = compare_companions(family.sources, plan.recipe.output.tokenizer)
     work = "merged already: every variant"
     fetched = _fetched(plan)
-    unmade = _unmade(plan, fetched)
+    unmade = unmade_variants(plan, fetched)
     if unmade or plan.search:
-        memory = max(group.forecast.memory for group in _groups(plan, family, unmade))
-        work = f"memory: {memory / 2**20:.0f} MiB for the merges; {_room(plan, family, unmade)}"
+        memory = max(group.forecast.memory for group in merge_groups(plan, family, unmade))
+        work = f"memory: {memory / 2**20:.0f} MiB for the merges; {disk_room(plan, family, unmade)}"
     models = {name: model.path for name, model in family.sources.items()}
     models |= {name: Path(origin.source) for name, origin in plan.yardsticks.items()}
     found = Rehearsal(plan.suites, models, plan.conditions).found()
@@ -89,7 +79,7 @@ def _planned(plan: Plan) -> Iterator[str]:
     named = [*plan.variants, *(plan.search.names if plan.search else ())]
     yield f"{len(named)} variant{'s' * (len(named) > 1)}: {', '.join(named)}"
     if suites:
-        yield f"{len(suites)} suites: {', '.join(suites)}"
+        yield f"{len(suites)} suite{'s' * (len(suites) > 1)}: {', '.join(suites)}"
     else:
         yield "evaluation: none, so nothing is scored, and nothing is promoted"
     if plan.recipe.beside:
@@ -160,25 +150,6 @@ def _budget(plan: Plan, search: PlannedSearch, sizes: Sequence[int]) -> str:
     )
 
 
-def require_room(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
-    """Return the variants that are still to be merged, now that all models are here, if they fit on the disk.
-
-    Args:
-        plan: what is to be done.
-        sources: the base, called `base`, and the agents.
-
-    Raises:
-        InputError: how much is needed, how much is free, and the fix.
-    """
-    unmade = _unmade(plan, sources)
-    if unmade or plan.search:
-        agents = {name: sources[name] for name in plan.agents}
-        family = open_family(sources["base"], agents, plan.groups, plan.recipe.output.resize)
-        _groups(plan, family, unmade)  # begins to compile
-        _room(plan, family, unmade)
-    return unmade
-
-
 def require_answers(plan: Plan, sources: Mapping[str, Model]) -> list[str]:
     """Return what the user should know before the models are evaluated, now that all are here; see `require_room`.
 
@@ -195,58 +166,6 @@ def _fetched(plan: Plan) -> Mapping[str, Model]:
     base = fetch.find(origin=plan.base)
     found = {name: fetch.find(origin=origin, base=base) for name, origin in plan.agents.items()}
     return {name: model for name, model in {"base": base, **found}.items() if model is not None}
-
-
-def _unmade(plan: Plan, sources: Mapping[str, Model]) -> Sequence[str]:
-    """Return the variants that are not in the store: all of them where a source is missing."""
-    if {"base", *plan.agents} - sources.keys():
-        return list(plan.variants)
-    agents = {name: sources[name] for name in plan.agents}
-    given = {"base": sources["base"], "agents": agents, "groups": plan.groups, "output": plan.recipe.output}
-    return [name for name, method in plan.variants.items() if not merge.exists(method=method, **given)]
-
-
-def _methods(plan: Plan, unmade: Sequence[str]) -> dict[str, tuple[Location, ResolvedMethod]]:
-    """Return the methods of variants that are not in the store, and those of a search, with their places."""
-    named = {name: (plan.recipe.place_of(name), plan.variants[name].resolved()) for name in unmade}
-    if plan.search is None:
-        return named
-    space, location = plan.search.space, plan.search.location
-    return named | {f"trials of {method}": (location, space.settle(method, {})) for method in space.methods}
-
-
-def _groups(plan: Plan, family: Family, unmade: Sequence[str]) -> Sequence[Group[str]]:
-    """Return what will be merged together, and the forecasts."""
-    rules = {}
-    for name, (location, method) in _methods(plan, unmade).items():
-        try:
-            rules[name] = method.bind_to(family)
-        except InputError as error:
-            raise plan.recipe.error(location, str(error)) from None
-    return grouped(family, rules, _options(plan))
-
-
-def _options(plan: Plan) -> MergeOptions:
-    """Return the engine's options; those of a processor where another machine merges, whose GPUs are not known."""
-    device = "cpu" if plan.recipe.compute.workers.merge else None
-    return merge_options(plan.recipe.output, plan.recipe.compute, device)
-
-
-def _room(plan: Plan, family: Family, unmade: Sequence[str]) -> str:
-    """Return what the merges that are still to be made take of the disk; InputError if it is too much."""
-    size = output_layout(family, _options(plan)).size
-    whole = any(method.whole_matrices for _, method in _methods(plan, unmade).values())
-    # What a search finds is merged when its trials are gone.
-    count = len(unmade) + (max(plan.search.models, len(plan.search.names)) if plan.search else 0)
-    needed = size * count + (update_bytes(family) if whole else 0)  # one merge at a time has updates
-    require_space(
-        home(),
-        needed,
-        what=f"the merge of {count} variant{'s' * (count > 1)}",
-        where=str(home()),
-        fix="make room, set RAMMERGE_HOME to a larger disk, or use fewer variants or a shorter output.dtype",
-    )
-    return f"disk: {decimal(needed)} of {decimal(free_bytes(home()))} free"
 
 
 def _is_local(origin: Origin) -> bool:

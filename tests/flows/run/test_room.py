@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flows.run import checking
+from flows.run import checking, room
 from flows.run.planning import plan
 from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.errors import InputError
@@ -27,13 +27,13 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 @pytest.mark.parametrize("method", ["iso_c", "tsv_m", "wudi", {"method": "ram", "then": ["svc"]}])
 def test_whole_matrices_need_room_for_their_updates(method: Any, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(checking, "require_space", lambda _, needed, **__: asked.append(needed))
+    monkeypatch.setattr(room, "require_space", lambda _, needed, **__: asked.append(needed))
 
     def needed(*merges: Any) -> int:
         todo = plan(world.write(merges=list(merges), gates=[]))
         origins = {"base": todo.base, **todo.agents}
         sources = {name: model(Path(origin.source)) for name, origin in origins.items()}
-        assert list(checking.require_room(todo, sources)) == list(todo.variants)
+        assert list(room.require_room(todo, sources)) == list(todo.variants)
         return asked.pop()
 
     elements = sum(info.numel for info in open_checkpoint(world.root / "base").tensors.values())
