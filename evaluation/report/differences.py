@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from evaluation.judging.comparing import Role
@@ -68,13 +69,14 @@ def suites_to_rich(leaderboard: Leaderboard) -> Table:
     caption = (
         f"Test split, {leaderboard.dtype}, {decoding(leaderboard)}, lm-eval {leaderboard.lm_eval_version}; percent, "
         f"paired by item, with {100 * leaderboard.confidence:g} % intervals. A true difference of the detectable size "
-        f"is shown with {POWER:.0%} power."
+        f"is shown with {100 * POWER:g} % power."
     )
+    ours_name, theirs_name = escape(ours.name), escape(theirs.name)  # a run may have been renamed in MLflow
     table = Table(
-        title=f"{ours.name} minus {theirs.name}", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD
+        title=f"{ours_name} minus {theirs_name}", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD
     )
     table.add_column("suite", no_wrap=True)
-    for title in (ours.name, theirs.name, "difference", "detectable", "won, lost", "p"):
+    for title in (ours_name, theirs_name, "difference", "detectable", "won, lost", "p"):
         table.add_column(title, justify="right")
     parts = {**shown.comparison.suites, "average": shown.comparison.average}
     for suite, difference in parts.items():
@@ -128,6 +130,5 @@ def _power(leaderboard: Leaderboard) -> str:
     averages = [shown.comparison.average for shown in leaderboard.comparisons]
     found = {f"{100 * detected(average, confidence=leaderboard.confidence):.1f}" for average in averages}
     low, high = min(found, key=float), max(found, key=float)
-    return (
-        f"A true difference of {low if low == high else f'{low} to {high}'} points is detected with {POWER:.0%} power."
-    )
+    size = low if low == high else f"{low} to {high}"
+    return f"A true difference of {size} points is detected with {100 * POWER:g} % power."

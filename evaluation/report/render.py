@@ -6,6 +6,7 @@ Numbers are percent.
 from collections.abc import Callable, Iterator, Sequence
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from evaluation.judging.leaderboard import TIES, Leaderboard, Row
@@ -50,7 +51,9 @@ def _scores(leaderboard: Leaderboard, columns: Columns) -> Iterator[str]:
 
 def to_rich(leaderboard: Leaderboard) -> Table:
     """Return the leaderboard as a table for a terminal: best of each column bold, the selected variant marked."""
-    caption = "\n".join([_conditions(leaderboard, "test"), _selection(leaderboard), *yardstick_notes(leaderboard)])
+    # A note may have a path in it, whose brackets rich would take for a style.
+    notes = map(escape, yardstick_notes(leaderboard))
+    caption = "\n".join([_conditions(leaderboard, "test"), _selection(leaderboard), *notes])
     table = Table(title="Leaderboard", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("model", no_wrap=True)
     columns = _columns(leaderboard)

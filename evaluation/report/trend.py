@@ -30,8 +30,9 @@ def trend_svg(roles: Mapping[str, Sequence[At]]) -> str:
         width, height = _WIDTH - _LEFT - 8, _HEIGHT - _TOP - _BELOW
         return f"{_LEFT + width * across.at(run) / 100:.1f},{_TOP + height * (1 - up.at(value) / 100):.1f}"
 
+    ends = sorted({across.low, max(runs)})
     parts = [_text(_LEFT - 4, place(runs[0], tick), f"{tick:.0%}", "end") for tick in up.ticks()]
-    parts += [_text(None, place(run, up.low), f"run {run:.0f}", "middle", down=16) for run in {across.low, max(runs)}]
+    parts += [_text(None, place(run, up.low), f"run {run:.0f}", "middle", down=16) for run in ends]
     for number, ((role, points), color) in enumerate(zip(roles.items(), _COLORS, strict=False)):
         parts.append(f'<text x="{_LEFT + 120 * number}" y="14" fill="{color}">{role}</text>')
         if points:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def print_scores(title: str, results: "Results") -> None:
     """Print a model's scores on suites and splits."""
     from evaluation.statistics import mean
 
-    table = Table("suite", "split", "score", "95 % interval", "items", title=title, title_justify="left")
+    table = Table("suite", "split", "score", "95 % interval", "items", title=escape(title), title_justify="left")
     for (suite, split), result in results.items():
         estimate = mean(result.answered, clusters=result.grouping)
         interval = f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"

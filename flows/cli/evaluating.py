@@ -69,6 +69,7 @@ def evaluate(
     from evaluation.suites import load_suite
     from flows.cli.display import print_scores
     from rammerge.system.atomic import write_json
+    from rammerge.system.redaction import without_credentials
 
     if (url is not None) != (backend == "openai"):
         raise InputError("--url, a server's address, and --backend openai go together; give both or neither")
@@ -79,7 +80,7 @@ def evaluate(
         results = _by_vllm(model, suites, dtype=dtype, concurrency=concurrency, limit=limit, out=samples)
     else:
         results = _here(model, suites, dtype=dtype, batch_size=batch_size, device=device, limit=limit, out=samples)
-    print_scores(f"{model} ({url or dtype})", results)
+    print_scores(f"{model} ({without_credentials(url) if url else dtype})", results)
     if json_ is not None:
         write_json(json_, [result.to_json() for result in results.values()])
 

@@ -128,6 +128,7 @@ def releases(
 
 
 def _table(found: "Sequence[Release]") -> "Table":
+    from rich.markup import escape
     from rich.table import Table
 
     from tasks.records.promotion import TAG_ROLLED_BACK
@@ -142,14 +143,15 @@ def _table(found: "Sequence[Release]") -> "Table":
             ", ".join(release.aliases) or ("rolled back" if TAG_ROLLED_BACK in tags else ""),
             tags.get(TAG_VARIANT, ""),
             tags.get(TAG_GATES, "").partition(":")[0],
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(release.created)),
+            time.strftime("%Y-%m-%d %H:%M %z", time.localtime(release.created)),
             tags.get(TAG_WEIGHTS, "")[:12],
-            release.path,
+            escape(release.path),
         )
     return table
 
 
 def _show_differences(name: str, versions: tuple[int, int], found: "Differences") -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from flows.cli.display import console
@@ -168,7 +170,7 @@ def _show_differences(name: str, versions: tuple[int, int], found: "Differences"
         print(found.problem)
     changes = Table("made of", before, after, box=None)
     for change in found.changes:
-        changes.add_row(change.what, change.before or "-", change.after or "-")
+        changes.add_row(*map(escape, (change.what, change.before or "-", change.after or "-")))
     out.print(changes if found.changes else "both are made of the same")
 
 

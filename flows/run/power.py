@@ -35,8 +35,8 @@ def detectable(plan: Plan, suites: Mapping[str, Items]) -> Iterator[str]:
         assumed = f", related scores being correlated by {CORRELATION:g}" if related else ""
         counted = f"{sum(items.count for items in suites.values())} test {'scores' if related else 'items'}"
         yield (
-            f"power: on {counted} {few} is detected with {POWER:.0%} "
-            f"power if two models differ on {_FEW:.0%} of the items, and {many} if on {_MANY:.0%}{assumed}"
+            f"power: on {counted} {few} is detected with {100 * POWER:g} % "
+            f"power if two models differ on {100 * _FEW:g} % of the items, and {many} if on {100 * _MANY:g} %{assumed}"
         )
 
 

@@ -34,7 +34,7 @@ def markdown(runs: list[Past]) -> str:
     lines = [
         f"![Test average of challenger and champion over the runs](data:image/svg+xml;base64,{image})",
         "",
-        "| run | ended | outcome | challenger | champion | version | seconds |",
+        "| run | ended (UTC) | outcome | challenger | champion | version | seconds |",
         "| ---: | --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for run in reversed(runs[-_LISTED:]):

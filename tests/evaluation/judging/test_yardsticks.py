@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from evaluation.judging.deciding import decide, parse_gate
 from evaluation.judging.leaderboard import Leaderboard, Yardstick
 from evaluation.report.differences import differences_to_markdown
-from evaluation.report.render import best_cells, to_markdown
+from evaluation.report.render import best_cells, to_markdown, to_rich
 from evaluation.suites import SPLITS
 from rammerge.errors import InputError
 from tests.evaluation.boards import ModelResults, all_results, board, model_results
@@ -70,3 +71,12 @@ def test_a_servers_template_is_its_own() -> None:
     found = board({**results, "api": model_results((1.0, 1.0))}, yardsticks={"api": YARDSTICKS["api"]})
     decision = decide(found, "ram", [parse_gate({"rule": "better_than", "model": "api"})])
     assert not decision.passed and "ram is not shown to be better than api" in decision.outcomes[0].sentence
+
+
+def test_a_path_in_a_note_is_shown_as_it_is() -> None:
+    note = "./models/[v2]/[/api], evaluated as the other models are"
+    found = measured().model_copy(update={"yardsticks": {"api": Yardstick(kind="yardstick", note=note)}})
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(to_rich(found))
+    assert note in shown.get()

@@ -115,6 +115,7 @@ def test_the_trend_is_a_drawing_and_a_table() -> None:
     assert text.startswith("![Test average of challenger and champion over the runs](data:image/svg+xml;base64,")
     rows = [line for line in text.splitlines() if line.startswith("| ") and line[2].isdigit()]
     assert [row.split(" | ")[2] for row in rows] == ["failed", "passed", "passed", "passed"]
+    assert "| ended (UTC) |" in text
     assert "53.0 (40.0 to 70.0)" in rows[1] and "80.0 (75.0 to 85.0)" in rows[1]
     from evaluation.report.trend import At, trend_svg
 

@@ -41,7 +41,7 @@ def test_check_tells_of_few_items_and_strict_gates(world: World, capsys: pytest.
     said = capsys.readouterr().out.splitlines()
     assert exit_.value.code == 0
     (power,) = [line for line in said if line.startswith("power: on 10 test items no difference is ")]
-    assert "detected with 80% power if two models differ on 10% of the items, and no difference if on 30%" in power
+    assert "detected with 80 % power if two models differ on 10 % of the items, and no difference if on 30 %" in power
     warnings = [line for line in said if "(margin 0.02) passes only a model that gains at least" in line]
     assert [rule for rule in RULES for line in warnings if f"warning: the gate {rule} " in line] == list(RULES)
 
