@@ -30,7 +30,7 @@ class Bubblewrap:
         Raises:
             ValueError: it reports none.
         """
-        command = [self._path, "--version"]
+        command = [str(self._path), "--version"]
         said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_PATIENCE).stdout.split()
         if not said:
             raise ValueError(f"{self._path} reports no version")
