@@ -13,7 +13,7 @@ class SuiteResult:
     """The scores in [0, 1] by sorted item id, and how they were made.
 
     Attributes:
-        scores: by item; of an item that was answered several times, the mean.
+        scores: by item; the mean where an item was answered several times.
         items_digest: covers the items' contents.
         seconds: wall time of this split alone, without loading the model.
         clusters: item id -> the cluster of related items that it belongs to, where the suite declares clusters.

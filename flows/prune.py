@@ -27,9 +27,9 @@ def prune(
     Args:
         unused_days: since the last use.
         size: of the store, such as 50GB.
-        versions: also remove registered versions without an alias, but for so many of the newest of each model.
-        records: also remove what MLflow and Prefect have of runs that ended so many days ago, unless something refers
-            to them.
+        versions: also remove registered versions without an alias, except for this many of the newest of each model.
+        records: also remove what MLflow and Prefect have of runs that ended more than this many days ago, unless
+            something refers to them.
         shared: a place, which is pruned instead of the store of this machine.
         dry_run: only say what would be removed.
     """

@@ -24,11 +24,11 @@ Clusters = Sequence[Hashable]
 def mean(scores: ArrayLike, *, clusters: Clusters | None = None, confidence: float = 0.95, seed: int = 0) -> Estimate:
     """Estimate the mean of one suite's scores in [0, 1].
 
-    The interval is Wilson's if all scores are 0 or 1, else BCa; of related ones see `evaluation.statistics.clustered`.
+    The interval is Wilson's if all scores are 0 or 1, else BCa; for related ones see `evaluation.statistics.clustered`.
 
     Args:
         scores: shape (n,), or (n, K) for K answers to each item.
-        clusters: of each item; None where items are independent. The answers to one item are a cluster by themselves.
+        clusters: the cluster of each item; None where items are independent. The answers to one item are a cluster.
         confidence: level of the interval.
         seed: of the bootstrap.
     """
@@ -55,7 +55,7 @@ def paired_difference(
     """Estimate mean(ours - theirs) over one suite's items; both have the same shape and order of items.
 
     For 0/1 scores: Tango's interval and McNemar's exact test; else the BCa bootstrap over items and the sign-flip test.
-    Of related scores the signs of whole clusters flip; for their intervals see `evaluation.statistics.clustered`. The
+    For related scores the signs of whole clusters flip; `evaluation.statistics.clustered` has their intervals. The
     arguments are those of `mean`.
     """
     sample = _Sample.of_differences(ours, theirs, clusters)
@@ -127,7 +127,7 @@ def macro_difference(
 
 @dataclass(frozen=True)
 class _Sample:
-    """Scores or differences of one suite, flat; of related ones the number of each one's cluster."""
+    """The scores or differences of one suite, flat; where they are related, also the number of each one's cluster."""
 
     values: Scores
     items: int

@@ -1,4 +1,4 @@
-"""Estimates: what is shown of a mean or a difference, and the seeds of everything that is drawn."""
+"""Estimates of means and differences, and the seeds of everything that is drawn."""
 
 import hashlib
 from dataclasses import asdict, dataclass, field

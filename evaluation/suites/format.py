@@ -82,7 +82,7 @@ class SuiteFile(BaseModel):
 def read_suite_file(file: Path) -> SuiteFile:
     """Return the content of a suite.yaml; InputError if it is missing or malformed, or has a reserved name."""
     if not file.exists():
-        raise InputError(f"{file.parent} is not a suite: it has no {file.name}")
+        raise InputError(f"{file.parent} is not a suite: it has no {file.name}; give a directory that has one")
     content = check(SuiteFile, read_yaml(file, yaml.SafeLoader), str(file))
     if content.name in RESERVED:
         raise InputError(f"{file}: a suite cannot be called '{content.name}', a word with a meaning here; rename it")

@@ -101,9 +101,9 @@ def read_items(file: Path) -> list[dict[str, Any]]:
         try:
             item = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"line {number} of the data file {file} is not JSON: {error}") from None
+            raise InputError(f"line {number} of the data file {file} is not JSON: {error}; correct it") from None
         if not isinstance(item, dict):
-            raise InputError(f"line {number} of the data file {file} must be a JSON object")
+            raise InputError(f"line {number} of the data file {file} must be a JSON object; correct it")
         items.append(item)
     return items
 

@@ -27,9 +27,9 @@ def prune(
     Args:
         unused_days: since the last use of what goes from the store.
         size: bytes that the store may have: what was used longest ago goes until the rest fits.
-        versions: also remove registered versions without an alias, but for so many of the newest of each model.
-        records: also remove what MLflow and Prefect have of runs that ended so many days ago, unless something refers
-            to them.
+        versions: also remove registered versions without an alias, except for this many of the newest of each model.
+        records: also remove what MLflow and Prefect have of runs that ended more than this many days ago, unless
+            something refers to them.
         shared: a place, which is pruned instead of the store of this machine.
         dry_run: only say what would be removed.
         say: is told each sentence on what went besides.

@@ -36,7 +36,7 @@ def local_path(uri: str) -> Path | None:
 
 
 def size_of(directory: Path | None) -> int:
-    """Return the bytes that the disk gets back without a directory; 0 for None, which is elsewhere."""
+    """Return the bytes that removing a directory gives back to this disk; 0 for None, a directory elsewhere."""
     files = [] if directory is None else [file.stat() for file in directory.rglob("*") if file.is_file()]
     return sum(file.st_size for file in files if file.st_nlink == 1)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from rammerge.system.home import home
 from rammerge.system.locks import try_locked
 
-_LOOK_SECONDS = 0.5  # how often a GPU is looked at that another process has
+_LOOK_SECONDS = 0.5  # how often to look whether another process has given a GPU back
 # The machine since it was started: containers on it have names of their own, and share its GPUs and its kernel's locks.
 _MACHINE = Path("/proc/sys/kernel/random/boot_id")
 

@@ -1,6 +1,6 @@
 """The processes in which models run, for the steps of this process (evaluation.runners.pool).
 
-So several small models run at once, and merges, downloads and comparisons beside them.
+Models have processes of their own, so several small ones run at once, beside merges, downloads and comparisons.
 """
 
 import threading

@@ -63,11 +63,11 @@ def is_usable(model: Model) -> bool:
 
 
 class Packed(Result):
-    """What was packed: by variant, how many bytes that saves, where anything was packed.
+    """What `pack` did.
 
     Attributes:
         models: the directories of the variants that are to be patches.
-        saved: bytes by variant.
+        saved: the bytes that were saved, by variant that was packed now.
     """
 
     models: dict[str, Path]
@@ -87,10 +87,10 @@ class Packed(Result):
 
 @step("pack", version=1, run_name="pack variants", result=Packed)
 def pack(out: Path, base: Model, agents: Mapping[str, Model], variants: Mapping[str, Model], selected: str) -> None:
-    """Exchange the variants in the store that were not selected for patches of the base; write `packed.json`.
+    """Exchange the variants that were not selected, in the store, for patches of the base; write `packed.json`.
 
-    Those that a registered version shares its files with stay, because their patches would free nothing. So do those
-    that another process uses, until a later run. What agents that are patches were unpacked into goes.
+    Variants that a registered version shares its files with stay, because their patches would free nothing. Those that
+    another process uses stay until a later run. The files that agents were unpacked into, if they are patches, go.
     """
     opened, report = open_checkpoint(base.path), progress()
     models = {name: model.path for name, model in variants.items() if name != selected}
