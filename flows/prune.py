@@ -36,6 +36,7 @@ def prune(
     activate()
     limit = None if size is None else given_size(size, "size")
     said: list[str] = []
+    would = "dry run: would have " if dry_run else ""
     try:
         removed: Pruned | Withdrawn = pruning.prune(
             unused_days=unused_days,
@@ -47,6 +48,5 @@ def prune(
             say=said.append,
         )
     except InUseError as error:
-        return Completed(name="Skipped", message="; ".join([*said, str(error)]))
-    would = "dry run: would have " if dry_run else ""
+        return Completed(name="Skipped", message=would * bool(said) + "; ".join([*said, str(error)]))
     return Completed(message=would + "; ".join([*said, removed.sentence]), data=removed)

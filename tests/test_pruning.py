@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from prefect import Flow
 import flows
 from rammerge import store
 from rammerge.errors import RammergeError
-from rammerge.store import entries
+from rammerge.store import InUseError, entries
 
 DAY = 86_400
 
@@ -214,6 +215,19 @@ def test_the_flow_prunes_and_skips_what_is_in_use(tmp_path: Path) -> None:
     assert state.message == "removed 0 shared entries, and 0 bytes; 0 bytes are kept"
     error = prune(shared=str(tmp_path / "shared"), versions=1, return_state=True)
     assert error.is_failed() and "versions and records are of this machine" in error.message
+
+
+def test_a_dry_run_that_skips_the_store_says_of_nothing_that_it_was_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import prune as module
+
+    def in_use(*, say: Callable[[str], None], **_: Any) -> None:
+        say("removed 3 records")
+        raise InUseError("a run uses the store")
+
+    monkeypatch.setattr(module, "activate", lambda: None)
+    monkeypatch.setattr(module.pruning, "prune", in_use)
+    state: Any = module.prune.fn(records=1, dry_run=True)
+    assert state.message == "dry run: would have removed 3 records; a run uses the store"
 
 
 @pytest.mark.usefixtures("prefect_api")
