@@ -11,7 +11,7 @@ from rich.table import Table
 
 from evaluation.judging.leaderboard import TIES, Leaderboard, Row
 from evaluation.report.differences import differences_to_markdown
-from evaluation.report.words import decoding, line, marked, of_items, percent, style
+from evaluation.report.words import decoding, line, marked, of_items, percent, plain, style
 from evaluation.statistics import Estimate
 from evaluation.suites import Split
 
@@ -32,7 +32,7 @@ def to_markdown(leaderboard: Leaderboard) -> str:
             *(text for table in tables for text in (*_scores(leaderboard, table), "")),
             _selection(leaderboard),
             "",
-            *(text for note in yardstick_notes(leaderboard) for text in (note, "")),
+            *(text for note in yardstick_notes(leaderboard) for text in (plain(note), "")),
             *differences_to_markdown(leaderboard),
             "",
         ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from evaluation.report.words import line
+from evaluation.report.words import line, plain
 from evaluation.search.history import History, Trial
 
 # Rows of the table; the data have every trial.
@@ -17,7 +17,7 @@ NOT_FINAL = (
 
 def search_markdown(history: History) -> str:
     """Return what a search came to, and its best trials, as GitHub Markdown."""
-    return "\n\n".join([*outcome(history), "\n".join(_table(history)), f"{NOT_FINAL}\n"])
+    return "\n\n".join([*map(plain, outcome(history)), "\n".join(_table(history)), f"{NOT_FINAL}\n"])
 
 
 def outcome(history: History) -> list[str]:
@@ -43,6 +43,6 @@ def _table(history: History) -> Iterator[str]:
     for trial in ranked[:SHOWN]:
         scores = [f"{100 * score:.1f}" for score in (*trial.suites.values(), trial.average)]
         shown = scores if trial.whole else [f"*{score}*" for score in scores]
-        yield line([str(trial.number), trial.words, standing(history, trial), str(trial.items), *shown])
+        yield line([str(trial.number), plain(trial.words), standing(history, trial), str(trial.items), *shown])
     if len(ranked) > SHOWN:
         yield line(["", f"{len(ranked) - SHOWN} more", "dropped", "", *("" for _ in (*suites, "average"))])

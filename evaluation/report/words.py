@@ -1,5 +1,6 @@
 """Words and numbers that the leaderboard's tables share. Numbers are percent."""
 
+import re
 from collections.abc import Sequence
 
 from evaluation.judging.leaderboard import Leaderboard
@@ -48,6 +49,11 @@ def style(leaderboard: Leaderboard, name: str) -> str | None:
     if name in leaderboard.yardsticks:
         return "italic"
     return "green" if name == leaderboard.selected else "dim" if name == leaderboard.names("base")[0] else None
+
+
+def plain(text: str) -> str:
+    """Return text from users, such as a path or a pattern, with a backslash before what Markdown would obey."""
+    return re.sub(r"([\\`*_\[\]<>|~])", r"\\\1", text)
 
 
 def line(cells: Sequence[str]) -> str:

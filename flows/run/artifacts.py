@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from evaluation.report.searches import search_markdown
-from evaluation.report.words import percent
+from evaluation.report.words import percent, plain
 from evaluation.search.history import History
 from flows.run.telling import tell_of_move
 from tasks.records.pages import file_fragment, mlflow_page, run_fragment, version_fragment
@@ -48,7 +48,7 @@ def publish_overlap(recipe: str, overlap: OverlapResult) -> None:
 
 def publish_check(recipe: str, lines: Sequence[str]) -> None:
     """Show what a check found."""
-    words = "\n".join(f"- {line}" for line in lines)
+    words = "\n".join(f"- {plain(line)}" for line in lines)
     create_markdown_artifact(words, key=artifact_key("check", recipe), description="Check")
 
 
@@ -97,7 +97,7 @@ def publish_variants(recipe: str, variants: Mapping[str, Merged]) -> None:
     ]
     store = next(iter(variants.values())).path.parents[1]
     words = [f"The merged variants. Each model is in `{store}/`*key*`.../model`."]
-    words += [f"- **{name}**: {warning}" for name, model in variants.items() for warning in model.warnings]
+    words += [f"- **{name}**: {plain(warning)}" for name, model in variants.items() for warning in model.warnings]
     create_table_artifact(rows, key=artifact_key("variants", recipe), description="\n".join(words))
 
 
@@ -125,7 +125,7 @@ def publish_release(recipe: str, sentence: str, release: Registered, runs: Track
 
 def end_move(moved: Promotion) -> State[Promotion]:
     """Show what a promotion or a rollback came to, tell who wants to hear, and return the state that says it."""
-    lines = [f"{moved.sentence}.", "", *(f"- {line}" for line in (*moved.cautions, *moved.difference)), ""]
+    lines = [f"{moved.sentence}.", "", *(f"- {plain(line)}" for line in (*moved.cautions, *moved.difference)), ""]
     create_markdown_artifact("\n".join(lines), key=artifact_key("release", moved.name), description="Release")
     if moved.changed and moved.champion is not None:
         for problem in tell_of_move(moved, moved.champion, "promoted"):
@@ -144,7 +144,9 @@ def tag_run(*tags: str) -> None:
 
 
 def _overlap_words(overlap: OverlapResult) -> str:
-    return "\n\n".join(["Elements that each agent changed, alone (unique) or with others (shared)", *overlap.warnings])
+    return "\n\n".join(
+        ["Elements that each agent changed, alone (unique) or with others (shared)", *map(plain, overlap.warnings)]
+    )
 
 
 def _inline(image: Path, words: str) -> str:

@@ -80,3 +80,4 @@ def test_a_path_in_a_note_is_shown_as_it_is() -> None:
     with console.capture() as shown:
         console.print(to_rich(found))
     assert note in shown.get()
+    assert r"./models/\[v2\]/\[/api\], evaluated" in to_markdown(found)
