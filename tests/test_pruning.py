@@ -219,13 +219,14 @@ def test_the_flow_prunes_and_skips_what_is_in_use(tmp_path: Path) -> None:
 
 def test_a_dry_run_that_skips_the_store_says_of_nothing_that_it_was_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     from flows import prune as module
+    from flows.run import pruning
 
     def in_use(*, say: Callable[[str], None], **_: Any) -> None:
         say("removed 3 records")
         raise InUseError("a run uses the store")
 
     monkeypatch.setattr(module, "activate", lambda: None)
-    monkeypatch.setattr(module.pruning, "prune", in_use)
+    monkeypatch.setattr(pruning, "prune", in_use)
     state: Any = module.prune.fn(records=1, dry_run=True)
     assert state.message == "dry run: would have removed 3 records; a run uses the store"
 

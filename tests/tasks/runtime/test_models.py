@@ -221,7 +221,7 @@ def test_a_gpu_that_fails_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None
     def fail() -> None:
         raise RuntimeError("an illegal memory access was encountered")
 
-    monkeypatch.setattr(turns.torch.cuda, "empty_cache", fail)
+    monkeypatch.setattr("torch.cuda.empty_cache", fail)
     with pytest.raises(RuntimeError, match="illegal memory access"), merging_on("cuda:0"):
         pass
     assert turns.GPUS.take(["0"], timeout=0) == "0"
