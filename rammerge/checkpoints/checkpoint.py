@@ -14,6 +14,7 @@ from rammerge.checkpoints.headers import TensorInfo
 from rammerge.checkpoints.stored import main_set
 from rammerge.checkpoints.tying import find_tied
 from rammerge.errors import InputError
+from rammerge.system.paths import expanded
 from rammerge.system.reading import list_directory, read_json_object, refuse_os_error
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def open_checkpoint(path: Path, *, source: str | None = None, revision: str | No
     Raises:
         InputError: the directory, config.json, the index or a header cannot be read, or they contradict each other.
     """
-    path = Path(path).expanduser().absolute()
+    path = expanded(path).absolute()
     names = [entry.name for entry in list_directory(path)]
     if "config.json" not in names:
         raise InputError(f"{path} has no config.json, so it is not a checkpoint; give a directory of save_pretrained")

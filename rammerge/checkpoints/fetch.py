@@ -13,6 +13,7 @@ from rammerge.checkpoints.forms.folders import find_weights
 from rammerge.checkpoints.forms.foreign import refuse
 from rammerge.checkpoints.patched.place import is_patch
 from rammerge.errors import InputError
+from rammerge.system.paths import exists, expanded
 
 # Changes whenever the same source may be read as a different checkpoint than before.
 FETCH_VERSION = (conversion.VERSION, choice.VERSION)
@@ -75,8 +76,8 @@ def _locate(
     source: str, revision: str | None, progress: Callable[[str], None]
 ) -> tuple[Path, str | None, Sequence[str]]:
     """Return the directory of a source; for a hub id also the commit, and sentences about the place in it."""
-    path = Path(source).expanduser()
-    if source and (path.exists() or path.is_symlink()):
+    path = expanded(source)
+    if source and exists(path, follow=False):
         if revision is not None:
             raise InputError(f"{source} is a local directory, which has no revision {revision}; leave the revision out")
         return path.absolute(), None, ()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rammerge.errors import InputError
+from rammerge.system.paths import exists, expanded
 
 if TYPE_CHECKING:
     from rammerge.rules import ResolvedMethod
@@ -23,12 +24,12 @@ def name_agents(agents: Sequence[str]) -> dict[str, str]:
     """
     named: dict[str, str] = {}
     for text in agents:
-        match = None if Path(text).exists() else _NAMED.fullmatch(text)
+        match = None if exists(Path(text)) else _NAMED.fullmatch(text)
         if match and match[1] in {*named, "base"}:
             raise InputError(f"two models are named '{match[1]}'; give the agent a different NAME=")
-        if not match and "," in text and not Path(text).exists():
+        if not match and "," in text and not exists(Path(text)):
             raise InputError(f"the checkpoints {text} are a group, which needs a name; write NAME={text}")
-        stem = match[1] if match else Path(text.split("@")[0]).expanduser().absolute().name or "agent"
+        stem = match[1] if match else expanded(text.split("@")[0]).absolute().name or "agent"
         taken = {*named, "base"}
         name = next(
             n for number in range(1, len(agents) + 3) if (n := stem if number == 1 else f"{stem}-{number}") not in taken
@@ -43,7 +44,7 @@ def split_groups(agents: Mapping[str, str]) -> tuple[dict[str, str], dict[str, l
     Raises:
         InputError: a member is missing, or the name of one is another agent's.
     """
-    several = {name: text.split(",") for name, text in agents.items() if "," in text and not Path(text).exists()}
+    several = {name: text.split(",") for name, text in agents.items() if "," in text and not exists(Path(text))}
     if not several:
         return dict(agents), {}
     for name, sources in several.items():
@@ -103,7 +104,7 @@ def parse_settings(settings: Sequence[str], option: str = "--set") -> dict[str, 
             raise InputError(f"{option} {key} is given twice; give it once")
         try:
             parsed[key] = _number(value, yaml.safe_load(value))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that does not exist
             raise InputError(f"{option} '{setting}' has no readable value; write it like r=0.1") from error
     return parsed
 

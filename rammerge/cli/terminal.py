@@ -60,6 +60,7 @@ def _plain_lines() -> "OnProgress":
             now = time.monotonic()
             if now - last["at"] >= _PLAIN_EVERY_SECONDS or (progress.done == progress.total and now - started > 1):
                 last["at"] = now
-                say(f"{progress.stage}: {progress.done / progress.total:.0%} of {progress.total:,} elements")
+                share = progress.done / progress.total if progress.total else 1.0
+                say(f"{progress.stage}: {share:.0%} of {progress.total:,} elements")
 
     return update

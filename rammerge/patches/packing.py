@@ -27,6 +27,7 @@ from rammerge.patches.writing import PatchWriter
 from rammerge.publishing.publish import publish
 from rammerge.publishing.room import check_output
 from rammerge.publishing.staging import keep_only, locked_staging
+from rammerge.system.paths import expanded
 from rammerge.system.reading import opened
 from rammerge.system.tables import Shown
 from rammerge.system.threads import in_order
@@ -85,7 +86,7 @@ def pack(
         InputError: a model cannot be read, or `out` cannot be written.
         RammergeError: the disk is full, or an input changed meanwhile.
     """
-    out = Path(out).expanduser().absolute()
+    out = expanded(out).absolute()
     check_output(out, force=force, needed_bytes=0)
     (opened_base, parent), opened_agent = open_base(base, after, out), open_source(agent)
     check_output(out, force=force, needed_bytes=0, inputs=[opened_base.path, opened_agent.path])

@@ -18,6 +18,7 @@ from rammerge.checkpoints.tying import embedding_first, vocabulary_matrices
 from rammerge.errors import InputError, RammergeError
 from rammerge.patches.files import companions, weight_files
 from rammerge.store.entries import drop, root
+from rammerge.system.paths import expanded
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def open_base(base: Source, after: str | Path | None, out: Path) -> tuple[Checkp
     opened_base = open_source(base)
     if after is None:
         return opened_base, None
-    parent = Path(after).expanduser().resolve()
+    parent = expanded(after).resolve()
     if parent.parent != out.parent.resolve():
         raise InputError(
             f"{parent} is not beside {out}, where the new patch would look for it; pack into {parent.parent}"

@@ -14,6 +14,7 @@ from rammerge.engine.session import OnProgress
 from rammerge.errors import InputError
 from rammerge.patches.packing import PackReport, pack
 from rammerge.patches.planning import open_base, open_source, plan_patch
+from rammerge.system.paths import expanded
 
 
 def pack_series(
@@ -47,7 +48,7 @@ def pack_series(
     """
     if not 1 <= chain <= MOST_LINKS:
         raise InputError(f"a chain has 1 to {MOST_LINKS} patches, not {chain}; choose a different --chain")
-    out = Path(out).expanduser().absolute()
+    out = expanded(out).absolute()
     opened, names = open_source(base), list(checkpoints)
     reports: dict[str, PackReport] = {}
     for place, (name, agent) in enumerate(checkpoints.items()):

@@ -41,6 +41,7 @@ from rammerge.publishing.report import MergeReport
 from rammerge.publishing.room import check_outputs
 from rammerge.publishing.staging import locked_staging, recall_statistics, remember_statistics, still_needed, take_up
 from rammerge.rules import ResolvedMethod, Rule
+from rammerge.system.paths import expanded
 
 
 def merge_family(
@@ -149,7 +150,7 @@ class _Work:
 
     def divided(self, methods: Mapping[Path, ResolvedMethod]) -> list[Group[Path]]:
         """Check everything that can be checked before work begins, and return what is made together."""
-        methods = {Path(out).expanduser().absolute(): method for out, method in methods.items()}
+        methods = {expanded(out).absolute(): method for out, method in methods.items()}
         self._check_room(methods)
         self.family.check_unchanged()
         rules = {out: method.bind_to(self.family) for out, method in methods.items()}

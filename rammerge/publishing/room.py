@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rammerge.errors import InputError
+from rammerge.system.paths import expanded
 from rammerge.system.reading import refuse_os_error
 from rammerge.system.space import require_space
 
@@ -37,7 +38,7 @@ def check_outputs(needed: Mapping[Path, int], *, force: bool, inputs: Iterable[P
 
 def _check_place(out: Path, inputs: Sequence[Path], *, force: bool) -> Path:
     """Return the nearest directory above an output that exists and can be written."""
-    out = out.expanduser().absolute()
+    out = expanded(out).absolute()
     try:
         exists = out.exists() or out.is_symlink()
         resolved = out.resolve()

@@ -24,6 +24,7 @@ from rammerge.recipe.registry import Notify, Registry
 from rammerge.recipe.section import RESERVED, Dtype, Name, Section, Size, short_form
 from rammerge.recipe.sources import Agent, Source, member_names
 from rammerge.recipe.yardsticks import ROUTED, Yardstick
+from rammerge.system.paths import exists, expanded
 
 MAX_VARIANTS = 256
 
@@ -202,7 +203,7 @@ class Recipe(Section):
         `org/name` is a directory beside the recipe if there is one, and a model on the hub otherwise.
         """
         beside = self._beside(source.source)
-        return source.source if _HUB_ID.fullmatch(source.source) and not Path(beside).exists() else beside
+        return source.source if _HUB_ID.fullmatch(source.source) and not exists(Path(beside)) else beside
 
     @property
     def groups(self) -> dict[str, list[str]]:
@@ -284,7 +285,7 @@ class Recipe(Section):
 
     def _beside(self, written: str) -> str:
         # normpath rather than resolve: a symbolic link is the user's name for a checkpoint, and reports keep it.
-        return os.path.normpath(self.directory / Path(written).expanduser())
+        return os.path.normpath(self.directory / expanded(written))
 
 
 def schema() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from rammerge.errors import InputError
 from rammerge.storage.directory import Directory
 from rammerge.storage.stored import Stored
+from rammerge.system.paths import expanded
 
 if TYPE_CHECKING:
     from rammerge.storage.bucket import Bucket
@@ -72,7 +73,7 @@ def open_place(url: str, *, impatient: bool = False) -> Place:
         return open_bucket(url, impatient=impatient)
     if "://" in url:
         raise InputError(f"{url} is no place to share; give a directory, or s3://BUCKET/PREFIX")
-    return Directory(Path(url).expanduser().absolute())
+    return Directory(expanded(url).absolute())
 
 
 def open_bucket(url: str, *, impatient: bool = False) -> "Bucket":

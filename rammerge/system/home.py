@@ -4,10 +4,12 @@ import hashlib
 import os
 from pathlib import Path
 
+from rammerge.system.paths import expanded
+
 
 def home() -> Path:
     """Return the absolute path of `$RAMMERGE_HOME`, or of `~/.cache/rammerge` where that is not set."""
-    return Path(os.environ.get("RAMMERGE_HOME") or "~/.cache/rammerge").expanduser().absolute()
+    return expanded(os.environ.get("RAMMERGE_HOME") or "~/.cache/rammerge").absolute()
 
 
 def this_home() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rammerge.errors import InputError
+from rammerge.system.paths import exists
 
 if TYPE_CHECKING:
     from yaml import SafeLoader
@@ -94,6 +95,12 @@ def read_exactly(descriptor: int, size: int, offset: int, path: Path) -> bytearr
     return content
 
 
+def read_start(path: Path, most: int) -> bytes:
+    """Return the first `most` bytes of the regular file `path`, or all if it has fewer."""
+    with open_regular(path) as (descriptor, size):
+        return bytes(read_exactly(descriptor, min(size, most), 0, path))
+
+
 def fill(descriptor: int, memory: memoryview, offset: int, path: Path) -> None:
     """Fill `memory` with the bytes at `offset` of the open file `path`; InputError if the file is too short."""
     try:
@@ -154,7 +161,7 @@ def read_yaml(file: Path, loader: "type[SafeLoader]") -> Any:
 
 def read_text(file: Path) -> str:
     """Return the text of a regular file; InputError if it cannot be read or is not UTF-8."""
-    if file.exists():
+    if exists(file):
         stat_file(file)  # refuses what would block, or act, when it is opened
     try:
         return file.read_text(encoding="utf-8")

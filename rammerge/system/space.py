@@ -6,11 +6,12 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from rammerge.errors import InputError
+from rammerge.system.paths import exists
 
 
 def free_bytes(path: Path) -> int:
     """Return the number of free bytes on the disk of `path`, which need not exist."""
-    existing = next(place for place in (path, *path.parents) if place.exists())
+    existing = next(place for place in (path, *path.parents) if exists(place))
     return shutil.disk_usage(existing).free
 
 

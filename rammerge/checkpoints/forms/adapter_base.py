@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint, open_checkpoint
@@ -10,6 +11,7 @@ from rammerge.checkpoints.compare import same_tensors
 from rammerge.checkpoints.digest import digest_checkpoint
 from rammerge.checkpoints.forms.lora_settings import LoraSettings
 from rammerge.errors import InputError
+from rammerge.system.paths import exists, expanded
 from rammerge.system.reading import quote
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -29,8 +31,7 @@ def check_base(settings: LoraSettings, base: Checkpoint) -> list[str]:
     named = settings.config.get("base_model_name_or_path")
     if not isinstance(named, str) or not named:
         return []
-    directory = Path(named).expanduser()
-    if directory.is_dir():
+    if (directory := _directory(named)) is not None:
         if _has_weights_of(directory, base):
             return []
         raise _refuse(settings, named, base, "whose weights differ from those of the base")
@@ -40,6 +41,15 @@ def check_base(settings: LoraSettings, base: Checkpoint) -> list[str]:
     if _plain_name(named) == _plain_name(given or base.source):
         return []
     return [f"its adapter was trained on {quote(named)}, which is not available here for a comparison with the base"]
+
+
+def _directory(named: str) -> Path | None:
+    """Return the directory that an adapter names as its base, or None if this machine has no such directory."""
+    with suppress(InputError):  # the home of a user of another machine
+        directory = expanded(named)
+        if exists(directory) and directory.is_dir():
+            return directory
+    return None
 
 
 def _compare_names(settings: LoraSettings, named: str, given: str, base: Checkpoint) -> list[str]:

@@ -10,6 +10,7 @@ from typing import IO
 
 import pytest
 
+from rammerge.cli import terminal
 from rammerge.cli.parsing import (
     name_agents,
     parse_settings,
@@ -18,6 +19,7 @@ from rammerge.cli.parsing import (
     parse_weights,
     split_groups,
 )
+from rammerge.engine.session import Progress
 from rammerge.errors import InputError
 from tests.fixtures.models import save_agents
 
@@ -232,10 +234,19 @@ def test_weights_and_rules_for_tensors(models: list[Path], tmp_path: Path) -> No
     ]
 
 
+def test_progress_of_work_without_elements_is_all_of_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(terminal, "_PLAIN_EVERY_SECONDS", 0.0)
+    with terminal.progress_display() as progress:
+        progress(Progress("merge", 0, 0))
+    assert capsys.readouterr().err == "merge: 100% of 0 elements\n"
+
+
 def test_settings_are_yaml_scalars() -> None:
     parsed = parse_settings(["r=0.1", "epsilon=1e-6", "scope=tensor", "ulps=2"])
     assert parsed == {"r": 0.1, "epsilon": 1e-6, "scope": "tensor", "ulps": 2}
-    for wrong in (["r"], ["=1"], ["r="], ["r=1", "r=2"], ["r=[1"]):
+    for wrong in (["r"], ["=1"], ["r="], ["r=1", "r=2"], ["r=[1"], ["r=2024-13-01"]):
         with pytest.raises(InputError, match="--set"):
             parse_settings(wrong)
 
