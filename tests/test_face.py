@@ -15,6 +15,7 @@ from flows.run.planning import plan
 from rammerge import InputError
 from tasks.steps.methods import MethodRef
 from tests.engine.models import read, sparse_family, write_family
+from tests.fixtures.fifos import fifo
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 Models = tuple[Path, dict[str, Path | str]]
@@ -48,6 +49,22 @@ def test_every_name_is_there_whatever_was_imported_before() -> None:
         _ = rammerge.marge
 
 
+def _refused_with_a_file_elsewhere(model: Path) -> None:
+    file = model / "rammerge.json"
+    written = file.read_text()
+    for name in ("/etc/hostname", "../other"):
+        content = json.loads(written)
+        content["files"][name] = {"size": 1, "sha256": ""}
+        file.write_text(json.dumps(content))
+        with pytest.raises(InputError, match=r"rammerge\.json is damaged; merge again"):
+            rammerge.verify(model)
+    file.unlink()
+    with fifo(file, written), pytest.raises(InputError, match="is damaged; merge again"):
+        rammerge.verify(model)
+    file.unlink()
+    file.write_text(written)
+
+
 def test_measure_merge_and_verify(models: Models, tmp_path: Path) -> None:
     base, agents = models
     overlap = rammerge.measure_overlap(base=base, agents=agents)
@@ -62,6 +79,7 @@ def test_measure_merge_and_verify(models: Models, tmp_path: Path) -> None:
     assert "changed in the merge" in str(report)
     verified = rammerge.verify(str(tmp_path / "merged"))
     assert verified == report.manifest
+    _refused_with_a_file_elsewhere(tmp_path / "merged")
     assert list(verified.sources) == ["base", "tool", "code"], "the order of summation"
     lines = repr(verified).splitlines()
     assert len(lines) < 15

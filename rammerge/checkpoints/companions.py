@@ -14,7 +14,7 @@ from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.tokenizers import TOKENIZER, token_names
 from rammerge.checkpoints.tying import nested_configs, text_setting
 from rammerge.errors import InputError, closest
-from rammerge.system.reading import open_regular, quote, read_exactly, read_json_object
+from rammerge.system.reading import quote, read_json_object, read_start
 
 # The ids in a config.json by which generation starts, stops and pads.
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -168,8 +168,7 @@ def _text(value: Any) -> str:
 
 
 def _read_text(file: Path) -> str:
-    with open_regular(file) as (descriptor, size):
-        return read_exactly(descriptor, min(size, _MOST_BYTES), 0, file).decode("utf-8", "replace")
+    return read_start(file, _MOST_BYTES).decode("utf-8", "replace")
 
 
 def _optional(file: Path) -> dict[str, Any]:

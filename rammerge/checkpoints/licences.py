@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.errors import InputError
+from rammerge.system.reading import read_start
 
 Terms = Literal["permissive", "copyleft", "non-commercial", "no derivatives", "custom"]
 
 CARD = "README.md"
-_FRONT_MATTER = re.compile(r"---\s*\n(.*?)\n---\s*(\n|$)", re.DOTALL)
+_FRONT_MATTER = re.compile(r"---[ \t\r]*\n(.*?)\n---[ \t\r]*(?:\n|\Z)", re.DOTALL)
 _MOST_BYTES = 1 << 20
 # Model hubs' identifiers, by how they begin; the first that fits counts.
 _TERMS: tuple[tuple[str, Terms], ...] = (
@@ -120,14 +122,16 @@ def _of_card(text: str) -> str | None:
     import yaml  # most checkpoints on disk have no card
 
     said: Any = None
-    with suppress(yaml.YAMLError):  # other people's cards are often wrong
+    # Other people's cards are often wrong: not YAML, a date that does not exist, or nested without end.
+    with suppress(yaml.YAMLError, ValueError, RecursionError):
         said = yaml.safe_load(found[1])
     licence = said.get("license") if isinstance(said, dict) else None
     if licence == "other":
         licence = said.get("license_name") or licence
     if isinstance(licence, list):
         licence = licence[0] if licence else None
-    return " ".join(str(licence).split())[:80] if licence else None
+    # Only text: with aliases, a short file can hold a list that is endless as text.
+    return " ".join(licence.split())[:80] or None if isinstance(licence, str) else None
 
 
 def _of_text(text: str) -> str | None:
@@ -136,7 +140,6 @@ def _of_text(text: str) -> str | None:
 
 
 def _read(file: Path) -> str:
-    with suppress(OSError):
-        if file.stat().st_size <= _MOST_BYTES:
-            return file.read_text("utf-8", errors="replace")
+    with suppress(InputError):
+        return read_start(file, _MOST_BYTES).decode("utf-8", "replace")
     return ""

@@ -1,6 +1,5 @@
 """rammerge.json: the origin, the settings and the files of a merged model, and checking the files."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,8 @@ from rammerge.errors import InputError, RammergeError
 from rammerge.overlap import Survival
 from rammerge.publishing.identity import Settings
 from rammerge.system.atomic import write_json
+from rammerge.system.paths import exists
+from rammerge.system.reading import read_json_object
 from rammerge.system.tables import Shown, Table
 
 MANIFEST = "rammerge.json"
@@ -81,11 +82,11 @@ class Manifest(Shown):
             InputError: there is none, or rammerge did not write it.
         """
         path = directory / MANIFEST
+        if not exists(path):
+            raise InputError(f"{directory} has no {MANIFEST}; give a directory that `rammerge merge` wrote")
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError as error:
-            raise InputError(f"{directory} has no {MANIFEST}; give a directory that `rammerge merge` wrote") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return cls.from_json(read_json_object(path))
+        except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is damaged; merge again") from error
 
     def parts(self) -> list[Table | str]:
@@ -142,7 +143,7 @@ class Manifest(Shown):
         Raises:
             KeyError, TypeError, ValueError, AttributeError: it did not write this.
         """
-        if any(".." in Path(name).parts for name in content["files"]):
+        if any(Path(name).is_absolute() or ".." in Path(name).parts for name in content["files"]):
             raise ValueError("a file outside of the directory")
         written = content["sources"]
         sources = {

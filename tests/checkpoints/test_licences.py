@@ -8,7 +8,11 @@ import yaml
 
 import rammerge
 from rammerge.checkpoints.licences import about_licences, find_licence
+from tests.fixtures.fifos import fifo
 from tests.fixtures.models import save_agent
+
+# A list of ten to the ninth words, as YAML with aliases.
+ENDLESS = "a0: &a0 [x]\n" + "".join(f"a{at}: &a{at} [{', '.join([f'*a{at - 1}'] * 10)}]\n" for at in range(1, 9))
 
 
 @pytest.mark.parametrize(
@@ -18,6 +22,9 @@ from tests.fixtures.models import save_agent
         ("---\nlicense: other\nlicense_name: qwen-research\n---\n", None, "qwen-research"),
         ("---\nlicense: [mit, apache-2.0]\n---\n", None, "mit"),
         ("---\nlicense: {broken\n---\n", "\n   Apache License\n   Version 2.0, January 2004", "apache-2.0"),
+        ("---\nlicense: mit\ndate: 2024-02-30\n---\n", None, None),
+        (f"---\nlicense: {'[' * 5000}\n---\n", None, None),
+        ("---\r\nlicense: mit\r\n---\r\n", None, "mit"),
         (None, "LLAMA 3.1 COMMUNITY LICENSE AGREEMENT", "llama"),
         (None, "Permission is hereby granted, free of charge, to any person", "mit"),
         ("# No front matter\nlicense: mit\n", "All rights reserved.", None),
@@ -31,6 +38,17 @@ def test_a_licence_is_what_the_card_says_or_else_the_file(
         if content is not None:
             (tmp_path / name).write_text(content)
     assert find_licence(tmp_path) == licence
+
+
+@pytest.mark.parametrize("card", [f"---{chr(10) * 500_000}", f"---\n{ENDLESS}license: [*a8]\n---\n"])
+def test_a_card_that_was_made_to_take_forever_says_nothing(card: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(card)
+    assert find_licence(tmp_path) is None
+
+
+def test_only_files_are_read(tmp_path: Path) -> None:
+    with fifo(tmp_path / "README.md", "---\nlicense: mit\n---\n"):
+        assert find_licence(tmp_path) is None
 
 
 @pytest.mark.parametrize(

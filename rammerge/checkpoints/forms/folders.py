@@ -10,12 +10,13 @@ from pathlib import Path, PurePath
 from rammerge.checkpoints.forms.candidates import find_forms
 from rammerge.checkpoints.forms.form import Form
 from rammerge.errors import InputError
-from rammerge.system.reading import list_directory
+from rammerge.system.reading import list_directory, read_start
 
 # experiment / global_step_20 / policy / weights
 _LEVELS = 4
 _MOST_DIRECTORIES = 5000
 _MOST_LISTED = 8
+_MOST_DIGITS = 20
 # Models that a trainer keeps beside the agent, and directories without models.
 _ASIDE = re.compile(
     r"\..*|critic.*|ref(erence)?(_model|_policy)?|reward.*|rm|value(_model)?|optim.*|speculator|data|logs?|runs?|wandb"
@@ -144,6 +145,6 @@ def _finished(directory: Path, newest: Path) -> int | None:
     depth = next(number for number, part in enumerate(newest.parts) if _STEP.fullmatch(part))
     beside = directory.joinpath(*newest.parts[:depth])
     for name in MARKERS:
-        with suppress(OSError, ValueError):
-            return int((beside / name).read_bytes()[:20])
+        with suppress(InputError, ValueError):
+            return int(read_start(beside / name, _MOST_DIGITS))
     return None

@@ -20,7 +20,7 @@ from typing import Any
 from rammerge.checkpoints.headers import LFS_POINTER, refuse_lfs_pointer
 from rammerge.errors import InputError
 from rammerge.system.lazy import torch
-from rammerge.system.reading import open_regular, quote, read_exactly, stat_file
+from rammerge.system.reading import open_regular, quote, read_exactly, read_start, stat_file
 
 _REAL: Mapping[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
@@ -131,8 +131,7 @@ def load_state_dict(file: Path) -> dict[str, torch.Tensor]:
     """
     stat_file(file)
     try:
-        with open_regular(file) as (descriptor, size):
-            start = bytes(read_exactly(descriptor, min(size, len(LFS_POINTER)), 0, file))
+        start = read_start(file, len(LFS_POINTER))
         if start == LFS_POINTER:
             raise refuse_lfs_pointer(file)
         zipped = start.startswith(b"PK\x03\x04")

@@ -15,6 +15,7 @@ from torch.distributed.tensor import Shard
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.fetch import fetch
 from tests.fixtures.adapters import train_adapter
+from tests.fixtures.fifos import fifo
 from tests.fixtures.models import save_agent, save_model
 from tests.fixtures.sharded import save_dtensors
 from tests.fixtures.states import State, equal, refused, save_distributed, weights
@@ -122,6 +123,9 @@ def test_a_step_that_is_not_finished_is_passed_over(
     assert found.notes[0].endswith(", the last of 2 steps that the trainer finished")
     for nonsense in ("", "x", "11"):
         (tmp_path / "run" / marker).write_text(nonsense)
+        assert equal(weights(fetch(str(tmp_path / "run"), base=base)), states[1])
+    (tmp_path / "run" / marker).unlink()
+    with fifo(tmp_path / "run" / marker, "9\n"):  # only files are read
         assert equal(weights(fetch(str(tmp_path / "run"), base=base)), states[1])
 
 
