@@ -7,7 +7,7 @@ them, both are returned, because they differ then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rammerge.checkpoints.checkpoint import Checkpoint
@@ -45,7 +45,7 @@ def merge_lora(
             f"{settings.file} uses 'trainable_token_indices', but {where} has no trained rows; save it again"
         )
     for module, parts in modules.items():
-        _check_parts(where, module, parts, weights, dora=settings.dora)
+        _check_parts(where, settings, module, parts, weights)
     turned = _stored_input_first(settings, modules, weights)
     for module, parts in modules.items():
         _adapt(settings, module, parts, weights, turned=turned[module])
@@ -114,16 +114,16 @@ def _check_shape(where: Path, name: str, tensor: LazyTensor, wanted: LazyTensor)
         )
 
 
-def _check_parts(where: Path, module: str, parts: lora.Parts, weights: Mapping[str, LazyTensor], *, dora: bool) -> None:
+def _check_parts(
+    where: Path, settings: LoraSettings, module: str, parts: lora.Parts, weights: Mapping[str, LazyTensor]
+) -> None:
     if parts.keys() == {lora.TOKENS}:
+        _check_rows(where, settings.token_indices(module), module, parts[lora.TOKENS], weights[f"{module}.weight"])
         return
-    linear = {"lora_A", "lora_B"} | ({"lora_magnitude_vector"} if dora else set())
+    linear = {"lora_A", "lora_B"} | ({"lora_magnitude_vector"} if settings.dora else set())
     embedding = {"lora_embedding_A", "lora_embedding_B"}
-    if parts.keys() - {"lora_B.bias"} != linear and (dora or parts.keys() != embedding):
-        raise InputError(
-            f"{where} has {', '.join(sorted(parts))} for {module}, which cannot be merged exactly; merge it with "
-            "PEFT's merge_and_unload and save the whole model"
-        )
+    if parts.keys() - {"lora_B.bias"} != linear and (settings.dora or parts.keys() != embedding):
+        raise _refuse_parts(where, module, parts)
     first, second = (parts[name] for name in sorted(parts.keys() & {"lora_A", "lora_B", *embedding}))
     wanted = weights[f"{module}.weight"].shape
     if not len(first.shape) == len(second.shape) == len(wanted) == 2 or second.shape[1] != first.shape[0]:
@@ -135,6 +135,33 @@ def _check_parts(where: Path, module: str, parts: lora.Parts, weights: Mapping[s
         )
     if "lora_B.bias" in parts and f"{module}.bias" not in weights:
         raise InputError(f"{where} has a bias for {module} and the base has none; name the adapter's base")
+    for name in sorted(parts.keys() & {"lora_B.bias", "lora_magnitude_vector"}):
+        if parts[name].shape != product[:1]:
+            raise InputError(
+                f"{where} has {name} of shape {list(parts[name].shape)} for {module}, which has {product[0]} outputs; "
+                "save the adapter again"
+            )
+
+
+def _check_rows(where: Path, indices: Sequence[int], module: str, rows: LazyTensor, weight: LazyTensor) -> None:
+    """Check that the trained rows of an embedding or a head, which have these `indices`, are rows of the base's."""
+    if max(indices, default=-1) >= weight.shape[0]:
+        raise InputError(
+            f"{where} trains row {max(indices)} of {module}, and the base has {weight.shape[0]} rows; give the base "
+            "with the tokens that were added before training"
+        )
+    if rows.shape != (len(indices), *weight.shape[1:]):
+        raise InputError(
+            f"{where} has trained rows of shape {list(rows.shape)} for {module}, and its settings name {len(indices)} "
+            f"rows of a weight of shape {list(weight.shape)}; take configuration and weights of one adapter"
+        )
+
+
+def _refuse_parts(where: Path, module: str, parts: lora.Parts) -> InputError:
+    return InputError(
+        f"{where} has {', '.join(sorted(parts))} for {module}, which cannot be merged exactly; merge it with "
+        "PEFT's merge_and_unload and save the whole model"
+    )
 
 
 def _stored_input_first(
@@ -159,7 +186,9 @@ def _stored_input_first(
 
 
 def _rank(where: Path, module: str, parts: lora.Parts) -> int:
-    part = parts["lora_A"] if "lora_A" in parts else parts["lora_embedding_A"]
+    part = parts.get("lora_A", parts.get("lora_embedding_A"))
+    if part is None or not part.shape:
+        raise _refuse_parts(where, module, parts)
     if part.shape[0] == 0:
         raise InputError(f"{where} has an empty adapter for {module}; gather the shards before saving it")
     return part.shape[0]

@@ -111,8 +111,8 @@ class LoraSettings:
         alpha = self._for_module("alpha_pattern", module, self.config.get("lora_alpha"))
         if not isinstance(alpha, int | float) or wanted != rank:
             raise InputError(
-                f"{self.file} gives {module} rank {wanted} and alpha {alpha}, but its weights have rank {rank}; "
-                "take configuration and weights of one adapter"
+                f"{self.file} gives {module} rank {quote(wanted)} and alpha {quote(alpha)}, but its weights have rank "
+                f"{rank}; take configuration and weights of one adapter"
             )
         return alpha / math.sqrt(rank) if self.config.get("use_rslora") else alpha / rank
 

@@ -202,7 +202,8 @@ def test_an_adapter_needs_its_base(adapter: Path, base: Path, bases: Bases) -> N
         ({"alora_invocation_tokens": [1]}, "uses 'alora_invocation_tokens'"),
         ({"a_variant_of_tomorrow": True}, "uses 'a_variant_of_tomorrow'"),
         ({"r": 5}, "rank 5 .* weights have rank 4"),
-        ({"lora_alpha": "x"}, "alpha x"),
+        ({"lora_alpha": "x"}, "alpha 'x'"),
+        ({"r": "\n"}, r"rank '\\n' and alpha 8"),
         ({"rank_pattern": {"(": 1}}, "not a map of patterns"),
         ({"rank_pattern": [1]}, "not a map of patterns"),
         ({"use_dora": True}, "lora_A, lora_B for model.layers.0.*cannot be merged exactly"),
@@ -214,6 +215,7 @@ def test_other_adapters_than_plain_lora_are_refused(
     refused(edit_adapter(adapter, **changes), base, says)
 
 
+ONE = torch.tensor(1.0)
 KEY = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 
 
@@ -233,6 +235,22 @@ def test_weights_that_do_not_fit_are_refused(
     adapter: Path, base: Path, change: Callable[[dict[str, torch.Tensor]], object], says: str
 ) -> None:
     refused(edit_weights(adapter, change), base, says)
+
+
+@pytest.mark.parametrize("change", [lambda tensors: tensors.pop(KEY), lambda tensors: tensors.update({KEY: ONE})])
+def test_half_an_adapter_is_refused_however_it_is_opened(
+    adapter: Path, base: Path, change: Callable[[dict[str, torch.Tensor]], object]
+) -> None:
+    with pytest.raises(InputError, match=r"self_attn\.q_proj, which cannot be merged"):
+        fetch(str(edit_weights(adapter, change)), base=open_checkpoint(base))
+
+
+def test_a_magnitude_for_another_number_of_outputs_is_refused(bases: Bases, tmp_path: Path) -> None:
+    base = bases("qwen2", torch.float32)
+    adapter = save_adapter(base, tmp_path / "adapter", "qwen2", torch.float32, CASES["dora"][1])
+    magnitude = KEY.replace("lora_A.weight", "lora_magnitude_vector")
+    edit_weights(adapter, lambda tensors: tensors.update({magnitude: torch.ones(1)}))
+    refused(adapter, base, r"lora_magnitude_vector of shape \[1\] for model.layers.0.self_attn.q_proj, which has 16")
 
 
 def test_an_edited_config_of_the_base_is_another_conversion(adapter: Path, base: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 That holds whichever of embedding and head was trained, and the model stays tied where the two were trained as one.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,21 @@ def test_other_agents_stay_what_they_were(bases: Bases, tmp_path: Path) -> None:
     method = resolve("task_arithmetic", overrides={"scale": 1.0})
     merge(base, {"whole": whole}, method, tmp_path / "alone")
     torch.testing.assert_close(logits(tmp_path / "alone"), logits(whole.path))
+
+
+@pytest.mark.parametrize(
+    ("indices", "says"),
+    [([1, 5000], r"trains row 5000 of model.embed_tokens, and the base has \d+ rows"), ([1, 5, 6], "name 3 rows")],
+)
+def test_trained_tokens_that_are_not_the_base_s_are_refused(
+    bases: Bases, tmp_path: Path, indices: list[int], says: str
+) -> None:
+    base = bases("tied")
+    trained = train_adapter(base.path, tmp_path / "adapter", trainable_token_indices={"embed_tokens": [1, 5]})
+    file = trained.path / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"trainable_token_indices": indices}))
+    with pytest.raises(InputError, match=says):
+        fetch(str(trained.path), base=base)
 
 
 @pytest.mark.filterwarnings("ignore")
