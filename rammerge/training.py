@@ -14,6 +14,7 @@ from rammerge.errors import RammergeError
 from rammerge.patches.packing import pack
 from rammerge.patches.planning import open_source, opened_like
 from rammerge.patches.series import last_link
+from rammerge.system.paths import expanded
 
 if TYPE_CHECKING:
     from transformers.trainer_callback import TrainerControl, TrainerState
@@ -49,15 +50,15 @@ class PatchCallback(TrainerCallback):  # type: ignore[misc]  # transformers come
         if not state.is_world_process_zero:
             return
         checkpoint = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        out = Path(self._out or args.output_dir).expanduser().absolute()
-        out.mkdir(parents=True, exist_ok=True)
         try:
+            out = expanded(self._out or args.output_dir).absolute()
+            out.mkdir(parents=True, exist_ok=True)
             before = _last_before(state.global_step, out)
             after = None if before is None else last_link(before, self._chain)
             with opened_like(checkpoint, self._base) as agent:
                 report = pack(self._base, agent, out / f"{_PREFIX}{state.global_step}", after=after, force=True)
             _log.info("%s", report)
-        except RammergeError as error:
+        except (RammergeError, OSError) as error:
             _log.warning("no patch of step %d: %s", state.global_step, error)
 
 

@@ -58,6 +58,13 @@ def test_a_failure_is_a_warning(base: Path, tmp_path: Path, caplog: pytest.LogCa
     assert caplog.messages[0].startswith("no patch of step 1: ")
 
 
+def test_so_is_a_directory_that_cannot_be_made(base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoint(tmp_path / "run", 1)
+    (tmp_path / "file").touch()
+    save(PatchCallback(base, tmp_path / "file" / "patches"), tmp_path / "run", 1)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
 def test_one_process_of_all_writes(base: Path, tmp_path: Path) -> None:
     checkpoint(tmp_path / "run", 1)
     save(PatchCallback(base), tmp_path / "run", 1, first=False)
