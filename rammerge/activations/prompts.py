@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rammerge.errors import InputError, closest
+from rammerge.system.paths import expanded
 from rammerge.system.reading import open_regular, read_exactly
 
 _MAX_BYTES = 64 << 20
@@ -51,7 +52,7 @@ class Prompts:
         Raises:
             InputError: the file is missing, too large or empty, or a line is no prompt.
         """
-        path = Path(path).expanduser()
+        path = expanded(path)
         with open_regular(path) as (descriptor, size):
             if size > _MAX_BYTES:
                 raise InputError(f"{path} is too large for prompts ({size:,} bytes); a few dozen prompts are enough")
@@ -82,10 +83,12 @@ class Prompts:
 
 def _parsed(path: Path, content: bytes) -> Iterator[Prompt]:
     try:
-        lines = content.decode("utf-8").splitlines()
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: {error}; save it as UTF-8") from None
     is_json = path.suffix.lower() in (".jsonl", ".json")
+    # JSON allows in a string what `splitlines` takes for the end of a line, such as U+2028.
+    lines = text.split("\n") if is_json else text.splitlines()
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield _parse_object(f"{path}:{number}", line) if is_json else Prompt(line)

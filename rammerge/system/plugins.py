@@ -57,7 +57,7 @@ def load_object(reference: str, *, what: str, trusted: Collection[str], director
     found: Any = _module(module_name, where, directory)
     for part in name.split("."):
         if not hasattr(found, part):
-            raise InputError(f"{where}: '{module_name}' has no '{part}'{closest(part, vars(found))}; correct the name")
+            raise InputError(f"{where}: '{module_name}' has no '{part}'{closest(part, dir(found))}; correct the name")
         found = getattr(found, part)
     return found
 

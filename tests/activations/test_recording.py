@@ -143,6 +143,12 @@ def test_prompts_of_agents_and_chats(model: Callable[[str], Path], tmp_path: Pat
     assert (tokenizer.decode(plain), chat) == ("abc", tokenizer(rendered).input_ids)
 
 
+def test_a_line_of_json_ends_where_json_ends_it(tmp_path: Path) -> None:
+    text = "one\u2028two\x85three"  # what ends a line of text for Python
+    content = json.dumps({"prompt": text}, ensure_ascii=False)
+    assert [each.content for each in prompts(tmp_path, content, content, name="prompts.jsonl").items] == [text, text]
+
+
 @pytest.mark.parametrize(
     ("text", "name", "message"),
     [

@@ -53,6 +53,7 @@ def test_code_that_is_not_trusted_does_not_run(tmp_path: Path) -> None:
         ("own rules:best", "is not of the form module:name"),
         ("own_absent:best", r"there is no module 'own_absent'; install it, or put own_absent.py into .*"),
         ("own_rules:bets", r"'own_rules' has no 'bets' \(did you mean 'best'\?\)"),
+        ("own_rules:best.bit_lenght", r"'own_rules' has no 'bit_lenght' \(did you mean 'bit_length'\?\)"),
         ("own_broken:best", r"importing 'own_broken' failed \(ZeroDivisionError: .*\); correct the module"),
         ("own_needy:best", r"importing 'own_needy' failed \(No module named 'absent_dependency'\)"),
     ],
