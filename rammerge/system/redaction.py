@@ -88,12 +88,21 @@ class _RedactedRecords:
 
     def __call__(self, *args: object, **kwargs: object) -> logging.LogRecord:
         record = self._make(*args, **kwargs)
-        message = record.getMessage()
+        message = _message(record)
         if (shown := redact(message)) != message:
             record.msg, record.args = shown, ()
         if record.exc_info and record.exc_info[0] is not None:
             record.exc_text = redact(self._formatter.formatException(record.exc_info))  # formatters use it as it is
         return record
+
+
+def _message(record: logging.LogRecord) -> str:
+    """Return the message. If the arguments do not fit it, they follow it: a call that logs never raises an error."""
+    try:
+        return record.getMessage()
+    except Exception:  # of whatever the arguments are
+        record.msg, record.args = f"{record.msg} {record.args}", ()
+        return record.getMessage()
 
 
 def without_secrets(function: Callable[P, R]) -> Callable[P, R]:

@@ -86,6 +86,11 @@ def test_log_records_and_their_tracebacks_hide_secrets(stream: io.StringIO) -> N
     assert SECRET not in stream.getvalue()
 
 
+def test_a_record_whose_arguments_do_not_fit_is_no_error_and_hides_secrets_too(stream: io.StringIO) -> None:
+    logging.getLogger("rammerge.tests").warning("asked %d times", f"http://user:{SECRET}@host/")
+    assert stream.getvalue() == "asked %d times ('http://***@host/',)\n"
+
+
 @pytest.mark.parametrize(("error", "kind"), [(InputError, InputError), (OSError, RammergeError)])
 def test_a_failure_keeps_its_kind_and_loses_its_secret(error: type[Exception], kind: type[Exception]) -> None:
     @without_secrets
