@@ -26,6 +26,7 @@ from rammerge.patches.planning import open_source
 from rammerge.publishing.publish import publish
 from rammerge.publishing.room import check_output
 from rammerge.publishing.staging import keep_only, locked_staging
+from rammerge.system.paths import expanded
 from rammerge.system.reading import opened
 from rammerge.system.threads import work_through
 
@@ -58,7 +59,7 @@ def unpack(
         InputError: `patch` is not a patch of this base, or is damaged; or `out` cannot be written.
         RammergeError: the disk is full.
     """
-    out, directory = Path(out).expanduser().absolute(), Path(patch).expanduser().absolute()
+    out, directory = expanded(out).absolute(), expanded(patch).absolute()
     contents = read_patch(directory).contents
     needed = sum(file.size for file in (*contents.weights.values(), *contents.companions.values()))
     check_output(out, force=force, needed_bytes=needed, inputs=[directory])
@@ -124,7 +125,7 @@ def _write(staging: Path, original: OriginalFile, threads: int, shown: _Shown) -
         shown.add(chunk.stop - chunk.start)
 
     # Nothing may write to the file any more when it is closed.
-    with opened(original.sources) as read, closing(writer), closing(output):
+    with closing(writer), closing(output), opened(original.sources) as read:
         work_through(list(cut(shard, _CHUNK_BYTES)), work, threads)
         original.check(writer.finish(()).sha256)
 

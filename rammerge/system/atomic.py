@@ -2,7 +2,7 @@
 
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,16 @@ def write_text(path: Path, text: str) -> None:
     The new content is on the disk before it takes the name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Not `tempfile`: its files are for their owner alone, and others may share the directory.
+    beside = path.with_name(f".{path.name}.{secrets.token_urlsafe(6)}")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+        with beside.open("x", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(beside).chmod(0o666 & ~_umask())
-        Path(beside).replace(path)
+        beside.replace(path)
     except BaseException:
-        Path(beside).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
 
 
@@ -38,10 +38,3 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    # The only way to read the umask is to set it. mkstemp's mode 0600 would hide a shared store from other users.
-    current = os.umask(0)
-    os.umask(current)
-    return current

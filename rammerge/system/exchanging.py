@@ -24,5 +24,9 @@ def exchange(left: Path, right: Path) -> None:
     # This file system cannot exchange names. Between two renames nothing is called `right`.
     aside = left.with_name(f"{left.name}.old")
     right.rename(aside)
-    left.rename(right)
+    try:
+        left.rename(right)
+    except OSError:
+        aside.rename(right)
+        raise
     aside.rename(left)

@@ -99,14 +99,14 @@ def running(
         start_seconds: how long it may take to answer.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    starting = log.with_suffix(".lock").open("ab")
-    fcntl.flock(starting, fcntl.LOCK_EX)
-    prepare()
-    server = Server(name, url, health, log, _start(command, log, settings), starting, start_seconds)
-    try:
-        yield server
-    finally:
-        server.stop()
+    with log.with_suffix(".lock").open("ab") as starting:
+        fcntl.flock(starting, fcntl.LOCK_EX)
+        prepare()
+        server = Server(name, url, health, log, _start(command, log, settings), starting, start_seconds)
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 def _start(command: Sequence[str], log: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -8,7 +8,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from rammerge.checkpoints.patched.container import ROW
 from rammerge.checkpoints.patched.opening import open_patch
 from rammerge.checkpoints.patched.place import FILE
 from rammerge.errors import InputError, RammergeError
+from rammerge.patches import unpacking
 from rammerge.patches.verifying import verify_patch
 from tests.patches.families import contents, odd_family
 
@@ -172,6 +173,25 @@ def test_tables_are_checked(packed: tuple[Checkpoint, Path, Path], tmp_path: Pat
     copy = damaged(patch, tmp_path / "copy", rewrite)
     with pytest.raises(InputError, match=r"has an impossible table of blocks for 'lm_head\.weight'"):
         open_patch(copy, base)
+
+
+def open_files() -> list[str]:
+    return sorted(file.name for file in Path("/proc/self/fd").iterdir())
+
+
+def test_what_cannot_be_unpacked_leaves_no_file_open(
+    packed: tuple[Checkpoint, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, _, patch = packed
+
+    def vanished(_: object) -> NoReturn:
+        raise InputError("the base is gone")
+
+    monkeypatch.setattr(unpacking, "opened", vanished)
+    before = open_files()
+    with pytest.raises(InputError, match="the base is gone"):
+        rammerge.unpack(base, patch, tmp_path / "out")
+    assert open_files() == before
 
 
 def test_a_model_is_not_a_patch(packed: tuple[Checkpoint, Path, Path], tmp_path: Path) -> None:
