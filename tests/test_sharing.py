@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from rammerge import store
 from rammerge.storage import PlaceError, directory
-from rammerge.store import entries, sharing
+from rammerge.store import entries, pruning, sharing
 from rammerge.store.parcels import DamagedError, Parcel
 from tests.fixtures.sharing import LARGE, go_to, never, shared_directory
 from tests.fixtures.waiting import no_hanging
@@ -230,6 +230,24 @@ def test_a_killed_maker_keeps_nobody_of_another_home_waiting(shared: Path) -> No
         killed.communicate()
         second = make("second", shared)
         assert second.communicate("\n")[0] == "building\nFalse second\n"
+
+
+def test_copies_are_dropped_while_others_finish_what_they_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("one", "other"):
+        store.materialise("merge", key, write)
+    half = entries.staging_path("merge", "half")
+    half.mkdir()
+    size = pruning._size
+
+    def finish(path: Path) -> int:
+        if path == half:
+            half.rmdir()
+        return size(path)
+
+    monkeypatch.setattr(pruning, "_size", finish)
+    monkeypatch.setattr(pruning, "_used", lambda path: path.stat().st_mtime)
+    entries.hold.cache_clear()
+    assert store.trim(0) > 0 and not half.exists()
 
 
 def test_copies_of_what_the_shared_store_has_go_first_that_were_used_longest_ago() -> None:

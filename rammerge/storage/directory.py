@@ -101,12 +101,13 @@ class Directory:
     def list(self, prefix: str) -> Iterator[Stored]:
         """Yield the objects whose names begin with `prefix`."""
         with self._explained():
-            for file in sorted((self._root / prefix).rglob("*")):
-                name = file.relative_to(self._root).as_posix()
-                with suppress(FileNotFoundError):  # removed meanwhile
-                    status = file.stat()
-                    if file.is_file() and not name.startswith(_LOCKS):
-                        yield Stored(name, status.st_size, status.st_mtime)
+            for directory, _, files in sorted(os.walk(self._root / prefix, onerror=_unless_removed)):
+                for file in (Path(directory, name) for name in sorted(files)):
+                    name = file.relative_to(self._root).as_posix()
+                    with suppress(FileNotFoundError):
+                        status = file.stat()
+                        if file.is_file() and not name.startswith(_LOCKS):
+                            yield Stored(name, status.st_size, status.st_mtime)
 
     def delete(self, name: str) -> None:
         """Remove an object, if it is there, and its directory if that is empty then."""
@@ -139,6 +140,12 @@ class Directory:
         except OSError as error:
             reason = error.strerror or str(error)
             raise PlaceError(f"the shared store {self.url} cannot be used ({reason}); check the mount") from error
+
+
+def _unless_removed(error: OSError) -> None:
+    """Raise what keeps a directory from being listed, unless others have removed it meanwhile."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _equal_bytes(source: IO[bytes], target: IO[bytes]) -> int:

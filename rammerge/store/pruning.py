@@ -119,8 +119,17 @@ def found_entries() -> Iterator[Found]:
     """Yield each entry, each unfinished output, and what is left of removed ones."""
     for kind in sorted(path for path in root().iterdir() if path.is_dir()):
         for path in (*kind.iterdir(), *(kind / _STAGING).glob("*")):
-            if path.is_dir() and (path.name.startswith(_TRASH) or not path.name.startswith(".")):
-                yield Found(kind.name, path, _used(path), _size(path))
+            named = path.name.startswith(_TRASH) or not path.name.startswith(".")
+            if named and path.is_dir() and (found := _found(kind.name, path)):
+                yield found
+
+
+def _found(kind: str, path: Path) -> Found | None:
+    """Return what is at `path`, or None if it is gone: others make and remove entries while copies are dropped."""
+    try:
+        return Found(kind, path, _used(path), _size(path))
+    except FileNotFoundError:
+        return None
 
 
 def _used(path: Path) -> float:

@@ -1,8 +1,10 @@
 """Contract: a shared directory keeps objects whole, goes on with what was cut off, and lets one of many writers win."""
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -44,6 +46,32 @@ def test_a_download_appends_what_is_missing(place: Place, tmp_path: Path) -> Non
     (tmp_path / "here").write_bytes(b"xyz")  # not compared: whoever asks knows the SHA-256 of the whole
     assert place.get("name", tmp_path / "here")
     assert (tmp_path / "here").read_bytes() == b"xyz3456789"
+
+
+def test_what_others_remove_meanwhile_is_not_listed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("merge/one/manifest.json", "merge/two/manifest.json"):
+        place.create(name, b"{}")
+    scan = os.scandir
+
+    def remove_and_scan(path: str | Path) -> Any:
+        if str(path).endswith("/two"):
+            shutil.rmtree(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", remove_and_scan)
+    assert [stored.name for stored in place.list("merge/")] == ["merge/one/manifest.json"]
+
+
+def test_a_directory_that_cannot_be_listed_is_an_error(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else pruning would take what is not seen for what nobody wants."""
+    place.create("merge/one/manifest.json", b"{}")
+
+    def fail(_: object) -> NoReturn:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(PlaceError, match="cannot be used"):
+        list(place.list("merge/"))
 
 
 def test_of_many_writers_one_wins(place: Place) -> None:
