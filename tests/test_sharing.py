@@ -237,15 +237,14 @@ def test_copies_are_dropped_while_others_finish_what_they_made(monkeypatch: pyte
         store.materialise("merge", key, write)
     half = entries.staging_path("merge", "half")
     half.mkdir()
-    size = pruning._size
+    used = pruning._used
 
-    def finish(path: Path) -> int:
+    def finish(path: Path) -> float:
         if path == half:
             half.rmdir()
-        return size(path)
+        return used(path)
 
-    monkeypatch.setattr(pruning, "_size", finish)
-    monkeypatch.setattr(pruning, "_used", lambda path: path.stat().st_mtime)
+    monkeypatch.setattr(pruning, "_used", finish)
     entries.hold.cache_clear()
     assert store.trim(0) > 0 and not half.exists()
 
