@@ -1,30 +1,24 @@
 """Content digests of checkpoints. They are remembered by file status, so each file is hashed only once."""
 
 import hashlib
-import json
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.file_digest import FileDigest
-from rammerge.system.atomic import write_json
-from rammerge.system.home import home
 from rammerge.system.reading import open_regular, refuse_os_error, stat_file
-from rammerge.system.status import digest_statuses, file_status
+from rammerge.system.remembered import remember_sha256
+from rammerge.system.status import digest_statuses
 
 if TYPE_CHECKING:
     from rammerge.checkpoints.patched.originals import OriginalFile
 
 _CONFIG = "config.json"
 _CHUNK_BYTES = 1 << 22
-# Time stamps advance in steps of milliseconds, so a file this young may change again without changing its stamp.
-_RACY_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -89,22 +83,6 @@ def digest_file(path: Path) -> FileDigest:
     return FileDigest(stat_file(path).st_size, remember_sha256(str(path), [path], lambda: sha256_file(path)))
 
 
-def remember_sha256(what: str, sources: Sequence[Path], compute: Callable[[], str]) -> str:
-    """Return the SHA-256 of `what`, which `compute` finds; remembered while the status of `sources` is unchanged."""
-    memory = home() / "digests" / f"{hashlib.sha256(os.fsencode(what)).hexdigest()}.json"
-    before = [stat_file(path) for path in sources]
-    status = [number for each in before for number in file_status(each)]
-    remembered = _recall(memory, status)
-    if remembered is not None:
-        return remembered
-    found = compute()
-    settled = time.time_ns() - max(max(each.st_mtime_ns, each.st_ctime_ns) for each in before) > _RACY_NS
-    if settled and [number for path in sources for number in file_status(stat_file(path))] == status:
-        with suppress(OSError):  # if this cannot be remembered, the file is hashed again next time
-            write_json(memory, {"path": what, "status": status, "sha256": found})
-    return found
-
-
 def sha256_file(path: Path) -> str:
     """Return the hexadecimal SHA-256 of the regular file `path`, using little memory."""
     sha256 = hashlib.sha256()
@@ -121,11 +99,3 @@ def sha256_file(path: Path) -> str:
 
 def _identity_files(checkpoint: Checkpoint) -> list[Path]:
     return [*checkpoint.weight_files, checkpoint.path / _CONFIG]
-
-
-def _recall(memory: Path, status: list[int]) -> str | None:
-    try:
-        remembered = json.loads(memory.read_text(encoding="utf-8"))
-        return str(remembered["sha256"]) if remembered["status"] == status else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # if this cannot be read, the file is hashed again

@@ -12,6 +12,7 @@ from rich.filesize import decimal
 
 from rammerge.errors import RammergeError
 from rammerge.store.entries import IN_USE, MANIFEST, remove, root
+from rammerge.system.remembered import forget_stale
 
 _DAY = 24 * 60 * 60
 # What a killed process left of a removal, or of an output that nobody has taken up.
@@ -59,6 +60,8 @@ def prune(
 ) -> Pruned:
     """Remove entries that were not used for a time, and then those used longest ago until the rest fits into a size.
 
+    SHA-256 that are remembered of files that are gone or have changed are forgotten.
+
     Args:
         unused_days: days since the last use after which an entry goes; None keeps all.
         size: bytes that the store may have; None for any.
@@ -68,6 +71,8 @@ def prune(
     Raises:
         InUseError: a process uses the store.
     """
+    if not dry_run:
+        forget_stale()
     if not root().is_dir():
         return Pruned({}, {}, 0)
     with alone():

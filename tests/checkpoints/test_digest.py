@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from rammerge import store
 from rammerge.checkpoints import digest
 from rammerge.checkpoints.checkpoint import open_checkpoint
 from rammerge.checkpoints.digest import digest_checkpoint, digest_file, fingerprint, sha256_file
+from rammerge.system.remembered import remember_sha256
 from tests.fixtures.models import edit_config, save_agent
 from tests.fixtures.waiting import let_the_clock_tick
 
@@ -100,6 +102,31 @@ def test_a_damaged_memory_only_costs_the_hashing(tmp_path: Path, rammerge_home: 
     memory.write_text(damage)
     assert digest_file(file) == first
     assert json.loads(memory.read_text())["sha256"] == first.sha256
+
+
+@pytest.mark.usefixtures("later")
+def test_pruning_forgets_files_that_are_gone_or_have_changed(tmp_path: Path, rammerge_home: Path) -> None:
+    files = {name: tmp_path / name for name in ("kept", "gone", "changed")}
+    for name, file in files.items():
+        file.write_text(name)
+        digest_file(file)
+    of_both = remember_sha256("two of a patch", [files["kept"], files["gone"]], lambda: "0" * 64)
+    remember_sha256("one of a patch", [files["kept"]], lambda: of_both)
+    memories = rammerge_home / "digests"
+    assert len(list(memories.iterdir())) == 5
+    for memory in memories.iterdir():  # as earlier versions wrote it
+        content = json.loads(memory.read_text())
+        memory.write_text(
+            json.dumps({key: content[key] for key in content if key != "sources" or len(content[key]) > 1})
+        )
+    remember_sha256("one of a patch", [files["kept"]], lambda: pytest.fail("hashed again"))
+    (memories / "damaged.json").write_text("{")
+    files["gone"].unlink()
+    files["changed"].write_text("another")
+    store.prune(unused_days=None, dry_run=True)
+    assert len(list(memories.iterdir())) == 6
+    store.prune(unused_days=None)
+    assert [json.loads(memory.read_text())["path"] for memory in memories.iterdir()] == [str(files["kept"])]
 
 
 def test_fingerprint_follows_the_status(tiny_model: TinyModel, tmp_path: Path) -> None:
