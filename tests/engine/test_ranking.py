@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -14,13 +15,17 @@ import torch
 from rammerge.checkpoints.family import Family
 from rammerge.engine import histogram, memory
 from rammerge.engine.options import Compile, MergeOptions
-from rammerge.engine.passes.magnitudes import KeptMagnitudes, all_but
+from rammerge.engine.passes.kept_range import KeptRange
+from rammerge.engine.passes.magnitudes import KeptMagnitudes, all_but, at_least
 from rammerge.engine.passes.measuring import measure, runners_for
+from rammerge.engine.passes.statistics import Pass
+from rammerge.engine.running import Runner
 from rammerge.engine.session import Session
 from rammerge.rules import resolve
 from tests.engine.models import Models, Tensors, write_family
 from tests.engine.test_together import bytes_read, nbytes
 
+R = TypeVar("R")
 SHAPES = {"wide": (70, 900), "bias": (300,), "empty": (0, 4), "one": (1,)}
 SHARE = 0.75
 (NAMED,) = resolve("dare_magnitude").bind(["one", "other"]).passes
@@ -43,7 +48,7 @@ def drawn(dtype: torch.dtype) -> tuple[Tensors, list[Tensors]]:
     return base, [agent(0.5), agent(1.0)]
 
 
-def measured(models: Models, wanted: KeptMagnitudes, options: MergeOptions) -> dict[str | None, list[float]]:
+def measured(models: Models, wanted: Pass[R], options: MergeOptions) -> R:
     with Session(Family.open(*models), options) as session:
         runners = runners_for(session, [wanted])
         for runner in runners.values():
@@ -75,6 +80,27 @@ def test_the_rank_is_that_of_sorting(
         monkeypatch.setattr(histogram, "ROOM", room)
         assert measured(models, BY_TENSOR, options) == {name: expected[name] for name in base}
         assert measured(models, replace(BY_TENSOR, by_tensor=False), options) == {None: expected[None]}
+
+
+@pytest.mark.parametrize("room", [histogram.ROOM, 1 << 11, 0])
+def test_a_range_is_both_its_ends_from_one_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    monkeypatch.setattr(histogram, "ROOM", room)
+    models, options = write_family(tmp_path, *drawn(torch.bfloat16)), MergeOptions(compile="never")
+    least, most = BY_TENSOR, replace(BY_TENSOR, share=0.01, rank=at_least)
+    ends = [measured(models, end, options) for end in (least, most)]
+    begun, begin = [], Runner.begin
+
+    def begin_and_note(*arguments: Any) -> Any:
+        begun.append(arguments)
+        return begin(*arguments)
+
+    monkeypatch.setattr(Runner, "begin", begin_and_note)
+    found = measured(models, KeptRange(least, most), options)
+    assert found == {name: (ends[0][name], ends[1][name]) for name in SHAPES}
+    once = len(begun)
+    begun.clear()
+    measured(models, least, options)
+    assert once == len(begun) or not room, "where the first count has told apart what both ends need, it is the last"
 
 
 @pytest.mark.parametrize(("dtype", "reads"), [(torch.bfloat16, 1), (torch.float32, 2)])

@@ -219,7 +219,7 @@ def count_groups(
         found[group] = reduce(group, list(at_work.pop(group).values()))
 
     if group_of:
-        yield Scan("rank magnitudes", runner, list(group_of), begin, end)
+        yield [Scan("rank magnitudes", runner, list(group_of), begin, end)]
     return {group: found[group] for group in groups if group in found}
 
 

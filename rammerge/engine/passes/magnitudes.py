@@ -80,7 +80,8 @@ class KeptMagnitudes:
         return len(self.rows)
 
     @property
-    def _vectors(self) -> Vectors:
+    def vectors(self) -> Vectors:
+        """The vectors to trim."""
         return Vectors(self.ranked, self.rows, self.mask, self.has_weights, self.ranks_one)
 
     def weighted(self, weights: Sequence[float]) -> KeptMagnitudes:
@@ -89,7 +90,7 @@ class KeptMagnitudes:
 
     def function(self, agents: int) -> MagnitudeBlock:
         """Return the function of one block."""
-        return self._vectors.function
+        return self.vectors.function
 
     def reserved(self, agents: int) -> int:
         """Return the bytes that a thread needs to collect results: a histogram."""
@@ -99,20 +100,15 @@ class KeptMagnitudes:
     def collect(self, session: Session, runner: Runner, known: Statistics) -> Scans[dict[str | None, list[float]]]:
         """Rank over the whole model or each tensor, exactly and in bounded memory.
 
-        The first read finds the place of the wanted rank up to a bin of magnitudes. A second read counts these one by
-        one, where the first has not told them apart. Counts of the whole model may be `known`.
+        Counts of the whole model may be `known`.
         """
         coarse = None if self.by_tensor else known.find(self._coarse)
         fine = None if coarse is None else known.find(self._fine(coarse))
         if coarse is not None and fine is not None:
             return {None: self._kept(coarse, fine)}
         groups: Groups = {name: [name] for name in session.floats} if self.by_tensor else {None: session.floats}
-        counting = Counting(session, runner, self._vectors)
-        places = yield from counting.coarse(groups, self._rank)
-        left = {key: groups[key] for key, found in places.items() if not all(place.is_exact for place in found)}
-        places |= yield from counting.fine(left, places)
-        none = [0.0] * len(self._vectors)
-        return {key: [place.magnitude for place in places[key]] if key in places else none for key in groups}
+        (found,) = yield from Counting(session, runner, self.vectors).magnitudes(groups, [self.rank_of])
+        return found
 
     def counted(self, known: Statistics) -> Sequence[Pass[Any]]:
         """Return the pass itself if tensors are ranked separately, and else the counts that it needs next."""
@@ -136,18 +132,19 @@ class KeptMagnitudes:
     @property
     def _coarse(self) -> MagnitudeCounts:
         """The counts of the upper 16 bits of the magnitudes, whose order as integers is the order of their values."""
-        return MagnitudeCounts(self._vectors, (0,) * len(self._vectors), FINE_BITS)
+        return MagnitudeCounts(self.vectors, (0,) * len(self.vectors), FINE_BITS)
 
     def _fine(self, coarse: Counts) -> MagnitudeCounts:
         """The counts of the lower bits of the values in the coarse bins that have the wanted ranks."""
         return MagnitudeCounts(
-            self._vectors, tuple(chosen << FINE_BITS for chosen, _ in located(coarse, self._rank)), 0
+            self.vectors, tuple(chosen << FINE_BITS for chosen, _ in located(coarse, self.rank_of)), 0
         )
 
-    def _rank(self, ranked: int) -> int:
+    def rank_of(self, ranked: int) -> int:
+        """Return the rank of the smallest magnitude that is kept of so many."""
         return max(1, self.rank(self.share, ranked))
 
     def _kept(self, coarse: Counts, fine: Counts) -> list[float]:
         """Return each agent's smallest magnitude that trimming keeps, from the counts of the whole model."""
-        places = zip(fine, located(coarse, self._rank), strict=True)
+        places = zip(fine, located(coarse, self.rank_of), strict=True)
         return [Place((chosen << FINE_BITS) + locate(counts, left)[0]).magnitude for counts, (chosen, left) in places]

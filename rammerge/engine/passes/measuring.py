@@ -13,8 +13,9 @@ from rammerge.engine.passes.densities import ChangesByRule
 from rammerge.engine.passes.merge_block import MergeRule
 from rammerge.engine.passes.overlap import OverlapCounts
 from rammerge.engine.passes.statistics import Pass, Scan, Scans, Statistics
+from rammerge.engine.progress import OnProgress
 from rammerge.engine.running import Runner
-from rammerge.engine.session import OnProgress, Session
+from rammerge.engine.session import Session
 from rammerge.numerics.masks import Mask
 from rammerge.overlap import Overlap
 
@@ -58,7 +59,7 @@ def measure(session: Session, runners: Mapping[Pass[Any], Runner], known: Statis
         wanted: list[Scan] = []
         for each, scans in list(at_work.items()):
             try:
-                wanted.append(next(scans))
+                wanted += next(scans)
             except StopIteration as end:
                 found |= Statistics({each: end.value})
                 del at_work[each]

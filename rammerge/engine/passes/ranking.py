@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rammerge.engine.passes.magnitude_counts import FINE_BITS, Groups, Vectors, count_groups, counts_of
-from rammerge.engine.passes.statistics import Scans
+from rammerge.engine.passes.statistics import Scans, side_by_side
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rammerge.engine.passes.magnitude_counts import Counts
     from rammerge.engine.running import Runner
     from rammerge.engine.session import Session
+
+# How many are ranked -> the rank that is looked for. The largest magnitude has rank 1; beyond the last is zero.
+RankOf = Callable[[int], int]
 
 
 @dataclass(frozen=True)
@@ -58,28 +61,43 @@ class Counting:
     runner: Runner
     vectors: Vectors
 
-    def coarse(self, groups: Groups, rank: Callable[[int], int]) -> Scans[dict[str | None, list[Place]]]:
-        """Find the place of a rank in each group that has elements, for each of the function's tensors.
+    def magnitudes(self, groups: Groups, ranks: Sequence[RankOf]) -> Scans[list[dict[str | None, list[float]]]]:
+        """Find the magnitudes that have some ranks in each group, for each of the function's tensors.
+
+        The first read finds the place of each rank up to a bin of magnitudes. A second read counts these one by one,
+        where the first has not told them apart.
 
         Args:
             groups: what is ranked together.
-            rank: (how many are ranked) -> the rank. The largest magnitude has rank 1; beyond the last is zero.
+            ranks: what is looked for.
+
+        Returns:
+            For each of `ranks` the magnitudes by group; zeros for a group without elements.
         """
+        coarse = yield from self._coarse(groups, ranks)
+        places = ({group: found[at] for group, found in coarse.items()} for at in range(len(ranks)))
+        return (yield from side_by_side([self._exact(groups, found) for found in places]))
+
+    def _coarse(self, groups: Groups, ranks: Sequence[RankOf]) -> Scans[dict[str | None, list[list[Place]]]]:
+        """Find by group, rank and tensor the places up to a bin, in the groups that have elements."""
         from rammerge.engine.histogram import MAX_BINS, Histogram
 
-        def places(group: str | None, histograms: Sequence[Histogram]) -> list[Place]:
-            found = located(counts_of(group, histograms), rank)
-            return [_place(histograms, row, chosen, left) for row, (chosen, left) in enumerate(found)]
+        def places(group: str | None, histograms: Sequence[Histogram]) -> list[list[Place]]:
+            counts = counts_of(group, histograms)
+            return [
+                [_place(histograms, row, chosen, left) for row, (chosen, left) in enumerate(located(counts, rank))]
+                for rank in ranks
+            ]
 
         def empty(_: str | None) -> Histogram:
             return Histogram.empty([0] * len(self.vectors), MAX_BINS, FINE_BITS, keeps=True)
 
         return (yield from count_groups(self.session, self.runner, self.vectors, groups, empty, places))
 
-    def fine(
+    def _exact(
         self, groups: Groups, places: Mapping[str | None, Sequence[Place]]
-    ) -> Scans[dict[str | None, list[Place]]]:
-        """Find the exact places in groups, from those that `coarse` found."""
+    ) -> Scans[dict[str | None, list[float]]]:
+        """Find the magnitudes in places that are known up to a bin."""
         from rammerge.engine.histogram import Histogram
 
         def exact(group: str | None, histograms: Sequence[Histogram]) -> list[Place]:
@@ -91,7 +109,10 @@ class Counting:
         def empty(group: str | None) -> Histogram:
             return Histogram.empty([place.pattern for place in places[group]], 1 << FINE_BITS, 0)
 
-        return (yield from count_groups(self.session, self.runner, self.vectors, groups, empty, exact))
+        left = {key: groups[key] for key, found in places.items() if not all(place.is_exact for place in found)}
+        counted = yield from count_groups(self.session, self.runner, self.vectors, left, empty, exact)
+        none = [Place(0)] * len(self.vectors)
+        return {key: [place.magnitude for place in {**places, **counted}.get(key, none)] for key in groups}
 
 
 def _place(histograms: Sequence[Histogram], row: int, chosen: int, left: int) -> Place:
@@ -106,8 +127,8 @@ def _place(histograms: Sequence[Histogram], row: int, chosen: int, left: int) ->
     return Place(int(inside[-left]) if left <= len(inside) else first)
 
 
-def located(coarse: Counts, rank: Callable[[int], int]) -> list[tuple[int, int]]:
-    """Return for each vector the coarse bin of a rank, (how many are ranked) -> rank, and the rank within that bin."""
+def located(coarse: Counts, rank: RankOf) -> list[tuple[int, int]]:
+    """Return for each vector the coarse bin that has a rank, and the rank within that bin."""
     from rammerge.engine.histogram import NOT_RANKED_PATTERN
 
     ranked = coarse.copy()

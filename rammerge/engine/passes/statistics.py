@@ -41,7 +41,7 @@ class Scan:
 
 
 # A pass at work: it yields what it has to read next, goes on when that was read, and returns its result.
-Scans = Generator[Scan, None, R]
+Scans = Generator[Sequence[Scan], None, R]
 
 
 class Pass(Protocol[R]):
@@ -139,6 +139,21 @@ def united(parts: Iterable[Mapping[K, V]]) -> dict[K, V]:
     return {name: value for part in parts for name, value in part.items()}
 
 
+def side_by_side(works: Sequence[Scans[R]]) -> Scans[list[R]]:
+    """Let several works share their reads, and return their results in order."""
+    found: dict[int, R] = {}
+    while len(found) < len(works):
+        wanted: list[Scan] = []
+        for at, scans in enumerate(works):
+            try:
+                wanted += next(scans) if at not in found else ()
+            except StopIteration as end:
+                found[at] = end.value
+        if wanted:
+            yield wanted
+    return [found[at] for at in range(len(works))]
+
+
 def count_by_tensor(session: Session, stage: str, runner: Runner, threshold: float) -> Scans[dict[str, list[int]]]:
     """Run a block function that only counts over all float tensors. Return its counts per tensor."""
     found = yield from count_and_sum_by_tensor(session, stage, runner, threshold)
@@ -180,5 +195,5 @@ def count_and_sum_by_tensor(
             if work.sums and not left[name]:
                 sums[name] = totals(grains.pop(name))
 
-    yield Scan(stage, runner, session.floats, begin, end)
+    yield [Scan(stage, runner, session.floats, begin, end)]
     return {name: (counts[name], sums[name]) for name in session.floats}

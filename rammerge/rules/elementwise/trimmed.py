@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field, model_validator
 
 from rammerge.engine.blocks import Block, Rows, Update, total
+from rammerge.engine.passes.kept_range import KeptRange
 from rammerge.engine.passes.magnitudes import KeptMagnitudes, all_but, at_least
 from rammerge.engine.passes.statistics import Statistics
 from rammerge.rules.elementwise.sparsified import without_small
@@ -59,8 +60,9 @@ def _least(params: BreadcrumbsParams | DareMagnitudeParams, agents: int) -> Kept
     return KeptMagnitudes(_all_deltas, ((0.0,) * agents,), dropped, by_tensor=True, rank=all_but)
 
 
-def _most(params: BreadcrumbsParams, agents: int) -> KeptMagnitudes:
-    return KeptMagnitudes(_all_deltas, ((0.0,) * agents,), params.drop_largest, by_tensor=True, rank=at_least)
+def _range(params: BreadcrumbsParams, agents: int) -> KeptRange:
+    most = KeptMagnitudes(_all_deltas, ((0.0,) * agents,), params.drop_largest, by_tensor=True, rank=at_least)
+    return KeptRange(_least(params, agents), most)
 
 
 def _region(params: LocalizeAndStitchParams, agents: int) -> KeptMagnitudes:
@@ -68,8 +70,7 @@ def _region(params: LocalizeAndStitchParams, agents: int) -> KeptMagnitudes:
 
 
 def _breadcrumbs_rows(params: BreadcrumbsParams, statistics: Statistics, tensor: str, agents: int) -> Rows:
-    limits = [statistics[wanted(params, agents)][tensor] for wanted in (_least, _most)]
-    return [[params.scale] * agents, *limits]
+    return [[params.scale] * agents, *statistics[_range(params, agents)][tensor]]
 
 
 def _localize_rows(params: LocalizeAndStitchParams, statistics: Statistics, _: str, agents: int) -> Rows:
@@ -114,7 +115,7 @@ METHODS: Sequence[Method] = (
         kernel=_breadcrumbs,
         coefficients=_breadcrumbs_rows,
         height=3,
-        passes=lambda params, agents: [_least(params, agents), _most(params, agents)],
+        passes=lambda params, agents: [_range(params, agents)],
         presets={"authors": {"drop_smallest": 0.85, "drop_largest": 0.006, "scale": 0.2}},
         preset_sources={"authors": "where the authors' search over CLIP models starts"},
     ),
