@@ -12,7 +12,7 @@ from rammerge.checkpoints.fetch import fetch
 from rammerge.checkpoints.mergeable import Resize
 from rammerge.engine.options import Compile, Dtype, MergeOptions
 from rammerge.engine.passes import measuring
-from rammerge.engine.session import OnProgress
+from rammerge.engine.progress import OnProgress
 from rammerge.errors import InputError, check_choice
 from rammerge.numerics.masks import MaskMode, mask_from
 from rammerge.numerics.rounding import Rounding

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rammerge.system.redaction import redact
 
 if TYPE_CHECKING:
-    from rammerge.engine.session import OnProgress, Progress
+    from rammerge.engine.progress import OnProgress, Progress
 
 _PLAIN_EVERY_SECONDS = 10.0
 

@@ -47,7 +47,7 @@ def compute(
     compiled = [each for each in begun if isinstance(each, FormCall)]
     row = max(each.row for each in begun)
     if len(compiled) == len(begun):
-        _run_compiled(session.sources(session.rows_of(unit, row)), compiled, session, unit, row)
+        _run_compiled(session.reader.sources(session.rows_of(unit, row)), compiled, session, unit, row)
     else:
         _run_in_turn(session, unit, begun, dtypes, row)
     counted = [each.counts for each in begun]
@@ -63,7 +63,7 @@ def _run_compiled(sources: Sequence[Source], calls: Sequence[FormCall], session:
     """Run compiled functions on a unit, of which the sources have the whole rows."""
     whole = session.rows_of(unit, row)
     wanted = slice(unit.start - whole.start, unit.stop - whole.start)
-    tile = session.tile if row == 1 else session.tile_of_rows(row)
+    tile = session.reader.tile if row == 1 else session.reader.tile_of_rows(row)
     run_tiles(sources, calls, whole.start, whole.stop - whole.start, tile, wanted)
 
 
@@ -71,7 +71,7 @@ def _run_in_turn(
     session: Session, unit: Unit, begun: Sequence[FormCall | EagerCall], dtypes: Sequence[DType], row: int
 ) -> None:
     """Run functions one after the other on each tile. The tiles are whole rows if one of the functions needs rows."""
-    for start, first, rest in session.tiles(session.rows_of(unit, row), row):
+    for start, first, rest in session.reader.tiles(session.rows_of(unit, row), row):
         with session.lane():
             base, *members = map(session.there, [first, *rest])
             part = Unit(unit.tensor, max(unit.start, start), min(unit.stop, start + len(base)))

@@ -34,12 +34,14 @@ class MemoryPlan:
 
     Attributes:
         block: elements that a thread takes at a time and that are written together; a power of two.
+        longest: the most elements that a thread reads for a block: the whole rows that it is a part of.
         tile: elements of a block that are read and computed together.
         threads: worker threads.
         forecast: bytes.
     """
 
     block: int
+    longest: int
     tile: int
     threads: int
     forecast: int
@@ -77,13 +79,13 @@ class Needs:
         tile = max(self.longest_row, block if self.room else min(block, TILE_ELEMENTS))
         sizes = [largest_block_bytes(checkpoint, tile) for checkpoint in self.checkpoints]
         inputs = sum(map(gpu.page_locked_bytes, sizes)) if self.room else page_bytes(sum(sizes))
-        longest = with_rows(block, self.longest_row)
+        longest = block + 2 * (self.longest_row - 1)
         inputs += sum(decoded_bytes(checkpoint, longest) for checkpoint in self.checkpoints)
         result = page_bytes(FLOAT_DTYPES[self.options.dtype].itemsize * min(block, self.largest))
         # Chunks that are filled, and those that wait to be hashed or written.
         results = (threads * self.outputs + most_waiting(self.outputs)) * result
         added = threads * (inputs + self.reserved) + results + _FIXED_BYTES
-        return MemoryPlan(block, tile, threads, resident + added)
+        return MemoryPlan(block, longest, tile, threads, resident + added)
 
     def on_gpu(self, plan: MemoryPlan) -> int:
         """Return the bytes that the blocks of a plan take on the GPU."""
@@ -124,11 +126,6 @@ def plan_memory(needs: Needs) -> MemoryPlan:
     if needs.room and not needs.fit(found, limit):
         raise needs.room.refuse(needs.on_gpu(found))
     return found
-
-
-def with_rows(block: int, row: int) -> int:
-    """Return the most elements of the whole rows of `row` elements that a block is a part of."""
-    return block + 2 * (row - 1)
 
 
 def largest_block_bytes(checkpoint: Checkpoint, elements: int) -> int:

@@ -144,7 +144,7 @@ class Runner:
         return own
 
     def _scratch(self, ranked: int, row: int) -> memoryview:
-        needed = scratch_bytes(ranked, self.session.tile_of_rows(row), row)
+        needed = scratch_bytes(ranked, self.session.reader.tile_of_rows(row), row)
         if not hasattr(self._own, "scratch") or self._own.scratch.nbytes < needed:
             self._own.scratch = pages(needed)
         own: memoryview = self._own.scratch

@@ -6,14 +6,14 @@ import importlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
+from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.family import Family
 from rammerge.checkpoints.headers import TensorInfo
-from rammerge.engine.buffers import Buffer, address, as_tensor, buffers, pages
-from rammerge.engine.compiling.loop import Source, scratch_bytes
+from rammerge.engine.buffers import pages
+from rammerge.engine.compiling.loop import scratch_bytes
 from rammerge.engine.gpu import Lanes, Room, page_locked
 from rammerge.engine.input import Files
 from rammerge.engine.memory import (
@@ -22,13 +22,12 @@ from rammerge.engine.memory import (
     EAGER_ELEMENTS,
     MemoryPlan,
     Needs,
-    largest_block_bytes,
     plan_memory,
-    with_rows,
 )
 from rammerge.engine.options import MergeOptions, check_device
 from rammerge.engine.output.chunks import Unit
-from rammerge.engine.sums import GRAIN
+from rammerge.engine.progress import OnProgress, Progress
+from rammerge.engine.reader import Reader
 from rammerge.errors import InputError
 from rammerge.system.allocator import keep_freed_blocks
 from rammerge.system.lazy import torch
@@ -38,18 +37,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _READ_AHEAD = 8
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a stage is, in elements."""
-
-    stage: str
-    done: int
-    total: int
-
-
-OnProgress = Callable[[Progress], None]
 
 
 class Job(Protocol):
@@ -76,6 +63,7 @@ class Session:
         device: where to compute.
         floats: names of the float tensors, or of those that are worked on.
         files: the open files of base and agents.
+        reader: what reads them.
         notes: sentences about the run that the user should read.
         closing: closes at the end what the merge opened.
         room: memory of the GPU; None on a CPU.
@@ -106,7 +94,7 @@ class Session:
         self._lanes = None if self.device == "cpu" else Lanes.of(self.device)
         self._reserved = self._gpu_element = 0
         self._longest_row = 1
-        self._buffers = threading.local()
+        self.reader = Reader(self.checkpoints, self.files, lambda: self.plan, self.device, self.lane)
 
     def __enter__(self) -> Self:
         return self
@@ -121,19 +109,14 @@ class Session:
         Raises:
             InputError: `options.memory` is too little.
         """
-        checkpoints = (self.base, *self.members.values())
         reserved, element = self._reserved, self._gpu_element
-        needs = Needs(checkpoints, self.options, self.outputs, reserved, self._longest_row, self.room, element)
+        needs = Needs(self.checkpoints, self.options, self.outputs, reserved, self._longest_row, self.room, element)
         return plan_memory(needs)
 
     @property
-    def tile(self) -> int:
-        """How many elements are read and computed together: whole grains (rammerge.engine.sums)."""
-        return self.plan.tile // GRAIN * GRAIN
-
-    def tile_of_rows(self, row: int) -> int:
-        """How many elements compiled code computes together if it needs whole rows of `row` elements."""
-        return max(1, min(EAGER_ELEMENTS, self.plan.tile) // row) * row
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The base, and the members."""
+        return (self.base, *self.members.values())
 
     def reserve(self, nbytes: int) -> None:
         """Reserve `nbytes` for each thread, in addition to inputs and results. The largest request counts."""
@@ -166,7 +149,7 @@ class Session:
 
     def inputs(self, tensor: str) -> list[TensorInfo]:
         """Return where the base and each member store a tensor."""
-        return [self.base.tensors[tensor], *(member.tensors[tensor] for member in self.members.values())]
+        return [checkpoint.tensors[tensor] for checkpoint in self.checkpoints]
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -181,18 +164,6 @@ class Session:
             for start in range(0, numel, self.plan.block):
                 yield Unit(name, start, min(numel, start + self.plan.block))
 
-    def tiles(self, unit: Unit, row: int = 1) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
-        """Read a unit tile by tile. Yield the index of the first element, the base's elements and each member's.
-
-        The elements are in this process's memory, and valid until the same thread reads the next tile. Tiles are whole
-        rows of `row` elements.
-        """
-        infos, tile = self.inputs(unit.tensor), self.plan.tile // row * row if row > 1 else self.tile
-        for start in range(unit.start, unit.stop, tile):
-            stop = min(unit.stop, start + tile)
-            read = [self._read(info, start, stop, buffer) for info, buffer in zip(infos, self._own(), strict=True)]
-            yield start, read[0], read[1:]
-
     @contextmanager
     def lane(self) -> Iterator[None]:
         """Have the thread compute where the session does: on a GPU on a stream of its own, which is done at the end."""
@@ -206,68 +177,9 @@ class Session:
         """Return elements that were read where they are computed. Call this in a lane."""
         return read if self._lanes is None else read.to(self.device, non_blocking=True)
 
-    def whole(self, tensor: str) -> list[Tensor]:
-        """Return a tensor of the base and of each member on the GPU, as vectors. They are the thread's last such."""
-        if getattr(self._buffers, "tensor", None) != tensor:
-            self._buffers.elements = None  # before others take its place
-            self._buffers.elements, self._buffers.tensor = self._sent(tensor), tensor
-        own: list[Tensor] = self._buffers.elements
-        return own
-
-    def _sent(self, tensor: str) -> list[Tensor]:
-        infos = self.inputs(tensor)
-        made = [torch.empty(info.numel, dtype=info.dtype.torch_dtype, device=self.device) for info in infos]
-        for start, base, members in self.tiles(Unit(tensor, 0, infos[0].numel)):
-            with self.lane():
-                for target, read in zip(made, [base, *members], strict=True):
-                    target[start : start + len(read)].copy_(read, non_blocking=True)
-        return made
-
     def result_memory(self, nbytes: int) -> memoryview:
         """Return aligned memory for what is computed."""
         return pages(nbytes) if self._lanes is None else page_locked(nbytes)
-
-    def _read(self, info: TensorInfo, start: int, stop: int, buffer: Buffer) -> Tensor:
-        if info.held is not None and self.device == "cpu":
-            size = info.dtype.itemsize
-            return as_tensor(info.held[start * size : stop * size], info.dtype)
-        self.files.read(info, start, buffer.memory[: (stop - start) * info.dtype.itemsize])
-        return buffer.view(stop - start, info.dtype)
-
-    def sources(self, unit: Unit) -> list[Source]:
-        """Return where compiled code finds a unit: in memory, or in files that it reads into the thread's buffers."""
-        pairs = enumerate(zip(self.inputs(unit.tensor), self._own(), strict=True))
-        return [self._source(unit, place, info, buffer) for place, (info, buffer) in pairs]
-
-    def _source(self, unit: Unit, place: int, info: TensorInfo, buffer: Buffer) -> Source:
-        size = info.dtype.itemsize
-        if info.held is not None:
-            return Source(info.dtype, address(info.held) + unit.start * size)
-        if info.is_encoded:
-            decoded = self._decoded(place)
-            self.files.read(info, unit.start, decoded.memory[: (unit.stop - unit.start) * size])
-            return Source(info.dtype, decoded.address)
-        offset = info.offset + unit.start * size
-        return Source(info.dtype, buffer.address, info.file, self.files.descriptor(info.file), offset)
-
-    def _decoded(self, place: int) -> Buffer:
-        """Return the calling thread's memory for the decoded elements of an input."""
-        if not hasattr(self._buffers, "decoded"):
-            self._buffers.decoded = {}
-        own: dict[int, Buffer] = self._buffers.decoded
-        if place not in own:
-            checkpoint = [self.base, *self.members.values()][place]
-            own[place] = Buffer(pages(largest_block_bytes(checkpoint, with_rows(self.plan.block, self._longest_row))))
-        return own[place]
-
-    def _own(self) -> list[Buffer]:
-        if not hasattr(self._buffers, "inputs"):
-            sizes = [
-                largest_block_bytes(checkpoint, self.plan.tile) for checkpoint in (self.base, *self.members.values())
-            ]
-            self._buffers.inputs = buffers(sizes, pinned=self.device != "cpu")
-        own: list[Buffer] = self._buffers.inputs
-        return own
 
     def run(
         self,
@@ -288,7 +200,8 @@ class Session:
             nonlocal done
             index, job = indexed
             for later in jobs[index + ahead : index + ahead + 1]:
-                self._will_read(later)
+                for unit in later.units:
+                    self.reader.will_read(unit)
             work(job)
             with lock:
                 done += elements[index]
@@ -297,12 +210,6 @@ class Session:
 
         work_through(list(enumerate(jobs)), step, threads or self.plan.threads)
 
-    def _will_read(self, job: Job) -> None:
-        for unit in job.units:
-            for info in self.inputs(unit.tensor):
-                if info.held is None:
-                    self.files.will_read(info, unit.start, unit.stop)
-
     def check_finite(self, unit: Unit) -> None:
         """Check that no input of a unit has a NaN or an infinity.
 
@@ -310,7 +217,7 @@ class Session:
             InputError: names the first that has one.
         """
         labels = ["the base", *(f"agent '{name}'" for name in self.members)]
-        for _, base, members in self.tiles(unit):
+        for _, base, members in self.reader.tiles(unit):
             for label, values in zip(labels, [base, *members], strict=True):
                 if not bool(torch.isfinite(values.float()).all()):
                     raise InputError(

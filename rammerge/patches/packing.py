@@ -20,7 +20,7 @@ from rammerge.checkpoints.patched.encoding import encode
 from rammerge.checkpoints.patched.originals import SPAN_BLOCKS
 from rammerge.checkpoints.patched.place import FILE
 from rammerge.checkpoints.patched.tensors import read_reference
-from rammerge.engine.session import OnProgress, Progress
+from rammerge.engine.progress import OnProgress, Progress
 from rammerge.patches.files import copy_companions, left_out
 from rammerge.patches.planning import Plan, open_base, open_source, plan_patch
 from rammerge.patches.writing import PatchWriter

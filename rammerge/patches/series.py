@@ -10,7 +10,7 @@ from rammerge.checkpoints.family import Source
 from rammerge.checkpoints.patched.container import read_patch
 from rammerge.checkpoints.patched.opening import MOST_LINKS, chain_of
 from rammerge.checkpoints.patched.place import is_patch
-from rammerge.engine.session import OnProgress
+from rammerge.engine.progress import OnProgress
 from rammerge.errors import InputError
 from rammerge.patches.packing import PackReport, pack
 from rammerge.patches.planning import open_base, open_source, plan_patch

@@ -20,7 +20,7 @@ from rammerge.checkpoints.patched.originals import OriginalFile
 from rammerge.checkpoints.patched.tensors import PatchedTensor
 from rammerge.engine.output.chunks import Chunk, cut
 from rammerge.engine.output.shards import Output, ShardWriter
-from rammerge.engine.session import OnProgress, Progress
+from rammerge.engine.progress import OnProgress, Progress
 from rammerge.patches.files import copy_companions
 from rammerge.patches.planning import open_source
 from rammerge.publishing.publish import publish

@@ -11,7 +11,7 @@ from rammerge.engine.passes.measuring import passes_of
 from rammerge.engine.passes.overlap import known_from
 from rammerge.engine.passes.parts import Rounds, join_parts, measure_part, rounds, share
 from rammerge.engine.passes.statistics import Pass, Statistics
-from rammerge.engine.session import OnProgress
+from rammerge.engine.progress import OnProgress
 from rammerge.overlap import Overlap
 from rammerge.rules import ResolvedMethod, Rule
 

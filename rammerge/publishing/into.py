@@ -17,7 +17,8 @@ from rammerge.engine.passes.measuring import measure_missing
 from rammerge.engine.passes.merging import Merging, merge_runners
 from rammerge.engine.passes.overlap import OverlapCounts, known_from
 from rammerge.engine.passes.statistics import Statistics
-from rammerge.engine.session import OnProgress, Session
+from rammerge.engine.progress import OnProgress
+from rammerge.engine.session import Session
 from rammerge.errors import InputError
 from rammerge.overlap import Overlap, Survival
 from rammerge.publishing.finishing import warnings_of

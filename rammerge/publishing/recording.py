@@ -7,7 +7,7 @@ from rammerge.activations.prompts import Prompts
 from rammerge.activations.recording import record
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.engine.options import MergeOptions
-from rammerge.engine.session import OnProgress, Progress
+from rammerge.engine.progress import OnProgress, Progress
 
 
 def recorded(

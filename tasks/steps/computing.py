@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rammerge.engine.options import MergeOptions
-from rammerge.engine.session import Progress
+from rammerge.engine.progress import Progress
 from rammerge.recipe import Compute, Output
 from rammerge.system.sizes import parse_size
 from tasks.runtime.progress import progress

@@ -10,7 +10,8 @@ from rammerge.engine.matrices.reading import task_vectors
 from rammerge.engine.matrices.view import MatrixView
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.chunks import Unit
-from rammerge.engine.session import OnProgress, Session
+from rammerge.engine.progress import OnProgress
+from rammerge.engine.session import Session
 from rammerge.overlap import MatrixRanks, Ranks, ranks_of
 from rammerge.system.lazy import torch
 from rammerge.system.threads import single_threaded

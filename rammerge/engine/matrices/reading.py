@@ -22,7 +22,7 @@ def task_vectors(session: Session, view: MatrixView, block: slice, weights: Sequ
     """
     groups = session.groups
     if keeps_whole(session, view):
-        base, *members = (view.part(elements, block) for elements in session.whole(view.name))
+        base, *members = (view.part(elements, block) for elements in session.reader.whole(view.name))
     else:
         base, *members = (_read(session, info, view, block) for info in session.inputs(view.name))
     agents, before = averaged(base, members, groups) if groups else members, base.float()

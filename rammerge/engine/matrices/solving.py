@@ -24,7 +24,8 @@ from rammerge.engine.options import MergeOptions
 from rammerge.engine.output.chunks import Unit
 from rammerge.engine.passes.merge_block import MergeRule
 from rammerge.engine.passes.statistics import Statistics
-from rammerge.engine.session import OnProgress, Session
+from rammerge.engine.progress import OnProgress
+from rammerge.engine.session import Session
 from rammerge.system.lazy import torch
 from rammerge.system.threads import single_threaded, work_through
 

@@ -13,7 +13,8 @@ from rammerge.checkpoints.layout import places
 from rammerge.engine.options import MergeOptions
 from rammerge.engine.passes.measuring import measure_missing
 from rammerge.engine.passes.statistics import Pass, Statistics
-from rammerge.engine.session import OnProgress, Session
+from rammerge.engine.progress import OnProgress
+from rammerge.engine.session import Session
 
 # By round what each part found, as JSON.
 Rounds = Sequence[Sequence[Any]]

@@ -19,7 +19,7 @@ from rammerge.cli.parsing import (
     parse_weights,
     split_groups,
 )
-from rammerge.engine.session import Progress
+from rammerge.engine.progress import Progress
 from rammerge.errors import InputError
 from tests.fixtures.models import save_agents
 
