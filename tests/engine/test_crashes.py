@@ -128,7 +128,7 @@ def test_statistics_are_not_made_again(
     family: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: ResolvedMethod
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("rammerge.publishing.making.merge_shards", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("rammerge.publishing.stages.merge_shards", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             merge(*family, method, tmp_path / "out", OPTIONS)
     expected = merge(*family, method, tmp_path / "expected", OPTIONS)
@@ -143,7 +143,7 @@ def test_a_finished_shard_that_was_damaged_is_merged_again(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("rammerge.publishing.making.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("rammerge.publishing.stages.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             merge(*family, METHOD, out, OPTIONS)
     victim = sorted(staging_directory(out).glob("model/*.safetensors"))[1]
@@ -288,7 +288,7 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(
 ) -> None:
     (tmp_path / "file").write_text("a file where a directory should be")
     monkeypatch.setenv("RAMMERGE_HOME", str(tmp_path / "file" / "home"))
-    monkeypatch.setattr("rammerge.checkpoints.digest._RACY_NS", -(1 << 62))  # that it tries to remember the digests
+    monkeypatch.setattr("rammerge.system.remembered._RACY_NS", -(1 << 62))  # that it tries to remember the digests
     settings = MergeOptions("bfloat16", shard_size=45_000, compile="always", threads=2)
     assert weight_bytes(merge(*family, METHOD, tmp_path / "out", settings).path) == expected
 
@@ -299,7 +299,7 @@ def test_changed_inputs_or_settings_start_afresh(
     out = tmp_path / "out"
     base, agents = family
     with monkeypatch.context() as patch:
-        patch.setattr("rammerge.publishing.making.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("rammerge.publishing.stages.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             merge(base, agents, resolve("ram"), out, OPTIONS)
         with pytest.raises(KeyboardInterrupt):
@@ -339,7 +339,7 @@ def test_what_was_made_of_inputs_that_were_others_meanwhile_is_not_taken_up(
             file.write_bytes(content)
 
     with monkeypatch.context() as patch:
-        patch.setattr("rammerge.publishing.making.merge_shards", disturbed)
+        patch.setattr("rammerge.publishing.stages.merge_shards", disturbed)
         with pytest.raises(RammergeError, match="agent0 changed after it was opened"):
             merge(*family, METHOD, out, OPTIONS)
     merge(*family, METHOD, out, OPTIONS)

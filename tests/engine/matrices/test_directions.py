@@ -92,7 +92,7 @@ def test_what_was_found_survives_an_interruption(tmp_path: Path, monkeypatch: py
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("rammerge.publishing.making.publish", interrupted)
+        patch.setattr("rammerge.publishing.stages.publish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             merge(*models, resolve("tsv_m"), tmp_path / "out", options)
     monkeypatch.setattr(UpdateFile, "finish", interrupted)  # nothing is solved again
