@@ -27,7 +27,7 @@ def check_choice(what: str, value: object, choices: Collection[str]) -> None:
     """Check that `value` is one of `choices`.
 
     Raises:
-        InputError: it is none; names the choices and the nearest one.
+        InputError: it is not; the message names the choices and the nearest one.
     """
     if value not in choices:
         raise InputError(f"{what} {value!r} is unknown{closest(str(value), choices)}; use {', '.join(choices)}")

@@ -196,7 +196,7 @@ def test_a_damaged_manifest_costs_no_file() -> None:
 
 
 def test_a_place_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="lost is no directory; make it, or check whether it is mounted"):
+    with pytest.raises(InputError, match="lost is not a directory; make it, or check whether it is mounted"):
         store.prune_shared(str(tmp_path / "lost"), unused_days=30)
 
 

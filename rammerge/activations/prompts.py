@@ -50,7 +50,7 @@ class Prompts:
         An object has a `prompt`, text or chat messages, and may name an `agent`; other keys are not read.
 
         Raises:
-            InputError: the file is missing, too large or empty, or a line is no prompt.
+            InputError: the file is missing, too large or empty, or a line is not a prompt.
         """
         path = expanded(path)
         with open_regular(path) as (descriptor, size):
@@ -63,14 +63,14 @@ class Prompts:
         return cls(path, hashlib.sha256(content).hexdigest(), items)
 
     def check_agents(self, agents: Collection[str]) -> None:
-        """Check that prompts name only agents that there are, and that there are prompts for each.
+        """Check that prompts name only existing agents, and that each agent has prompts.
 
         Raises:
             InputError: they do not.
         """
         named = {prompt.agent for prompt in self.items if prompt.agent is not None}
         for name in sorted(named - set(agents)):
-            raise InputError(f"{self.path} has a prompt of '{name}', which is no agent{closest(name, agents)}")
+            raise InputError(f"{self.path} has a prompt of '{name}', which is not an agent{closest(name, agents)}")
         common = any(prompt.agent is None for prompt in self.items)
         for name in agents:
             if not common and name not in named:

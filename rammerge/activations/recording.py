@@ -58,7 +58,7 @@ def record(
     tokens = tokenize(checkpoint.path, prompts)
     out.mkdir(parents=True, exist_ok=True)
     layers = _fill(checkpoint, tokens, out, device, threads, progress)
-    gc.collect()  # a model is full of circles, and the merge needs its memory
+    gc.collect()  # a model is full of reference cycles, and the merge needs its memory
     found = Activations(out, tuple(map(len, tokens)), tuple(each.agent for each in prompts.items), layers)
     found.write()
     return found

@@ -70,7 +70,7 @@ def check_room(checkpoints: Iterable[Checkpoint]) -> None:
     """Check that weights fit into the memory that is free.
 
     Raises:
-        InputError: they do not; says what they take.
+        InputError: they do not; the message says how much they take.
     """
     needed = sum(info.nbytes for checkpoint in checkpoints for info in checkpoint.tensors.values())
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

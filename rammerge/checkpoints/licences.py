@@ -1,7 +1,7 @@
-"""Under which licences checkpoints are, and what is known to be in the way of giving a merge of them away.
+"""The licences of checkpoints, and what they are known to say against giving away a merge of them.
 
-Only what model cards and LICENSE files say, and a small table of well-known licences. It is no legal advice, and no
-word from it does not mean that nothing is in the way.
+The sources are model cards, LICENSE files, and a small table of well-known licences. This is not legal advice, and
+silence does not mean that nothing stands against it.
 """
 
 import re
@@ -76,12 +76,12 @@ def terms_of(licence: str) -> Terms | None:
 
 
 def licence_problems(sources: Mapping[str, Checkpoint]) -> list[str]:
-    """Return what is known to be in the way of giving a merge of `sources` away, one sentence each."""
+    """Return what licences are known to say against giving away a merge of `sources`, one sentence each."""
     return about_licences({name: find_licence(source.path) for name, source in sources.items()})
 
 
 def about_licences(licences: Mapping[str, str | None]) -> list[str]:
-    """Return what is known to be in the way of giving a merge of models under these licences away."""
+    """Return what these licences are known to say against giving away a merge of their models."""
     return list(_problems({name: licence for name, licence in licences.items() if licence}))
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class EagerCall:
-    """A block function with what it computes with. It is run on the tiles of a unit one after the other.
+    """A block function, and what it computes with. It runs on the tiles of a unit, one after the other.
 
     Attributes:
         function: the block function.

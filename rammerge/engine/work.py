@@ -1,4 +1,4 @@
-"""What a block function computes a unit with, and what becomes of its tensors."""
+"""What a block function needs for a unit: numbers, and a place for its tensors."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Mask:
 
 
 def mask_from(mode: MaskMode, epsilon: float, eta: float, ulps: int) -> Mask:
-    """Return the mask of a mode with the threshold that is that mode's: epsilon (abs), eta (relative) or ulps (ulp)."""
+    """Return the mask of a mode with that mode's threshold: epsilon (abs), eta (relative) or ulps (ulp)."""
     thresholds = {"abs": epsilon, "exact": 0.0, "relative": eta, "ulp": float(ulps)}
     return Mask(mode, thresholds[mode])
 

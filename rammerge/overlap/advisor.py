@@ -1,7 +1,7 @@
-"""Which method is likely to win on agents, and which to lose, from what they changed alone: by the runs most like them.
+"""Which method is likely to win on agents, and which to lose, by the measured runs whose agents are most like them.
 
-What was measured of a run's agents, and how far each method then was from the best, are data in `advisor.json`, made by
-`python -m benchmarks.results`. It also holds the advisor's record: what it advised for runs that it was not fitted on.
+`advisor.json` holds what was measured of each run's agents, and how far each method was from the best. It also holds
+the advisor's record: what it advised for runs that it was not fitted on. `python -m benchmarks.results` writes it.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-# Runs that are asked, fewer if there are not as many.
+# How many runs are asked at most.
 NEAREST = 3
-# Two methods whose expected scores differ by less, in points, are told as equally likely to win.
+# Methods whose expected scores differ by less than this, in points, are reported as equally likely to win.
 CLOSE = 1.0
-# Beyond this distance nothing that was measured is like the agents: features are shares, or cosines.
+# Beyond this distance no measured run is like the agents. Features are shares, or cosines.
 FAR = 0.3
-# A method that was told to lose did so if it is among as many.
+# A prediction that a method loses is right if the method is among this many at the end.
 LAST = 3
 _MANY_SHARED, _FEW_SHARED, _PARALLEL = 0.7, 0.3, 0.3
 
 
 @dataclass(frozen=True)
 class Features:
-    """What of agents the advisor looks at; all are shares, or lie in [-1, 1].
+    """What the advisor looks at in agents. All values are shares, or lie in [-1, 1].
 
     Attributes:
         density: mean share of the weights that an agent changed.
         shared: share of the agents' changes that another agent made too.
         by_chance: the same if agents had chosen independently.
         cosine: mean cosine of each two task vectors.
-        same_sign: share of what two agents both changed, and changed the same way.
+        same_sign: share of the elements that two agents changed whose changes have the same sign.
     """
 
     density: float
@@ -60,10 +60,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Record:
-    """What the advisor's advice was worth on runs that it did not know, in points of the average on test.
+    """How good the advice was for runs that it was not fitted on, in points of the average on test.
 
     Attributes:
-        held_out: what was left out of the runs that it asked.
+        held_out: what was left out of the runs that it asked, one after the other.
         runs: how often it was asked.
         hits: how often the method that it expected to win was at most one point below the best.
         losers: how often the method that it expected to lose was among the last three.
@@ -172,7 +172,7 @@ def measured_runs() -> list[Run]:
 
 
 def records() -> list[Record]:
-    """Return what its advice was worth."""
+    """Return how good the advice was."""
     return [Record(**each) for each in _data()["records"]]
 
 

@@ -105,13 +105,13 @@ def grouped(tensors: Sequence[str], key: Callable[[str], str]) -> dict[str, list
 
 
 def module_of(tensor: str) -> str:
-    """Return the kind of module that a tensor belongs to: the last part of its name that is no role."""
+    """Return the kind of module that a tensor belongs to: the last part of its name that is not a role."""
     parts = [part for part in tensor.split(".") if part not in ("weight", "bias")]
     return parts[-1] if parts else tensor
 
 
 def number_of(tensor: str) -> float:
-    """Return the number of the layer that a tensor belongs to; infinity outside of layers."""
+    """Return the number of the layer that a tensor belongs to; infinity for one outside all layers."""
     found = _LAYER.search(tensor)
     return int(found[1]) if found else math.inf
 

@@ -28,8 +28,8 @@ class Plan:
     Attributes:
         base: what it is relative to.
         agent: what it stands for.
-        states: the status of both ones' files before they were read.
-        contents: what it says of itself.
+        states: the status of the files of both, before they were read.
+        contents: its description of itself.
         headers: the headers of the agent's weight files.
         tensors: the agent's tensors with the base's that each is relative to.
     """
@@ -52,7 +52,7 @@ class Plan:
 
 
 def plan_patch(base: Checkpoint, agent: Checkpoint, parent: str | None = None) -> Plan:
-    """Plan the patch of an agent. `parent` is the name of the patch whose agent the base is, if it is one's.
+    """Plan the patch of an agent. `parent` names the patch whose agent serves as the base, if there is one.
 
     Raises:
         InputError: a header cannot be read.

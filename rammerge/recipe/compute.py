@@ -26,10 +26,10 @@ Runner = Annotated[str, StringConstraints(pattern=RUNNER_PATTERN)]
 
 
 def parse_runner(text: str) -> str:
-    """Return what was given outside of a recipe as its `compute.runner`.
+    """Return a runner that was given outside a recipe, after checking it.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a runner.
     """
     if not re.fullmatch(RUNNER_PATTERN, text):
         raise InputError(f"runner '{text}' is unknown; use threads, dask, ray, dask://HOST:PORT or ray://HOST:PORT")

@@ -129,7 +129,7 @@ def _output(content: Mapping[str, Any], base: str, agents: Mapping[str, str], wh
         return output
     names = {source: name for name, source in agents.items()}
     if whose not in names:
-        raise InputError(f"{where}: '{whose}' is no model of the merge, so it lends no tokenizer; name one that is")
+        raise InputError(f"{where}: '{whose}' is not a model of the merge, so it lends no tokenizer; name one that is")
     return output | {"tokenizer": names[whose]}
 
 

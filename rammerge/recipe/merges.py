@@ -129,7 +129,7 @@ def with_values(
 
 
 def _written(step: WrittenStep) -> tuple[str, dict[str, Scalar]]:
-    """Return a step's name and its parameters; no name for what is no step, which is refused elsewhere."""
+    """Return a step's name and its parameters; no name for what is not a step, which is refused elsewhere."""
     if isinstance(step, str):
         return step, {}
     ((name, params),) = step.items() if len(step) == 1 else (("", None),)

@@ -78,7 +78,7 @@ def resolve(
         prompts: what the base reads, for a method that needs data.
         trusted: modules whose code may run, for a method named `module:name`.
         directory: where such a module may be besides the import path.
-        also: what a misspelt parameter may have meant besides the method's own parameters.
+        also: names that a misspelt parameter may have meant, besides the method's own parameters.
 
     Raises:
         InputError: an unknown method, preset, parameter or step (the nearest is named), a value out of bounds, or
@@ -96,7 +96,7 @@ def resolve(
 
 
 def _preset(spec: Method, name: str | None) -> Mapping[str, Any]:
-    """Return the parameters of a preset; those of none are none."""
+    """Return the parameters of a preset, or no parameters if none is named."""
     if name is None:
         return {}
     if name not in spec.presets:
@@ -140,7 +140,8 @@ def find_method(name: str, *, trusted: Collection[str] = (), directory: Path | N
         directory: where a module may be besides the import path: the recipe's directory.
 
     Raises:
-        InputError: there is none, the nearest is named; or its module is not trusted or cannot be imported.
+        InputError: there is no such method, and the message names the nearest; or its module is not trusted, or it
+            cannot be imported.
     """
     if name in METHODS:
         return METHODS[name]

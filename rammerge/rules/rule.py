@@ -65,7 +65,7 @@ class ResolvedMethod:
         return bool(self.method.matrices or self.then)
 
     def undone(self, parameters: Collection[str]) -> list[str]:
-        """Return a sentence for each of these parameters that a later step leaves next to no effect."""
+        """Return a sentence for each of these parameters that has next to no effect because of a later step."""
         return [sentence for chosen in self.then for name, sentence in chosen.step.undone.items() if name in parameters]
 
     def bind(self, agents: Iterable[str]) -> Rule:
@@ -78,7 +78,7 @@ class ResolvedMethod:
         for name in (*self.weights, *sorted(self.plain)):
             if name not in rule.agents:
                 hint = closest(name, rule.agents) or f"; the agents are {', '.join(rule.agents)}"
-                raise InputError(f"the weight of '{name}' is no agent's{hint}")
+                raise InputError(f"the weight of '{name}' belongs to no agent{hint}")
         check_models(self.tensors, rule.agents)
         return rule
 
@@ -93,10 +93,10 @@ class ResolvedMethod:
         return self.bind(family.agents)
 
     def check_prompts(self, agents: Collection[str]) -> None:
-        """Check that there are prompts if the method needs data, and that they are for the agents.
+        """Check that there are prompts if the method needs data, and that they belong to the agents.
 
         Raises:
-            InputError: there are none, or they name an agent that is not there, or there are none for an agent.
+            InputError: prompts are missing for the method or for an agent, or one names an unknown agent.
         """
         if self.prompts is not None:
             self.prompts.check_agents(agents)
@@ -187,7 +187,7 @@ class Rule:
 
     @property
     def improves_on(self) -> str | None:
-        """The method that the kernel's `reference` computes. What further steps made has none to be compared with."""
+        """The method that the kernel's `reference` computes. The result of further steps has no reference."""
         return None if self.settled.then else self.settled.method.improves_on
 
     @cached_property
@@ -250,7 +250,7 @@ class Rule:
         return [*said, *self.settled.undone([name for name, value in self.settled.params.items() if value != 1.0])]
 
     def forewarnings(self, overlap: Overlap) -> list[str]:
-        """Return the cautions that the agents' overlap record is enough for, before they are merged."""
+        """Return the cautions that can be given before the merge, from the agents' overlap alone."""
         known = known_from(overlap, self.agents, self.mask)
         answered = all(known.find(each) is not None for each in self._wanted.values())
         method, settled = self.settled.method, self.settled.settled

@@ -1,4 +1,4 @@
-"""What is done with some of a model's tensors instead of what the method does with all."""
+"""Rules for some of a model's tensors: copy them, or merge them with other parameters."""
 
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -44,10 +44,10 @@ def read_rules(rules: Sequence[Mapping[str, Any]]) -> tuple[TensorRule, ...]:
 
 
 def check_models(rules: Sequence[TensorRule], agents: Collection[str]) -> None:
-    """Check that rules copy from models that there are.
+    """Check that rules copy from existing models.
 
     Raises:
-        InputError: one does not; names the nearest.
+        InputError: one does not; the message names the nearest.
     """
     for rule in rules:
         if rule.use not in {None, "base", *agents}:
@@ -64,7 +64,7 @@ def check_matches(rules: Sequence[TensorRule], tensors: Collection[str], tied: M
         tied: alias -> name, of tensors that are stored under two names.
 
     Raises:
-        InputError: one matches none; names the nearest tensor.
+        InputError: one matches none; the message names the nearest tensor.
     """
     for rule in rules:
         if any(map(rule.matches, tensors)):

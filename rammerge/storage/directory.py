@@ -34,7 +34,7 @@ class Directory:
     def require(self) -> None:
         """Raise PlaceError unless the directory exists."""
         if not self._root.is_dir():
-            raise PlaceError(f"the shared store {self.url} is no directory; make it, or check whether it is mounted")
+            raise PlaceError(f"the shared store {self.url} is not a directory; make it, or check whether it is mounted")
 
     def size(self, name: str) -> int | None:
         """Return the bytes of an object, or None if there is none."""

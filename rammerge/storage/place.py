@@ -1,4 +1,4 @@
-"""What a shared place does, whatever it is."""
+"""What every shared place does, and opening one."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -72,7 +72,7 @@ def open_place(url: str, *, impatient: bool = False) -> Place:
     if url.startswith(_BUCKET):
         return open_bucket(url, impatient=impatient)
     if "://" in url:
-        raise InputError(f"{url} is no place to share; give a directory, or s3://BUCKET/PREFIX")
+        raise InputError(f"{url} is not a place to share; give a directory, or s3://BUCKET/PREFIX")
     return Directory(expanded(url).absolute())
 
 

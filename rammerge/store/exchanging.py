@@ -22,8 +22,7 @@ def using(kind: str, key: str) -> Iterator[None]:
 def exchange(kind: str, key: str, build: Callable[[Path, Path], None], *, wait: bool) -> None:
     """Exchange an entry for what `build(entry, directory)` writes into an empty directory.
 
-    At any moment one of both forms is complete under the entry's name. Whoever knows neither form's files by heart asks
-    `find`, which checks the present ones.
+    At any moment one of the two forms is complete under the entry's name. `find` tells which files it has at present.
 
     Args:
         kind: the entry's kind.

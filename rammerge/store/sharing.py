@@ -1,6 +1,6 @@
 """The shared store of this process: a place that other machines use too, and the kinds of entries that go there.
 
-It makes nothing right or wrong: without it, or while it is away, everything is made here.
+No result depends on it: without it, or while it is away, everything is made here.
 """
 
 import logging
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Present:
-    """The present setting: what a recipe said, and when the place may be asked again."""
+    """The present setting: the place that a recipe named, and the time before which it is not asked."""
 
     url: str | None = None
     away_until = 0.0

@@ -1,4 +1,4 @@
-"""What happens if something takes too long."""
+"""A deadline for a piece of work."""
 
 import threading
 from collections.abc import Callable, Iterator

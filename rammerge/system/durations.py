@@ -4,7 +4,7 @@ import re
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?([smhd])", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-# What timers of the system take on every platform.
+# The longest time that timers take on every platform.
 _MOST_DAYS = 1000
 
 

@@ -28,10 +28,10 @@ def call(name: str, *arguments: Any) -> int:
 
 
 def end_with_parent(signum: int) -> None:
-    """Have the kernel send a signal to this process when its parent dies, however that dies. On Linux alone.
+    """Have the kernel send a signal to this process when its parent dies for any reason. Linux only.
 
     Raises:
-        OSError: the kernel does not know how.
+        OSError: the kernel cannot do this.
     """
     call("prctl", _PR_SET_PDEATHSIG, signum)
 

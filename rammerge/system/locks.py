@@ -28,9 +28,9 @@ def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[N
 
 
 def share_byte(file: IO[bytes], offset: int) -> None:
-    """Share one byte of a file with others, who wait for whoever has it alone, until `file` is closed.
+    """Lock one byte of a file for sharing, until `file` is closed. This waits for whoever has locked it alone.
 
-    Such locks belong to the open file: two threads that opened it by themselves lock each other out.
+    The lock belongs to the open file: two threads that each opened it lock each other out.
 
     Raises:
         OSError: the file system has no such locks.
@@ -40,7 +40,7 @@ def share_byte(file: IO[bytes], offset: int) -> None:
 
 @contextmanager
 def try_byte(file: IO[bytes], offset: int) -> Iterator[None]:
-    """Have one byte of a file alone, without waiting for it; see `share_byte`.
+    """Lock one byte of a file alone while the context lasts, without waiting for it; see `share_byte`.
 
     Raises:
         OSError: somebody has it, or the file system has no such locks.

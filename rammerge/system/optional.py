@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def without(*packages: str) -> Iterator[None]:
-    """While the context lasts, have imports not find these packages, unless they are imported already.
+    """While the context lasts, hide these packages from imports, unless they are imported already.
 
-    Whatever is imported meanwhile does without them for good, so it suits programs, and no library that others import.
+    What is imported in the context does without them for good. So this is for programs, not for libraries.
     """
     absent = [name for name in packages if name not in sys.modules]
     hidden: dict[str, None] = dict.fromkeys(absent)

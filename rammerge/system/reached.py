@@ -19,7 +19,7 @@ _INSTALLED = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platst
 def code_digest(*objects: Any) -> str:
     """Return the SHA-256 of the code that functions, classes or instances of the user's own run.
 
-    It covers the files that their modules reach, except rammerge's own, whose versions cache keys contain anyway. Code
+    It covers the files that their modules reach, except rammerge's own: cache keys contain versions of those. Code
     without a file, as in a notebook, has a new digest each time: nothing can tell whether it is still the same.
     """
     modules = {getattr(each, "__module__", None) or type(each).__module__ for each in objects}

@@ -132,8 +132,8 @@ def address_of(host: str, port: int) -> str:
 def free_port(wanted: int = 0) -> int:
     """Return `wanted` if nothing listens there, else a free port of loopback.
 
-    It is none of those that Linux gives to connections, by its default: one of these could have been given away before
-    a server that takes seconds to start listens there.
+    Ports that Linux by default gives to outgoing connections are left out. One of them could be taken before a server
+    that starts slowly listens there.
     """
     for port in ([wanted] if wanted else []) + SystemRandom().sample(_OF_NO_CONNECTION, 100) + [0]:
         with socket.socket() as probe, contextlib.suppress(OSError):

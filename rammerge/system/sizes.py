@@ -11,7 +11,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([kmgt])(i?))?(b?)", re.ASCII | re.IGNO
 def parse_size(text: str) -> int:
     """Return the number of bytes that `text` means (`5GB`, `1.5 GiB`, `800m`, `1000000`).
 
-    A number below 1000 needs a unit, because whoever writes 5 means larger ones than bytes.
+    A number below 1000 needs a unit, because whoever writes 5 does not mean bytes.
 
     Raises:
         ValueError: `text` is not a size.

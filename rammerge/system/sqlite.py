@@ -1,4 +1,4 @@
-"""SQLite databases: made from statements beside the code, because libraries take seconds, and shrunk."""
+"""SQLite databases: making them from statements beside the code, since libraries take seconds, and shrinking them."""
 
 import sqlite3
 from contextlib import closing, suppress
@@ -12,8 +12,8 @@ def make_from(script: str, path: Path, *, what: str, fix: str) -> None:
 
     Args:
         script: what `statements_of` returned.
-        path: the database, which is whole only once this returns.
-        what: what cannot be made, for the message.
+        path: the database, which is complete only once this returns.
+        what: its name in the message.
         fix: what the user can do, for the message.
 
     Raises:
@@ -33,15 +33,15 @@ def statements_of(path: Path) -> list[str]:
 
 
 def shrink(path: Path) -> int:
-    """Give back to the disk what deleted rows took, unless the database is missing or in use; return the bytes."""
+    """Give the room of deleted rows back to the disk, unless the database is missing or in use; return the bytes."""
     before = path.stat().st_size if path.exists() else 0
-    # In use, or no room for the copy that SQLite makes meanwhile: what is free in the file is used again.
+    # The error means that the database is in use, or that the disk has no room for the copy that SQLite makes. Then
+    # SQLite goes on using the free pages of the file.
     with suppress(sqlite3.OperationalError):
         if before:
             with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as database:
-                database.execute(
-                    "PRAGMA locking_mode = EXCLUSIVE"
-                )  # with a log beside the file: only if nobody has it open
+                # With a write-ahead log this fails if anybody has the database open.
+                database.execute("PRAGMA locking_mode = EXCLUSIVE")
                 if database.execute("PRAGMA freelist_count").fetchone()[0]:
                     database.execute("VACUUM")
                     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

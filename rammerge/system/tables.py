@@ -23,7 +23,7 @@ class Table:
     title: str | None = None
 
     def to_rich(self) -> "RichTable":
-        """Return the same as rich prints it."""
+        """Return the table as rich prints it."""
         from rich.table import Table as RichTable
         from rich.text import Text
 
@@ -37,7 +37,7 @@ class Table:
         return table
 
     def to_html(self) -> str:
-        """Return the same as an HTML table."""
+        """Return the table as HTML."""
         caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
         head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
         rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self.rows)

@@ -42,7 +42,7 @@ def work_through(jobs: Sequence[Job], work: Callable[[Job], None], threads: int)
 
 
 class _SingleThreaded:
-    """How many need torch's own operations to run on one thread each, and how many threads they had before."""
+    """How many users need torch to compute on one thread, and how many threads it had before them."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -54,9 +54,9 @@ _single_threaded = _SingleThreaded()
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Have torch compute each operation on the thread that asks for it, so that no sum depends on their number.
+    """Have torch compute each operation on the thread that asks for it: no sum then depends on the number of threads.
 
-    The setting is the whole process's. It ends with the last of those who need it.
+    The setting holds for the whole process, and ends with the last context.
     """
     state = _single_threaded
     with state.lock:

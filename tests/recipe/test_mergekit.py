@@ -210,7 +210,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (config("ram") | {"chat_template": "chatml"}, "the key chat_template has no equal"),
     (config("ram") | {"modules": {"text": {}}}, "`modules` takes parts of a model"),
     (config("ram") | {"dtype": "float64"}, "the dtype float64 is none of"),
-    (config("ram") | {"tokenizer_source": "union"}, "'union' is no model of the merge"),
+    (config("ram") | {"tokenizer_source": "union"}, "'union' is not a model of the merge"),
     (config("ram") | {"tokenizer": {"source": "base", "pad_to_multiple_of": 8}}, "knows the source alone"),
     (config("ram") | {"base_model": None}, "ram needs a base_model"),
     (config("ram") | {"models": [{"model": "./base"}]}, "no model besides the base"),

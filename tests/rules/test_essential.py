@@ -223,7 +223,7 @@ def test_what_is_missing_or_wrong_is_one_sentence() -> None:
         resolve("esm").check_prompts(AGENTS)
     with pytest.raises(InputError, match=r"'ram' needs no data"):
         resolve("ram", prompts=settled().prompts)
-    with pytest.raises(InputError, match=r"a prompt of 'agent9', which is no agent \(did you mean"):
+    with pytest.raises(InputError, match=r"a prompt of 'agent9', which is not an agent \(did you mean"):
         settled(["agent9"]).check_prompts(AGENTS)
     with pytest.raises(InputError, match="no prompt for agent 'agent1'"):
         settled(["agent0", "agent2"]).check_prompts(AGENTS)

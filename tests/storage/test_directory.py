@@ -99,9 +99,11 @@ def test_who_is_alone_keeps_others_waiting(place: Place, tmp_path: Path) -> None
 def test_a_place_is_tried_and_left_as_it_was(place: Place, tmp_path: Path) -> None:
     try_place(place.url)
     assert list(place.list("")) == []
-    with pytest.raises(InputError, match="lost is no directory; make it, or check whether it is mounted"):
+    with pytest.raises(InputError, match="lost is not a directory; make it, or check whether it is mounted"):
         try_place(str(tmp_path / "lost"))
-    with pytest.raises(InputError, match="gs://bucket is no place to share; give a directory, or s3://BUCKET/PREFIX"):
+    with pytest.raises(
+        InputError, match="gs://bucket is not a place to share; give a directory, or s3://BUCKET/PREFIX"
+    ):
         try_place("gs://bucket")
     with pytest.raises(InputError, match="s3:///prefix names no bucket"):
         try_place("s3:///prefix")

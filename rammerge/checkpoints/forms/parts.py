@@ -36,7 +36,7 @@ def fault(shape: tuple[int, ...], parts: Sequence[Part]) -> str | None:
             return "a part has a different number of dimensions"
         ends = (begin + size for begin, size in zip(part.offsets, part.sizes, strict=True))
         if min(part.offsets, default=0) < 0 or any(end > extent for end, extent in zip(ends, shape, strict=True)):
-            return "a part is outside of it"
+            return "a part lies outside the tensor"
     filled = sorted((part for part in parts if prod(part.sizes)), key=lambda part: part.offsets)
     if sum(prod(part.sizes) for part in filled) != prod(shape):
         return "its parts do not fill it"

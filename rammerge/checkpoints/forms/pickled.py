@@ -147,7 +147,7 @@ def load_state_dict(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _flat(content: Any) -> dict[str, torch.Tensor] | None:
-    """Return the tensors of a state dict by name, None if it is none.
+    """Return the tensors of a state dict by name, or None if `content` is not a state dict.
 
     Where a trainer keeps several state dicts beside other state, the names begin with the keys that lead to them,
     unless one of these keys is known to be the model's.

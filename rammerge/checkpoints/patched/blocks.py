@@ -1,4 +1,4 @@
-"""What a block of a patch is: some elements of a tensor as their difference from the base's."""
+"""Blocks of a patch: consecutive elements of a tensor, stored as their difference from the base's."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Mode(IntEnum):
 
     Attributes:
         SAME: not at all, because it is the base's.
-        BITMAP: a bit for each element, set where it changed, and by how many steps each of those did.
-        GAPS: the same for blocks of few changes: how many elements there are from one change to the next.
+        BITMAP: a bit for each element, set where it changed, and the number of steps of each change.
+        GAPS: for blocks of few changes: the number of elements between changes, and the steps of each change.
         BYTES: the bytes themselves.
-        STEPS: by how many steps each element changed, for blocks of many small changes.
+        STEPS: the number of steps of every element, for blocks of many small changes.
     """
 
     SAME = 0

@@ -185,7 +185,7 @@ def _is_possible(table: NDArray[Any], sizes: NDArray[np.int64], itemsize: int) -
 def _file(entry: Mapping[str, Any]) -> FileDigest:
     size, sha256 = entry["size"], entry["sha256"]
     if type(size) is not int or not 0 <= size < 2**63 or not _SHA256.fullmatch(sha256):
-        raise ValueError("a size or a SHA-256 that is none")
+        raise ValueError("a size or a SHA-256 is not one")
     return FileDigest(size, sha256)
 
 

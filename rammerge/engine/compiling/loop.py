@@ -111,7 +111,7 @@ class Form:
 
 
 class FormCall:
-    """A compiled function with what it computes with. It goes through a unit tile by tile."""
+    """A compiled function, and what it computes with. It runs on the tiles of a unit, one after the other."""
 
     def __init__(
         self,

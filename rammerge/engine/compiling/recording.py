@@ -199,7 +199,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
 
     def _summed(self, values: Tensor) -> tuple[str, ...]:
         if id(values) not in self._sums:
-            raise _unknown("a count that is no sum")
+            raise _unknown("a count that is not a sum")
         return self._sums[id(values)]
 
 

@@ -30,8 +30,8 @@ class Signature:
 
     Attributes:
         function: the block function.
-        base: in which the base stores its elements.
-        agents: in which each agent does, or each member of a group.
+        base: dtype of the base's elements.
+        agents: dtypes of the elements of each agent, or of each member of a group.
         rows: how many rows of coefficients the function reads.
         groups: how many of `agents` are members of each agent; empty if they are the agents.
         by_rows: whether the function needs whole rows.

@@ -29,8 +29,8 @@ def test_parts_must_fill_the_tensor_exactly() -> None:
     assert torch.equal(assemble(torch.float32, (5, 7), chunks), whole)
     assert fault((5, 7), chunks[1:]) == "its parts do not fill it"
     assert fault((5, 7), [*chunks[1:], Part((2, 2), (2, 2), chunks[0].read)]) == "two of its parts overlap"
-    assert fault((5, 7), [Part((0, 0), (5, 8), chunks[0].read)]) == "a part is outside of it"
-    assert fault((5, 7), [Part((-1, 0), (5, 7), chunks[0].read)]) == "a part is outside of it"
+    assert fault((5, 7), [Part((0, 0), (5, 8), chunks[0].read)]) == "a part lies outside the tensor"
+    assert fault((5, 7), [Part((-1, 0), (5, 7), chunks[0].read)]) == "a part lies outside the tensor"
     assert fault((5, 7), [Part((0,), (35,), chunks[0].read)]) == "a part has a different number of dimensions"
     assert fault((), [Part((), (), lambda: torch.tensor(1.0))]) is None
     assert fault((), [Part((), (), chunks[0].read)] * 2) == "its parts do not fill it"

@@ -216,7 +216,11 @@ def test_nan_and_infinity_name_agent_and_tensor(
         ({"merges": [{"method": "ram_plus", "preset": "papper"}]}, 7, ["(did you mean 'paper'?)"]),
         ({"merges": [{"method": "ram_plus", "params": {"alfa": 1}}]}, 7, ["(did you mean 'alpha'?)"]),
         ({"merges": [{"method": "ram_plus", "params": {"r": "much"}}]}, 7, ["'r'", "not 'much'"]),
-        ({"merges": [{"method": "ram", "weights": {"tol": 2}}]}, 7, ["'tol' is no agent's (did you mean 'tool'?)"]),
+        (
+            {"merges": [{"method": "ram", "weights": {"tol": 2}}]},
+            7,
+            ["'tol' belongs to no agent (did you mean 'tool'?)"],
+        ),
         ({"merges": [{"method": "average", "weights": {"tool": 2}}]}, 7, ["takes no weights", "use linear"]),
         ({"merges": [{"method": "ram", "tensors": [{"match": "*emb", "use": "base"}]}]}, 7, ["match no float tensor"]),
         ({"merges": [{"method": "ram", "tensors": [{"match": "*", "use": "tol"}]}]}, 7, ["(did you mean 'tool'?)"]),

@@ -70,7 +70,7 @@ def test_ranges_that_the_next_step_undoes_are_told_of_a_search(world: World) -> 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"weights": {"tol": 0.5}}, "the weight of 'tol' is no agent's (did you mean 'tool'?)"),
+        ({"weights": {"tol": 0.5}}, "the weight of 'tol' belongs to no agent (did you mean 'tool'?)"),
         ({"prompts": "none.txt"}, "prompts: "),
         ({"tensors": [{"match": "*", "use": "toll"}]}, "did you mean 'tool'?"),
     ],
