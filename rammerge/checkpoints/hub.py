@@ -6,9 +6,10 @@ Files are kept in huggingface_hub's own cache, so a file that transformers or vL
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -26,7 +27,7 @@ from rich.filesize import decimal
 
 from rammerge import store
 from rammerge.checkpoints.digest import digest_file, sha256_file
-from rammerge.checkpoints.repository import find_place, markers, sidecars, weights
+from rammerge.checkpoints.repository import Repository, find_place, markers, sidecars, weights
 from rammerge.errors import InputError, RammergeError
 from rammerge.system.space import require_space
 
@@ -74,62 +75,58 @@ def download(repo: str, revision: str | None, progress: Callable[[str], None]) -
         raise InputError(f"{repo} is neither a directory nor a hub id such as org/name; check the path") from error
     except (httpx.HTTPError, OSError) as error:
         return _cached(what, repo, revision, error)
-    files = {sibling.rfilename: sibling for sibling in info.siblings or []}
-    sha256 = {name: file.lfs.sha256 if file.lfs else None for name, file in files.items()}
-    sizes = {name: file.size or 0 for name, file in files.items()}
     try:
-        return _download(what, repo, revision, str(info.sha), sizes, sha256, progress)
+        return _download(Repository.of(what, repo, revision, info), progress)
     except (httpx.HTTPError, OSError) as error:
         raise RammergeError(
             f"{what} could not be downloaded completely ({_first_line(error)}); run the same command again to resume"
         ) from error
 
 
-def _download(
-    what: str,
-    repo: str,
-    revision: str | None,
-    commit: str,
-    sizes: Mapping[str, int],
-    sha256: Mapping[str, str | None],
-    progress: Callable[[str], None],
-) -> Downloaded:
+def _download(repository: Repository, progress: Callable[[str], None]) -> Downloaded:
+    what, name, commit, sizes = repository.what, repository.name, repository.commit, repository.sizes
     # Ask for the branch by name once, so that the cache knows its commit when there is no network.
-    folder = _snapshot(repo, revision, [*sidecars(sizes), *markers(sizes)])
+    folder = _snapshot(name, repository.revision, [*sidecars(sizes), *markers(sizes)])
     if folder.name != commit:
         raise RammergeError(f"{what} moved to a different commit during the download; run the same command again")
     place, notes = find_place(what, folder, sizes)
     companions = sidecars(sizes, place)
     if notes:
-        _snapshot(repo, commit, companions)
+        _snapshot(name, commit, companions)
     files = weights(what, folder, sizes, place)
     wanted = [*companions, *files]
-    for name in wanted:
-        if (folder / name).exists() and not _intact(folder / name, sha256[name]):
-            progress(f"{what}: {name} is damaged in the cache")
-            (folder / name).resolve().unlink()
-            (folder / name).unlink(missing_ok=True)
-    needed = sum(sizes[name] for name in files if not (folder / name).exists())
+    _drop_damaged(repository, folder, wanted, progress)
+    needed = sum(sizes[file] for file in files if not (folder / file).exists())
     if needed:
         require_space(folder, needed, what=what, where="the hub's cache", fix="make room or set HF_HOME")
         progress(f"downloading {what} at {commit[:12]} ({decimal(needed)})")
-    large = [name for name in wanted if sha256[name] and sizes[name] <= constants.MAX_HTTP_DOWNLOAD_SIZE]
+    large = [file for file in wanted if repository.sha256[file] and sizes[file] <= constants.MAX_HTTP_DOWNLOAD_SIZE]
     with ThreadPoolExecutor(max_workers=4) as pool:
-        for _ in pool.map(lambda name: _download_blob(repo, commit, name, sizes[name], str(sha256[name])), large):
-            pass
-    return Downloaded(_snapshot(repo, commit, wanted) / place, commit, notes)
+        list(pool.map(partial(_download_blob, repository), large))
+    return Downloaded(_snapshot(name, commit, wanted) / place, commit, notes)
 
 
-def _download_blob(repo: str, commit: str, name: str, size: int, sha256: str) -> None:
+def _drop_damaged(repository: Repository, folder: Path, wanted: Iterable[str], progress: Callable[[str], None]) -> None:
+    """Remove files from the cache whose content is not the hub's, so that they are downloaded again."""
+    for name in wanted:
+        if (folder / name).exists() and not _intact(folder / name, repository.sha256[name]):
+            progress(f"{repository.what}: {name} is damaged in the cache")
+            (folder / name).resolve().unlink()
+            (folder / name).unlink(missing_ok=True)
+
+
+def _download_blob(repository: Repository, name: str) -> None:
     """Put the file `name` into the cache's blobs, where huggingface_hub finds it, resuming an unfinished download.
 
     huggingface_hub itself (1.x) starts each file from the beginning in every process, which is slow for large shards.
     What another machine has downloaded comes from the shared store.
     """
-    blob = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "blobs" / sha256
+    size, sha256 = repository.sizes[name], str(repository.sha256[name])
+    folder = repo_folder_name(repo_id=repository.name, repo_type="model")
+    blob = Path(constants.HF_HUB_CACHE) / folder / "blobs" / sha256
     blob.parent.mkdir(parents=True, exist_ok=True)
     partial = blob.with_name(f"{sha256}.rammerge-partial")
-    url = hf_hub_url(repo, name, revision=commit)
+    url = hf_hub_url(repository.name, name, revision=repository.commit)
     if blob.exists():
         return
     with partial.open("ab") as file:
@@ -150,7 +147,7 @@ def _download_blob(repo: str, commit: str, name: str, size: int, sha256: str) ->
                 store.offer_file(sha256, blob)
                 return
             file.truncate(0)
-    raise RammergeError(f"{repo}: {name} does not have the SHA-256 that the hub gives; try again later")
+    raise RammergeError(f"{repository.name}: {name} does not have the SHA-256 that the hub gives; try again later")
 
 
 def _headers() -> dict[str, str]:

@@ -1,8 +1,10 @@
-"""Which files of a repository on a hub are needed, by their names: one model's weights, and what belongs to them."""
+"""A repository on a hub, and which of its files are needed: one model's weights, and what belongs to them."""
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Self
 
 from rammerge.checkpoints.forms.folders import MARKERS, choose_place, is_reached
 from rammerge.checkpoints.forms.foreign import find_foreign
@@ -11,12 +13,44 @@ from rammerge.checkpoints.stored import ADAPTER, INDEX, WEIGHTS
 from rammerge.errors import InputError
 from rammerge.system.reading import read_json_object
 
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
+
 # In order of preference, whole models first. An index stands for its shards; beside a patch, for those of the agent.
 _WEIGHTS = (PATCH, WEIGHTS, INDEX, ADAPTER, "pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
 _SIDECAR = re.compile(
     r"[^/]+\.(json|jinja|txt|model|py|tiktoken|spm|vocab)|(LICENSE|NOTICE)[^/]*|README\.md|additional_chat_templates/[^/]+\.jinja"
 )
 _TOP = PurePosixPath()
+
+
+@dataclass(frozen=True)
+class Repository:
+    """What a hub says of a repository at a revision.
+
+    Attributes:
+        what: the repository and the revision, as messages call them.
+        name: `org/name`.
+        revision: as the user gave it, if at all.
+        commit: the commit SHA.
+        sizes: the bytes of each file.
+        sha256: the SHA-256 of each file, None for those that the hub does not hash.
+    """
+
+    what: str
+    name: str
+    revision: str | None
+    commit: str
+    sizes: Mapping[str, int]
+    sha256: Mapping[str, str | None]
+
+    @classmethod
+    def of(cls, what: str, name: str, revision: str | None, info: "ModelInfo") -> Self:
+        """Read the hub's answer."""
+        files = {sibling.rfilename: sibling for sibling in info.siblings or []}
+        sha256 = {name: file.lfs.sha256 if file.lfs else None for name, file in files.items()}
+        sizes = {name: file.size or 0 for name, file in files.items()}
+        return cls(what, name, revision, str(info.sha), sizes, sha256)
 
 
 def sidecars(names: Collection[str], place: PurePosixPath = _TOP) -> list[str]:

@@ -51,15 +51,14 @@ class PatchWriter:
         self._write(content)
         self._ends.append(self._position)
 
-    def add_blocks(self, blocks: Iterable[Stored]) -> int:
-        """Add the next tensor: its frames, then its table. Return how many bytes these are."""
-        begun, rows = self._position, []
+    def add_blocks(self, blocks: Iterable[Stored]) -> None:
+        """Add the next tensor: its frames, then its table."""
+        rows = []
         for block in blocks:
             self._write(block.first)
             self._write(block.second)
             rows.append((block.mode, block.planes, block.content, len(block.first), len(block.second)))
         self.add_bytes(np.array(rows, ROW).tobytes())
-        return self._position - begun
 
     def _write(self, content: bytes | memoryview) -> None:
         self._file.write(content)
