@@ -227,7 +227,9 @@ class Session:
 
     def overflow(self, unit: Unit) -> InputError:
         """Return the error of a result with an infinity, though no input has one."""
-        return InputError(f"the merged '{unit.tensor}' overflows {self.options.dtype}; use dtype bfloat16 or float32")
+        short = self.options.dtype == "float16"
+        fix = "use dtype bfloat16 or float32" if short else "lower the method's scale, or the weights of agents"
+        return InputError(f"the merged '{unit.tensor}' overflows {self.options.dtype}; {fix}")
 
     def refuse_non_finite(self, unit: Unit) -> None:
         """Raise the error that names which input of a unit has a NaN or an infinity, or that the result overflowed."""

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from rammerge.checkpoints.layout import Shard
-from rammerge.engine.options import MergeOptions
+from rammerge.engine.options import Dtype, MergeOptions
 from rammerge.engine.output import shards
 from rammerge.engine.output.disk import allocate
 from rammerge.engine.passes.measuring import measure
@@ -434,6 +434,13 @@ def test_overflow_of_float16_is_refused(tmp_path: Path) -> None:
     models = write_family(tmp_path, base, [{"w": base["w"] + 9000}])
     with pytest.raises(InputError, match="'w' overflows float16; use dtype bfloat16 or float32"):
         merge(*models, resolve("ram"), tmp_path / "out", MergeOptions("float16"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_overflow_of_what_is_as_wide_as_float32_is_refused_with_what_helps(tmp_path: Path, dtype: Dtype) -> None:
+    models = write_family(tmp_path, {"w": torch.zeros(3)}, [{"w": torch.full((3,), 1e30)}])
+    with pytest.raises(InputError, match=f"'w' overflows {dtype}; lower the method's scale, or the weights of agents"):
+        merge(*models, resolve("task_arithmetic", None, {"scale": 1e10}), tmp_path / "out", MergeOptions(dtype))
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "add"])
