@@ -48,8 +48,8 @@ class Repository:
     def of(cls, what: str, name: str, revision: str | None, info: "ModelInfo") -> Self:
         """Read the hub's answer."""
         files = {sibling.rfilename: sibling for sibling in info.siblings or []}
-        sha256 = {name: file.lfs.sha256 if file.lfs else None for name, file in files.items()}
-        sizes = {name: file.size or 0 for name, file in files.items()}
+        sha256 = {path: file.lfs.sha256 if file.lfs else None for path, file in files.items()}
+        sizes = {path: file.size or 0 for path, file in files.items()}
         return cls(what, name, revision, str(info.sha), sizes, sha256)
 
 

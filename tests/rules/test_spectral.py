@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rammerge.errors import InputError
 from tests.rules.spectral import FORMULAS, drawn, merged
 
 SHAPES = [(24, 40), (40, 24), (31, 33)]
@@ -97,6 +98,14 @@ def test_iso_of_orthogonal_matrices_is_their_sum() -> None:
 def loss(merged: Tensor, matrices: list[Tensor]) -> float:
     """Return WUDI's loss."""
     return sum(float(((merged - matrix) @ matrix.T).norm() ** 2 / matrix.norm() ** 2) for matrix in matrices)
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24)])
+def test_a_ridge_that_is_lost_in_rounding_is_refused(shape: tuple[int, int]) -> None:
+    (matrix,) = drawn(shape, 1)
+    matrix[:, 12:] = matrix[:, :12].repeat(1, shape[1] // 12)[:, : shape[1] - 12]
+    with pytest.raises(InputError, match="with the ridge 1e-30, because rows of the task vectors are nearly parallel"):
+        merged("wudi", [matrix, matrix], ridge=1e-30)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from rammerge.engine.matrices.method import Grams, MatrixMethod, OfBlock, added
 from rammerge.engine.matrices.view import MatrixView
+from rammerge.errors import InputError
 from rammerge.rules.elementwise.arithmetic import weighted_sum
 from rammerge.rules.spec import Method
 from rammerge.rules.spectral.parameters import SpectralParams, scaled_mean
@@ -47,7 +48,13 @@ def _least_disturbance(scale: float, ridge: float, grams: Grams) -> list[Tensor]
     sizes = [float(grams[agent, agent].trace()) for agent in range(len(grams))]
     live = grams.live
     solve = _from_inputs if grams.view.transposed else _from_outputs
-    solved = iter(solve(grams, live, sizes, ridge * len(live) / grams.view.columns) if live else ())
+    try:
+        solved = iter(solve(grams, live, sizes, ridge * len(live) / grams.view.columns) if live else ())
+    except torch.linalg.LinAlgError as error:
+        raise InputError(
+            f"wudi has no solution for '{grams.view.name}' in float64 with the ridge {ridge:g}, because rows of the "
+            "task vectors are nearly parallel; raise the parameter ridge"
+        ) from error
     return [next(solved).mul_(scale) if size > 0 else torch.zeros_like(grams[0, 0]) for size in sizes]
 
 
