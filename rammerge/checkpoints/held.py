@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from pathlib import Path
 from types import MappingProxyType
 
 from rich.filesize import decimal
@@ -17,6 +16,7 @@ from rich.filesize import decimal
 from rammerge.checkpoints.checkpoint import Checkpoint
 from rammerge.checkpoints.headers import Read, TensorInfo
 from rammerge.errors import InputError
+from rammerge.system.memory import free_memory
 from rammerge.system.reading import opened
 
 _ALIGNMENT = 64
@@ -73,8 +73,7 @@ def check_room(checkpoints: Iterable[Checkpoint]) -> None:
         InputError: they do not; the message says how much they take.
     """
     needed = sum(info.nbytes for checkpoint in checkpoints for info in checkpoint.tensors.values())
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    free = free_memory()
     if needed > free:
         raise InputError(
             f"holding the base and its agents takes {decimal(needed)} and {decimal(free)} of memory is free; merge "
