@@ -73,7 +73,7 @@ def test_compiled_and_eager(tmp_path: Path) -> None:
         ("ties", {"agent0": "half"}, r"the weight of agent 'agent0' is 'half'; give a number above 0"),
         ("ties", {"agent0": float("nan")}, r"the weight of agent 'agent0' is nan"),
         ("ties", {"agnet0": 0.5}, r"the weight of 'agnet0' belongs to no agent \(did you mean 'agent0'\?\)"),
-        ("ties", {"agnet1": 1.0, "agent0": 2}, r"the weight of 'agnet1' belongs to no agent \(did you mean 'agent1'\?\)"),
+        ("ties", {"agnet1": 1.0, "agent0": 2}, r"of 'agnet1' belongs to no agent \(did you mean 'agent1'\?\)"),
     ],
 )
 def test_what_cannot_be_weighted_is_refused(method: str, weights: dict[str, Any], message: str) -> None:
