@@ -19,8 +19,10 @@ from rammerge.activations.prompts import Prompts
 from rammerge.activations.rows import Rows
 from rammerge.activations.tokens import LOCAL, tokenize
 from rammerge.checkpoints.checkpoint import Checkpoint
+from rammerge.checkpoints.forms.classes import model_class, quiet
 from rammerge.errors import InputError, RammergeError
 from rammerge.system.lazy import torch
+from rammerge.system.reading import quote
 from rammerge.system.space import require_space
 from rammerge.system.threads import single_threaded, work_through
 
@@ -87,37 +89,23 @@ def _fill(
 
 
 def _load(checkpoint: Checkpoint, device: str) -> Any:
-    import transformers
-    from transformers.utils import logging
-
-    named = (checkpoint.config.get("architectures") or [""])[0]
-    kind: Any = getattr(transformers, str(named), None)
-    if not _is_model(kind):
+    kind = model_class(checkpoint.config)
+    if kind is None:
+        named = quote(checkpoint.config.get("architectures"))
         raise InputError(
-            f"{checkpoint.path} cannot run on prompts: transformers has no class '{named}', which its config.json names"
+            f"{checkpoint.path} cannot run on prompts: transformers has no class for {named}, the architectures in its "
+            "config.json; give a base that transformers knows"
         )
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        model, report = kind.from_pretrained(checkpoint.path, dtype="auto", output_loading_info=True, **LOCAL)
+        with quiet():
+            model, report = kind.from_pretrained(checkpoint.path, dtype="auto", output_loading_info=True, **LOCAL)
     except Exception as error:  # of safetensors, torch and transformers, which share no class
         raise InputError(
             f"{checkpoint.path} cannot be loaded by transformers: {' '.join(str(error).split())}"
         ) from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
     if absent := sorted(report["missing_keys"]):
         raise InputError(f"{checkpoint.path} cannot run on prompts: it lacks the weights {absent[0]}")
     return model.to(device).eval()
-
-
-def _is_model(kind: Any) -> bool:
-    import transformers
-
-    return isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
 
 
 def _run(

@@ -19,6 +19,7 @@ from itertools import count
 from typing import Any
 
 from rammerge.checkpoints.buffers import is_computed
+from rammerge.checkpoints.forms.classes import model_class, quiet
 from rammerge.checkpoints.forms.tensors import LazyTensor
 from rammerge.system.lazy import torch
 
@@ -156,29 +157,15 @@ def _build(config: Mapping[str, Any], tensors: int) -> Any:
         return None
     # The import takes seconds, so it is here, where only a translation waits for it.
     import transformers
-    from transformers.utils import logging
 
-    names = config.get("architectures")
-    kind: Any = getattr(transformers, str(names[0]), None) if isinstance(names, list) and names else None
-    known = config.get("model_type") in transformers.CONFIG_MAPPING
-    if not known or not _is_model(kind):
+    kind = model_class(config)
+    if kind is None or config.get("model_type") not in transformers.CONFIG_MAPPING:
         return None
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
     try:
-        settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
-        with torch.device("meta"):
-            return kind._from_config(settings)
+        with quiet(), torch.device("meta"):
+            return kind._from_config(transformers.CONFIG_MAPPING[config["model_type"]].from_dict(dict(config)))
     except Exception:  # a configuration can make a model's constructor raise any error
         return None
-    finally:
-        logging.set_verbosity(verbosity)
-
-
-def _is_model(kind: Any) -> bool:
-    import transformers
-
-    return isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
 
 
 def _storing(model: Any, held: Mapping[str, torch.Tensor], stored: Collection[str] | None) -> list[Any]:
