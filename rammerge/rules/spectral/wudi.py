@@ -50,7 +50,7 @@ def _least_disturbance(scale: float, ridge: float, grams: Grams) -> list[Tensor]
     solve = _from_inputs if grams.view.transposed else _from_outputs
     try:
         solved = iter(solve(grams, live, sizes, ridge * len(live) / grams.view.columns) if live else ())
-    except torch.linalg.LinAlgError as error:
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch hides it from type checkers
         raise InputError(
             f"wudi has no solution for '{grams.view.name}' in float64 with the ridge {ridge:g}, because rows of the "
             "task vectors are nearly parallel; raise the parameter ridge"
