@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from rammerge.system.paths import exists
+
 # How far below a directory its weights are looked for (rammerge.checkpoints.forms.folders), and one more.
 _LEVELS = 5
 
@@ -25,17 +27,26 @@ def directory_state(path: Path) -> str | None:
 
     Trainers keep the weights some levels below the directory that a user names.
     """
-    if not path.is_dir():
+    if not (exists(path) and path.is_dir()):
         return None
     return digest_statuses(dict(_statuses(path, "", _LEVELS)))
 
 
 def _statuses(path: Path, prefix: str, levels: int) -> Iterator[tuple[str, os.stat_result]]:
-    with os.scandir(path) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=not _is_broken(entry))
-            if levels and entry.is_dir(follow_symlinks=False):
-                yield from _statuses(Path(entry), f"{prefix}{entry.name}/", levels - 1)
+    """Yield what is in a directory, without what is removed meanwhile, as trainers do, or may not be listed."""
+    try:
+        with os.scandir(path) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except (FileNotFoundError, PermissionError):
+        return
+    for entry in entries:
+        try:
+            status = entry.stat(follow_symlinks=not _is_broken(entry))
+        except FileNotFoundError:
+            continue
+        yield f"{prefix}{entry.name}", status
+        if levels and entry.is_dir(follow_symlinks=False):
+            yield from _statuses(Path(entry), f"{prefix}{entry.name}/", levels - 1)
 
 
 def _is_broken(entry: os.DirEntry[str]) -> bool:
