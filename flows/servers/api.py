@@ -31,13 +31,13 @@ def prefect_api() -> Iterator[Callable[[], AbstractContextManager[None]]]:
         require_prefect()
         yield nullcontext
     elif address := running_dashboard():
-        yield lambda: _using(address)
+        yield lambda: _using(address, stays=True)
     else:
         with prefect_server(port=free_port(), dashboard=False) as server:
 
             def answering() -> AbstractContextManager[None]:
                 server.wait_until_healthy()
-                return _using(server.url)
+                return _using(server.url, stays=False)
 
             yield answering
 
@@ -102,9 +102,16 @@ def _is_configured() -> bool:
 
 
 @contextmanager
-def _using(server: str) -> Iterator[None]:
+def _using(server: str, *, stays: bool) -> Iterator[None]:
+    """While the context lasts, have Prefect use a server, which `stays` when the run ends, or ends with it."""
     from prefect.logging.handlers import APILogWorker
-    from prefect.settings import PREFECT_API_URL, PREFECT_LOCAL_STORAGE_PATH, PREFECT_UI_URL, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_LOCAL_STORAGE_PATH,
+        PREFECT_UI_URL,
+        temporary_settings,
+    )
 
     # Not by variables: a Prefect that was imported before no longer reads them, and would remember this server's.
     settings = {
@@ -113,7 +120,10 @@ def _using(server: str) -> Iterator[None]:
         # Our own server has no dashboard.
         PREFECT_UI_URL: os.environ.get("PREFECT_UI_URL") or pages.dashboards().prefect,
     }
-    with temporary_settings(settings):
+    # Heartbeats tell a server that a run lives. One that ends with the run hears of its death in no case, and Prefect
+    # waits up to a second at the end of a run for the thread that sends them.
+    unless_set = {} if stays else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings(settings, set_defaults=unless_set):
         try:
             yield
         finally:

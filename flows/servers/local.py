@@ -12,6 +12,7 @@ from rammerge.system.home import home
 from rammerge.system.servers import LOOPBACK, Server, address_of, running
 
 DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+_SERVICES = "PREFECT_SERVER_SERVICES"
 
 
 def prefect_server(
@@ -30,9 +31,10 @@ def prefect_server(
     defaults = {
         "PREFECT_API_URL": api,
         "PREFECT_SERVER_UI_ENABLED": str(dashboard).lower(),
-        # A second of processor time on a new database, for pages that only the dashboard has.
-        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": str(dashboard).lower(),
         "PREFECT_SERVER_UI_API_URL": api,
+        # Checks the types of calls that nothing here makes, and compiles their modules anew at each start.
+        "PY_KEY_VALUE_DISABLE_BEARTYPE": "true",
+        **({} if dashboard else _of_one_run()),
     }
     return running(
         "prefect",
@@ -43,6 +45,27 @@ def prefect_server(
         settings=with_paths({**defaults, **settings}),
         prepare=(lambda: None) if DATABASE in settings else make_database,
     )
+
+
+def _of_one_run() -> dict[str, str]:
+    """Return the settings of a server that lives as long as one run, except for those that the user has set.
+
+    A run has neither schedules nor workers of pools on such a server, so it does without what watches over these. The
+    next server that stays, with a dashboard, catches up. Triggers of automations, and what keeps events, remain.
+    """
+    watching = ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP", "FOREMAN", "REPOSSESSOR")
+    settings = {
+        **{f"{_SERVICES}_{service}_ENABLED": "false" for service in watching},
+        # A second of processor time on a new database, for pages that only the dashboard has; and to see whether there
+        # are new ones, Prefect would import all of its integrations, such as Dask's.
+        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+        "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+        # A step has three states: it is pending, it runs, it ends. Writing them together takes less time than each by
+        # itself. What is left over is written after a second.
+        f"{_SERVICES}_TASK_RUN_RECORDER_BATCH_SIZE": "3",
+        f"{_SERVICES}_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    }
+    return {name: value for name, value in settings.items() if name not in os.environ}
 
 
 def mlflow_server(

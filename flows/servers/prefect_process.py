@@ -8,6 +8,9 @@ import sys
 
 from rammerge.system.optional import without
 
+# What a run asks.
+_OF_RUNS = ("/flows", "/flow_runs", "/task_runs", "/logs", "/artifacts", "/events", "/admin", "/csrf-token")
+
 
 def main(host: str, port: int) -> None:
     """Import the server and serve it. The garbage collector never looks at what the imports made, which stays."""
@@ -15,11 +18,13 @@ def main(host: str, port: int) -> None:
     import uvicorn
 
     with without("trio"):  # an event loop that nothing here uses
-        from prefect.server.api.server import create_app
+        from prefect.server.api import server
 
+    # FastAPI makes the routes of a router when the first request comes to it or to one after it.
+    server.API_ROUTERS = tuple(sorted(server.API_ROUTERS, key=lambda router: router.prefix not in _OF_RUNS))
     gc.freeze()
     gc.enable()
-    uvicorn.run(create_app, factory=True, host=host, port=port, log_level="warning")
+    uvicorn.run(server.create_app, factory=True, host=host, port=port, log_level="warning")
 
 
 if __name__ == "__main__":
