@@ -85,20 +85,17 @@ def carry_out(todo: Plan) -> "State[Outcome]":
 
 
 def _carry_out(todo: Plan) -> Outcome:
-    started = time.time()
+    began = time.time()
     bound_store(todo.recipe)
     todo = replace(todo, servers=meet_servers(todo))
     spec, family = todo.recipe, _bring(todo)
     todo = with_batches(todo, family.base)
     todo, searched = search(todo, family.sources, family.overlap.result())  # by the validation items alone
-    made = _merge(todo, family)
-    everyone: dict[str, PrefectFuture[Any]] = {"base": family.base, **family.agents, **made.variants}
-    models = everyone if spec.evaluates else {}
-    scores = {name: evaluate.submit(name, model, todo.suites, todo.conditions) for name, model in models.items()}
-    scores |= ask_yardsticks(todo, family.yardsticks)
-    settle(*made.parts.all, *made.together, *made.variants.values(), *made.smoked.values())
-    drop_parts(made.parts.all)
-    variants = results(made.variants)
+    started = _start(todo, family)
+    scores = started.scores | ask_yardsticks(todo, family.yardsticks)
+    settle(*started.parts.all, *started.together, *started.variants.values(), *started.smoked.values())
+    drop_parts(started.parts.all)
+    variants = results(started.variants)
     if family.unmade:
         expect_records(next(iter(variants.values())).path)  # beside the evaluations, which are in other processes
     rival = challenge(todo, variants)
@@ -109,13 +106,13 @@ def _carry_out(todo: Plan) -> Outcome:
         sources=family.sources,
         methods=todo.variants,
         variants=variants,
-        smoked=results(made.smoked),
+        smoked=results(started.smoked),
         suites=todo.suites,
         overlap=family.overlap.result(),
         judged=judged,
         searched=searched,
         yardsticks=results(family.yardsticks) | dict(todo.servers),
-        started=started,
+        started=began,
     )
     against = record.overlap.against(todo.variants)
     return _release(record, todo.conditions, rival, [*family.warnings, *against])
@@ -171,17 +168,21 @@ def _bring(todo: Plan) -> _Family:
 
 
 @dataclass(frozen=True)
-class _Merges:
-    """The merges that were started: their parts, all in one read, each variant, and the proof that it runs."""
+class _Started:
+    """The steps that were started: merges in parts and in one read, each variant, the proofs that they run, scores."""
 
     parts: Parts
     together: list[PrefectFuture[Together]]
     variants: Mapping[str, PrefectFuture[Merged]]
     smoked: Mapping[str, PrefectFuture[Smoked]]
+    scores: dict[str, PrefectFuture[Scores]]
 
 
-def _merge(todo: Plan, family: _Family) -> _Merges:
-    """Start every merge (Sec. 4), and the proof that each one runs."""
+def _start(todo: Plan, family: _Family) -> _Started:
+    """Start every merge (Sec. 4), the proof that each one runs, and the evaluation of all models.
+
+    Threads take steps in the order in which they are submitted. So what waits for the merges comes after what need not.
+    """
     spec, base, agents = todo.recipe, family.base, family.agents
     recorded = {key: activations.submit(base, prompts, spec.compute) for key, prompts in todo.prompts.items()}
     given = (spec.output, spec.compute, family.overlap)
@@ -189,17 +190,29 @@ def _merge(todo: Plan, family: _Family) -> _Merges:
     together = None
     if todo.together:
         together = merge_together.submit(base, agents, todo.groups, todo.together, *given, parts=parts.merged)
-    variants = {
-        name: merge.submit(
+
+    def merged(name: str) -> PrefectFuture[Merged]:
+        method, waits = todo.variants[name], name in todo.together
+        return merge.submit(
             *(name, base, agents, todo.groups, method, *given),
             activations=recorded.get(method.data),
-            together=together if name in todo.together else None,
-            parts=[] if name in todo.together else parts.merged,
+            together=together if waits else None,
+            parts=[] if waits else parts.merged,
         )
-        for name, method in todo.variants.items()
-    }
+
+    alone = {name: merged(name) for name in todo.variants if name not in todo.together}
+    scores = _evaluate(todo, {"base": base, **agents})
+    variants = {name: alone[name] if name in alone else merged(name) for name in todo.variants}
     smoked = {name: smoke.submit(name, model, spec.compute) for name, model in variants.items()}
-    return _Merges(parts, [together] if together else [], variants, smoked)
+    scores |= _evaluate(todo, variants)
+    return _Started(parts, [together] if together else [], variants, smoked, scores)
+
+
+def _evaluate(todo: Plan, models: Mapping[str, PrefectFuture[Any]]) -> dict[str, PrefectFuture[Scores]]:
+    """Start the evaluation of models on every suite, if the recipe has any."""
+    if not todo.recipe.evaluates:
+        return {}
+    return {name: evaluate.submit(name, model, todo.suites, todo.conditions) for name, model in models.items()}
 
 
 def _judge(todo: Plan, scores: Mapping[str, PrefectFuture[Scores]], rival: Challenge) -> Judged:

@@ -70,24 +70,17 @@ def releases(name: str) -> list[Release]:
     """Return the versions of the registered model `name`, newest first; InputError if it does not exist."""
     mlflow = client()
     require_model(mlflow, name)
-    found = every_version(mlflow, f"name='{name}'")
-    aliases = read_aliases(mlflow.get_registered_model(name))
-    return sorted((_release(version, aliases) for version in found), key=lambda release: -release.version)
+    return _releases(mlflow, name)
 
 
 def find_release(name: str, digest: str) -> Release | None:
     """Return the newest version of `name` with the content `digest` whose files still exist, or None."""
-    mlflow = client()
-    if name not in _names(mlflow):
-        return None
-    return next((r for r in releases(name) if r.tags.get(TAG_DIGEST) == digest and _is_loadable(r)), None)
+    return next((r for r in _releases_if_any(name) if r.tags.get(TAG_DIGEST) == digest and _is_loadable(r)), None)
 
 
 def find_champion(name: str) -> Release | None:
     """Return the champion of `name`, or None if the model or a champion does not exist."""
-    if name not in _names(client()):
-        return None
-    return champion_among(releases(name))
+    return champion_among(_releases_if_any(name))
 
 
 def champion_among(versions: Iterable[Release]) -> Release | None:
@@ -167,6 +160,18 @@ def require_intact(release: Release) -> str:
     except RammergeError as error:
         raise InputError(f"{who}: {error}") from None
     return " (its files were not recorded at its registration and are not verified)"
+
+
+@explained()
+def _releases_if_any(name: str) -> list[Release]:
+    mlflow = client()
+    return _releases(mlflow, name) if name in _names(mlflow) else []
+
+
+def _releases(mlflow: "MlflowClient", name: str) -> list[Release]:
+    found = every_version(mlflow, f"name='{name}'")
+    aliases = read_aliases(mlflow.get_registered_model(name))
+    return sorted((_release(version, aliases) for version in found), key=lambda release: -release.version)
 
 
 def _names(mlflow: "MlflowClient") -> list[str]:

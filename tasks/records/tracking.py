@@ -45,11 +45,14 @@ class Tracked(Result):
         """Return whether MLflow still has the runs."""
         from mlflow.exceptions import MlflowException
 
+        wanted = {self.run_id, *self.children.values()}
+        named = ", ".join(f"'{run}'" for run in sorted(wanted))
+        finished = f"attributes.run_id IN ({named}) and attributes.status = 'FINISHED'"
         try:
-            found = [client().get_run(run) for run in (self.run_id, *self.children.values())]
+            found = every_run(client(), [self.experiment], finished)
         except MlflowException:
             return False
-        return all(run.info.lifecycle_stage == "active" and run.info.status == "FINISHED" for run in found)
+        return {run.info.run_id for run in found} == wanted
 
 
 @step("track", version=2, run_name="record in MLflow", result=Tracked, ignore=["flow_run"], retries=TRACKING_RETRIES)
