@@ -40,6 +40,7 @@ def run(recipe: Path, display: Display, runner: str | None = None) -> "Outcome":
         expect_models()  # nothing can be cached, so models will run
     with _runner(runner), prefect_api() as answering:
         from flows.merge_and_evaluate import merge_and_evaluate
+        from flows.run.alive import strike_off
         from flows.run.checking import check
         from flows.run.planning import plan
         from tasks.runtime.progress import listening
@@ -48,7 +49,9 @@ def run(recipe: Path, display: Display, runner: str | None = None) -> "Outcome":
         check(todo)
         with answering(), display(todo.steps) as listener, listening(listener):
             state: Any = merge_and_evaluate(recipe, return_state=True)
-            wait_until_recorded(state.state_details.flow_run_id)
+            flow_run = state.state_details.flow_run_id
+            if wait_until_recorded(flow_run) and state.is_completed():
+                strike_off(flow_run)
         outcome: Outcome = state.result()
     return outcome
 

@@ -48,6 +48,11 @@ def is_alive(run: UUID) -> bool:
     return (_directory() / str(run)).exists()
 
 
+def strike_off(run: UUID) -> None:
+    """Take a run off the list that has done its work, and whose end everyone knows: no later run has to close it."""
+    (_directory() / str(run)).unlink(missing_ok=True)
+
+
 def close_dead() -> None:
     """Close the runs of this home whose processes have died, in Prefect and in MLflow."""
     for file in _directory().glob("[!.]*"):

@@ -130,8 +130,12 @@ def _using(server: str, *, stays: bool) -> Iterator[None]:
             APILogWorker.drain_all()  # ends all of Prefect's services, which would talk to this server in the next run
 
 
-def wait_until_recorded(flow_run: UUID) -> None:
-    """Return once Prefect's database has the log and the end of every step, which it learns a moment after the flow."""
+def wait_until_recorded(flow_run: UUID) -> bool:
+    """Wait until Prefect's database has the log and the end of every step, which it learns a moment after the flow.
+
+    Returns:
+        Whether it has, a few seconds after the flow.
+    """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
     from prefect.logging.handlers import APILogWorker
@@ -142,5 +146,6 @@ def wait_until_recorded(flow_run: UUID) -> None:
         while time.monotonic() < deadline:
             runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])))
             if all(run.state is not None and run.state.is_final() for run in runs):
-                return
-            time.sleep(0.1)
+                return True
+            time.sleep(0.05)
+    return False

@@ -59,7 +59,7 @@ class Server:
                 )
             if time.monotonic() > deadline:
                 raise RammergeError(f"{self.name} did not answer within {self.start_seconds:.0f} s; see {self.log}")
-            time.sleep(0.1)
+            time.sleep(0.03)
         self.starting.close()
 
     def stop(self) -> None:

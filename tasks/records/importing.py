@@ -11,9 +11,10 @@ _spared: set[str] = set()
 def spare_tables() -> None:
     """Have MLflow be imported without pandas, which is a quarter of it, for a program that logs no tables.
 
-    In a process of a user's own MLflow stays complete.
+    And without chardet, which guesses encodings, as another package does that is imported anyway. In a process of a
+    user's own MLflow stays complete.
     """
-    _spared.add("pandas")
+    _spared.update(("pandas", "chardet"))
 
 
 @cache
