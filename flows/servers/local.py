@@ -34,7 +34,7 @@ def prefect_server(
         "PREFECT_SERVER_UI_API_URL": api,
         # Checks the types of calls that nothing here makes, and compiles their modules anew at each start.
         "PY_KEY_VALUE_DISABLE_BEARTYPE": "true",
-        **({} if dashboard else _of_one_run()),
+        **({} if dashboard else of_one_run()),
     }
     return running(
         "prefect",
@@ -47,7 +47,7 @@ def prefect_server(
     )
 
 
-def _of_one_run() -> dict[str, str]:
+def of_one_run() -> dict[str, str]:
     """Return the settings of a server that lives as long as one run, except for those that the user has set.
 
     A run has neither schedules nor workers of pools on such a server, so it does without what watches over these. The

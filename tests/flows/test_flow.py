@@ -63,6 +63,21 @@ def run(recipe: Path) -> tuple[Any, Steps]:
     return state.result(raise_on_failure=False), {how: sorted(names) for how, names in ended.items()}
 
 
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list which from now on gets the names of steps in the order in which they are submitted."""
+    from tasks.runtime.runner import Workers
+
+    submitted: list[str] = []
+    submit = Workers.submit
+
+    def note(self: Workers, task: Any, parameters: dict[str, Any], *rest: Any, **more: Any) -> Any:
+        submitted.append(str(task.task_run_name).format(**parameters))
+        return submit(self, task, parameters, *rest, **more)
+
+    monkeypatch.setattr(Workers, "submit", note)
+    return submitted
+
+
 ALL = sorted(
     ["fetch base", "fetch tool", "fetch code", "preflight", "extract task vectors", "merge together", "compare", "gate"]
     + [
@@ -83,8 +98,12 @@ def test_the_first_run_ends_with_a_champion_that_generates(world: World, monkeyp
     from tasks.runtime import progress
 
     monkeypatch.setattr(progress, "LONG_SECONDS", 0.0)
+    submitted = noted(monkeypatch)
     outcome, steps = run(world.write())
     assert steps == {"done": ALL}
+    inputs = ["evaluate base", "evaluate tool", "evaluate code"]
+    begun = submitted.index("merge together")
+    assert submitted[begun + 1 : begun + 4] == inputs, "what waits for the merges keeps no thread from them"
     assert len(ALL) == plan(world.recipe).steps
     assert outcome.passed and outcome.registered == ("tiny", 1)
     (release,) = releases("tiny")

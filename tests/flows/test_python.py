@@ -4,8 +4,10 @@ The function and the flow share the name of a module, so both must be found what
 """
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,14 @@ def test_one_call_runs_the_pipeline_and_the_next_finds_it_done(tmp_path: Path) -
         print([name for name in ("torch", "scipy.stats", "transformers", "matplotlib") if name in sys.modules])
     """
     assert python(light, str(world.recipe), home=world.home).stdout.strip() == "[]"
+    assert not list((world.home / "runs" / "alive").iterdir()), "no later run has anything to close"
+    with closing(sqlite3.connect(world.home / "prefect" / "prefect.db")) as prefect:
+        assert prefect.execute("SELECT state_type, count(*) FROM flow_run").fetchall() == [("COMPLETED", 3)]
+        steps, states = prefect.execute("SELECT count(DISTINCT task_run_id), count(*) FROM task_run_state").fetchone()
+        assert steps == prefect.execute("SELECT count(*) FROM task_run").fetchone()[0] > 0
+        assert states == 3 * steps, "each was pending, ran, and ended"
+        beats = "SELECT count(*) FROM events WHERE event = 'prefect.flow-run.heartbeat'"
+        assert prefect.execute(beats).fetchone() == (0,), "nobody outlives the run to hear them"
 
 
 def test_mistakes_are_the_sentences_of_the_command(tmp_path: Path) -> None:
