@@ -13,6 +13,7 @@ from rammerge.store import Entry
 from rammerge.system.atomic import write_json
 from tasks.records import pages
 from tasks.records.connection import client
+from tasks.records.listing import every_run
 from tasks.records.log import TAG_PIPELINE, TAG_PREFECT_RUN, Log
 from tasks.records.record import NOT_EVALUATED, Record
 from tasks.records.registry import TAG_DIGEST, TAG_GATES
