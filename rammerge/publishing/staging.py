@@ -84,7 +84,7 @@ def take_up(staging: Path, identity: Mapping[str, Any]) -> None:
 def add_part(staging: Path, part: Path) -> None:
     """Add to a staging directory what is in that of a part of the same merge: finished shards, and the statistics.
 
-    Of a merge with a different identity nothing is left once `take_up` was called.
+    `take_up` then removes what is of a merge with a different identity.
     """
     for file in [part / _IDENTITY, part / _STATISTICS, *part.glob("records/*"), *part.glob("model/*.safetensors")]:
         place = staging / file.relative_to(part)
@@ -103,7 +103,7 @@ def _link(file: Path, place: Path) -> None:
 
 
 def recall_statistics(staging: Path, rule: Rule) -> Statistics | None:
-    """Return the statistics that an earlier run made for `rule`, if it came so far."""
+    """Return the statistics that an earlier run made for `rule`, if it got that far."""
     try:
         return Statistics.from_json(rule.passes, _read_json(staging / _STATISTICS))
     except (KeyError, TypeError, ValueError):

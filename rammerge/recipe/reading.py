@@ -27,7 +27,7 @@ from rammerge.system.schema import first_problem, keys, reason
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 50
 
-# What text has to be that must look like a pattern.
+# What text must be, by the pattern that it has to match.
 _FORMS = {
     NAME_PATTERN: "a name: use letters, digits, '.', '_', '-', at most 64",
     DEVICE_PATTERN: "a device: use cpu, cuda or cuda:N",

@@ -41,7 +41,7 @@ class Group:
 
     @property
     def manifest(self) -> Stored | None:
-        """What makes it something that others find; of a download, that itself."""
+        """The object by which others find the entry: its manifest, or the download itself."""
         wanted = self.name if self.is_download else f"{self.name}/manifest.json"
         return next((stored for stored in self.objects if stored.name == wanted), None)
 

@@ -18,7 +18,7 @@ class Form:
         name: the form's name for the user.
         where: the directory of the files.
         files: the files that determine the tensors.
-        read: returns the tensors under the files' names for them; they are computed when read.
+        read: returns the tensors by their names in the files; each is computed when it is read.
         places: directories to look for configuration and tokenizer; the first one with a config.json is used.
         adapter: whether the files contain only an adapter, which needs a base.
         plain: the files of plain safetensors, which may be usable directly; None for other forms.

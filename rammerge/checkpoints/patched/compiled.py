@@ -96,7 +96,7 @@ def load(dtype: DType) -> Decoder:
 
 
 def check(decode: Decoder, dtype: DType) -> None:
-    """See that a compiled form decodes blocks of every mode.
+    """Check that a compiled form decodes blocks of every mode.
 
     Raises:
         RammergeError: it does not.

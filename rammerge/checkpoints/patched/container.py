@@ -19,7 +19,7 @@ from rammerge.checkpoints.patched.place import FILE, is_patch
 from rammerge.errors import InputError
 from rammerge.system.reading import open_regular, parse_json_object, quote, read_exactly
 
-# Raise this when a reader of the format before cannot read a new patch.
+# Raise this when a reader of the previous format cannot read a new patch.
 VERSION = 1
 FORMAT = "rammerge-patch"
 # Keys of the container's metadata, and prefixes of its tensors.

@@ -33,7 +33,7 @@ class Run:
 
 
 def decode_run(run: Run, skipped: int, memory: memoryview) -> None:
-    """Turn the base's elements in `memory`, which follow `skipped` ones of the first block, into the agent's.
+    """Turn the base's elements in `memory`, which begin `skipped` elements into the first block, into the agent's.
 
     Raises:
         ValueError: this is not what `encode` made with this base.

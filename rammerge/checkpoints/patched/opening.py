@@ -55,7 +55,7 @@ def open_patch(directory: Path, base: Checkpoint | None, *, links: int = 1) -> C
 
 
 def count_elements(directory: Path) -> int:
-    """Return the number of elements of the agent of the patch in `directory`, which its base is not needed for.
+    """Return the number of elements of the agent of the patch in `directory`. This does not need the base.
 
     Raises:
         InputError: the patch is damaged.
@@ -80,7 +80,7 @@ def chain_of(directory: Path) -> Iterator[Patch]:
 
 
 def _parent_of(patch: Patch, place: int) -> Path | None:
-    """Return the patch whose agent this one, with its place from the end, is relative to, if it is one of a chain."""
+    """Return the patch whose agent a patch is relative to, None for the base. `place` counts from the chain's end."""
     if patch.contents.parent is None:
         return None
     here = patch.file.parent
@@ -103,7 +103,7 @@ def _base_of(patch: Patch, base: Checkpoint, links: int) -> Checkpoint:
             f"{patch.file.parent} was packed against a base with the digest {expected[:12]} and "
             f"{base.source} has {digest[:12]}; give the base that it was packed against"
         )
-    # What the parent says of its weights is enough: were it wrong, this patch's own weights would not be as it says.
+    # The parent's claim about its weights is enough: if it were wrong, this patch's own SHA-256 would not be right.
     agent = open_patch(parent, base, links=links + 1)
     if (digest := claimed_digest(agent)) != expected:
         raise InputError(

@@ -55,7 +55,7 @@ def build(signature: Signature, path: Path) -> None:
 def _sample(signature: Signature, length: int) -> tuple[Tensor, list[Tensor], Numbers]:
     """Return inputs of a function: weights that agents changed a little, and among them numbers at the edges.
 
-    All numbers are others for another length, so that one that the function makes a part of itself shows.
+    For another length all numbers are different. So code into which a number of its sample was built fails on another.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -78,7 +78,7 @@ def _sample(signature: Signature, length: int) -> tuple[Tensor, list[Tensor], Nu
 
 
 def check(signature: Signature, form: Form) -> None:
-    """See that the compiled form gives the eager form's bytes and counts on a sample.
+    """Check that the compiled form gives the eager form's bytes and counts on a sample.
 
     Raises:
         RammergeError: it does not.
@@ -104,7 +104,7 @@ def check(signature: Signature, form: Form) -> None:
 
 
 def run_on(inputs: Sequence[Tensor], call: FormCall, start: int, tile: int, wanted: slice | None = None) -> None:
-    """Run a compiled form on elements that a file has for it; see `run_tiles`."""
+    """Run a compiled form on elements that are first written to a file; see `run_tiles`."""
     with tempfile.TemporaryFile() as file:
         buffers = [pages(values.nbytes) for values in inputs]
         sources = [_stored(values, file, address(buffer)) for values, buffer in zip(inputs, buffers, strict=True)]

@@ -33,9 +33,9 @@ class Grams:
 
     Attributes:
         view: the tensor. If it is stored [long, short], the matrices are its transposed ones.
-        pairs: (i, j) -> float64 [short, short], matrix i times the transposed matrix j, for i <= j. Of task vectors
-            beside what was made of them, only (i, i) and those with the last matrix; where a method needs no others,
-            only (i, i). A method may take out what it no longer needs, to make room.
+        pairs: (i, j) -> float64 [short, short], matrix i times the transposed matrix j, for i <= j. If the last matrix
+            is an update that was made of the others, there are only (i, i) and the pairs with the last. If the method
+            compares no matrices, there are only (i, i). A method may take out what it no longer needs, to make room.
         blocks: reads the matrices again, block by block of their long side, in float64.
         moments: what data says of them, for a method that needs it and a tensor of which there is any.
     """
@@ -120,8 +120,8 @@ class MatrixMethod:
 
     Attributes:
         solve: the formula.
-        of: the matrices that are multiplied. Of `update` it is given the inner products with each task vector
-            too, and of `rows` each matrix's with itself, from the side of the columns.
+        of: the matrices that are multiplied. With `update` the method is also given the inner products with each task
+            vector, with `rows` those of each matrix with itself, from the side of the columns.
         matrices: (number of agents, tensor) -> how many float64 matrices [short, short] are held at once for it, the
             inner products and the multipliers included.
         takes: whether the tensor of a name is a matrix to it.

@@ -55,7 +55,7 @@ def solve_matrices(
     progress: OnProgress | None = None,
     activations: Activations | None = None,
 ) -> Solved:
-    """Return the family with its updates by `rule`, which are computed into `directory` but for those there already.
+    """Return the family with its updates by `rule`, which are computed into `directory` unless they are there already.
 
     `statistics` are those of the rule's passes, `activations` the base's, for methods that need moments.
     The bytes depend on inputs, rule, activations and device; on a CPU also on its linear algebra, but not on the

@@ -134,7 +134,7 @@ class OverlapCounts:
         return Overlap.from_json(content)
 
 
-# What an overlap gives that was measured with the default mask.
+# The passes that an overlap with the default mask answers.
 GIVEN: Sequence[Pass[Any]] = (OverlapCounts(Mask()), InnerProducts())
 
 

@@ -82,7 +82,7 @@ class Pass(Protocol[R]):
         """
 
     def counted(self, known: Statistics) -> Sequence[Pass[Any]]:
-        """Return the passes to measure next for it if each is measured in parts of the model: mostly itself."""
+        """Return the passes to measure next where parts of the model are measured apart: mostly the pass itself."""
 
     def join(self, results: Sequence[R]) -> R:
         """Return the result of the whole model from those of its parts, which are in order and share no tensor."""

@@ -23,7 +23,7 @@ from rammerge.rules.spec import Method
 
 # If the factors differ by less than this share, nothing was removed that a user would notice.
 _NOTHING_REMOVED = 0.01
-# A vector whose square is a smaller share of the mean one's has no direction that could be trusted.
+# A vector whose square is a smaller share of the mean square has no reliable direction.
 _NO_DIRECTION = 1e-20
 
 

@@ -23,9 +23,9 @@ from rammerge.rules.span.combination import (
 )
 from rammerge.rules.spec import Method
 
-# A sum of unit vectors that is shorter has no direction that could be trusted.
+# A shorter sum of unit vectors has no reliable direction.
 _NO_DIRECTION = 1e-8
-# On angles below this one (radians) the spherical means are the mean, but for a millionth of its length.
+# At smaller angles (radians) the spherical means are the mean, to a millionth of its length.
 _SMALL_ANGLE = 1e-3
 # Below this cosine Model Stock keeps next to nothing of the agents.
 _NEARLY_ORTHOGONAL = 0.05
