@@ -18,12 +18,15 @@ from rammerge.engine.options import Compile, MergeOptions
 from rammerge.engine.passes.kept_range import KeptRange
 from rammerge.engine.passes.magnitudes import KeptMagnitudes, all_but, at_least
 from rammerge.engine.passes.measuring import measure, runners_for
+from rammerge.engine.passes.squares import SelectedSquares
 from rammerge.engine.passes.statistics import Pass
 from rammerge.engine.running import Runner
 from rammerge.engine.session import Session
+from rammerge.errors import InputError
 from rammerge.rules import resolve
 from tests.engine.models import Models, Tensors, write_family
 from tests.engine.test_together import bytes_read, nbytes
+from tests.fixtures.waiting import no_hanging
 
 R = TypeVar("R")
 SHAPES = {"wide": (70, 900), "bias": (300,), "empty": (0, 4), "one": (1,)}
@@ -101,6 +104,12 @@ def test_a_range_is_both_its_ends_from_one_count(tmp_path: Path, monkeypatch: py
     begun.clear()
     measured(models, least, options)
     assert once == len(begun) or not room, "where the first count has told apart what both ends need, it is the last"
+
+
+def test_a_pass_whose_need_nobody_asks_for_is_refused(tmp_path: Path) -> None:
+    models = write_family(tmp_path, *drawn(torch.bfloat16))
+    with no_hanging(), pytest.raises(InputError, match="'squares' needs 'magnitudes', which the method does not ask"):
+        measured(models, SelectedSquares(NAMED.ranked, NAMED), MergeOptions(compile="never"))
 
 
 @pytest.mark.parametrize(("dtype", "reads"), [(torch.bfloat16, 1), (torch.float32, 2)])

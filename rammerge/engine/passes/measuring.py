@@ -16,6 +16,7 @@ from rammerge.engine.passes.statistics import Pass, Scan, Scans, Statistics
 from rammerge.engine.progress import OnProgress
 from rammerge.engine.running import Runner
 from rammerge.engine.session import Session
+from rammerge.errors import InputError
 from rammerge.numerics.masks import Mask
 from rammerge.overlap import Overlap
 
@@ -49,13 +50,15 @@ def measure(session: Session, runners: Mapping[Pass[Any], Runner], known: Statis
         The statistics, with those that were known.
 
     Raises:
-        InputError: a NaN or an infinity in the base or in an agent.
+        InputError: a NaN or an infinity in the base or in an agent; or a pass needs one that nobody asks for.
     """
     found, left = known or Statistics(), dict(runners)
     at_work: dict[Pass[Any], Scans[Any]] = {}
     while left or at_work:
         for each in [each for each in left if all(found.find(need) is not None for need in each.needs)]:
             at_work[each] = each.collect(session, left.pop(each), found)
+        if not at_work:
+            raise _refuse_needy(left, found)
         wanted: list[Scan] = []
         for each, scans in list(at_work.items()):
             try:
@@ -66,6 +69,14 @@ def measure(session: Session, runners: Mapping[Pass[Any], Runner], known: Statis
         if wanted:
             _read(session, wanted)
     return found
+
+
+def _refuse_needy(passes: Iterable[Pass[Any]], found: Statistics) -> InputError:
+    """Return the error for a method of the user's own that names a pass and not the pass which that one needs."""
+    needy, need = next((each, need) for each in passes for need in each.needs if found.find(need) is None)
+    return InputError(
+        f"the statistic '{needy.name}' needs '{need.name}', which the method does not ask for; add it to its `passes`"
+    )
 
 
 def measure_missing(
