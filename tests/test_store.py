@@ -101,8 +101,9 @@ def overwrite_keeping_times(path: Path) -> None:
         lambda entry: (entry / "extra.txt").write_text("x"),
         lambda entry: (entry / ".manifest").write_text("{"),
         lambda entry: (entry / ".manifest").unlink(),
+        lambda entry: (entry / ".manifest").write_text('{"files": ["b.txt", "inner/a.txt"]}'),
     ],
-    ids=["lost", "changed", "changed-with-old-times", "added", "manifest-torn", "manifest-lost"],
+    ids=["lost", "changed", "changed-with-old-times", "added", "manifest-torn", "manifest-lost", "manifest-of-names"],
 )
 def test_damaged_entry_is_noticed_and_made_again(damage: Callable[[Path], object]) -> None:
     entry = store.materialise("kind", "k", write_two)

@@ -86,7 +86,7 @@ def find(kind: str, key: str) -> Entry | None:
         with suppress(OSError):  # a store that cannot be written to is not pruned either
             os.utime(path / MANIFEST)  # when it was used last, for `prune`
         return entry_of(path, manifest, reused=True)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
