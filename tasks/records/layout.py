@@ -76,17 +76,24 @@ def expect_records(model: Path) -> None:
 
 
 def _write_mlflow_model(directory: Path, model: Path, name: str) -> None:
+    """Write the description in a process beside: MLflow imports pandas for it, which keeps a run waiting."""
     call_beside_models(describe, directory=str(directory), model=str(model))
+    for file in _files(model):
+        _link(file, directory / "model" / file.relative_to(model))
+    call_beside_models(complete, directory=str(directory), name=name)
+
+
+def complete(directory: str, name: str) -> None:
+    """Add to a description what the model is called, and the size of all files that lie beside it now."""
     from mlflow.models import Model
     from mlflow.models.model import MLMODEL_FILE_NAME
 
-    for file in _files(model):
-        _link(file, directory / "model" / file.relative_to(model))
-    description = Model.load(str(directory / MLMODEL_FILE_NAME))
+    file = Path(directory) / MLMODEL_FILE_NAME
+    description = Model.load(str(file))
     description.flavors["transformers"]["source_model_name"] = name
-    rest = [path for path in directory.rglob("*") if path.is_file() and path.name != MLMODEL_FILE_NAME]
+    rest = [path for path in Path(directory).rglob("*") if path.is_file() and path.name != MLMODEL_FILE_NAME]
     description.model_size_bytes = sum(path.stat().st_size for path in rest)
-    description.save(str(directory / MLMODEL_FILE_NAME))
+    description.save(str(file))
 
 
 def describe(directory: str, model: str) -> None:

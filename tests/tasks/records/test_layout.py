@@ -48,6 +48,12 @@ def test_the_description_has_the_size_of_all_files(registered: Path) -> None:
     assert size > (registered / "model" / "model.safetensors").stat().st_size
 
 
+def test_no_description_is_loaded_where_the_run_is(model: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That imports pandas, which takes longer than all else that registers."""
+    monkeypatch.setattr(Model, "load", None)
+    register("laid", model, "laid", place)
+
+
 def test_requirements_are_pinned_to_what_is_installed(registered: Path) -> None:
     pinned = dict(line.split("==") for line in (registered / "requirements.txt").read_text().split())
     assert {"mlflow", "torch", "transformers", "tokenizers", "safetensors"} <= pinned.keys()
