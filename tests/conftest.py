@@ -16,6 +16,7 @@ from tasks.runtime.environment import activate
 
 pytest_plugins = [
     "tests.fixtures.browser",
+    "tests.fixtures.compiled",
     "tests.fixtures.installed",
     "tests.fixtures.pipeline",
     "tests.fixtures.program",

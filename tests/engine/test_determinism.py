@@ -91,6 +91,7 @@ def test_hash_seed(family: Models, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(compiler() is None, reason="compiles C++")
+@pytest.mark.usefixtures("compiled_here")
 def test_compiled_and_eager(family: Models, tmp_path: Path) -> None:
     eager = files(family, tmp_path / "eager", METHODS[0], compile="never", rounding="nearest")
     fused = files(family, tmp_path / "fused", METHODS[0], compile="always", rounding="nearest")

@@ -61,6 +61,7 @@ def test_merged_as_if_the_average_had_been_written(
 
 
 @pytest.mark.skipif(compiler() is None, reason="compiles C++")
+@pytest.mark.usefixtures("compiled_here")
 @pytest.mark.parametrize("method", ["ram_plus", "ties"])
 def test_compiled_and_eager(models: Models, tmp_path: Path, method: str) -> None:
     eager = merged(grouped(models), resolve(method), tmp_path / "eager", compile="never")

@@ -75,6 +75,7 @@ def test_the_bits_are_those_of_any_cut(models: Models, monkeypatch: pytest.Monke
 
 
 @pytest.mark.skipif(compiler() is None, reason="compiles C++")
+@pytest.mark.usefixtures("compiled_here")
 def test_compiled_and_eager_have_the_same_bits(models: Models) -> None:
     eager = inner_products(models, compile="never")
     assert inner_products(models, compile="always") == eager

@@ -70,6 +70,7 @@ def sorted_out(base: Tensors, agents: list[Tensors]) -> dict[str | None, list[fl
     return {group: [least(names, agent) for agent in agents] for group, names in groups.items()}
 
 
+@pytest.mark.usefixtures("compiled_here")
 @pytest.mark.parametrize("compiled", ["never", "always"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_the_rank_is_that_of_sorting(

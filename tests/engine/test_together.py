@@ -84,6 +84,7 @@ def test_the_bytes_are_those_of_each_alone(
 
 
 @pytest.mark.skipif(compiler() is None, reason="compiles C++")
+@pytest.mark.usefixtures("compiled_here")
 @pytest.mark.parametrize("eager", [None, "rows", "ram"])
 def test_compiled_and_eager_functions_share_a_read(
     family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eager: str | None

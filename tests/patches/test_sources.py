@@ -40,6 +40,7 @@ def weights(directory: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in directory.glob("*.safetensors")}
 
 
+@pytest.mark.usefixtures("compiled_here")
 @pytest.mark.parametrize(
     ("method", "parameters", "compiled"),
     [

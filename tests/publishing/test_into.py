@@ -69,6 +69,7 @@ def test_parameters_are_those_of_the_file(
 
 
 @pytest.mark.skipif(compiler() is None, reason="compiles C++")
+@pytest.mark.usefixtures("compiled_here")
 def test_compiled_code_reads_held_weights(families: Mapping[str, rammerge.Family], tmp_path: Path) -> None:
     family = families["tied"]
     model = loaded(family, torch.bfloat16)

@@ -82,6 +82,7 @@ def test_copies_are_counted_as_what_they_keep(models: Models, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(compiler() is None, reason="compiles C++")
+@pytest.mark.usefixtures("compiled_here")
 def test_compiled_and_eager(models: Models, tmp_path: Path) -> None:
     method = resolve("ram_plus", tensors=RULES)
     eager = merge(*models, method, tmp_path / "eager", MergeOptions("bfloat16", compile="never"))

@@ -57,6 +57,7 @@ def test_weights_are_recorded_and_belong_to_the_identity(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(compiler() is None, reason="compiles C++")
+@pytest.mark.usefixtures("compiled_here")
 def test_compiled_and_eager(tmp_path: Path) -> None:
     models, method = family(tmp_path), resolve("ties", None, {"density": 0.4}, weights=WEIGHTS)
     eager = merge(*models, method, tmp_path / "eager", MergeOptions("bfloat16", compile="never"))

@@ -228,6 +228,7 @@ def test_a_method_without_compiled_form_merges_and_says_why(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.usefixtures("compiled_here")
 def test_a_method_that_needs_whole_rows_compiles(
     tmp_path: Path, rammerge_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from rammerge.numerics.dtypes import DTYPES, from_torch
 from rammerge.rules import resolve
 from rammerge.system.toolchain import compiler
 from tests.engine.models import merge, merged_without_torch, weight_bytes, write_family
+from tests.fixtures.compiled import BuiltHere
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="compiles C++")
 
@@ -45,6 +46,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def loops(kernels: Path) -> list[Form]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAMMERGE_HOME", str(kernels))
+        patch.setattr(cache, "Build", BuiltHere)
         for build in [cache.start_build(signature) for signature in (SIGNATURE, MAGNITUDES)]:
             build.wait()
         runners = [cache.load(signature) for signature in (SIGNATURE, MAGNITUDES)]

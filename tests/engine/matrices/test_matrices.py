@@ -98,6 +98,7 @@ def content(models: Models, out: Path, **options: Any) -> dict[str, bytes]:
     return weight_bytes(merge(*models, METHOD, out, settings).path)
 
 
+@pytest.mark.usefixtures("compiled_here")
 def test_threads_blocks_and_compiled_code(models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = content(models, tmp_path / "one", threads=1)
     assert content(models, tmp_path / "many", threads=4) == expected
