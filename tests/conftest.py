@@ -1,15 +1,18 @@
 """Every test has a home of its own and no network; tiny models are built once a session and never written to."""
 
 import atexit
+import functools
+import gc
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import hypothesis
 import pytest
+import typer.main
 
 from evaluation.runners import pool
 from tasks.runtime.environment import activate
@@ -55,6 +58,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What runs models takes seconds to start. It stays for the next test that needs it.
 pool._IDLE_SECONDS = 3600.0
+
+# Tests that call the command line in this process do so a thousand times: it is built from its functions once.
+typer.main.get_command = functools.cache(typer.main.get_command)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Spare the garbage collector the million objects that collecting imports, now and in every test."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
