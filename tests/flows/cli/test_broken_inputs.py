@@ -56,6 +56,13 @@ def root(template: Path, tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
+def ask_only(root: Path, *suites: str) -> None:
+    """Have the recipe name no suite but these, where the others would be tried out a hundred times for nothing."""
+    evaluation = {**RECIPE["evaluation"], "suites": [f"./{suite}" for suite in suites]}
+    gates = [gate for gate in RECIPE["gates"] if isinstance(gate, str) or gate["suite"] in suites]
+    (root / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "evaluation": evaluation, "gates": gates}))
+
+
 def verdict(root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """Check the recipe; return the exit code and what stderr says."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as exit_:
@@ -71,6 +78,12 @@ def complaint(code: int, errors: str) -> str | None:
     if code not in (0, 2) or len(lines) != (code == 2) or "error: unexpected" in errors or "Traceback" in errors:
         return f"{code}: {errors}"
     return None
+
+
+@pytest.mark.parametrize("suites", [["words"], ["chat"], ["words", "chat"]])
+def test_what_is_not_damaged_is_accepted(suites: list[str], root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ask_only(root, *suites)
+    assert verdict(root, capsys)[0] == 0
 
 
 def remove(file: Path) -> None:
@@ -179,6 +192,7 @@ def test_odd_values_in_the_recipe(root: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("file", ["suite.yaml", "test.yaml"])
 def test_odd_values_in_a_suite(file: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ask_only(root, "words")
     # lm-eval's tag for functions is no plain YAML; as text it names the function all the same.
     task = (root / "words" / file).read_text().replace("!function ", "")
     (root / "words" / file).write_text(task)
@@ -192,6 +206,7 @@ def test_odd_values_in_a_suite(file: str, root: Path, capsys: pytest.CaptureFixt
 def test_odd_values_of_every_other_key_that_lm_eval_knows(
     odd: object, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    ask_only(root, "words")
     file = root / "words" / "test.yaml"
     task = file.read_text().replace("!function ", "")
     complaints = []
@@ -204,13 +219,16 @@ def test_odd_values_of_every_other_key_that_lm_eval_knows(
 
 
 @pytest.mark.parametrize(
-    "file",
+    ("file", "suites"),
     [
-        "tool/config.json",
-        "tool/generation_config.json",
-        "tool/tokenizer_config.json",
+        ("tool/config.json", ["chat"]),
+        ("tool/generation_config.json", ["chat"]),
+        ("tool/tokenizer_config.json", ["words", "chat"]),  # with the template and without
     ],
 )
-def test_odd_values_in_the_settings_of_a_model(file: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_odd_values_in_the_settings_of_a_model(
+    file: str, suites: list[str], root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask_only(root, *suites)
     found = odd_values_in(root / file, json.loads, json.dumps, lambda: complaint(*verdict(root, capsys)), depth=1)
     assert found == ""
