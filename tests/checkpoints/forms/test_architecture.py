@@ -196,12 +196,13 @@ def default_config(name: str) -> dict[str, Any]:
     """Return the default configuration of a class as its config.json would have it, with few layers."""
     settings = transformers.CONFIG_MAPPING[CLASSES[name]]()
     for part in (settings, *(getattr(settings, key, None) for key in settings.sub_configs)):
-        layers = getattr(part, "num_hidden_layers", None)
-        if isinstance(layers, int) and layers > 4:
-            part.num_hidden_layers = 4
-            for key, value in list(vars(part).items()):
-                if isinstance(value, list) and len(value) == layers:  # the kind of each layer
-                    setattr(part, key, value[:4])
+        for count in ("num_hidden_layers", "num_layers"):
+            layers = getattr(part, count, None)
+            if isinstance(layers, int) and layers > 4:
+                setattr(part, count, 4)
+                for key, value in list(vars(part).items()):
+                    if isinstance(value, list) and len(value) == layers:  # the kind of each layer
+                        setattr(part, key, value[:4])
     return {**settings.to_dict(), "architectures": [name]}
 
 

@@ -16,6 +16,7 @@ from lm_eval.api.task import TaskConfig
 
 from evaluation.runners import patience
 from evaluation.runners.rehearsal import rehearse
+from evaluation.runners.tasks import task_manager
 from evaluation.suites import load_suite
 from rammerge.errors import InputError
 from tests.evaluation.made import HANGS, write_model, write_suite, write_tokenizer
@@ -135,7 +136,13 @@ def test_process_docs_has_to_keep_items(body: str, reason: str, folder: Path, mo
         rehearse([load_suite(folder)], {"base": model})
 
 
-def test_an_unknown_task_is_named_with_the_nearest(folder: Path, model: Path) -> None:
+def test_an_unknown_task_is_named_with_the_nearest(
+    folder: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A library of no tasks in place of lm-eval's own, which takes seconds to index.
+    (tmp_path / "library").mkdir()
+    monkeypatch.setattr("lm_eval.tasks.manager.__file__", str(tmp_path / "library" / "manager.py"))
+    monkeypatch.setattr("evaluation.runners.rehearsal.task_manager", task_manager.__wrapped__)
     suite = yaml.safe_load((folder / "suite.yaml").read_text())
     suite["tasks"]["test"] = ["word_test"]
     (folder / "suite.yaml").write_text(yaml.safe_dump(suite))

@@ -216,7 +216,13 @@ def converse(command: list[str], answers: list[tuple[str, str]], cwd: Path) -> t
     return process.wait(), screen
 
 
+def rehearse(*suites: str) -> None:
+    """Write a recipe in this process, so that the next command finds its suites tried out, and starts no model."""
+    assert run("init", *MODELS, *(word for suite in suites for word in ("--suite", suite)), "--out", "other.yaml") == 0
+
+
 def test_it_asks_on_a_terminal(root: Path) -> None:
+    rehearse("zoo_tool", "zoo_code")
     command = [sys.executable, "-m", "rammerge", "init"]
     answers = [
         ("Base model", "./models/bse\r"),
@@ -236,6 +242,7 @@ def test_it_asks_on_a_terminal(root: Path) -> None:
 
 
 def test_what_is_given_is_not_asked_for_and_ctrl_d_writes_nothing(root: Path) -> None:
+    rehearse("zoo_tool")
     command = [sys.executable, "-m", "rammerge", "init", *MODELS]
     code, screen = converse(command, [("Suites, separated by spaces [later]: ", "\x04")], root)
     assert code == 130, screen
