@@ -22,7 +22,7 @@ fix: ## mend what ruff can mend by itself
 	$(BIN)/ruff format .
 
 test: check ## everything that CI runs
-	$(BIN)/pytest -n 3
+	$(BIN)/pytest -n 4
 	$(BIN)/pytest -n 2 -m servers
 
 demo: ## the zoo from merge to champion

@@ -17,7 +17,7 @@ from tests.evaluation.made import write_suite
 from tests.fixtures.pipeline import World
 from tests.flows.test_flow import run
 
-pytestmark = pytest.mark.usefixtures("prefect_api")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("prefect_api")]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from rammerge.errors import InputError
 from tests.fixtures.pipeline import World
 from tests.flows.test_flow import run
 
-pytestmark = pytest.mark.usefixtures("prefect_api")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("prefect_api")]
 
 TRIALS = 4
 SEARCH = {

@@ -16,7 +16,7 @@ from tests.fixtures.pipeline import World
 
 OWN_METHOD = Path(__file__).parents[2] / "examples" / "python" / "own_method.py"
 
-pytestmark = pytest.mark.usefixtures("prefect_api")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("prefect_api")]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from tests.fixtures.models import edit_config
 from tests.fixtures.sharded import save_dtensors
 from tests.fixtures.states import State, save_distributed
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore")]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from tasks.records.connection import client
 from tasks.records.registry import Release
 from tests.tasks.records.made import aliases, register
 
+pytestmark = pytest.mark.long
+
 
 def test_promotion_moves_the_aliases_along(model: Path, place: Path) -> None:
     for number in (1, 2, 3):
