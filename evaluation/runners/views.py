@@ -3,6 +3,7 @@
 lm-eval is imported by the first call.
 """
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ def asked(model: Any, tokenizer: Any, *, seq2seq: bool, batch_size: int = 1) -> 
         lm._model_generate = partial(_generate, lm._model_generate)
     else:
         lm._model_generate = partial(_answer, lm, lm._model_generate)
+        lm.generate_until = partial(_generate_until, lm, lm.generate_until)
     return lm
 
 
@@ -58,6 +60,32 @@ def answering(
     if render is not None:
         lm.apply_chat_template = lambda turns, **_: render(turns)
     return lm
+
+
+def _generate_until(lm: "HFLM", generate_until: Any, requests: "list[Instance]", **options: Any) -> list[str]:
+    """Encode each prompt once: lm-eval encodes it to order the prompts, and again to ask it."""
+    encode, encode_batch = lm.tok_encode, lm.tok_batch_encode
+    known: dict[str, array[int]] = {}
+
+    def remembered(text: str, **settings: Any) -> list[int]:
+        tokens: list[int] = encode(text, **settings)
+        if not settings:
+            known[text] = array("i", tokens)
+        return tokens
+
+    def padded(strings: Sequence[str], left_truncate_len: int, truncation: bool = False) -> Any:
+        if truncation or not known.keys() >= set(strings):
+            return encode_batch(strings, left_truncate_len=left_truncate_len, truncation=truncation)
+        encoded = [known[text].tolist()[-left_truncate_len:] for text in strings]
+        batch = lm.tokenizer.pad({"input_ids": encoded}, padding_side="left", return_tensors="pt")
+        return batch["input_ids"], batch["attention_mask"]
+
+    lm.tok_encode, lm.tok_batch_encode = remembered, padded
+    try:
+        answers: list[str] = generate_until(requests, **options)
+    finally:
+        lm.tok_encode, lm.tok_batch_encode = encode, encode_batch
+    return answers
 
 
 def _encode(lm: "HFLM", strings: Sequence[str], left_truncate_len: int, **_padding: Any) -> tuple[Any, Any]:
