@@ -102,7 +102,8 @@ def _git(directory: Path, *arguments: str) -> None:
     allowed = (f"protocol.{each}.allow=always" for each in _ALLOWED)
     settings = [part for setting in (*_SAFE, *allowed) for part in ("-c", setting)]
     # It must never ask for a password: nobody would answer.
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
+    ssh = f"{os.environ.get('GIT_SSH_COMMAND', 'ssh')} -o BatchMode=yes"
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": ssh}
     command = ["git", "-C", str(directory), *settings, *arguments]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_GIT_SECONDS)

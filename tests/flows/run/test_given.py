@@ -93,6 +93,16 @@ def test_a_git_reference_that_cannot_be_read_is_one_sentence(
         read(reference.format(address=address, commit=commit))
 
 
+def test_a_users_own_ssh_is_used_and_never_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\nexit 1\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH_COMMAND", f"{ssh} -i key")
+    with pytest.raises(RammergeError, match="of the recipe's repository failed"):
+        read(f"git+ssh://nowhere.invalid/x@{COMMIT}#recipe.yaml")
+    assert (tmp_path / "said").read_text().startswith("-i key -o BatchMode=yes ")
+
+
 def test_a_commit_that_the_repository_does_not_have_is_one_sentence(repository: tuple[str, str]) -> None:
     with pytest.raises(RammergeError, match="of the recipe's repository failed"):
         read(f"{repository[0]}@{COMMIT}#recipes/given.yaml")
