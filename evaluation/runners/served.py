@@ -18,6 +18,7 @@ from evaluation.runners.rehearsal import rehearse
 from evaluation.runners.views import answering
 from evaluation.suites import SPLITS, Split, Suite
 from rammerge.errors import InputError
+from rammerge.system.redaction import without_credentials
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -70,7 +71,7 @@ class ServedModel:
         self._served = Served(endpoint)
         self.conditions: Mapping[str, Any] = {
             "dtype": "unknown",
-            "device": f"{endpoint.model} at {endpoint.url}",
+            "device": f"{endpoint.model} at {without_credentials(endpoint.url)}",
             "batch_size": endpoint.concurrency,
             "lm_eval_version": version("lm_eval"),
             "transformers_version": "unknown",

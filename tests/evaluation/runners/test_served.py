@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from evaluation.backends.served import Endpoint
 from evaluation.runners.harness import evaluate_model
-from evaluation.runners.served import evaluate_served
+from evaluation.runners.served import ServedModel, evaluate_served
 from evaluation.runners.worker import Asked
 from evaluation.suites import Suite, load_suite
 from flows.cli.program import main
@@ -108,6 +108,11 @@ def test_scores_are_those_of_the_same_model_here(model: Path, suites: dict[str, 
     }
     assert any(0 < result.mean < 1 for result in there.values())
     assert all(result.dtype == "unknown" and result.device == f"tiny at {server.url}" for result in there.values())
+
+
+def test_a_password_in_the_address_is_in_no_result() -> None:
+    conditions = ServedModel(Endpoint("http://me:secret1@127.0.0.1/v1", "tiny"), {}).conditions
+    assert conditions["device"] == "tiny at http://127.0.0.1/v1"
 
 
 def test_answers_are_greedy_and_cut_at_every_end_of_the_task(
