@@ -104,10 +104,10 @@ class Served:
         return self._answers(kind, questions, _text)
 
     def score(self, questions: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
-        """Return for each context and continuation the log-likelihood of it, and whether each token is the likeliest.
+        """Return the log-likelihood of each continuation after its context, and whether each token is the likeliest.
 
-        The server is asked to repeat the text with the logarithm of each token's probability. A token counts if a part
-        of it is in the continuation.
+        The server is asked to repeat the text with the logarithm of each token's probability. A token counts if it has
+        a part in the continuation.
 
         Raises:
             InputError: as `generate`; also a server that does not give these numbers.

@@ -118,8 +118,8 @@ def check_decoding_settings(model_dir: Path) -> None:
 def try_out(model_dir: Path, *, device: str) -> tuple[str, bool]:
     """Return how the model in `model_dir` continues a short prompt, and whether its logits are finite.
 
-    A model that transformers does not run on text makes nothing of it. It is loaded by its own class, if transformers
-    has that, and its weights have to be finite.
+    The text is empty for a model that transformers does not run on text. Such a model is loaded by its own class, if
+    transformers has that, and its weights have to be finite.
 
     Raises:
         InputError: transformers cannot load the directory.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Beyond these a batch gains nothing.
 _MOST_ON_CPU, _MOST_ON_GPU = 128, 512
-# Of a GPU's free memory, and of a machine's memory, which is also the cache of the files of all models.
+# Shares of a GPU's free memory, and of a machine's memory, which also caches the files of all models.
 _SHARE_ON_GPU, _SHARE_ON_CPU = 0.9, 0.25
 _LONGEST = 8  # texts that are tokenized to find the one with most tokens
 

@@ -19,7 +19,7 @@ class Size(NamedTuple):
 
 
 def measure(reader: "HFLM", request: "Instance") -> Size:
-    """Return the size of a request for a model. Of a prompt that surely fits, the number of its bytes is enough."""
+    """Return the size of a request for a model. A prompt that surely fits is measured in bytes, which is enough."""
     if request.request_type == "generate_until":
         from lm_eval.models.utils import normalize_gen_kwargs
 
