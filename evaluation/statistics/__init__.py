@@ -11,11 +11,12 @@ their seeds are made from names by `resampling_seed`.
 """
 
 from evaluation.statistics.clustered import FEW_CLUSTERS, told_by_clusters
-from evaluation.statistics.comparing import Clusters, macro_average, macro_difference, mean, paired_difference
+from evaluation.statistics.comparing import macro_average, macro_difference, mean, paired_difference
 from evaluation.statistics.crossed import crossed_mean
 from evaluation.statistics.estimates import Difference, Estimate, resampling_seed
 from evaluation.statistics.hypotheses import holm, mcnemar_p, sign_flip_p
 from evaluation.statistics.intervals import RESAMPLES, bca_interval, mover_interval, tango_interval, wilson_interval
+from evaluation.statistics.sample import Clusters
 
 __all__ = [
     "FEW_CLUSTERS",

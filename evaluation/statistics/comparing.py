@@ -1,24 +1,20 @@
 """Means of one suite's scores, paired differences of two models, and their averages over suites."""
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from evaluation.statistics.clustered import Design, clustered_t, design
+from evaluation.statistics.clustered import Design, clustered_t
 from evaluation.statistics.estimates import Difference, Estimate, Scores
 from evaluation.statistics.hypotheses import mcnemar_p, sign_flip_p
 from evaluation.statistics.intervals import bca_interval, mover_interval, tango_interval, wilson_interval
+from evaluation.statistics.sample import NOISE, Clusters, Sample, checked, is_binary, without_noise
 
 _MCNEMAR = "exact McNemar"
 _SIGN_FLIP = "sign-flip permutation"
 _CLUSTER_FLIP = "sign-flip permutation of clusters"
-# Less than scores differ by, and more than sums of the same numbers in a different order do.
-_NOISE = 1e-12
-
-Clusters = Sequence[Hashable]
 
 
 def mean(scores: ArrayLike, *, clusters: Clusters | None = None, confidence: float = 0.95, seed: int = 0) -> Estimate:
@@ -32,10 +28,10 @@ def mean(scores: ArrayLike, *, clusters: Clusters | None = None, confidence: flo
         confidence: level of the interval.
         seed: of the bootstrap.
     """
-    sample = _Sample.of(_checked(scores), clusters)
+    sample = Sample.of(checked(scores), clusters)
     found = sample.design(usual=float(np.median(sample.values)))
     value = float(sample.values.mean())
-    if _all_binary(sample.values):
+    if is_binary(sample.values):
         n = sample.effective(found, confidence)
         limits = wilson_interval(float(sample.values.sum()) * (n / len(sample.values)), n, confidence)
         method = "Wilson"
@@ -58,17 +54,17 @@ def paired_difference(
     For related scores the signs of whole clusters flip; `evaluation.statistics.clustered` has their intervals. The
     arguments are those of `mean`.
     """
-    sample = _Sample.of_differences(ours, theirs, clusters)
+    sample = Sample.of_differences(ours, theirs, clusters)
     found = sample.design(usual=0.0)
     won, lost = int((sample.values > 0).sum()), int((sample.values < 0).sum())
-    binary = _all_binary(_checked(ours)) and _all_binary(_checked(theirs))
+    binary = is_binary(checked(ours)) and is_binary(checked(theirs))
     if binary:
         n = sample.effective(found, confidence)
         scale = n / len(sample.values)
         limits, method = tango_interval(won * scale, lost * scale, n, confidence), "Tango"
     else:
         limits, method = _limits(sample, found, confidence, seed, lowest=-1.0)
-    by_item = _without_noise(sample.values.reshape(sample.items, -1).sum(axis=1))
+    by_item = without_noise(sample.values.reshape(sample.items, -1).sum(axis=1))
     wins, losses = int((by_item > 0).sum()), int((by_item < 0).sum())
     test = _CLUSTER_FLIP if found else _MCNEMAR if binary else _SIGN_FLIP
     p_value = mcnemar_p(wins, losses) if test == _MCNEMAR else sign_flip_p([sample.exchangeable], seed=seed)
@@ -120,56 +116,13 @@ def macro_difference(
         p_value, test = mcnemar_p(wins, losses), _MCNEMAR
     else:
         grouped = zip(ours, theirs, clusters or [None] * len(suites), strict=True)
-        units = [_Sample.of_differences(our, their, own).exchangeable for our, their, own in grouped]
+        units = [Sample.of_differences(our, their, own).exchangeable for our, their, own in grouped]
         p_value, test = sign_flip_p(units, seed=seed), _CLUSTER_FLIP if _CLUSTER_FLIP in tests else _SIGN_FLIP
     return Difference(average.value, average.low, average.high, average.n, average.method, wins, losses, p_value, test)
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """The scores or differences of one suite, flat; where they are related, also the number of each one's cluster."""
-
-    values: Scores
-    items: int
-    codes: NDArray[np.intp] | None
-
-    @classmethod
-    def of(cls, scores: Scores, clusters: Clusters | None) -> "_Sample":
-        items = len(scores)
-        answers = 1 if scores.ndim == 1 else scores.shape[1]
-        labels: Clusters | None = range(items) if clusters is None and answers > 1 else clusters
-        if labels is None:
-            return cls(scores.ravel(), items, None)
-        if len(labels) != items:
-            raise ValueError(f"each item needs its cluster: there are {items} items and {len(labels)} clusters")
-        numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-        codes = np.array([numbers[label] for label in labels], dtype=np.intp)
-        return cls(scores.ravel(), items, codes.repeat(answers))
-
-    @classmethod
-    def of_differences(cls, ours: ArrayLike, theirs: ArrayLike, clusters: Clusters | None) -> "_Sample":
-        our_scores, their_scores = _checked(ours), _checked(theirs)
-        if our_scores.shape != their_scores.shape:
-            raise ValueError(f"paired scores need the same items, not {len(our_scores)} and {len(their_scores)}")
-        return cls.of(_without_noise(our_scores - their_scores), clusters)
-
-    @property
-    def exchangeable(self) -> Scores:
-        """The values whose signs are random if two models are alike; their mean is the mean."""
-        if self.codes is None:
-            return self.values
-        sums = np.asarray(np.bincount(self.codes, self.values), dtype=np.float64)
-        return sums * (len(sums) / len(self.values))
-
-    def design(self, *, usual: float) -> Design | None:
-        return None if self.codes is None else design(self.values, self.codes, usual=usual)
-
-    def effective(self, found: Design | None, confidence: float) -> float:
-        return len(self.values) if found is None else found.effective(len(self.values), confidence)
-
-
 def _limits(
-    sample: _Sample, found: Design | None, confidence: float, seed: int, *, lowest: float
+    sample: Sample, found: Design | None, confidence: float, seed: int, *, lowest: float
 ) -> tuple[tuple[float, float], str]:
     """Return the interval of the mean of any scores, and its name."""
     if found is not None:
@@ -187,25 +140,7 @@ def _bca_or_constant(values: Scores, confidence: float, seed: int, *, lowest: fl
     Up to a share z^2 / (n + z^2) of the items may behave otherwise unseen (Wilson's upper limit of 0 in n), and each
     may lie anywhere in [lowest, 1].
     """
-    if np.ptp(values) < _NOISE:
+    if np.ptp(values) < NOISE:
         value, unseen = float(values[0]), wilson_interval(0, len(values), confidence)[1]
         return value - unseen * (value - lowest), value + unseen * (1.0 - value)
     return bca_interval(values, confidence, seed=seed)
-
-
-def _without_noise(differences: Scores) -> Scores:
-    """Return differences with exactly 0 where two scores differ in their last bits only."""
-    return np.where(np.abs(differences) < _NOISE, 0.0, differences)
-
-
-def _checked(scores: ArrayLike) -> Scores:
-    values = np.asarray(scores, dtype=np.float64)
-    if values.ndim not in (1, 2) or values.size == 0:
-        raise ValueError(f"scores need the shape (n,) or (n, K) with n >= 1, not {values.shape}")
-    if not ((values >= 0) & (values <= 1)).all():
-        raise ValueError("scores must lie in [0, 1]")
-    return values
-
-
-def _all_binary(values: Scores) -> bool:
-    return bool(((values == 0) | (values == 1)).all())
