@@ -30,8 +30,8 @@ PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
 
 def make_agent(out: Path, name: str, settings: grpo.GrpoSettings, device: str, save_every: int) -> None:
     """Train the agent of one domain from `out/base` and write it below `out`, unless it is there already."""
-    folder = out / f"seed{settings.seed}" / name
-    if (folder / RECORD).is_file() and read_record(folder)["settings"] == asdict(settings):
+    folder, base = out / f"seed{settings.seed}" / name, digest_file(out / BASE / "model.safetensors").sha256
+    if is_finished(folder, settings, base):
         print(f"{name}: {folder} is finished", flush=True)
         return
 
@@ -39,17 +39,25 @@ def make_agent(out: Path, name: str, settings: grpo.GrpoSettings, device: str, s
         print(f"{name}: step {step}/{settings.steps}, {seen.seconds:.1f} s, reward {seen.reward:.3f}", flush=True)
 
     model, tokenizer = load(out / BASE, device)
-    scratch = folder.with_name(f".{name}-{settings.digest}")
+    scratch = folder.with_name(f".{name}-{settings.digest}-{base[:8]}")
     steps = grpo.train(
         model, tokenizer, DOMAINS[name], settings, device=device, scratch=scratch, save_every=save_every, report=say
     )
     save(model, tokenizer, folder)
-    write_record(folder, _record(out, folder, settings, steps, device))
+    write_record(folder, _record(base, folder, settings, steps, device))
     shutil.rmtree(scratch, ignore_errors=True)
 
 
+def is_finished(folder: Path, settings: grpo.GrpoSettings, base: str) -> bool:
+    """Tell whether the agent with these settings, from the base with that SHA-256 of its weights, is in `folder`."""
+    if not (folder / RECORD).is_file():
+        return False
+    record = read_record(folder)
+    return bool(record["settings"] == asdict(settings) and record["sha256"]["base"] == base)
+
+
 def _record(
-    out: Path, folder: Path, settings: grpo.GrpoSettings, steps: list[grpo.Step], device: str
+    base: str, folder: Path, settings: grpo.GrpoSettings, steps: list[grpo.Step], device: str
 ) -> dict[str, Any]:
     return {
         "method": "GRPO, AdamW, float32",
@@ -59,7 +67,7 @@ def _record(
         "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu, {torch.get_num_threads()} threads",
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "sha256": {
-            "base": digest_file(out / BASE / "model.safetensors").sha256,
+            "base": base,
             "agent": digest_file(folder / "model.safetensors").sha256,
         },
     }

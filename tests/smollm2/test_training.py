@@ -15,6 +15,7 @@ from examples.smollm2 import grpo
 from examples.smollm2 import train as train_script
 from examples.smollm2.domains import DOMAINS
 from examples.zoo import pretrain
+from examples.zoo.checkpoint import write_record
 from examples.zoo.tokenizer import build_tokenizer
 
 RECORDS = Path(grpo.__file__).parent / "records"
@@ -46,6 +47,14 @@ def test_a_training_that_was_interrupted_ends_as_if_it_never_was(tmp_path: Path)
     rewards_again, weights_again = train(tmp_path / "parts")
     assert rewards_again == rewards
     assert all(torch.equal(weight, weights_again[name]) for name, weight in weights.items())
+
+
+def test_an_agent_of_another_base_or_other_settings_is_trained_anew(tmp_path: Path) -> None:
+    assert not train_script.is_finished(tmp_path, SETTINGS, "a")
+    write_record(tmp_path, {"settings": asdict(SETTINGS), "sha256": {"base": "a"}})
+    assert train_script.is_finished(tmp_path, SETTINGS, "a")
+    assert not train_script.is_finished(tmp_path, SETTINGS, "b")
+    assert not train_script.is_finished(tmp_path, replace(SETTINGS, steps=5), "a")
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
