@@ -3,8 +3,11 @@
 import multiprocessing
 import os
 import socket
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
@@ -14,16 +17,31 @@ from typing import Any
 from evaluation.runners import pool
 
 _CLEAN = multiprocessing.get_context("forkserver")
-_CLEAN.set_forkserver_preload(["benchmarks.soak.preloaded", __name__])
+_PRELOADED = "benchmarks.soak.preloaded"
+_LONGEST_MESSAGE = 1 << 20
 
 
 class Command:
     """A command of rammerge in a process of its own, forked from one that has imported what commands need."""
 
-    def __init__(self, arguments: Sequence[str], log: Path) -> None:
-        """Start it; what it prints goes to `log`."""
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        log: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        before: Callable[[], object] | None = None,
+    ) -> None:
+        """Start it.
+
+        Args:
+            arguments: the words after `rammerge`.
+            log: what it prints is appended to this file.
+            environment: its variables; by default those of the process that it is forked from.
+            before: a function that can be pickled, to call in the process first.
+        """
         self.log = log
-        self._process = _CLEAN.Process(target=_command, args=(list(arguments), log))
+        self._process = _CLEAN.Process(target=_command, args=(list(arguments), log, environment, before))
         self._process.start()
 
     def ended(self, seconds: float | None = None) -> bool:
@@ -54,17 +72,28 @@ class Command:
         return self.log.read_text("utf-8", errors="replace") if self.log.exists() else ""
 
 
-def start_forking() -> None:
-    """Start the process that commands are forked from, which takes the environment as it is now."""
+def start_forking(preloaded: str = _PRELOADED) -> None:
+    """Start the process that commands are forked from, which takes the environment as it is now.
+
+    Args:
+        preloaded: the module that imports what commands need.
+    """
+    _CLEAN.set_forkserver_preload([preloaded, __name__])
     resource_tracker.ensure_running()
     forkserver.ensure_running()
 
 
-def _command(arguments: list[str], log: Path) -> None:
+def _command(
+    arguments: list[str], log: Path, environment: Mapping[str, str] | None, before: Callable[[], object] | None
+) -> None:
     """Run a command; what it and its children print is appended to `log`."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(output, stream)
+    if environment is not None:
+        take(environment)
+    if before is not None:
+        before()
     from flows.cli.program import main
 
     pool._start = _Forker(pool._start)
@@ -72,51 +101,85 @@ def _command(arguments: list[str], log: Path) -> None:
     main()
 
 
-class _Forker:
-    """Starts the first process that runs models by a fork, which has imported what that takes seconds to import.
+def take(environment: Mapping[str, str]) -> None:
+    """Have the variables of a process that was started with `environment`, and Prefect's settings by them."""
+    os.environ.clear()
+    os.environ.update(environment)
+    from prefect.context import refresh_global_settings_context
 
-    It forks at once, before there are threads, whose locks a fork would inherit.
+    with warnings.catch_warnings(action="ignore"):  # that there is no home yet
+        refresh_global_settings_context()
+
+
+class Spare:
+    """A process that was forked at once, before there were threads, whose locks a fork would inherit.
+
+    It waits for the one thing that it is to do. If it is never told, it ends with the process that forked it.
     """
 
-    def __init__(self, start: Callable[[socket.socket], Any]) -> None:
-        self._start = start
+    def __init__(self, work: Callable[[bytes, int], object]) -> None:
+        """Fork it. `work` is what it does with the message and the open file that it is given."""
         self._control, theirs = socket.socketpair()
-        run = os.getpid()
         self._pid: int | None = os.fork()
         if self._pid == 0:
             os.setsid()
             self._control.close()
-            _, given, _, _ = socket.recv_fds(theirs, 1, 1)
-            if given:  # otherwise the run has ended
-                from evaluation.runners.worker import main
-
-                main(run, given[0])
+            message, given, _, _ = socket.recv_fds(theirs, _LONGEST_MESSAGE, 1)
+            if given:  # otherwise the command has ended
+                work(message, given[0])
             os._exit(0)
         theirs.close()
 
+    def begin(self, message: bytes, file: int) -> "Forked | None":
+        """Have it begin, and return it; None if it had begun already."""
+        if self._pid is None:
+            return None
+        pid, self._pid = self._pid, None
+        socket.send_fds(self._control, [message], [file])
+        return Forked(pid)
+
+
+class _Forker:
+    """Starts the first process that runs models by a fork, which has imported what that takes seconds to import."""
+
+    def __init__(self, start: Callable[[socket.socket], Any]) -> None:
+        self._start, command = start, os.getpid()
+
+        def run_models(_: bytes, connection: int) -> None:
+            from evaluation.runners.worker import main
+
+            main(command, connection)
+
+        self._spare = Spare(run_models)
+
     def __call__(self, connection: socket.socket) -> Any:
         """Start a process that answers at the other end of `connection`."""
-        if self._pid is None:
-            return self._start(connection)
-        pid, self._pid = self._pid, None
-        socket.send_fds(self._control, [b"\0"], [connection.fileno()])
-        return _Forked(pid)
+        return self._spare.begin(b"\0", connection.fileno()) or self._start(connection)
 
 
 @dataclass
-class _Forked:
+class Forked:
     """A child that was forked, as `subprocess.Popen` shows one."""
 
     pid: int
-    ended: bool = False
+    returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Return 0 if it has ended, else None."""
-        self.ended = self.ended or os.waitpid(self.pid, os.WNOHANG) != (0, 0)
-        return 0 if self.ended else None
+        """Return how it ended, or None if it has not."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
 
-    def wait(self) -> None:
-        """Wait for its end."""
-        if not self.ended:
-            os.waitpid(self.pid, 0)
-            self.ended = True
+    def wait(self, seconds: float | None = None) -> int:
+        """Return how it ended, once it has.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not in these seconds.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while (code := self.poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("a fork", seconds or 0.0)
+            time.sleep(0.005)
+        return code

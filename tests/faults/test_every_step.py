@@ -5,13 +5,11 @@ In the end one version is registered and serves, and one run is recorded.
 """
 
 import errno
-import multiprocessing
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 
 import pytest
 
@@ -21,13 +19,11 @@ from rammerge.system.servers import free_port
 from tasks.records.connection import client
 from tasks.records.registry import releases
 from tasks.runtime.environment import activate
+from tests.fixtures import forked
 from tests.fixtures.pipeline import World
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.long]
 
-# Forks of this process would inherit locks that threads of Prefect's hold here.
-_CLEAN = multiprocessing.get_context("forkserver")
-_CLEAN.set_forkserver_preload(["benchmarks.soak.preloaded", __name__])
 KINDS = [
     *("rehearsal", "demands", "fetch", "preflight", "extract", "merge", "smoke", "suite", "evaluate"),
     *("compare", "gate", "report", "track", "register", "promote"),
@@ -60,20 +56,15 @@ def world(prefect: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
         yield world
 
 
-def run(world: World, fault: str, where: str) -> tuple[int | None, str]:
+def run(world: World, fault: str, where: str) -> tuple[int, str]:
     """Run the recipe until a fault strikes at the end of a step; return the exit code, and the last line printed."""
-    log = world.root / "log"
-    process = _CLEAN.Process(target=_run, args=(os.environ | world.environment(), world.recipe, fault, where, log))
-    process.start()
-    process.join()
-    return process.exitcode, log.read_text("utf-8").strip().splitlines()[-1]
+    variables = world.environment() | {"PREFECT_API_URL": os.environ["PREFECT_API_URL"]}
+    code, said = forked.run(variables, "run", str(world.recipe), before=partial(strike, fault, where))
+    return code, said.strip().splitlines()[-1]
 
 
-def _run(environment: dict[str, str], recipe: Path, fault: str, where: str, log: Path) -> None:
-    os.environ.update(environment)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for stream in (1, 2):
-        os.dup2(output, stream)
+def strike(fault: str, where: str) -> None:
+    """Have a fault strike in this process as the output of a kind of step is to get its name."""
     finish = making._finish
 
     def struck(kind: str, key: str, began: float, together: int) -> Entry:
@@ -84,10 +75,6 @@ def _run(environment: dict[str, str], recipe: Path, fault: str, where: str, log:
         return finish(kind, key, began, together)
 
     making._finish = struck
-    from flows.cli.program import main
-
-    sys.argv = ["rammerge", "run", str(recipe)]
-    main()
 
 
 @pytest.mark.parametrize("fault", ["disk full", "killed"])

@@ -6,16 +6,16 @@ recorded, registered or promoted twice. A database that another process has lock
 
 import os
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from unittest.mock import patch
+from uuid import uuid4
 
 import pytest
 
+from benchmarks.soak.commands import Command
 from benchmarks.soak.machine import Kept
 from benchmarks.soak.world import served_mlflow
 from flows.servers.local import prefect_server
@@ -23,7 +23,9 @@ from rammerge.system.servers import LOOPBACK, free_port
 from tasks.records.connection import client
 from tasks.records.registry import releases
 from tasks.runtime.environment import activate
+from tests.fixtures import forked
 from tests.fixtures.pipeline import World
+from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.servers
 _LOCKED_SECONDS = 3.0
@@ -42,24 +44,20 @@ class Site:
             "MLFLOW_TRACKING_URI": f"http://{LOOPBACK}:{ports[1]}",
         }
 
-    def start(self, until: str, *, backoff: float = 0.05) -> "subprocess.Popen[str]":
+    def start(self, until: str, *, backoff: float = 0.05) -> Command:
         """Start a run, and return once it has printed that a step has ended."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rammerge", "run", str(self.world.recipe)],
-            env=os.environ | self.world.environment() | self.addresses | {"RAMMERGE_BACKOFF_SECONDS": str(backoff)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stderr is not None
-        assert any(f"  {until} " in line for line in process.stderr), f"ended before {until}"
+        variables = self.world.environment() | self.addresses | {"RAMMERGE_BACKOFF_SECONDS": str(backoff)}
+        log = self.world.root / f"{uuid4().hex}.log"
+        process = forked.start(variables, "run", str(self.world.recipe), log=log)
+        wait_until(lambda: f"  {until} " in process.said or process.ended(0), f"the step {until}")
+        assert f"  {until} " in process.said, f"ended before {until}: {process.said}"
         return process
 
-    def end(self, process: "subprocess.Popen[str]") -> tuple[int, str]:
-        """Wait for a run; return its exit code and all that it printed since."""
-        output, errors = process.communicate()
-        assert "Traceback" not in errors and "unexpected" not in errors, errors
-        return process.returncode, output + errors
+    def end(self, process: Command) -> tuple[int, str]:
+        """Wait for a run; return its exit code and all that it printed."""
+        process.ended()
+        assert "Traceback" not in process.said and "unexpected" not in process.said, process.said
+        return process.code, process.said
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 
 from flows.servers.local import mlflow_server
 from rammerge.system.servers import free_port
+from tests.fixtures import forked
 from tests.fixtures.addresses import nobody
 from tests.fixtures.canaries import VARIABLES, leaking_files
 from tests.fixtures.pipeline import World
@@ -90,7 +91,7 @@ def test_an_error_does_not_tell_the_credentials(world: World, words: tuple[str, 
     command = [*words, str(world.write(merges=["ram"]))] if words == ("run",) else [*words]
     with nobody() as place:
         told = environment(world, f"http://planted:{PASSWORD}@{place}") | fast
-        done = subprocess.run([*COMMAND, *command, "--debug"], env=told, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert not [secret for secret in SECRETS if secret in done.stdout + done.stderr]
+        code, said = forked.run(told, *command, "--debug")
+    assert code != 0
+    assert not [secret for secret in SECRETS if secret in said]
     assert leaking_files(world.root, SECRETS) == []

@@ -1,23 +1,19 @@
 """Contract of pruning records: what is removed is gone from both databases, and the next run finds everything done."""
 
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.fixtures import forked
 from tests.fixtures.pipeline import World
 
 pytestmark = pytest.mark.servers
 
 
 def rammerge(world: World, *words: str) -> str:
-    command = [sys.executable, "-m", "rammerge", *words]
-    done = subprocess.run(command, env=world.environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    return done.stdout + done.stderr
+    return forked.finish(world.environment(), *words)
 
 
 def count(home: Path, database: str, table: str) -> int:

@@ -26,6 +26,7 @@ from rammerge.storage import Place, open_place, try_place
 from rammerge.store import entries, sharing
 from tasks.records import promotion
 from tests.evaluation.made import write_model
+from tests.fixtures import forked
 from tests.fixtures.pipeline import World
 from tests.fixtures.sharing import go_to, never
 from tests.fixtures.waiting import no_hanging, wait_until
@@ -266,12 +267,7 @@ def test_a_bucket_is_pruned_and_what_is_put_there_again_is_whole(
 def run(world: World, home: Path, bucket: ObjectStore, *words: str) -> str:
     """Run a command as on a machine with that home, and return what it prints."""
     world.home = home
-    environment = os.environ | world.environment() | bucket.environment
-    done = subprocess.run(
-        [sys.executable, "-m", "rammerge", *words], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return forked.finish(world.environment() | bucket.environment, *words)
 
 
 def test_a_second_machine_finds_everything_done(place: Place, bucket: ObjectStore, tmp_path: Path) -> None:

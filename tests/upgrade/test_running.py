@@ -5,14 +5,13 @@ Content that is registered already stays one version, and the champion is who it
 
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from tests.upgrade.make import HOMES, environment, place
+from tests.fixtures import forked
+from tests.upgrade.make import HOMES, place
 
 pytestmark = pytest.mark.servers
 
@@ -23,11 +22,7 @@ def test_the_same_recipe_again(home: Path) -> None:
         tar.extractall(directory, filter="data")
 
         def run(*words: str, home: str = "home") -> str:
-            command = [sys.executable, "-m", "rammerge", *words]
-            variables = environment() | {"RAMMERGE_HOME": str(directory / home)}
-            done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-            assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-            return done.stdout + done.stderr
+            return forked.finish({"RAMMERGE_HOME": str(directory / home), "HF_HUB_OFFLINE": "1"}, *words)
 
         versions = run("releases", "tiny")
         assert "ready to run" in run("check", str(directory / "recipe.yaml"))
@@ -41,10 +36,11 @@ def test_the_same_recipe_again(home: Path) -> None:
         run("backup", str(directory / "kept"))
         run("restore", str(directory / "kept"), home="elsewhere")
         shutil.rmtree(directory / "home")
-        for _ in range(2):
+        for pruned in (False, True):
+            if pruned:
+                run("prune", "--unused-days", "0", "--records", "0", home="elsewhere")
             assert _numbers(run("releases", "tiny", home="elsewhere")) == _numbers(versions)
             assert run("report", str(directory / "recipe.yaml"), home="elsewhere")
-            run("prune", "--unused-days", "0", "--records", "0", home="elsewhere")
 
 
 def _numbers(listed: str) -> list[tuple[str, str]]:
