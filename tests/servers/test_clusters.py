@@ -5,6 +5,7 @@ workers do is seen in the run's process.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from tasks.steps.merging import merge
 from tasks.steps.overlap import extract
 from tasks.steps.sources import fetch, preflight
 from tests.engine.models import sparse_family, weight_bytes, write_family
+from tests.evaluation.made import write_suite
 
 pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("prefect_api")]
 
@@ -53,14 +55,15 @@ def kill_once():
         return
     wait(shards)
     try:
-        (HERE / "armed").unlink()
+        (HERE / "armed-for-merging").unlink()
     except FileNotFoundError:
         return
-    (HERE / "killed.json").write_text(json.dumps({path.name: path.stat().st_mtime_ns for path in shards()}))
+    times = {f"{path.parents[1].name}/{path.name}": path.stat().st_mtime_ns for path in shards()}
+    (HERE / "killed.json").write_text(json.dumps(times))
     os.kill(os.getpid(), signal.SIGKILL)
 
 def kernel(block):
-    if (HERE / "armed").exists():
+    if (HERE / "armed-for-merging").exists():
         kill_once()
     return Update(sum(block.deltas) * block.coefficients[0, 0])
 
@@ -79,7 +82,7 @@ HERE = Path(__file__).parent
 
 def ranked(block):
     try:
-        (HERE / "armed").unlink()
+        (HERE / "armed-for-counting").unlink()
     except FileNotFoundError:
         return block.deltas
     until = time.monotonic() + 60
@@ -107,17 +110,19 @@ def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
-def write_recipe(root: Path, method: str, module: str, code: str = "") -> Path:
-    """Write a recipe over three agents, of which each tensor is a shard, and the `module` that it trusts."""
+def write_recipe(root: Path, codes: Mapping[str, str]) -> Path:
+    """Write a recipe over three agents, of which each tensor is a shard, and over a method in each of some modules."""
     write_family(root, *sparse_family(SHAPES, [0.3, 0.4, 0.2]))
-    (root / f"{module}.py").write_text(code)
+    write_suite(root / "words", sizes=(1, 1))
+    for module, code in codes.items():
+        (root / f"{module}.py").write_text(code)
     content = {
         "name": "tiny",
         "base": "base",
         "agents": {f"agent{index}": f"agent{index}" for index in range(3)},
-        "merges": [{"method": method, "name": "it"}],
-        "trust": [module],
-        "evaluation": "none",
+        "merges": [{"method": f"{module}:METHOD", "name": module} for module in codes],
+        "trust": list(codes),
+        "evaluation": {"suites": ["./words"]},  # which chooses one of several variants; here nothing is scored
         "output": {"dtype": "bfloat16", "shard_size": "7KB"},
         "compute": {"parts": 2},
     }
@@ -126,8 +131,8 @@ def write_recipe(root: Path, method: str, module: str, code: str = "") -> Path:
 
 
 @flow(task_runner=workers())
-def merging(recipe: Path) -> Path:
-    """Merge as the pipeline does, up to the finished model."""
+def merging(recipe: Path) -> dict[str, Path]:
+    """Merge as the pipeline does, up to the finished models."""
     todo = plan(recipe)
     spec = todo.recipe
     with steps_on(spec.compute):
@@ -138,19 +143,24 @@ def merging(recipe: Path) -> Path:
         counted = count_parts(todo, sources, checked)
         overlap = extract.submit(base, agents, todo.groups, spec.output.resize, spec.compute, checked, counted)
         settle(*counted, overlap)
-        parts = merge_parts(todo, sources, overlap.result(), ["it"])
-        given = (todo.variants["it"], spec.output, spec.compute, overlap)
-        merged = merge.submit("it", base, agents, todo.groups, *given, parts=parts.merged)
-        settle(merged)
-        return Path(merged.result().path)
+        parts = merge_parts(todo, sources, overlap.result(), list(todo.variants))
+        merged = {
+            name: merge.submit(
+                name, base, agents, todo.groups, method, spec.output, spec.compute, overlap, parts=parts.merged
+            )
+            for name, method in todo.variants.items()
+        }
+        settle(*merged.values())
+        return {name: Path(model.result().path) for name, model in merged.items()}
 
 
-def weights_of_one_process(recipe: Path, out: Path) -> dict[str, bytes]:
-    """Merge with the library alone, and return the weights."""
+def weights_of_one_process(recipe: Path, out: Path) -> dict[str, dict[str, bytes]]:
+    """Merge with the library alone, and return the weights of each variant."""
     todo = plan(recipe)
     family = Family.open(todo.base.source, {name: origin.source for name, origin in todo.agents.items()})
-    merge_family(family, todo.variants["it"].resolved(), out, merge_options(todo.recipe.output, todo.recipe.compute))
-    return weights(out)
+    for name, method in todo.variants.items():
+        merge_family(family, method.resolved(), out / name, merge_options(todo.recipe.output, todo.recipe.compute))
+    return {name: weights(out / name) for name in todo.variants}
 
 
 def weights(model: Path) -> dict[str, bytes]:
@@ -158,41 +168,36 @@ def weights(model: Path) -> dict[str, bytes]:
 
 
 def test_two_workers_make_the_bytes_of_one_process_also_when_one_is_killed(runner: str, tmp_path: Path) -> None:
-    module = f"mortal_on_{runner}"
-    recipe = write_recipe(tmp_path, f"{module}:METHOD", module, MORTAL)
+    """One is killed while it counts, and another while it merges."""
+    # Modules of their own for each cluster, because this process imports them by their names.
+    mortal, counting = f"mortal_on_{runner}", f"counting_on_{runner}"
+    recipe = write_recipe(tmp_path, {mortal: MORTAL, counting: COUNTING})
     expected = weights_of_one_process(recipe, tmp_path / "out")
-    (tmp_path / "armed").touch()
-    events: list[Event] = []
+    for work in ("counting", "merging"):
+        (tmp_path / f"armed-for-{work}").touch()
+    ended: list[str] = []
 
     def listener(event: Event) -> None:
-        events.append(event)
+        if event.state == "done":
+            ended.append(event.step)
         if event.step.startswith("merge part") and event.state == "running":
             (tmp_path / "heard").touch()  # until then no worker merges anything
 
     with listening(listener):
         merged = merging(recipe)
-    assert weights(merged) == expected
-    assert len(expected) == len(SHAPES)
+    assert {name: weights(model) for name, model in merged.items()} == expected
+    assert all(len(files) == len(SHAPES) for files in expected.values())
+
+    (counted,) = map(Path, (tmp_path / "killed.txt").read_text().splitlines())
+    assert counted.stat().st_mtime_ns < (tmp_path / "killed.txt").stat().st_mtime_ns, "it was counted once"
     finished = json.loads((tmp_path / "killed.json").read_text())
-    records = {path.name: path for path in (home() / "store" / "merge_part").glob("*/*/records/*.json")}
+    records = {
+        f"{path.parents[1].name}/{path.name}": path
+        for path in (home() / "store" / "merge_part").glob("*/*/records/*.json")
+    }
     assert finished and all(records[name].stat().st_mtime_ns == time for name, time in finished.items())
     fetched = [f"fetch {name}" for name in ("base", "agent0", "agent1", "agent2")]
     parts = ["overlap part 1 of 2", "overlap part 2 of 2", *(f"merge part {number} of 2" for number in range(3))]
-    ended = [event.step for event in events if event.state == "done"]
-    assert sorted(ended) == sorted([*fetched, "preflight", "extract task vectors", *parts, "merge it"])
-
-
-def test_statistics_are_those_of_one_process_also_when_a_worker_is_killed_that_counts(
-    runner: str, tmp_path: Path
-) -> None:
-    module = f"counting_on_{runner}"
-    recipe = write_recipe(tmp_path, f"{module}:METHOD", module, COUNTING)
-    expected = weights_of_one_process(recipe, tmp_path / "out")
-    (tmp_path / "armed").touch()
-    ended: list[str] = []
-    with listening(lambda event: ended.append(event.step) if event.state == "done" else None):
-        assert weights(merging(recipe)) == expected
-    (counted,) = map(Path, (tmp_path / "killed.txt").read_text().splitlines())
-    assert counted.stat().st_mtime_ns < (tmp_path / "killed.txt").stat().st_mtime_ns, "it was counted once"
     counts = [f"statistics part {number} of 2, round {turn}" for turn in (1, 2) for number in (1, 2)]
-    assert sorted(step for step in ended if step.startswith("statistics")) == sorted(counts)
+    last = [f"merge {mortal}", f"merge {counting}"]
+    assert sorted(ended) == sorted([*fetched, "preflight", "extract task vectors", *parts, *counts, *last])
