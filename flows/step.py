@@ -16,7 +16,7 @@ from rammerge.system.home import home
 from rammerge.system.redaction import redact, without_secrets
 from tasks.runtime.environment import activate
 from tasks.runtime.limits import limit_steps
-from tasks.runtime.models import ended_by_interrupt
+from tasks.runtime.models import ended_by_interrupt, none_expected
 from tasks.runtime.runner import workers
 from tasks.runtime.step import Step
 from tasks.steps.activations import activations
@@ -62,7 +62,7 @@ def step(
     activate()
     store.share(shared)
     limit_steps(timeout)
-    with alive():
+    with alive(), none_expected():
         try:
             _require_same_home(home, asked_by)
             settle(STEPS[kind].submit(**read(arguments)))

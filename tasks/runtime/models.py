@@ -21,6 +21,7 @@ R = TypeVar("R")
 
 _pool = Pool()
 _interrupted = threading.Event()
+_elsewhere = threading.Event()
 
 
 @contextmanager
@@ -117,7 +118,18 @@ def call_beside_models(function: Callable[..., None], **arguments: str) -> None:
 
 def expect_models() -> None:
     """Begin to start what runs models, which takes seconds; returns at once."""
-    _pool.warm_up()
+    if not _elsewhere.is_set():
+        _pool.warm_up()
+
+
+@contextmanager
+def none_expected() -> Iterator[None]:
+    """While the context lasts, `expect_models` does nothing: the next steps, which run models, run elsewhere."""
+    _elsewhere.set()
+    try:
+        yield
+    finally:
+        _elsewhere.clear()
 
 
 @contextmanager

@@ -225,3 +225,13 @@ def test_a_gpu_that_fails_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(RuntimeError, match="illegal memory access"), merging_on("cuda:0"):
         pass
     assert turns.GPUS.take(["0"], timeout=0) == "0"
+
+
+def test_a_process_of_one_step_starts_nothing_for_the_models_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[bool] = []
+    monkeypatch.setattr(models._pool, "warm_up", lambda: started.append(True))
+    with models.none_expected():
+        models.expect_models()
+    assert not started
+    models.expect_models()
+    assert started
