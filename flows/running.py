@@ -15,7 +15,7 @@ from tasks.runtime.models import expect_models
 
 if TYPE_CHECKING:
     from flows.run.outcome import Outcome
-    from tasks.runtime.progress import Listener
+    from tasks.runtime.progress import Event, Listener
 
 Display = Callable[[int], "AbstractContextManager[Listener]"]
 
@@ -47,13 +47,24 @@ def run(recipe: Path, display: Display, runner: str | None = None) -> "Outcome":
 
         todo = plan(recipe)
         check(todo)
-        with answering(), display(todo.steps) as listener, listening(listener):
+        ended: list[Event] = []
+        with answering(), display(todo.steps) as listener, listening(listener), listening(_noting_ends(ended)):
             state: Any = merge_and_evaluate(recipe, return_state=True)
             flow_run = state.state_details.flow_run_id
-            if wait_until_recorded(flow_run) and state.is_completed():
+            if wait_until_recorded(flow_run, len(ended)) and state.is_completed():
                 strike_off(flow_run)
         outcome: Outcome = state.result()
     return outcome
+
+
+def _noting_ends(ended: "list[Event]") -> "Listener":
+    """Return a listener that notes the ends of steps that have begun, each of which Prefect has on record some time."""
+
+    def note(event: "Event") -> None:
+        if event.kind and event.state in ("done", "cached", "failed"):
+            ended.append(event)
+
+    return note
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from flows.servers.dashboards import running_dashboard
@@ -15,8 +16,13 @@ from rammerge.system.redaction import redact
 from rammerge.system.servers import free_port
 from tasks.records import pages
 
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import TaskRun
+
 _ANSWER_SECONDS = 5.0
 _RECORDING_SECONDS = 5.0
+_PAGE = 200
 
 
 @contextmanager
@@ -130,22 +136,38 @@ def _using(server: str, *, stays: bool) -> Iterator[None]:
             APILogWorker.drain_all()  # ends all of Prefect's services, which would talk to this server in the next run
 
 
-def wait_until_recorded(flow_run: UUID) -> bool:
+def wait_until_recorded(flow_run: UUID, steps: int) -> bool:
     """Wait until Prefect's database has the log and the end of every step, which it learns a moment after the flow.
+
+    Args:
+        flow_run: that has ended.
+        steps: how many of its steps have ended.
 
     Returns:
         Whether it has, a few seconds after the flow.
     """
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
     from prefect.logging.handlers import APILogWorker
 
     APILogWorker.drain_all()
     deadline = time.monotonic() + _RECORDING_SECONDS
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
-            runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])))
-            if all(run.state is not None and run.state.is_final() for run in runs):
+            known = _task_runs(client, flow_run)
+            if len(known) >= steps and all(run.state is not None and run.state.is_final() for run in known):
                 return True
             time.sleep(0.05)
     return False
+
+
+def _task_runs(client: "SyncPrefectClient", flow_run: UUID) -> "list[TaskRun]":
+    """Return the steps of a run that Prefect knows of, of which it tells 200 at a time."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    which = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
+    known: list[TaskRun] = []
+    while True:
+        page = client.read_task_runs(flow_run_filter=which, limit=_PAGE, offset=len(known))
+        known += page
+        if len(page) < _PAGE:
+            return known
