@@ -28,7 +28,7 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_step_that_it_has_not_heard_of_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended, running = (SimpleNamespace(state=state) for state in (Completed(), Running()))
+    ended, running = SimpleNamespace(state=Completed()), SimpleNamespace(state=Running())
     told = [[ended], [ended, running], [ended, ended]]
     client = MagicMock()
     client.__enter__.return_value.read_task_runs = lambda **_: told.pop(0)
