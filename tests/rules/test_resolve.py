@@ -42,6 +42,10 @@ def test_overrides_go_over_presets() -> None:
         (("ties", None, {"density": "much"}), r"parameter 'density' of method 'ties'.*not 'much'"),
         (("average", None, {"scale": 1}), r"its parameters: none"),
         (
+            ("dare", None, {"drop_rate": 1 - 1e-9}),
+            r"^parameter 'drop_rate' of method 'dare': is 1 in float32",
+        ),
+        (
             ("breadcrumbs", None, {"drop_smallest": 0.6, "drop_largest": 0.4}),
             r"^method 'breadcrumbs': drop_smallest and drop_largest together leave nothing; make their sum less than 1",
         ),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from rammerge.engine.blocks import Block, Rows, Update, total
 from rammerge.engine.passes.magnitudes import KeptMagnitudes
@@ -20,6 +21,20 @@ if TYPE_CHECKING:
 _SCALE, _THRESHOLD, _DROP, _MEAN = range(4)
 
 
+def _leaves_something(rate: float) -> float:
+    # Kernels compute in float32, and divide by 1 - rate.
+    if struct.unpack("f", struct.pack("f", rate))[0] == 1.0:
+        raise ValueError("is 1 in float32, and then nothing is left; give at most 0.9999999")
+    return rate
+
+
+DropRate = Annotated[
+    float,
+    Field(ge=0, lt=1, description="probability with which an element is dropped"),
+    AfterValidator(_leaves_something),
+]
+
+
 class TiesParams(Params):
     """TIES's trimming and merging."""
 
@@ -32,14 +47,14 @@ class TiesParams(Params):
 class DareParams(Params):
     """DARE with task arithmetic."""
 
-    drop_rate: float = Field(0.9, ge=0, lt=1, description="probability with which an element is dropped")
+    drop_rate: DropRate = 0.9
     scale: float = Field(1.0, ge=0, description="factor of the sum of the dropped and rescaled task vectors")
 
 
 class DareTiesParams(TiesParams):
     """DARE before TIES."""
 
-    drop_rate: float = Field(0.9, ge=0, lt=1, description="probability with which an element is dropped")
+    drop_rate: DropRate = 0.9
     density: float = Field(1.0, gt=0, le=1, description="share of each dropped task vector that trimming keeps")
 
 
