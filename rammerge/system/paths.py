@@ -28,6 +28,16 @@ def exists(path: Path, *, follow: bool = True) -> bool:
     """
     try:
         path.stat(follow_symlinks=follow)
+    except PermissionError:  # something may be there, and whoever opens it says that it may not be read
+        return True
     except (OSError, ValueError):
         return False
     return True
+
+
+def is_directory(path: Path) -> bool:
+    """Tell whether a directory is at `path`, as far as this user may look."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

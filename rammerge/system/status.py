@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from rammerge.system.paths import exists
+from rammerge.system.paths import is_directory
 
 # How far below a directory its weights are looked for (rammerge.checkpoints.forms.folders), and one more.
 _LEVELS = 5
@@ -27,7 +27,7 @@ def directory_state(path: Path) -> str | None:
 
     Trainers keep the weights some levels below the directory that a user names.
     """
-    if not (exists(path) and path.is_dir()):
+    if not is_directory(path):
         return None
     return digest_statuses(dict(_statuses(path, "", _LEVELS)))
 

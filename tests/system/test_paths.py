@@ -1,6 +1,8 @@
 """Contract: whatever a user writes for a path is a path, or one sentence, and never an error of Python's."""
 
+import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from rammerge.checkpoints.forms.adapter_base import check_base
 from rammerge.checkpoints.forms.lora_settings import LoraSettings
 from rammerge.cli.parsing import name_agents, split_groups
 from rammerge.errors import InputError
-from rammerge.system.paths import exists, expanded
+from rammerge.system.paths import exists, expanded, is_directory
 from rammerge.system.reading import read_text
 from tests.engine.models import write
 
@@ -33,6 +35,18 @@ def test_text_that_no_path_can_be_is_not_there(text: str) -> None:
         fetch(text)
     with pytest.raises(InputError):
         read_text(Path(text))
+
+
+def test_what_may_not_be_looked_at_is_not_called_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def deny(*_: object, **__: object) -> NoReturn:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", deny)
+    monkeypatch.setattr(Path, "stat", deny)
+    monkeypatch.setattr(Path, "is_file", lambda _: False)
+    assert not is_directory(tmp_path)
+    with pytest.raises(InputError, match="may not be read by this user; change its permissions"):
+        fetch(str(tmp_path / "model"))
 
 
 def test_a_group_may_have_any_number_of_checkpoints() -> None:

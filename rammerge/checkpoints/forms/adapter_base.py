@@ -11,7 +11,7 @@ from rammerge.checkpoints.compare import same_tensors
 from rammerge.checkpoints.digest import digest_checkpoint
 from rammerge.checkpoints.forms.lora_settings import LoraSettings
 from rammerge.errors import InputError
-from rammerge.system.paths import exists, expanded
+from rammerge.system.paths import expanded, is_directory
 from rammerge.system.reading import quote
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -47,7 +47,7 @@ def _directory(named: str) -> Path | None:
     """Return the directory that an adapter names as its base, or None if this machine has no such directory."""
     with suppress(InputError):  # the home of a user of another machine
         directory = expanded(named)
-        if exists(directory) and directory.is_dir():
+        if is_directory(directory):
             return directory
     return None
 
