@@ -110,7 +110,7 @@ def test_a_range_is_both_its_ends_from_one_count(tmp_path: Path, monkeypatch: py
 def test_a_pass_whose_need_nobody_asks_for_is_refused(tmp_path: Path) -> None:
     models = write_family(tmp_path, *drawn(torch.bfloat16))
     with no_hanging(), pytest.raises(InputError, match="'squares' needs 'magnitudes', which the method does not ask"):
-        measured(models, SelectedSquares(NAMED.ranked, NAMED), MergeOptions(compile="never"))
+        measured(models, SelectedSquares(BY_TENSOR.ranked, BY_TENSOR), MergeOptions(compile="never"))
 
 
 @pytest.mark.parametrize(("dtype", "reads"), [(torch.bfloat16, 1), (torch.float32, 2)])
