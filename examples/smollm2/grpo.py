@@ -10,14 +10,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
-from trl import GRPOConfig, GRPOTrainer
 
 from examples.smollm2.domains import Domain
+
+if TYPE_CHECKING:
+    from trl import GRPOConfig
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def train(
     The state of the training is written to `scratch` every `save_every` steps; a training that finds one there goes on
     from it.
     """
+    from trl import GRPOTrainer  # it takes a second, which nobody waits for who only looks at the settings
 
     def reward(*, completions: list[list[dict[str, str]]], doc: list[str], **_: Any) -> list[float]:
         said = (turns[-1]["content"] for turns in completions)
@@ -105,7 +108,9 @@ def _last_state(scratch: Path) -> str | None:
     return str(max(complete, key=lambda folder: int(folder.name.removeprefix("checkpoint-")))) if complete else None
 
 
-def _config(domain: Domain, settings: GrpoSettings, device: str, scratch: Path, save_every: int) -> GRPOConfig:
+def _config(domain: Domain, settings: GrpoSettings, device: str, scratch: Path, save_every: int) -> "GRPOConfig":
+    from trl import GRPOConfig
+
     return GRPOConfig(
         output_dir=str(scratch),
         seed=settings.seed,

@@ -15,7 +15,8 @@ from evaluation.suites import available_suites
 from rammerge.rules import METHODS
 
 ASK = """
-eval "$(_RAMMERGE_COMPLETE=source_bash rammerge)"
+eval "$1"
+shift
 COMP_WORDS=("$@")
 COMP_CWORD=$(($# - 1))
 _rammerge_completion rammerge
@@ -35,9 +36,16 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**os.environ, "PATH": f"{root / 'bin'}:{os.environ['PATH']}", "HOME": str(root / "home"), "SHELL": "bash"}
 
 
-def offered(shell: dict[str, str], *words: str) -> list[str]:
+@pytest.fixture(scope="module")
+def script(shell: dict[str, str]) -> str:
+    """What bash evaluates when it starts."""
+    asked = {"_RAMMERGE_COMPLETE": "source_bash"}
+    return subprocess.run(["rammerge"], env={**shell, **asked}, capture_output=True, text=True, check=True).stdout
+
+
+def offered(shell: dict[str, str], script: str, *words: str) -> list[str]:
     """Return what bash offers at the end of a line of `words`, of which the last is being typed."""
-    command = ["bash", "--norc", "-c", ASK, "bash", "rammerge", *words]
+    command = ["bash", "--norc", "-c", ASK, "bash", script, "rammerge", *words]
     done = subprocess.run(command, env=shell, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return done.stdout.split()
@@ -61,8 +69,8 @@ def offered(shell: dict[str, str], *words: str) -> list[str]:
         (["merge", "--base", ""], set()),
     ],
 )
-def test_bash_offers_what_exists(shell: dict[str, str], words: list[str], expected: set[str]) -> None:
-    assert set(offered(shell, *words)) == expected
+def test_bash_offers_what_exists(shell: dict[str, str], script: str, words: list[str], expected: set[str]) -> None:
+    assert set(offered(shell, script, *words)) == expected
 
 
 def test_bash_completes_files_where_nothing_is_offered(shell: dict[str, str]) -> None:
