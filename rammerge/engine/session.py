@@ -1,4 +1,4 @@
-"""What all passes over the same checkpoints share: the agents' order, threads, buffers and files."""
+"""What all passes over the same checkpoints share: the agents' order, threads, memory and files."""
 
 from __future__ import annotations
 

@@ -77,7 +77,12 @@ class Clock:
 
 @dataclass(frozen=True)
 class Stages:
-    """The stages of the merges of one call, and what is the same for all of them; see `rammerge.publishing.making`."""
+    """The stages of the merges of one call, and what is the same for all of them.
+
+    Attributes:
+        family, options, overlap, activations, tokenizer_from, force, progress: see `making.merge_together`.
+        known: statistics that several processes have counted in parts.
+    """
 
     family: Family
     options: MergeOptions
@@ -90,7 +95,7 @@ class Stages:
 
     @cached_property
     def layout(self) -> Layout:
-        """Of each model."""
+        """The layout of each model."""
         return output_layout(self.family, self.options)
 
     def divided(self, methods: Mapping[Path, ResolvedMethod]) -> list[Group[Path]]:
