@@ -23,7 +23,7 @@ fix: ## mend what ruff can mend by itself
 
 test: check ## everything that CI runs
 	$(BIN)/pytest -n 4
-	$(BIN)/pytest -n 2 -m servers
+	$(BIN)/pytest -n 3 -m servers
 
 demo: ## the zoo from merge to champion
 	$(BIN)/rammerge demo

@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.fixtures.installed",
     "tests.fixtures.pipeline",
     "tests.fixtures.program",
+    "tests.fixtures.scheduling",
 ]
 
 # How long an example takes says nothing; and the examples of a test may share its tmp_path, which they overwrite.

@@ -15,15 +15,16 @@ import yaml
 
 from tests.fixtures.browser import Browser
 from tests.fixtures.pipeline import World
-from tests.servers.conftest import Site, wait
-from tests.servers.test_runs import METHOD, locks_held, logged_in, processes_of
+from tests.servers.site.conftest import Site, wait
+from tests.servers.site.test_runs import METHOD, locks_held, logged_in, processes_of
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.long]
 
 RUN, CHECK = "merge-and-evaluate/run", "check/check"
 BOTH = {"merge": "gpu", "evaluate": "gpu"}
 # Each step on the other pool is a process that takes seconds to start, so there are few.
 VARIANT = "task_arithmetic-scale0.37"  # which no other test has put into the store
+HELD = "held"
 UNEVALUATED: dict[str, Any] = {
     "merges": [{"method": "task_arithmetic", "params": {"scale": 0.37}}],
     "evaluation": "none",
@@ -46,11 +47,11 @@ def held(away: World) -> Iterator[World]:
     (away.root / "hold").touch()
     away.write(
         name="held",
-        merges=["waiting:HELD"],
+        merges=[{"method": "waiting:HELD", "name": HELD}],
         trust=["waiting"],
         evaluation="none",
         gates=None,
-        compute={"workers": {"merge": "gpu"}},
+        compute={"workers": BOTH},
     )
     yield away
     (away.root / "hold").unlink(missing_ok=True)
@@ -69,28 +70,21 @@ def merging(site: Site, world: World, run: str) -> str:
     return str(step["id"])
 
 
-def test_merges_and_models_run_on_the_other_pool(site: Site, away: World) -> None:
-    run = site.start(RUN, recipe=str(away.recipe))
-    state = site.end(run)
-    assert (state["type"], state["name"]) == ("COMPLETED", "Completed"), state["message"]
-    steps = steps_of(site, run)
-    assert {step["work_pool_name"] for step in steps} == {"gpu"}
-    assert [step["name"] for step in steps][-2:] == [f"merge {VARIANT}", f"smoke {VARIANT}"]
-    again = site.start(RUN, recipe=str(away.recipe))
-    assert site.end(again)["type"] == "COMPLETED"
-    assert steps_of(site, again) == [], "the store has everything"
-
-
-def test_a_step_whose_process_is_killed_is_run_again(site: Site, held: World) -> None:
+def test_merges_and_models_run_on_the_other_pool_again_if_their_process_is_killed(site: Site, held: World) -> None:
     run = site.start(RUN, recipe=str(held.recipe))
     step = merging(site, held, run)
     for process in processes_of(step):
         os.kill(int(process), signal.SIGKILL)
     (held.root / "hold").unlink()
     state = site.end(run)
-    assert state["type"] == "COMPLETED", state["message"]
-    merges = [each["state_type"] for each in steps_of(site, run) if each["name"].startswith("merge ")]
-    assert merges == ["CRASHED", "COMPLETED"]
+    assert (state["type"], state["name"]) == ("COMPLETED", "Completed"), state["message"]
+    steps = steps_of(site, run)
+    assert {step["work_pool_name"] for step in steps} == {"gpu"}
+    ended = [(each["name"], each["state_type"]) for each in steps]
+    assert ended[-3:] == [(f"merge {HELD}", "CRASHED"), (f"merge {HELD}", "COMPLETED"), (f"smoke {HELD}", "COMPLETED")]
+    again = site.start(RUN, recipe=str(held.recipe))
+    assert site.end(again)["type"] == "COMPLETED"
+    assert steps_of(site, again) == [], "the store has everything"
 
 
 def test_a_cancelled_run_ends_its_steps(site: Site, held: World) -> None:
@@ -104,8 +98,10 @@ def test_a_cancelled_run_ends_its_steps(site: Site, held: World) -> None:
 
 
 def test_a_run_whose_pool_has_no_worker_ends_with_a_sentence(site: Site, away: World) -> None:
-    site.client("prefect", "work-pool", "create", "idle", "--type", "process", "--overwrite")
-    site.client("prefect", "--no-prompt", "deploy", "flows/step.py:step", "--name", "idle", "--pool", "idle")
+    site.ask("/work_pools/", {"name": "idle", "type": "process"})
+    step = site.ask("/deployments/name/step/gpu")
+    kept = ("flow_id", "path", "entrypoint", "pull_steps", "parameter_openapi_schema", "enforce_parameter_schema")
+    site.ask("/deployments/", {"name": "idle", "work_pool_name": "idle"} | {key: step[key] for key in kept})
     merges = {"merges": [{"method": "task_arithmetic", "params": {"scale": 0.38}}]}
     away.write(name="idle", compute={"workers": {"merge": "idle", "wait": "1s"}}, **{**UNEVALUATED, **merges})
     state = site.end(site.start(RUN, recipe=str(away.recipe)))

@@ -20,12 +20,13 @@ import pytest
 import yaml
 
 from rammerge.system.servers import end_with_parent
+from tests.fixtures import forked
 from tests.fixtures.pipeline import World
 from tests.fixtures.waiting import PATIENCE_SECONDS
-from tests.servers import postgresql
-from tests.servers.postgresql import PASSWORD, PostgreSQL
+from tests.servers.site import postgresql
+from tests.servers.site.postgresql import PASSWORD, PostgreSQL
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 PREFECT_LOGIN, MLFLOW_PASSWORD = "operator:only-for-tests-9a2e", "only-for-tests-77d0"
 DEPLOYMENTS = yaml.safe_load((CHECKOUT / "prefect.yaml").read_text())["deployments"]
 SECRETS = {
@@ -59,7 +60,7 @@ class Site:
         """Take the options and the secrets of `rammerge serve`, by default three databases and all passwords."""
         self.home, self.database = home, database
         self.prefect = self.mlflow = ""
-        self.refused: subprocess.CompletedProcess[str]  # an attempt to serve before the migrations
+        self.refused: tuple[int, str]  # what came of an attempt to serve before the migrations
         addresses = {
             "--prefect-db": database.address("asyncpg", "prefect"),
             "--mlflow-db": database.address("psycopg", "mlflow"),
@@ -95,12 +96,9 @@ class Site:
             "PREFECT_WORKER_QUERY_SECONDS": "1",
         }
 
-    def rammerge(self, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command of rammerge with the servers' secrets."""
-        command = [sys.executable, "-m", "rammerge", *words]
-        return subprocess.run(
-            command, env={**self.bare, **self.secrets, **variables}, capture_output=True, text=True, cwd=CHECKOUT
-        )
+    def rammerge(self, *words: str) -> tuple[int, str]:
+        """Run a command of rammerge with the servers' secrets; return its exit code, and what it printed."""
+        return forked.run({**self.bare, **self.secrets}, *words)
 
     def client(self, *words: str) -> str:
         """Run a module, such as prefect, as a client; return what it printed."""
@@ -187,8 +185,8 @@ def unmigrated(tmp_path_factory: pytest.TempPathFactory, database: PostgreSQL) -
 def site(unmigrated: Site) -> Iterator[Site]:
     """Yield a site with migrated databases, both servers, a worker for each pool, and every deployment."""
     unmigrated.refused = unmigrated.rammerge("serve", "--port", "0", *unmigrated.options)
-    done = unmigrated.rammerge("migrate", *unmigrated.options)
-    assert done.returncode == 0, done.stderr
+    code, said = unmigrated.rammerge("migrate", *unmigrated.options)
+    assert code == 0, said
     with ExitStack() as stack:
         stack.enter_context(serving(unmigrated))
         for pool in sorted({each["work_pool"]["name"] for each in DEPLOYMENTS}):

@@ -11,10 +11,10 @@ import pytest
 from rammerge.system.servers import answers
 from tests.fixtures.program import processes_in
 from tests.fixtures.waiting import PATIENCE_SECONDS, wait_until
-from tests.servers.conftest import MLFLOW_PASSWORD, PREFECT_LOGIN, Site, serving
-from tests.servers.postgresql import PASSWORD
+from tests.servers.site.conftest import MLFLOW_PASSWORD, PREFECT_LOGIN, Site, serving
+from tests.servers.site.postgresql import PASSWORD
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.long]
 
 
 def status(url: str) -> int:
@@ -27,10 +27,11 @@ def status(url: str) -> int:
 
 
 def test_databases_that_need_migrations_are_refused_with_the_command(site: Site) -> None:
-    assert site.refused.returncode == 2
-    assert "the database of Prefect and of MLflow and of MLflow's users needs migrations" in site.refused.stderr
+    code, said = site.refused
+    assert code == 2
+    assert "the database of Prefect and of MLflow and of MLflow's users needs migrations" in said
     same = "--prefect-db and --mlflow-db and --users-db"
-    assert f"make a backup, then run `rammerge migrate` with the same {same}\n" in site.refused.stderr
+    assert f"make a backup, then run `rammerge migrate` with the same {same}\n" in said
 
 
 def test_strangers_see_health_and_nothing_else(site: Site) -> None:

@@ -1,0 +1,1 @@
+"""Production as `rammerge serve` runs it, started once: PostgreSQL, both servers with passwords, workers."""
