@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+# Part of the key of every score: one more where the last bits of logits change, and so, in a tie, an answer.
+ANSWERING = 2
+
 
 def answer(
     model: "PreTrainedModel",

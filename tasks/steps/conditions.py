@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from evaluation.backends.greedy import ANSWERING
 from evaluation.backends.serving import vllm_version
 from evaluation.suites import Suite
 from rammerge.recipe import Recipe
@@ -59,6 +60,7 @@ class Conditions(BaseModel):
         batches: prompts at a time by suite, where they are not the same for all.
         backend: what runs the models.
         vllm: its version, if it does.
+        answering: the version of how models are asked that transformers loads.
         trust_remote_code: whether models may run the code that they bring.
         device: the kind, `cpu` or `cuda`: scores of one kind can be compared.
         devices: where models run; this is no part of the identity.
@@ -76,6 +78,7 @@ class Conditions(BaseModel):
     batches: dict[str, int] = {}
     backend: str = "transformers"
     vllm: str | None = None
+    answering: int = 1
     trust_remote_code: bool = False
     devices: tuple[str, ...] = ("cpu",)
 
@@ -100,6 +103,7 @@ class Conditions(BaseModel):
             batches=dict(batches),
             backend=asked.backend,
             vllm=vllm_version() if asked.backend == "vllm" else None,
+            answering=ANSWERING if asked.backend == "transformers" else 1,
             trust_remote_code=asked.trust_remote_code,
         )
 
