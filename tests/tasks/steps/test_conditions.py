@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from evaluation.backends.greedy import ANSWERING
 from rammerge.recipe import Recipe
 from tasks.steps import conditions
 from tasks.steps.conditions import Conditions
@@ -17,7 +18,7 @@ def asked(**evaluation: Any) -> dict[str, Any]:
 def test_models_that_are_asked_in_a_new_way_are_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conditions, "vllm_version", lambda: "0.1")
     before, served = asked(), asked(backend="vllm")
-    monkeypatch.setattr(conditions, "ANSWERING", conditions.ANSWERING + 1)
+    monkeypatch.setattr(conditions, "ANSWERING", ANSWERING + 1)
     assert asked() != before
     assert asked(backend="vllm") == served, "vLLM decodes as its own version says"
 
