@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from rammerge.system.servers import free_port
+from rammerge.system.servers import end_with_parent, free_port
 from tests.fixtures.waiting import wait_until
 
 KEY, SECRET = "only-for-tests", "only-for-tests-4f1c"
@@ -57,7 +57,7 @@ def object_store(directory: Path) -> Iterator[ObjectStore]:
     command += [f"-s3.config={directory / 'keys.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=64"]
     command += ["-master.telemetry=false", *(f"-{name}={port}" for name, port in ports.items())]
     with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, preexec_fn=end_with_parent)
     found = ObjectStore(f"http://127.0.0.1:{ports['s3.port']}")
     try:
         wait_until(lambda: process.poll() is not None or _answers(found.endpoint), "SeaweedFS")
