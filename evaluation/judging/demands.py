@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from evaluation.judging.gates import Claim, Gate
 from evaluation.power import Items, highest_floor, items_to_show_equal, least_gain
+from rammerge.errors import check_choice
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,13 @@ def demands(gates: Sequence[Gate], suites: Mapping[str, Items], *, confidence: f
     """Yield the gates that an equal or a perfect model fails with these test items by suite.
 
     A rule that asks for a better model is left out unless no model can be shown to be better.
+
+    Raises:
+        InputError: a rule of the user's own claims something of a suite that is not there.
     """
     for gate in gates:
         for claim in gate.claims():
+            check_choice(f"the suite in a claim of the gate {gate.rule}", claim.suites, ["average", "each", *suites])
             for where, items in _scopes(claim, suites):
                 if demand := _demand(claim, items, f"the gate {gate.rule}", where, confidence):
                     yield demand

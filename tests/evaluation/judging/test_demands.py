@@ -1,16 +1,18 @@
 """Contract: a gate that no model, or no equal model, can pass on the given items is named before the run."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from evaluation.judging.deciding import decide, parse_gate
 from evaluation.judging.demands import demands
-from evaluation.judging.gates import Gate
+from evaluation.judging.gates import Claim, Gate
 from evaluation.judging.leaderboard import Champion
 from evaluation.judging.rules import RULES
 from evaluation.power import Items
 from evaluation.suites import SPLITS
+from rammerge.errors import InputError
 from tests.evaluation.boards import SUITES, all_results, board, result
 
 CHAMPION = Champion(name="zoo version 1", row="half")
@@ -37,6 +39,15 @@ def test_a_rule_says_what_an_equal_model_lacks() -> None:
         "no item, because there are 30 test items; 189 items a suite let an equal model pass"
     )
     assert not list(demands([gate], {"large": Items(500), "small": Items(189)}, confidence=0.95))
+
+
+def test_a_claim_of_a_suite_that_is_not_there_names_the_nearest() -> None:
+    class Own(Gate):
+        def claims(self) -> Iterator[Claim]:
+            yield Claim("score", 0.5, "wrods")
+
+    with pytest.raises(InputError, match=r"claim of the gate own 'wrods' is unknown \(did you mean 'words'\?\)"):
+        list(demands([Own(rule="own")], {"words": Items(10)}, confidence=0.95))
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
