@@ -9,7 +9,7 @@ from evaluation.judging.deciding import decide, parse_gate
 from evaluation.judging.demands import demands
 from evaluation.judging.gates import Claim, Gate
 from evaluation.judging.leaderboard import Champion
-from evaluation.judging.rules import RULES
+from evaluation.judging.rules import RULES, MinScore
 from evaluation.power import Items
 from evaluation.suites import SPLITS
 from rammerge.errors import InputError
@@ -42,12 +42,12 @@ def test_a_rule_says_what_an_equal_model_lacks() -> None:
 
 
 def test_a_claim_of_a_suite_that_is_not_there_names_the_nearest() -> None:
-    class Own(Gate):
+    class Own(MinScore):
         def claims(self) -> Iterator[Claim]:
-            yield Claim("score", 0.5, "wrods")
+            yield Claim(of="score", limit=self.value, suites="wrods")
 
     with pytest.raises(InputError, match=r"claim of the gate own 'wrods' is unknown \(did you mean 'words'\?\)"):
-        list(demands([Own(rule="own")], {"words": Items(10)}, confidence=0.95))
+        list(demands([Own(rule="own", value=0.5)], {"words": Items(10)}, confidence=0.95))
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
