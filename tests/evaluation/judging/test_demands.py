@@ -46,8 +46,8 @@ def test_a_claim_of_a_suite_that_is_not_there_names_the_nearest() -> None:
         def claims(self) -> Iterator[Claim]:
             yield Claim(of="score", limit=self.value, suites="wrods")
 
-    with pytest.raises(InputError, match=r"claim of the gate own 'wrods' is unknown \(did you mean 'words'\?\)"):
-        list(demands([Own(rule="own", value=0.5)], {"words": Items(10)}, confidence=0.95))
+    with pytest.raises(InputError, match=r"claim of the gate min_score 'wrods' is unknown \(did you mean 'words'\?\)"):
+        list(demands([Own(rule="min_score", value=0.5)], {"words": Items(10)}, confidence=0.95))
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
