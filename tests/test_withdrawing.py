@@ -213,6 +213,6 @@ def test_the_command_prunes_one_place_or_the_other(
 
     assert say("--dry-run")[1].startswith("dry run: would have removed 1 shared entry, and ")
     assert say("--size", "much")[0] == 2
-    assert "leave them out with --shared" in say("--versions", "3")[2]
+    assert "leave them out with a shared store" in say("--versions", "3")[2]
     assert say()[1].startswith("removed 1 shared entry, and ")
     assert store.find("merge", "old") and not store.has("merge", "old")
