@@ -6,7 +6,6 @@ import gc
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -50,10 +49,6 @@ activate()
 # What is printed does not depend on where the tests are started: rich and typer would follow these.
 for name in ("COLUMNS", "LINES", "FORCE_COLOR", "CLICOLOR_FORCE", "TERMINAL_WIDTH", "GITHUB_ACTIONS"):
     os.environ.pop(name, None)
-
-# Tests start hundreds of processes. Where none may keep what it has compiled, each compiles all of rammerge again.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 
 # Read by huggingface_hub, transformers and torch when they are first imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
