@@ -63,16 +63,18 @@ class FunctionReference:
 
 def _import_file(file: Path) -> Any:
     """Import `file` under a name made of its content: an edited file is a different module, the same runs only once."""
-    content = hashlib.sha256(str(file).encode() + b"\0" + file.read_bytes()).hexdigest()
-    name = f"rammerge_suite_{content[:16]}_{file.stem}"
+    content = file.read_bytes()
+    digest = hashlib.sha256(str(file).encode() + b"\0" + content).hexdigest()
+    name = f"rammerge_suite_{digest[:16]}_{file.stem}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, file)
-        if spec is None or spec.loader is None:
+        if spec is None:
             raise ImportError(f"{file} is not a Python module")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # dataclasses look their module up by name while it is being imported
         try:
-            spec.loader.exec_module(module)
+            # Not by the loader: it may have kept the bytecode of a file of the same size from the same second.
+            exec(compile(content, file, "exec"), vars(module))
         except BaseException:
             del sys.modules[name]
             raise
