@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.statistics.sample import NOISE
+
 _LONGEST = 400
 _SHOWN = 4
-_NOISE = 1e-12  # by which means of the same answers in a different order may differ
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def find_flips(
         theirs: the other model's, in the same order of ids.
     """
     both = zip(ours, theirs, strict=True)
-    pairs = [(our, their) for our, their in both if abs(our["score"] - their["score"]) > _NOISE]
+    pairs = [(our, their) for our, their in both if abs(our["score"] - their["score"]) > NOISE]
     pairs.sort(key=lambda pair: (pair[0]["score"] - pair[1]["score"], pair[0]["id"]))
     lost = [pair for pair in pairs if pair[0]["score"] < pair[1]["score"]][:_SHOWN]
     won = [pair for pair in pairs if pair[0]["score"] > pair[1]["score"]][-_SHOWN:]
