@@ -13,6 +13,7 @@ from evaluation.suites.functions import FunctionReference
 from evaluation.suites.splits import local_clusters, refuse_shared_clusters, refuse_shared_prompts
 from evaluation.suites.taskfile import TaskFile, read_task_files
 from rammerge.errors import InputError, closest
+from rammerge.system.paths import expanded
 from rammerge.system.plugins import entry_points, is_address, is_reference, load_object
 
 
@@ -70,7 +71,7 @@ def load_suite(
     name = str(name_or_path)
     if name in available_suites():
         return _open(ready(name, progress))
-    path = (relative_to or Path()) / Path(name).expanduser()
+    path = (relative_to or Path()) / expanded(name)
     if path.is_dir():
         return _open(path.resolve())
     if is_address(name):

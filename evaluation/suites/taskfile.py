@@ -14,6 +14,7 @@ import yaml
 
 from evaluation.suites.functions import FunctionReference
 from rammerge.errors import InputError
+from rammerge.system.paths import exists, expanded
 from rammerge.system.reading import read_text, read_yaml
 
 
@@ -138,7 +139,7 @@ def _refuse_local_data(task: TaskFile) -> None:
     source = str(task.config.get("dataset_path") or "")
     settings = task.config.get("dataset_kwargs") or {}
     named = next((key for key in ("data_files", "data_dir") if key in settings), None)
-    if named is not None or Path(source).expanduser().exists() or (task.path.parent / source).is_file():
+    if named is not None or exists(expanded(source)) or (task.path.parent / source).is_file():
         shown = f"{named} with dataset_path: {source}" if named else f"the local dataset_path {source}"
         raise InputError(
             f"{task.path}: {shown} cannot be followed, so changes of the data would go unnoticed; write the items as "

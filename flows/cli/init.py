@@ -13,6 +13,7 @@ from flows.cli.completing import complete_suite
 from rammerge.cli.parsing import name_agents
 from rammerge.cli.terminal import say
 from rammerge.errors import InputError
+from rammerge.system.paths import expanded
 
 if TYPE_CHECKING:
     from rammerge.recipe import Recipe
@@ -162,7 +163,7 @@ def _name_after(base: str) -> str:
 
 def _normal(path: str | Path) -> Path:
     # normpath rather than resolve: a symbolic link is the user's name for a model, and stays.
-    return Path(os.path.normpath(Path(path).expanduser().absolute()))
+    return Path(os.path.normpath(expanded(path).absolute()))
 
 
 def _inspect_command(base: str, agents: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from rammerge.checkpoints.mergeable import Resize
 from rammerge.cli.terminal import say
 from rammerge.errors import InputError, closest
 from rammerge.overlap import Overlap
+from rammerge.system.paths import exists, expanded
 
 # Models up to this size are measured at once. For larger ones the user can call `rammerge inspect`.
 _MEASURED_BYTES = 1 << 30
@@ -38,7 +39,7 @@ class Survey:
 
 def on_hub(source: str) -> bool:
     """Return whether `source` is a hub id. A path that exists takes precedence."""
-    return not Path(source).expanduser().exists() and "/" in source and not source.startswith((".", "/", "~"))
+    return not exists(expanded(source)) and "/" in source and not source.startswith((".", "/", "~"))
 
 
 def misspelt(source: str) -> str | None:

@@ -18,6 +18,7 @@ from rammerge.cli.terminal import say
 from rammerge.errors import InputError
 from rammerge.system.atomic import write_text
 from rammerge.system.home import home
+from rammerge.system.paths import expanded
 from rammerge.system.servers import LOOPBACK, Server, free_port
 
 # What makes the servers ask for passwords: Prefect for this NAME:PASSWORD, MLflow for the administrator's.
@@ -93,7 +94,7 @@ class Serving:
         if self.files is None:
             return artifacts().as_uri()
         if "://" not in self.files:
-            return Path(self.files).expanduser().absolute().as_uri()
+            return expanded(self.files).absolute().as_uri()
         if self.files.startswith("s3://") and find_spec("boto3") is None:
             raise InputError(f"--artifacts {self.files} needs boto3, which is missing; `pip install 'rammerge[s3]'`")
         return self.files
